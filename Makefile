@@ -1,0 +1,55 @@
+# Everything happens in .venv; `make` alone lists what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet \
+	--universal --python-version 3.11 --generate-hashes --no-annotate --upgrade
+
+.PHONY: help run test check requirements clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
+
+run: .venv/run ## start notifier with its web page; needs no Redis and no RabbitMQ
+	$(BIN)/notifier dev
+
+test: .venv/dev ## run all tests with coverage; finds or installs Redis, RabbitMQ and Chromium
+	sh tests/support/install-services.sh
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: .venv/dev ## format, lint, types, imports and the tests that need no services
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not services" tests/unit tests/contract
+
+requirements: .venv/made ## pin the newest versions of all dependencies, with their hashes
+	$(INSTALL) uv
+	$(COMPILE) pyproject.toml -o requirements.txt
+	$(COMPILE) pyproject.toml --extra dev --constraint requirements.txt -o requirements-dev.txt
+	$(COMPILE) --group build -o requirements-build.txt
+
+clean: ## remove the virtual environment and everything made by tools
+	rm -rf .venv build dist *.egg-info .coverage .coverage.* .hypothesis
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps below make set-up incremental: each is newer than what it was made from.
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "notifier needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qqy python3-venv; } || \
+		{ echo "Python's venv module is missing: sudo apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+.venv/run: .venv/made pyproject.toml requirements.txt requirements-build.txt
+	$(INSTALL) --require-hashes -r requirements-build.txt -r requirements.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: .venv/run requirements-dev.txt
+	$(INSTALL) --require-hashes -r requirements-dev.txt
+	@touch $@
