@@ -1,0 +1,1 @@
+"""notifier: pushes events from backend services to the people they concern."""

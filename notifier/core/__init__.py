@@ -1,0 +1,1 @@
+"""The rules, as plain data and functions: no I/O, no framework, no logging."""

@@ -1,0 +1,61 @@
+"""Who a client is, and which topics it may follow."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from notifier.core.errors import Unauthorized
+from notifier.core.names import EVERYONE, is_name, is_personal, personal_topic
+
+MOST_PATTERNS = 100
+_PATTERN = re.compile(r"[A-Za-z0-9\-._~:@/+=|$!&*]{1,128}")
+
+
+def _matches(pattern: str, topic: str) -> bool:
+    # `*` alone must not open other people's personal topics: those need a pattern that names them.
+    if is_personal(topic) and not is_personal(pattern):
+        return False
+    first, *rest = pattern.split("*")
+    if not rest:
+        return topic == pattern
+    # Part by part, not by a regular expression: `*a*a*a*…` would make that backtrack for ever.
+    *middle, last = rest
+    at = len(first)
+    for part in middle:
+        found = topic.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return topic.startswith(first) and topic.endswith(last) and len(topic) - len(last) >= at
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a verified token says. `expires` is in Unix seconds; `patterns` may contain `*`."""
+
+    user: str
+    expires: float
+    patterns: tuple[str, ...] = ()
+
+    def may_follow(self, topic: str) -> bool:
+        """Whether this user's clients may follow `topic`."""
+        if topic in (EVERYONE, personal_topic(self.user)):
+            return True
+        return any(_matches(pattern, topic) for pattern in self.patterns)
+
+
+def identity_of(user: object, expires: float, patterns: object) -> Identity:
+    """Make an Identity of a token's claims `sub`, `exp` and `topics`; raises Unauthorized."""
+    if not isinstance(user, str) or not is_name(user):
+        raise Unauthorized("the token's sub is not a user id that notifier can carry")
+    return Identity(user, expires, tuple(_checked_patterns(patterns)))
+
+
+def _checked_patterns(patterns: object) -> Iterable[str]:
+    if patterns is None:
+        return ()
+    if not isinstance(patterns, list) or len(patterns) > MOST_PATTERNS:
+        raise Unauthorized(f"the token's topics must be a list of at most {MOST_PATTERNS} patterns")
+    if not all(isinstance(each, str) and _PATTERN.fullmatch(each) for each in patterns):
+        raise Unauthorized("a pattern in the token's topics is malformed")
+    return patterns

@@ -1,0 +1,39 @@
+"""One timer for all: whoever waits for a moment stands in the bucket of its second."""
+
+import math
+from typing import Protocol
+
+
+class Timed(Protocol):
+    """Something with one next moment. `due` belongs to Deadlines; 0 means none."""
+
+    due: int
+
+    def on_time(self, now: float) -> float:
+        """Do what is due at `now` and return the next moment, 0.0 for none."""
+
+
+class Deadlines:
+    """Who is due in which second, on whatever clock `tick` is called with (seconds)."""
+
+    def __init__(self, now: float) -> None:
+        self._buckets: dict[int, list[Timed]] = {}
+        self._served = math.floor(now)
+
+    def set(self, timed: Timed, when: float) -> None:
+        """Let `timed` be due at `when`, rounded up to a second, instead of before."""
+        timed.due = max(math.ceil(when), self._served + 1)
+        self._buckets.setdefault(timed.due, []).append(timed)
+
+    def clear(self, timed: Timed) -> None:
+        """Let `timed` be due no more."""
+        timed.due = 0
+
+    def tick(self, now: float) -> None:
+        """Serve all who are due. Call this once a second; it catches up after a pause."""
+        while self._served < math.floor(now):
+            self._served += 1
+            for timed in self._buckets.pop(self._served, ()):
+                # Who was given another moment still stands here too, and is passed over.
+                if timed.due == self._served and (again := timed.on_time(now)):
+                    self.set(timed, again)

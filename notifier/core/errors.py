@@ -1,0 +1,107 @@
+"""What can go wrong, and what each error means on every surface.
+
+NotifierError
+├── Invalid        what was sent cannot be understood: 422, a dead letter, an `error` frame
+│   ├── Unreadable  not even JSON, or not UTF-8: 400
+│   └── TooLarge    over a bound: 413
+├── Unauthorized   who it is cannot be established: 401, close 4500
+├── Forbidden      known, but not allowed to do that: 403, an `error` frame
+├── TooMany        over a bound on how many or how often: 429, an `error` frame
+├── Unavailable    a backend is out of reach; repeating later may help: 503, close 4004
+└── Refused        the broker takes everything but this one publication: a dead letter
+"""
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class NotifierError(Exception):
+    """The root of the tree above; `code` is the short name for frames, problems and metrics."""
+
+    code: ClassVar[str] = "internal"
+
+
+class Invalid(NotifierError):
+    """`field` is a path such as `users[3]`, empty for the whole; `reason` says what to mend."""
+
+    code = "invalid"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.reason = reason
+
+
+class Unreadable(Invalid):
+    """The body is not what its content type says."""
+
+    code = "unreadable"
+
+
+class TooLarge(Invalid):
+    """The body, or one of its lists, is over its bound."""
+
+    code = "too_large"
+
+
+class Unauthorized(NotifierError):
+    """The reason never contains the credential."""
+
+    code = "unauthorized"
+
+
+class Forbidden(NotifierError):
+    """The reason names what was asked for."""
+
+    code = "forbidden"
+
+
+class TooMany(NotifierError):
+    """The reason names the bound."""
+
+    code = "too_many"
+
+
+class Unavailable(NotifierError):
+    """`backend` is one of `rabbitmq`, `redis`, `issuer`."""
+
+    code = "unavailable"
+
+    def __init__(self, backend: str, reason: str) -> None:
+        super().__init__(f"{backend} is unavailable: {reason}")
+        self.backend = backend
+
+
+class Refused(NotifierError):
+    """Repeating it would be refused again."""
+
+    code = "refused"
+
+
+class CloseCode(IntEnum):
+    """Why the server ends a connection. Below 4500 the client comes back, else it must not.
+
+    The table is part of the client protocol, version 1.
+    """
+
+    DRAINING = 4000
+    TOKEN_EXPIRED = 4001
+    SLOW_CONSUMER = 4002
+    HEARTBEAT_TIMEOUT = 4003
+    UNAVAILABLE = 4004
+    MAX_AGE = 4005
+    UNAUTHORIZED = 4500
+    FORBIDDEN = 4501
+    PROTOCOL_ERROR = 4502
+    AUTH_TIMEOUT = 4503
+    TOO_MANY_CONNECTIONS = 4504
+
+    @property
+    def reason(self) -> str:
+        """The code's name as clients read it: `draining`."""
+        return self.name.lower()
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether a client may reconnect by itself."""
+        return self < CloseCode.UNAUTHORIZED

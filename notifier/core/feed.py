@@ -1,0 +1,226 @@
+"""A feed: one followed topic in this process, how far it has been fanned out, and to whom.
+
+The rule of delivery is here and nowhere else. Offset = position + 1: fan out. Offset <= position:
+drop. Anything else: ask history, and fan out what it holds, or tell a gap. Plain state and plain
+functions: nothing here waits, so nothing can come in between.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from notifier.core.frames import Gap, Start
+from notifier.core.ports import Connection, History, Observer, Since
+from notifier.core.positions import Position
+from notifier.core.publications import Publication
+
+# Held while history is being asked, which takes a round trip; past it history is asked once more.
+_MOST_RECENT = 10_000
+
+
+class Join:
+    """A connection on its way into a feed, from the position `since` if it has one."""
+
+    __slots__ = ("connection", "gap", "served", "since", "start", "topic")
+
+    def __init__(self, connection: Connection, topic: str, since: Position | None) -> None:
+        self.connection = connection
+        self.topic = topic
+        self.since = since
+        self.served: Position | None = since
+        self.start: Start | None = None
+        self.gap: str | None = None
+
+
+def missed(at: Position, history: History) -> str | None:
+    """Return why `history` cannot continue the stream behind `at`, or None when it can."""
+    if at.epoch != history.head.epoch:
+        return "restarted"
+    if at.offset > history.head.offset:
+        return "lost"
+    publications = history.publications
+    first = publications[0].position.offset if publications else history.head.offset + 1
+    return "expired" if first > at.offset + 1 else None
+
+
+def recoverable(publications: Sequence[Publication], now: int) -> list[Publication]:
+    """Return what a client that comes back wants to see: nothing expired, the newest of a key."""
+    newest = {p.collapse_key: p.position for p in publications if p.collapse_key}
+    return [
+        p
+        for p in publications
+        if not p.expired(now) and newest.get(p.collapse_key, p.position) == p.position
+    ]
+
+
+class Feed:
+    """The state of one followed topic. `position` is None until history was first read."""
+
+    __slots__ = (
+        "_asked",
+        "_observer",
+        "_recent",
+        "followers",
+        "joins",
+        "position",
+        "subscribed",
+        "topic",
+        "unsettled",
+    )
+
+    def __init__(self, topic: str, observer: Observer) -> None:
+        self.topic = topic
+        self.position: Position | None = None
+        self.followers: dict[Callable[[Publication], bytes], set[Connection]] = {}
+        self.joins: list[Join] = []
+        self.subscribed = False
+        self.unsettled = False
+        self._asked: Position | None = None
+        self._recent: list[Publication] = []
+        self._observer = observer
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody follows or is about to."""
+        return not self.followers and not self.joins
+
+    def drop(self, connection: Connection) -> None:
+        """Let go of a follower, or of one that is about to be."""
+        connections = self.followers.get(connection.encode, set())
+        connections.discard(connection)
+        if not connections:
+            self.followers.pop(connection.encode, None)
+        self.joins = [join for join in self.joins if join.connection is not connection]
+
+    def take(self, publication: Publication) -> bool:
+        """Take a live publication; False when history must be asked before anything goes on."""
+        if self.unsettled or self.position is None:
+            self._recent.append(publication)
+            if len(self._recent) > _MOST_RECENT:
+                del self._recent[:-1]  # the one that stays has history asked once more
+        return self._take_next(publication)
+
+    def _take_next(self, publication: Publication) -> bool:
+        if self.position is None:
+            return False
+        epoch, offset = publication.position
+        if epoch == self.position.epoch and offset <= self.position.offset:
+            return True
+        if epoch != self.position.epoch or offset != self.position.offset + 1:
+            return False
+        self.position = publication.position
+        self._fan_out(publication)
+        return True
+
+    def _fan_out(self, publication: Publication) -> None:
+        now = int(time.time() * 1000)
+        if publication.expired(now):
+            self._observer.expired(1)
+            return
+        count = 0
+        for encode, connections in self.followers.items():
+            data = encode(publication)
+            count += len(connections)
+            for connection in connections:
+                connection.write(data)
+        if count:
+            self._observer.fanned_out(count, max(0, now - publication.accepted) / 1000)
+
+    # Asking history: `question`, a round trip, `settle`, then `admit`, all three in one go.
+
+    def question(self) -> Since:
+        """Return what history has to be asked so that followers and joins can go on."""
+        # What came in before the question was asked is in history when it is answered.
+        self._recent.clear()
+        self.unsettled = True
+        self._asked = self.position
+        positions = [join.served for join in self.joins if join.served is not None]
+        if self.position is not None:
+            positions.append(self.position)
+        return Since(self.topic, min(p.offset for p in positions) if positions else None)
+
+    def settle(self, history: History) -> None:
+        """Bring the followers up to date with the answer, and find out where each join starts."""
+        self._advance(history)
+        for publication in self._recent:
+            self._take_next(publication)
+        for join in self.joins:
+            if join.start is None:
+                self._begin(join, history)
+            elif join.served is not None and (reason := missed(join.served, history)):
+                join.gap, join.served = reason, self.position  # between two pages
+
+    def _advance(self, history: History) -> None:
+        head, position, asked = history.head, self.position, self._asked
+        if position is None or asked is None:
+            self.position = head
+            return
+        if position.epoch == head.epoch and asked.offset <= head.offset <= position.offset:
+            return
+        if reason := missed(position, history):
+            self.position = head
+            self._tell_gap(reason, head)
+            return
+        for publication in history.publications:
+            self._take_next(publication)
+
+    def _tell_gap(self, reason: str, head: Position) -> None:
+        gap = Gap(self.topic, str(head), reason)
+        for connections in self.followers.values():
+            self._observer.gap(reason, len(connections))
+            for connection in connections:
+                connection.send(gap)
+
+    def _begin(self, join: Join, history: History) -> None:
+        assert self.position is not None  # noqa: S101 - `_advance` has set it
+        if join.since is None:
+            join.served, join.start = self.position, Start(str(self.position))
+            return
+        join.gap = missed(join.since, history)
+        if join.gap:
+            join.served, join.start = self.position, Start(str(self.position), resumed=False)
+        else:
+            join.start = Start(str(join.since), resumed=True)
+
+    def admit(self, history: History) -> None:
+        """Replay to each join what it missed; those that are up to date then follow."""
+        waiting = []
+        for join in self.joins:
+            if join.gap:
+                self._observer.gap(join.gap, 1)
+                join.connection.send(Gap(self.topic, str(self.position), join.gap))
+                join.gap = None
+            if join.served != self.position:
+                self._replay(join, history.publications)
+                self._replay(join, self._recent)
+            if join.served == self.position:
+                self.followers.setdefault(join.connection.encode, set()).add(join.connection)
+            else:
+                waiting.append(join)
+        self.joins = waiting
+        self._calm(history.head)
+
+    def _replay(self, join: Join, publications: Iterable[Publication]) -> None:
+        assert join.served is not None  # noqa: S101 - `_begin` has set it
+        behind = []
+        for publication in publications:
+            if publication.position == (join.served.epoch, join.served.offset + 1):
+                join.served = publication.position
+                behind.append(publication)
+        if behind:
+            now = int(time.time() * 1000)
+            wanted = recoverable(behind, now)
+            self._observer.recovered(len(wanted))
+            self._observer.expired(sum(p.expired(now) for p in behind))
+            join.connection.write(b"".join(map(join.connection.encode, wanted)))
+
+    def _calm(self, head: Position) -> None:
+        """Stop keeping what comes in, unless history has to be asked again."""
+        behind = any(self._beyond(each) for each in (head, *(p.position for p in self._recent)))
+        self.unsettled = behind or bool(self.joins)
+        if not self.unsettled:
+            self._recent.clear()
+
+    def _beyond(self, position: Position) -> bool:
+        epoch, offset = position
+        assert self.position is not None  # noqa: S101 - settled
+        return epoch != self.position.epoch or offset > self.position.offset

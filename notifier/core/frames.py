@@ -1,0 +1,171 @@
+"""The frames of the client protocol, version 1: one type each, a union per direction."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from notifier.core.errors import Invalid, TooLarge
+from notifier.core.events import named
+from notifier.core.publications import Publication
+
+LARGEST_FRAME = 64 * 1024
+# JavaScript's largest exact integer: a larger id would come back as another one.
+RequestId = Annotated[int, Meta(ge=0, le=2**53 - 1)] | Annotated[str, Meta(max_length=64)]
+
+
+class _ClientFrame(Struct, frozen=True, tag_field="type"):
+    pass
+
+
+class Subscribe(_ClientFrame, frozen=True, tag="subscribe"):
+    """Follow `topic`, from the position `since` if there is one."""
+
+    topic: str
+    id: RequestId | None = None
+    since: str | None = None
+
+
+class Unsubscribe(_ClientFrame, frozen=True, tag="unsubscribe"):
+    """Follow `topic` no longer."""
+
+    topic: str
+    id: RequestId | None = None
+
+
+class Authenticate(_ClientFrame, frozen=True, tag="auth"):
+    """Say who it is, or renew that before the old token expires."""
+
+    token: str
+    id: RequestId | None = None
+
+    def __repr__(self) -> str:  # a token must not end up in a log
+        return f"<Authenticate {self.id}>"
+
+
+class Ping(_ClientFrame, frozen=True, tag="ping"):
+    """Ask for a `pong`."""
+
+
+ClientFrame = Subscribe | Unsubscribe | Authenticate | Ping
+
+
+class _ServerFrame(Struct, frozen=True, omit_defaults=True, tag_field="type"):
+    pass
+
+
+class Start(Struct, frozen=True, omit_defaults=True):
+    """Where a followed topic goes on; `resumed` is absent when the client gave no position."""
+
+    position: str
+    resumed: bool | UnsetType = UNSET
+
+
+class Hello(_ServerFrame, frozen=True, tag="hello"):
+    """The session has begun; `heartbeat` is in seconds."""
+
+    session: str
+    user: str
+    heartbeat: float
+    time: str
+    topics: dict[str, Start]
+
+
+class Subscribed(_ServerFrame, frozen=True, tag="subscribed"):
+    """The topic is followed."""
+
+    topic: str
+    position: str
+    id: RequestId | UnsetType = UNSET
+    resumed: bool | UnsetType = UNSET
+
+
+class Unsubscribed(_ServerFrame, frozen=True, tag="unsubscribed"):
+    """The topic is followed no longer."""
+
+    topic: str
+    id: RequestId | UnsetType = UNSET
+
+
+class Gap(_ServerFrame, frozen=True, tag="gap"):
+    """The client missed publications before `position`, and must fetch its state anew.
+
+    `reason` is `expired` (history no longer reaches back), `restarted` (another epoch) or `lost`
+    (history is behind what the client has seen).
+    """
+
+    topic: str
+    position: str
+    reason: str
+
+
+class Authenticated(_ServerFrame, frozen=True, tag="authenticated"):
+    """The token was taken; the session lasts until `expires`."""
+
+    expires: str
+    id: RequestId | UnsetType = UNSET
+
+
+class Error(_ServerFrame, frozen=True, tag="error"):
+    """A frame was refused; the connection stays."""
+
+    code: str
+    message: str
+    id: RequestId | UnsetType = UNSET
+
+
+class Pong(_ServerFrame, frozen=True, tag="pong"):
+    """The answer to `ping`."""
+
+
+class Bye(_ServerFrame, frozen=True, tag="bye"):
+    """The connection is about to be closed with `code`."""
+
+    code: int
+    reason: str
+    reconnect_after_ms: int | UnsetType = UNSET
+
+
+ServerFrame = Hello | Subscribed | Unsubscribed | Gap | Authenticated | Error | Pong | Bye
+
+_decoder: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
+_encoder = msgspec.json.Encoder()
+
+
+class _WithId(Struct):
+    id: RequestId | None = None
+
+
+def decode(text: bytes) -> ClientFrame:
+    """Read a client's frame; raises Invalid. Unknown members are ignored."""
+    if len(text) > LARGEST_FRAME:
+        raise TooLarge("", f"a frame has at most {LARGEST_FRAME} bytes")
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        invalid = named(error)
+        if invalid.field == "type":
+            raise Invalid("type", "must be subscribe, unsubscribe, auth or ping") from error
+        raise invalid from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid("", f"not JSON: {error}") from error
+
+
+def request_id_in(text: bytes) -> RequestId | UnsetType:
+    """Return the id of a frame that cannot be decoded, so that its sender can match the error."""
+    try:
+        found = msgspec.json.decode(text, type=_WithId).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return UNSET
+    return UNSET if found is None else found
+
+
+def encode(frame: ServerFrame) -> bytes:
+    """Write a frame as JSON."""
+    return _encoder.encode(frame)
+
+
+def event_frame(publication: Publication) -> bytes:
+    """Write the `event` frame of a publication as JSON, by joining what is already encoded."""
+    head = f'{{"type":"event","topic":"{publication.topic}","position":"{publication.position}"'
+    return b'%s,"event":%s}' % (head.encode(), publication.event)

@@ -1,0 +1,230 @@
+"""The hub: the feeds of this process, and the one worker that asks the broker on their behalf.
+
+Live publications go through `on_publication` and never wait. Everything that has to wait (the
+first follower of a topic, a client that comes back, a hole, a check) is asked by one worker, in
+rounds: one SUBSCRIBE and one pipelined history read for hundreds at a time. A round changes feeds
+only between its last `await` and its end, so no lock is needed.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+
+from notifier.core.errors import Unavailable
+from notifier.core.feed import Feed, Join
+from notifier.core.frames import Start
+from notifier.core.ports import Broker, Connection, Observer
+from notifier.core.positions import Position
+from notifier.core.publications import Publication
+
+_ROUND = 256
+_LINGER_TICKS = 5
+_CHECK_TICKS = 37
+_LONGEST_WAIT = 10.0
+
+
+class Arrival:
+    """Topics that one connection asked for at once, to be answered by one frame.
+
+    `answer` is called with where each topic starts, or with None when the broker stayed away too
+    long.
+    """
+
+    __slots__ = ("answer", "asked_at", "connection", "entered", "gone", "joins")
+
+    def __init__(
+        self,
+        connection: Connection,
+        topics: Mapping[str, Position | None],
+        answer: Callable[[dict[str, Start] | None], None],
+        asked_at: float,
+    ) -> None:
+        self.connection = connection
+        self.joins = [Join(connection, topic, since) for topic, since in topics.items()]
+        self.answer = answer
+        self.asked_at = asked_at
+        self.entered = False
+        self.gone = False
+
+    def withdraw(self, topic: str) -> None:
+        """Ask for one topic no longer; its feed is left by `Hub.leave`."""
+        self.joins = [join for join in self.joins if join.topic != topic]
+
+    def starts(self) -> dict[str, Start]:
+        """Return where each topic starts, once all are known."""
+        return {join.topic: join.start for join in self.joins if join.start is not None}
+
+
+class Hub:
+    """The feeds of this process. Fulfils BrokerListener; `run` must be running."""
+
+    def __init__(self, broker: Broker, observer: Observer) -> None:
+        self._broker = broker
+        self._observer = observer
+        self._feeds: dict[str, Feed] = {}
+        self._arrivals: deque[Arrival] = deque()
+        self._unsettled: dict[str, Feed] = {}
+        self._idle: dict[str, int] = {}
+        self._leaving: list[str] = []
+        self._checks: deque[str] = deque()
+        self._ticks = 0
+        self._work = asyncio.Event()
+        broker.listen(self)
+
+    # What sessions ask.
+
+    def follow(
+        self,
+        connection: Connection,
+        topics: Mapping[str, Position | None],
+        answer: Callable[[dict[str, Start] | None], None],
+    ) -> Arrival:
+        """Let a connection follow topics, each from a position on, or from now on.
+
+        `answer` comes first, then what was missed, then what is live. Nothing comes if the
+        connection leaves before (`leave`).
+        """
+        arrival = Arrival(connection, topics, answer, asyncio.get_running_loop().time())
+        self._arrivals.append(arrival)
+        self._work.set()
+        return arrival
+
+    def leave(self, connection: Connection, topics: Iterable[str]) -> None:
+        """Let a connection follow topics no longer."""
+        for topic in topics:
+            if feed := self._feeds.get(topic):
+                feed.drop(connection)
+                if feed.empty:
+                    self._idle[topic] = self._ticks + _LINGER_TICKS
+
+    def position(self, topic: str) -> Position | None:
+        """Return up to where the followers of a topic have been served."""
+        feed = self._feeds.get(topic)
+        return feed.position if feed else None
+
+    # What the broker tells.
+
+    def on_publication(self, publication: Publication) -> None:
+        """See BrokerListener."""
+        feed = self._feeds.get(publication.topic)
+        if feed is None or feed.take(publication) or feed.position is None:
+            return
+        if not feed.unsettled and feed.topic not in self._unsettled:
+            self._observer.hole()
+            self._unsettle(feed)
+
+    def on_interruption(self, topics: Iterable[str]) -> None:
+        """See BrokerListener."""
+        for topic in topics:
+            if feed := self._feeds.get(topic):
+                self._unsettle(feed)
+
+    def _unsettle(self, feed: Feed) -> None:
+        self._unsettled[feed.topic] = feed
+        self._work.set()
+
+    # What time brings.
+
+    def tick(self) -> None:
+        """Call this once a second: it lets go of idle feeds, and checks each feed in its turn.
+
+        A check finds publications lost between broker and gateway without a cut connection. Each
+        feed's turn comes every 37 s, or one after another where there are fewer feeds than that.
+        """
+        self._ticks += 1
+        for topic in [topic for topic, due in self._idle.items() if due <= self._ticks]:
+            del self._idle[topic]
+            if self._feeds[topic].empty:
+                self._forget(topic)
+        for _ in range(-(-len(self._feeds) // _CHECK_TICKS)):
+            self._check_next()
+
+    def _forget(self, topic: str) -> None:
+        del self._feeds[topic]
+        self._unsettled.pop(topic, None)
+        self._leaving.append(topic)
+        self._work.set()
+
+    def _check_next(self) -> None:
+        if not self._checks:
+            self._checks.extend(self._feeds)
+        if (feed := self._feeds.get(self._checks.popleft())) and feed.position is not None:
+            self._unsettle(feed)
+
+    # What has to wait.
+
+    async def run(self) -> None:
+        """Do what has to wait, for ever."""
+        pause = 0.05
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            try:
+                await self._round()
+                pause = 0.05
+            except Unavailable:
+                self._refuse_overdue()
+                await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter
+                pause = min(pause * 2, 1.0)
+                self._work.set()
+
+    async def _round(self) -> None:
+        await self._unfollow()
+        arrivals = self._next_arrivals()
+        feeds = self._enter(arrivals)
+        # Should the round fail, all of them are asked again, whatever becomes of the arrivals.
+        self._unsettled.update((feed.topic, feed) for feed in feeds)
+        await self._subscribe([feed for feed in feeds if not feed.subscribed])
+        questions = [feed.question() for feed in feeds]
+        histories = await self._broker.read(questions) if questions else []
+        for feed, history in zip(feeds, histories, strict=True):
+            feed.settle(history)
+        for arrival in arrivals:
+            self._arrivals.popleft()
+            if not arrival.gone:
+                arrival.answer(arrival.starts())
+        for feed, history in zip(feeds, histories, strict=True):
+            feed.admit(history)
+            if not feed.unsettled:
+                self._unsettled.pop(feed.topic, None)
+        if self._arrivals or self._unsettled:
+            self._work.set()
+
+    def _next_arrivals(self) -> list[Arrival]:
+        return list(islice(self._arrivals, _ROUND))
+
+    def _enter(self, arrivals: list[Arrival]) -> list[Feed]:
+        """Put each join into its feed, and return the feeds of this round."""
+        feeds: dict[str, Feed] = {}
+        for arrival in arrivals:
+            for join in () if arrival.gone else arrival.joins:
+                feed = self._feeds.get(join.topic) or Feed(join.topic, self._observer)
+                feeds[join.topic] = self._feeds[join.topic] = feed
+                if not arrival.entered:
+                    feed.joins.append(join)
+            arrival.entered = True
+        feeds.update(islice(self._unsettled.items(), _ROUND))
+        return list(feeds.values())
+
+    async def _subscribe(self, feeds: list[Feed]) -> None:
+        if feeds:
+            await self._broker.follow([feed.topic for feed in feeds])
+        for feed in feeds:
+            feed.subscribed = True
+
+    async def _unfollow(self) -> None:
+        # A topic may have been followed anew since it was forgotten.
+        topics = [topic for topic in self._leaving if topic not in self._feeds]
+        self._leaving.clear()
+        if topics:
+            await self._broker.unfollow(topics)
+
+    def _refuse_overdue(self) -> None:
+        overdue = asyncio.get_running_loop().time() - _LONGEST_WAIT
+        while self._arrivals and self._arrivals[0].asked_at < overdue:
+            arrival = self._arrivals.popleft()
+            self.leave(arrival.connection, [join.topic for join in arrival.joins])
+            if not arrival.gone:
+                arrival.answer(None)

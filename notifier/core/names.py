@@ -1,0 +1,45 @@
+"""The names of users and topics: what is allowed, and how one becomes the other."""
+
+import re
+
+from notifier.core.errors import Invalid
+
+LONGEST_NAME = 128
+EVERYONE = "everyone"
+_PERSONAL = "user:"
+# Without what our own notations use: `,` (cursors), `{}` (Redis hash tags), `*` (patterns), quotes.
+_NAME = re.compile(r"[A-Za-z0-9\-._~:@/+=|$!&]{1,128}")
+_RULE = "1 to 128 of the characters A-Z a-z 0-9 - . _ ~ : @ / + = | $ ! &"
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can name a user or a topic."""
+    return _NAME.fullmatch(text) is not None
+
+
+def checked_name(text: str, field: str) -> str:
+    """Return `text`, or raise Invalid for `field` with the rule in its reason."""
+    if not is_name(text):
+        raise Invalid(field, f"must be {_RULE}")
+    return text
+
+
+def checked_topic(text: str, field: str) -> str:
+    """Return `text` if it names a topic, personal ones included; else raise Invalid for `field`."""
+    checked_name(text.removeprefix(_PERSONAL), field)
+    return text
+
+
+def personal_topic(user: str) -> str:
+    """Return the topic of one user's own stream."""
+    return _PERSONAL + user
+
+
+def user_of(personal: str) -> str:
+    """Return whose a personal topic is."""
+    return personal.removeprefix(_PERSONAL)
+
+
+def is_personal(topic: str) -> bool:
+    """Whether `topic` is some user's own stream."""
+    return topic.startswith(_PERSONAL)

@@ -1,0 +1,205 @@
+"""The ports: what the roles need of the world. Each docstring is the promise adapters keep.
+
+An adapter is one module in `notifier.adapters`; to add one, write it, add a line to
+`notifier.wiring` and a parameter to the port's suite in `tests/contract`.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from notifier.core.access import Identity
+from notifier.core.errors import CloseCode, NotifierError
+from notifier.core.frames import ServerFrame
+from notifier.core.ingress import Entry
+from notifier.core.positions import Position
+from notifier.core.publications import NewPublication, Publication
+
+
+class Dependency(Protocol):
+    """Anything that readiness asks."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot do its work now, in words an operator can act on; None when it can."""
+
+
+# The event queue: each event is taken once, as a delivery, then acked or dead-lettered.
+
+
+class EventQueue(Dependency, Protocol):
+    """The producers' end of the event queue."""
+
+    async def put(self, entry: Entry) -> None:
+        """Return once the entry is persisted and routed; may be called many times at once.
+
+        Raises Unavailable within ten seconds when that cannot be known. The entry may then arrive
+        all the same, so whoever repeats it keeps its event's id.
+        """
+
+
+class Delivery(Protocol):
+    """One entry taken from the event queue, unsettled until it is acked or dead-lettered."""
+
+    @property
+    def entry(self) -> Entry:
+        """What was put."""
+
+
+class Batch(Protocol):
+    """Deliveries in the order of the queue, to be settled together."""
+
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        """At least one."""
+
+    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
+        """Keep a copy of what cannot be understood, with the reason; it is then settled by `ack`.
+
+        Raises Unavailable when the copy is not known to be kept.
+        """
+
+    async def ack(self) -> None:
+        """Settle all deliveries. Raises Unavailable when they will be delivered again."""
+
+
+class EventSource(Dependency, Protocol):
+    """The routers' end of the event queue."""
+
+    def batches(self) -> AsyncIterator[Batch]:
+        """Yield batches for ever, reconnecting by itself.
+
+        Of one partition, the next batch comes only after this one is settled, and every entry that
+        is not settled comes again, in order. Batches of several partitions may be open at once.
+        """
+
+    def stop(self) -> None:
+        """Begin no further batch; `batches` then ends."""
+
+
+# The broker: live fan-out between processes, and history, behind one atomic publish.
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a new publication: its position, or of a duplicate the stream's head."""
+
+    position: Position
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """A question to history: what does `topic` hold behind `offset`? None: only its head."""
+
+    topic: str
+    offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The answer: the stream's head, and publications behind the offset asked for.
+
+    They are of the head's epoch, oldest first, without holes between them, at most a page
+    (`PAGE`) of them. The first is not the one asked for when history no longer reaches back.
+    """
+
+    head: Position
+    publications: Sequence[Publication] = ()
+
+
+PAGE = 256
+
+
+class BrokerListener(Protocol):
+    """Who hears of publications in followed topics. Its methods return at once and never raise."""
+
+    def on_publication(self, publication: Publication) -> None:
+        """Hear of one publication. Usually in order; never rely on it: the position tells."""
+
+    def on_interruption(self, topics: Iterable[str]) -> None:
+        """Hear that publications of these topics may have been lost since just now."""
+
+
+class Broker(Dependency, Protocol):
+    """Streams of publications, one a topic."""
+
+    def listen(self, listener: BrokerListener) -> None:
+        """Name the one who hears of publications; once, before the first `follow`."""
+
+    async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
+        """Publish each to its topic, in the order given, each atomically.
+
+        Atomically: drop it if the topic has seen its key within the deduplication window, else
+        take the next offset, append to history and send to all followers. An item's answer is
+        Refused where repeating is pointless. Raises Unavailable when for some item it is not known
+        what became of it: repeat the whole batch, duplicates are recognised.
+        """
+
+    async def follow(self, topics: Sequence[str]) -> None:
+        """Return when it is certain that the listener hears of whatever is published from now on.
+
+        Raises Unavailable; the topics are then followed as soon as possible, or unfollowed again.
+        """
+
+    async def unfollow(self, topics: Sequence[str]) -> None:
+        """Stop hearing of these topics, at the latest some time after returning."""
+
+    async def read(self, questions: Sequence[Since]) -> list[History]:
+        """Answer each question, in one round trip; raises Unavailable.
+
+        Reading begins the stream of a topic that has none, and keeps a stream's head from expiring.
+        """
+
+
+# Connections and tokens.
+
+
+class Connection(Protocol):
+    """How bytes reach a session's client. No method blocks, raises, or calls the session back.
+
+    `encode` makes of a publication the bytes that `write` sends. Connections with the same
+    `encode` share those bytes, so it is a function of the kind of connection, not of this one.
+    """
+
+    @property
+    def encode(self) -> Callable[[Publication], bytes]:
+        """The encoding of publications on this kind of connection."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes made by `encode`. A client that reads too slowly is closed with 4002."""
+
+    def send(self, frame: ServerFrame) -> None:
+        """Send a frame."""
+
+    def ping(self) -> None:
+        """Provoke a sign of life."""
+
+    def close(self, code: CloseCode) -> None:
+        """Flush what was sent, then close; at once if the client does not read."""
+
+
+class TokenVerifier(Dependency, Protocol):
+    """Who a token belongs to."""
+
+    async def verify(self, token: str) -> Identity:
+        """Return whom the token identifies; raises Unauthorized, or Unavailable (`issuer`)."""
+
+
+class Observer(Protocol):
+    """Who counts what the hub does. Called on the hot path, once a publication, not per client."""
+
+    def fanned_out(self, followers: int, delay: float) -> None:
+        """`followers` were written to, `delay` seconds after the event was accepted."""
+
+    def recovered(self, publications: int) -> None:
+        """One returning client was sent so many publications that it had missed."""
+
+    def expired(self, publications: int) -> None:
+        """So many publications were not delivered because their time was over."""
+
+    def gap(self, reason: str, sessions: int) -> None:
+        """`sessions` were told that they missed something."""
+
+    def hole(self) -> None:
+        """A live publication did not follow the one before it; history is asked."""

@@ -1,0 +1,54 @@
+"""Where a client stands in a topic's stream: positions, and cursors made of them."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
+from notifier.core.errors import Invalid
+
+_POSITION = re.compile(r"([0-9a-z]{1,16})\.(0|[1-9][0-9]{0,15})")
+# A hundred topics with names and positions of full length fit; anything longer is not ours.
+_LONGEST_CURSOR = 20_000
+
+
+class Position(NamedTuple):
+    """The place behind the `offset`-th publication of a stream's life called `epoch`.
+
+    Offsets count 1, 2, 3 … without holes; 0 is the place before the first. Positions of different
+    epochs cannot be compared: another epoch means that this is not the stream that was known.
+    """
+
+    epoch: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `epoch.offset`; raises Invalid."""
+        match = _POSITION.fullmatch(text)
+        if match is None:
+            raise Invalid("since", "a position looks like k3x9q2.17, as frames carry it")
+        return cls(match[1], int(match[2]))
+
+
+def parse_cursor(text: str) -> dict[str, Position]:
+    """Read `topic@epoch.offset,topic@epoch.offset`; raises Invalid.
+
+    A topic may contain `@` (as in `user:ann@example.org`), so the last one of an item separates.
+    """
+    if len(text) > _LONGEST_CURSOR:
+        raise Invalid("since", f"a cursor has at most {_LONGEST_CURSOR} characters")
+    cursor: dict[str, Position] = {}
+    for item in filter(None, text.split(",")):
+        topic, separator, position = item.rpartition("@")
+        if not separator:
+            raise Invalid("since", "a cursor looks like user:42@k3x9q2.17,news@c81fz0.9")
+        cursor[topic] = Position.parse(position)
+    return cursor
+
+
+def format_cursor(positions: Mapping[str, Position]) -> str:
+    """Write what `parse_cursor` reads."""
+    return ",".join(f"{topic}@{position}" for topic, position in positions.items())

@@ -1,0 +1,66 @@
+"""Publications: one event in one topic's stream, at a position; and how the broker carries them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+
+from msgspec import UNSET
+
+from notifier.core import events
+from notifier.core.events import Event
+from notifier.core.positions import Position
+
+
+@dataclass(frozen=True, slots=True)
+class NewPublication:
+    """One event on its way into one topic.
+
+    `key` is what deduplication compares (32 hexadecimal digits), `record` is what history keeps.
+    """
+
+    topic: str
+    key: str
+    record: bytes
+
+
+def key_of(event: Event) -> str:
+    """Return the deduplication key of an event: of its source and id."""
+    return blake2b(event.identity.encode(), digest_size=16).hexdigest()
+
+
+def record_of(event: Event, accepted: float) -> bytes:
+    """Write what the broker carries: `accepted:expires:collapse_key`, a line end, and the event.
+
+    Times are Unix milliseconds, 0 meaning never. The gateway reads the first line and copies the
+    rest: it never parses an event.
+    """
+    expires = 0 if event.expires is UNSET else milliseconds(event.expires)
+    collapse_key = "" if event.collapse_key is UNSET else event.collapse_key
+    head = f"{int(accepted * 1000)}:{expires}:{collapse_key}\n"
+    return head.encode() + events.delivered(event)
+
+
+def milliseconds(moment: datetime) -> int:
+    """Return a moment as Unix milliseconds, at least 1: 0 stands for none."""
+    return max(1, int(moment.timestamp() * 1000))
+
+
+class Publication:
+    """One event in one topic's stream; `event` is CloudEvents JSON on one line."""
+
+    __slots__ = ("accepted", "collapse_key", "event", "expires", "position", "topic")
+
+    def __init__(self, topic: str, position: Position, record: bytes) -> None:
+        head, _, self.event = record.partition(b"\n")
+        accepted, expires, self.collapse_key = head.split(b":", 2)
+        self.topic = topic
+        self.position = position
+        self.accepted = int(accepted)
+        self.expires = int(expires)
+
+    def __repr__(self) -> str:
+        return f"<Publication {self.topic} {self.position}>"
+
+    def expired(self, now: int) -> bool:
+        """Whether it must not be delivered any more; `now` is in Unix milliseconds."""
+        return 0 < self.expires <= now

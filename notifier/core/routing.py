@@ -1,0 +1,15 @@
+"""Whom an event concerns, as topics. Pure: the router does the rest."""
+
+from msgspec import UNSET
+
+from notifier.core.events import Event
+from notifier.core.names import EVERYONE, personal_topic
+
+
+def topics_of(event: Event) -> list[str]:
+    """Return the topics that an event with an audience is published to, each once."""
+    if event.topic is not UNSET:
+        return [event.topic]
+    if event.users is not UNSET:
+        return list(dict.fromkeys(map(personal_topic, event.users)))
+    return [EVERYONE]
