@@ -1,0 +1,1 @@
+"""The ports of `notifier.core.ports` fulfilled, one library a module."""

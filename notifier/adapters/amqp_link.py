@@ -1,0 +1,240 @@
+"""Connections to RabbitMQ that are made anew whenever they are lost."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import cycle
+from random import uniform
+from types import TracebackType
+from typing import Self
+
+import aiormq
+import structlog
+from aiormq.abc import AbstractChannel, AbstractConnection
+
+from notifier.adapters.amqp_frames import Transport
+from notifier.adapters.topology import TopologyError
+from notifier.telemetry.metrics import Metrics
+
+# In seconds.
+_HEARTBEAT = 10
+_CONNECTING = 10
+_SETTING_UP = 10
+_CLOSING = 3
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Lost(Exception):
+    """The connection is of no use, or no longer; says why."""
+
+
+class Vanished(Lost):
+    """A queue or an exchange is gone."""
+
+
+@contextmanager
+def losses() -> Iterator[None]:
+    """Turn what aiormq raises into Lost.
+
+    It rejects whoever waits with whatever ended the connection: the server's words, a bare
+    Exception, or, after missed heartbeats, a CancelledError that nobody asked for. In return it
+    puts such an error in the place of a CancelledError that somebody did ask for.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        _honour_cancellation()
+        raise Lost("it fell silent") from None
+    except Exception as error:
+        _honour_cancellation()
+        if type(error) is not Exception and not isinstance(error, _EXPECTED):
+            raise
+        kind = Vanished if isinstance(error, _GONE) else Lost
+        raise kind(_in_words(error)) from error
+
+
+_GONE = (aiormq.ChannelNotFoundEntity, aiormq.PublishError)
+_EXPECTED = (aiormq.AMQPError, OSError, RuntimeError, TopologyError)
+
+
+def _in_words(error: Exception) -> str:
+    match error:
+        case TimeoutError():
+            return "it does not answer in time"
+        case aiormq.PublishError():
+            return f"it has no queue for what is published: {error}"
+        case aiormq.DeliveryError():
+            return "it refuses what is published: is the queue full?"
+        case RuntimeError():  # of aiormq, about a channel that is closed
+            return "the connection was lost"
+        case _:
+            return str(error) or "it closed the connection"
+
+
+def _honour_cancellation() -> None:
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+class Link:
+    """A connection that is torn down and made anew whenever it is lost, on one host after another.
+
+    `url` may be several, separated by commas. `use` is called with each new connection: it calls
+    `is_up` when it has made of it what it needs, and then awaits `until_lost`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        purpose: str,
+        metrics: Metrics,
+        use: Callable[[AbstractConnection], Awaitable[None]],
+    ) -> None:
+        self._urls = [_with_heartbeat(part.strip()) for part in url.split(",")]
+        self.purpose = purpose
+        self._metrics = metrics
+        self._use = use
+        self._reason: str | None = "it has not answered yet"
+        self._failures = 0
+        self._has_been_up = False
+        self._transport = Transport()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._is_overdue = False
+
+    @property
+    def trouble(self) -> str | None:
+        """See Dependency."""
+        return self._reason and f"not connected to RabbitMQ: {self._reason}"
+
+    async def keep(self) -> None:
+        """Connect, again and again, until it is cancelled."""
+        for url in cycle(self._urls):
+            _honour_cancellation()  # closing can swallow it
+            try:
+                with losses():
+                    await self._live(url)
+            except Lost as lost:
+                self._note(Lost("it does not answer in time") if self._is_overdue else lost)
+            # Jitter, so that not all come back to a restarted RabbitMQ in the same moment.
+            longest = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(self._failures, 10))
+            await asyncio.sleep(uniform(_SHORTEST_PAUSE, longest))  # noqa: S311  # no secret
+
+    async def _live(self, url: str) -> None:
+        self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transport, self._is_overdue = Transport(), False
+        async with asyncio.timeout(_CONNECTING):
+            connection = await aiormq.connect(
+                url,
+                client_properties={"connection_name": f"notifier: {self.purpose}"},
+                transport_factory=self._transport,
+            )
+        self._limit(_SETTING_UP)
+        try:
+            await self._use(connection)
+        finally:
+            self._limit(_CLOSING)
+            with suppress(Lost), losses():
+                await connection.close(aiormq.ConnectionClosed(200, "closed"))
+            self._limit(None)
+
+    def _limit(self, seconds: float | None) -> None:
+        # A task that aiormq is asked to cancel may go on to wait for a RabbitMQ that hangs.
+        if self._deadline:
+            self._deadline.cancel()
+        if seconds is not None:
+            self._deadline = asyncio.get_running_loop().call_later(seconds, self._abort)
+
+    def _abort(self) -> None:
+        self._is_overdue = True
+        self._transport.abort()
+
+    def hurry(self) -> None:
+        """See to it that `keep`, once cancelled, takes no longer than closing may."""
+        self._limit(_CLOSING)
+
+    def _note(self, lost: Lost) -> None:
+        self._failures += 1
+        if isinstance(lost, Vanished):
+            self._metrics.topology_repairs.inc()
+            _log.warning("rabbitmq_queue_vanished", purpose=self.purpose, reason=str(lost))
+        elif self._reason != str(lost):  # one line for a long absence
+            _log.warning("rabbitmq_lost", purpose=self.purpose, reason=str(lost))
+        self._reason = str(lost)
+
+    def is_up(self) -> None:
+        """Say that the connection is of use now."""
+        self._limit(None)
+        if self._has_been_up:
+            self._metrics.reconnects.labels("rabbitmq").inc()
+        self._reason, self._failures, self._has_been_up = None, 0, True
+        _log.info("rabbitmq_connected", purpose=self.purpose)
+
+    def give_up(self, why: Lost) -> None:
+        """End this connection; a new one declares what has vanished."""
+        if not self._end.done():
+            self._end.set_exception(why)
+            self._end.exception()  # else asyncio complains when nobody waits for it any more
+
+    async def until_lost(
+        self,
+        connection: AbstractConnection,
+        channels: Iterable[AbstractChannel],
+        every: tuple[float, Callable[[], None]] | None = None,
+    ) -> None:
+        """Raise why it was lost; until then call a function `every` so many seconds."""
+        ends = [self._end, connection.closing, *(channel.closing for channel in channels)]
+        seconds, check = every or (None, lambda: None)
+        _honour_cancellation()  # declaring can swallow it
+        while not (done := await _first_of(ends, seconds)):
+            check()
+        for end in done:
+            end.result()
+        raise Lost("it closed the connection")
+
+
+async def _first_of(
+    ends: "list[asyncio.Future[None]]", seconds: float | None
+) -> "set[asyncio.Future[None]]":
+    done, _ = await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    return done
+
+
+def _with_heartbeat(url: str) -> str:
+    if "heartbeat=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}heartbeat={_HEARTBEAT}"
+
+
+class Keeping:
+    """Keeps links up while it is entered; entering does not wait for RabbitMQ."""
+
+    def __init__(self, *links: Link) -> None:
+        self._links = links
+
+    async def __aenter__(self) -> Self:
+        """Begin to connect."""
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        self._keepers = [
+            self._group.create_task(link.keep(), name=f"rabbitmq: {link.purpose}")
+            for link in self._links
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Disconnect. What the body raised goes on as it is, not in a group."""
+        for link, keeper in zip(self._links, self._keepers, strict=True):
+            keeper.cancel()
+            link.hurry()
+        if isinstance(error, asyncio.CancelledError):  # which may be the group's own doing
+            await self._group.__aexit__(kind, error, trace)
+        else:
+            await self._group.__aexit__(None, None, None)

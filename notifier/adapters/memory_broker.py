@@ -1,0 +1,137 @@
+"""The broker in memory: for `notifier dev`, and for tests of whatever needs a broker."""
+
+import secrets
+from collections import deque
+from collections.abc import Iterable, Sequence
+from time import monotonic
+
+from notifier.core.errors import NotifierError
+from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
+from notifier.core.positions import Position
+from notifier.core.publications import NewPublication, Publication
+
+_MOST_KEYS = 10_000
+
+
+class _Stream:
+    """One topic's stream."""
+
+    def __init__(self) -> None:
+        self.head = Position(secrets.token_hex(4), 0)
+        self.log: deque[Publication] = deque()
+        self.seen: dict[str, float] = {}  # oldest first
+
+    def has_seen(self, key: str, now: float, window: float) -> bool:
+        seen = self.seen.get(key)
+        return seen is not None and seen > now - window
+
+    def note(self, key: str, now: float, window: float) -> None:
+        self.seen.pop(key, None)
+        self.seen[key] = now
+        oldest = next(iter(self.seen))
+        while len(self.seen) > _MOST_KEYS or self.seen[oldest] <= now - window:
+            del self.seen[oldest]
+            oldest = next(iter(self.seen))
+
+    def append(self, new: NewPublication, history_size: int) -> Publication:
+        self.head = self.head._replace(offset=self.head.offset + 1)
+        publication = Publication(new.topic, self.head, new.record)
+        self.log.append(publication)
+        while len(self.log) > history_size:
+            self.log.popleft()
+        return publication
+
+
+class MemoryStreams:
+    """What brokers share: to one another they are what two processes on one Redis are.
+
+    A topic's history is bounded in number, not in time, and topics are never forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._streams: dict[str, _Stream] = {}
+        self._followers: dict[str, dict[BrokerListener, None]] = {}
+
+    def lose(self) -> None:
+        """Lose all streams, for tests: each begins anew when it is asked for."""
+        self._streams.clear()
+
+    def stream(self, topic: str) -> _Stream:
+        """Return a topic's stream, new if it has none."""
+        if topic not in self._streams:
+            self._streams[topic] = _Stream()
+        return self._streams[topic]
+
+    def follow(self, listener: BrokerListener, topics: Iterable[str]) -> None:
+        """Let a listener hear of topics."""
+        for topic in topics:
+            self._followers.setdefault(topic, {})[listener] = None
+
+    def unfollow(self, listener: BrokerListener, topics: Iterable[str]) -> None:
+        """Let it hear of them no longer."""
+        for topic in topics:
+            followers = self._followers.get(topic, {})
+            followers.pop(listener, None)
+            if not followers:
+                self._followers.pop(topic, None)
+
+    def fan_out(self, publication: Publication) -> None:
+        """Tell all followers, at once."""
+        for listener in tuple(self._followers.get(publication.topic, ())):
+            listener.on_publication(publication)
+
+
+class MemoryBroker:
+    """Fulfils `notifier.core.ports.Broker`. No method of it ever suspends.
+
+    Listeners hear of a publication while it is being published.
+    """
+
+    trouble = None
+
+    def __init__(
+        self,
+        streams: MemoryStreams | None = None,
+        *,
+        history_size: int = 100,
+        deduplication_seconds: float = 3600,
+    ) -> None:
+        self._streams = streams or MemoryStreams()
+        self._history_size = history_size
+        self._deduplication_seconds = deduplication_seconds
+
+    def listen(self, listener: BrokerListener) -> None:
+        """See Broker."""
+        self._listener = listener
+
+    async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
+        """See Broker."""
+        return [self._publish(new) for new in batch]
+
+    def _publish(self, new: NewPublication) -> Published:
+        stream, now = self._streams.stream(new.topic), monotonic()
+        if stream.has_seen(new.key, now, self._deduplication_seconds):
+            return Published(stream.head, duplicate=True)
+        stream.note(new.key, now, self._deduplication_seconds)
+        publication = stream.append(new, self._history_size)
+        self._streams.fan_out(publication)
+        return Published(publication.position)
+
+    async def follow(self, topics: Sequence[str]) -> None:
+        """See Broker."""
+        self._streams.follow(self._listener, topics)
+
+    async def unfollow(self, topics: Sequence[str]) -> None:
+        """See Broker."""
+        self._streams.unfollow(self._listener, topics)
+
+    async def read(self, questions: Sequence[Since]) -> list[History]:
+        """See Broker."""
+        return [self._read(question) for question in questions]
+
+    def _read(self, question: Since) -> History:
+        stream, since = self._streams.stream(question.topic), question.offset
+        if since is None:
+            return History(stream.head)
+        behind = [p for p in stream.log if p.position.offset > since]
+        return History(stream.head, behind[:PAGE])

@@ -1,0 +1,107 @@
+"""The event queue in memory: for `notifier dev` and for tests; gone with the process."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+from uuid import uuid4
+
+from notifier.core.errors import Unavailable
+from notifier.core.ingress import Entry
+from notifier.core.ports import Batch, Delivery
+
+MOST_ENTRIES = 10_000
+LARGEST_BATCH = 64
+MOST_DEAD_LETTERS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What could not be understood, and why."""
+
+    entry: Entry
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    entry: Entry
+
+
+class _Batch:
+    def __init__(self, queue: "MemoryEventQueue", deliveries: list[_Delivery]) -> None:
+        self._queue = queue
+        self._deliveries = deliveries
+
+    @property
+    def deliveries(self) -> Sequence[_Delivery]:
+        return self._deliveries
+
+    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
+        self._queue.dead_letters.append(DeadLetter(delivery.entry, code, reason))
+
+    async def ack(self) -> None:
+        self._queue.settle(self)
+
+
+class MemoryEventQueue:
+    """Both ends of an event queue of one partition; takes 10,000 entries, then raises Unavailable.
+
+    What was taken and not acked is there again, in its place, once it is left and entered anew.
+    `dead_letters` are the last 1,000.
+    """
+
+    trouble: str | None = None
+
+    def __init__(self) -> None:
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=MOST_DEAD_LETTERS)
+        self._waiting: deque[Entry] = deque()
+        self._open: _Batch | None = None
+        self._is_stopped = False
+        self._has_changed = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Begin, or begin again."""
+        self._is_stopped = False
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Put back what was not acked."""
+        if self._open:
+            self._waiting.extendleft(d.entry for d in reversed(self._open.deliveries))
+            self._open = None
+
+    async def put(self, entry: Entry) -> None:
+        """See EventQueue; the message id is replaced, as RabbitMQ's adapter does."""
+        if len(self._waiting) >= MOST_ENTRIES:
+            raise Unavailable("rabbitmq", f"its stand-in in memory holds {MOST_ENTRIES} entries")
+        self._waiting.append(replace(entry, message_id=uuid4().hex))
+        self._has_changed.set()
+
+    def stop(self) -> None:
+        """See EventSource."""
+        self._is_stopped = True
+        self._has_changed.set()
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """See EventSource."""
+        while not self._is_stopped:
+            if self._waiting and not self._open:
+                self._open = self._take()
+                yield self._open
+            else:
+                self._has_changed.clear()
+                await self._has_changed.wait()
+
+    def _take(self) -> _Batch:
+        size = min(len(self._waiting), LARGEST_BATCH)
+        return _Batch(self, [_Delivery(self._waiting.popleft()) for _ in range(size)])
+
+    def settle(self, batch: _Batch) -> None:
+        """Make room for the next batch; for the batch's own use."""
+        if batch is not self._open:
+            raise Unavailable("rabbitmq", "not acked: it comes again")
+        self._open = None
+        self._has_changed.set()

@@ -1,0 +1,511 @@
+"""The broker on Redis: scripts that publish and read, and connections that subscribe.
+
+Of redis-py this uses connections and their pool, which know URLs, TLS and authentication. Its
+pipelines cost six times as much a command; its pub/sub can spin without yielding, checks no health
+and retries unseen.
+"""
+
+import asyncio
+import math
+from base64 import b32encode
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from random import uniform
+from secrets import token_bytes
+from types import TracebackType
+from typing import Any, Self
+from zlib import crc32
+
+import structlog
+from hiredis import pack_command
+from redis.asyncio.connection import (
+    AbstractConnection,
+    BlockingConnectionPool,
+    ConnectionPool,
+    parse_url,
+)
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as LostConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from notifier.adapters.redis_scripts import PUBLISH, READ, Script
+from notifier.core.errors import NotifierError, Refused, Unavailable
+from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
+from notifier.core.positions import Position
+from notifier.core.publications import NewPublication, Publication
+from notifier.telemetry.metrics import Metrics
+
+_SUBSCRIBERS = 2
+_MOST_CHANNELS = 1_000  # a command: more of them stall Redis
+_MOST_COMMANDS = 500  # a round trip
+_COMMAND_CONNECTIONS = 16
+_CHANNEL = "notifier:"
+
+# In seconds.
+_ANSWERING = 2.0  # a connect, a round trip, a confirmation
+_PING_EVERY = 2.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_TWO_DAYS = 2 * 86_400
+
+# What repeating cannot mend: a key of a wrong type, a log ahead of its head. Any other error may
+# be Redis' state or its settings, which is no reason to give an event up.
+_REFUSALS = ("WRONGTYPE", "The ID specified in XADD")
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class RedisBroker:
+    """Fulfils `notifier.core.ports.Broker` while it is entered; entering does not wait for Redis.
+
+    `url` is redis://, rediss:// or unix://, with user and password where needed; what redis-py
+    takes as its query (`?ssl_ca_certs=…`) is taken too. Subscribing connections are opened by
+    `listen`; each sends PING after `ping_seconds` without work, and is given up and made anew
+    after `silence_seconds` without a byte.
+    """
+
+    def __init__(  # noqa: PLR0913  # settings
+        self,
+        url: str,
+        *,
+        metrics: Metrics,
+        history_size: int = 100,
+        history_seconds: int = 86_400,
+        deduplication_seconds: int = 3_600,
+        ping_seconds: float = 5.0,
+        silence_seconds: float = 15.0,
+    ) -> None:
+        self._commands = _Commands(url)
+        self._metrics = metrics
+        self._limits = (history_size, history_seconds, deduplication_seconds)
+        # A head that goes before its log would hide what is still there.
+        self._head_seconds = max(_TWO_DAYS, 2 * history_seconds)
+        self._subscribers = [
+            _Subscriber(url, metrics, ping_seconds, silence_seconds) for _ in range(_SUBSCRIBERS)
+        ]
+        self._listening: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Begin to connect."""
+        self._tasks = asyncio.TaskGroup()
+        await self._tasks.__aenter__()
+        self._watching = self._tasks.create_task(self._commands.watch(), name="redis: watch")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Disconnect. What the body raised goes on as it is, not in a group."""
+        for task in (self._watching, *self._listening):
+            task.cancel()
+        try:
+            if isinstance(error, asyncio.CancelledError):  # which may be the group's own doing
+                await self._tasks.__aexit__(kind, error, trace)
+            else:
+                await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self._commands.close()
+
+    @property
+    def trouble(self) -> str | None:
+        """See Dependency."""
+        subscribers = self._subscribers if self._listening else ()
+        troubles = (self._commands.trouble, *(s.trouble for s in subscribers))
+        return "; ".join(trouble for trouble in troubles if trouble) or None
+
+    # Commands.
+
+    async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
+        """See Broker."""
+        answers: list[Published | NotifierError] = []
+        while len(answers) < len(batch):
+            answers += await self._publish(batch[len(answers) :][:_MOST_COMMANDS])
+        return answers
+
+    async def _publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
+        """Publish some of the batch from its start on: at least one."""
+        size, log_seconds, window = self._limits
+        limits = (_new_epoch(), size, self._head_seconds, log_seconds, window)
+        replies = await self._commands.run(
+            PUBLISH,
+            [
+                (*_keys(new.topic), f"{_CHANNEL}{{{new.topic}}}", new.key, new.record, *limits)
+                for new in batch
+            ],
+        )
+        return [_published(reply) for reply in replies]
+
+    async def read(self, questions: Sequence[Since]) -> list[History]:
+        """See Broker; in one round trip up to 500 questions."""
+        answers: list[History] = []
+        while len(answers) < len(questions):
+            answers += await self._read(questions[len(answers) :][:_MOST_COMMANDS])
+        return answers
+
+    async def _read(self, questions: Sequence[Since]) -> list[History]:
+        limits = (_new_epoch(), self._head_seconds, PAGE)
+        replies = await self._commands.run(
+            READ,
+            [
+                (*_keys(topic), *limits, *(() if offset is None else (offset,)))
+                for topic, offset in ((q.topic, q.offset) for q in questions)
+            ],
+        )
+        return [_history(q.topic, reply) for q, reply in zip(questions, replies, strict=False)]
+
+    # Following.
+
+    def listen(self, listener: BrokerListener) -> None:
+        """See Broker; the broker must be entered."""
+        self._listening = [
+            self._tasks.create_task(subscriber.run(listener), name=f"redis: subscriber {number}")
+            for number, subscriber in enumerate(self._subscribers)
+        ]
+
+    async def follow(self, topics: Sequence[str]) -> None:
+        """See Broker."""
+        awaited = [c for t in topics if (c := self._subscriber(t).follow(t)) is not None]
+        if not awaited:
+            return
+        _, unconfirmed = await asyncio.wait(awaited, timeout=_ANSWERING)
+        if unconfirmed:
+            reason = f"{len(unconfirmed)} subscriptions were not confirmed within {_ANSWERING} s"
+            raise Unavailable("redis", reason)
+
+    async def unfollow(self, topics: Sequence[str]) -> None:
+        """See Broker."""
+        for topic in topics:
+            self._subscriber(topic).unfollow(topic)
+
+    def _subscriber(self, topic: str) -> "_Subscriber":
+        return self._subscribers[crc32(topic.encode()) % _SUBSCRIBERS]
+
+
+class _Commands:
+    """Scripts run on a bounded pool of connections: whoever finds all of them busy waits."""
+
+    def __init__(self, url: str) -> None:
+        self._pool = BlockingConnectionPool(
+            max_connections=_COMMAND_CONNECTIONS, timeout=_ANSWERING, **_options(url)
+        )
+        self.trouble: str | None = "Redis has not answered yet"
+
+    async def run(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run a script for each call, in order, in one round trip.
+
+        Answers are replies, or Refused; at least one and at most one for each call: the rest is
+        to be repeated. Raises Unavailable.
+        """
+        # EVAL lets Redis know the script again, if it forgot or never knew.
+        first, *others = calls
+        commands = [("EVAL", script.source, 3, *first)]
+        commands += [("EVALSHA", script.sha, 3, *call) for call in others]
+        answers: list[Any] = []
+        for reply in await self._round_trip(commands):
+            # Forgotten half-way.
+            if isinstance(reply, NoScriptError) and answers:
+                break
+            answers.append(self._answer(reply))
+        return answers
+
+    def _answer(self, reply: Any) -> Any:  # noqa: ANN401  # what Redis replies
+        if not isinstance(reply, ResponseError):
+            return reply
+        if str(reply).startswith(_REFUSALS):
+            return Refused(str(reply))
+        raise self._unavailable(reply)
+
+    async def watch(self) -> None:
+        """Keep `trouble` true while nothing else is asked."""
+        while True:
+            try:
+                for reply in await self._round_trip([("PING",)]):
+                    self._answer(reply)
+            except Unavailable as error:
+                _log.debug("redis_ping_failed", reason=str(error))
+            await asyncio.sleep(_PING_EVERY)
+
+    async def _round_trip(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        packed = [_pack(*command) for command in commands]
+        try:
+            async with asyncio.timeout(_ANSWERING):
+                replies = await self._replies(packed)
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from error
+        self.trouble = None
+        return replies
+
+    async def _replies(self, packed: Sequence[bytes]) -> list[Any]:
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.send_packed_command([b"".join(packed)])
+            return [await _reply(connection) for _ in packed]
+        finally:
+            await self._pool.release(connection)
+
+    def _unavailable(self, error: Exception) -> Unavailable:
+        unavailable = Unavailable("redis", _reason(error))
+        self.trouble = str(unavailable)
+        return unavailable
+
+    async def close(self) -> None:
+        await self._pool.disconnect()
+
+
+class _Subscriber:
+    """One subscribing connection, made anew whenever it is lost, and the topics it follows.
+
+    Topics are compared, not counted: whatever is wanted and not subscribed gets subscribed, and
+    the other way round, so it does not matter how often a topic was followed and unfollowed since.
+    """
+
+    def __init__(self, url: str, metrics: Metrics, ping: float, silence: float) -> None:
+        self._pool = ConnectionPool(**_options(url))
+        self._metrics = metrics
+        self._ping_seconds = ping
+        self._silence_seconds = silence
+        self._reason: str | None = "not connected yet"
+        self._failures = 0
+        self._has_been_up = False
+        self._wanted: set[str] = set()
+        self._subscribed: set[str] = set()
+        self._interrupted: set[str] = set()  # were subscribed on a connection that was lost
+        self._changed: set[str] = set()
+        self._work = asyncio.Event()
+        self._awaited: dict[str, asyncio.Future[None]] = {}  # confirmations, by topic
+        self._unanswered = 0  # channels of the last command
+        self._answered: asyncio.Future[None]
+
+    @property
+    def trouble(self) -> str | None:
+        if self._reason:
+            return f"not subscribed to Redis: {self._reason}"
+        if self._interrupted:
+            return f"{len(self._interrupted)} topics are not subscribed again yet"
+        return None
+
+    def follow(self, topic: str) -> asyncio.Future[None] | None:
+        """Want a topic; return its coming confirmation, None when there is nothing to wait for."""
+        self._wanted.add(topic)
+        if topic in self._subscribed:
+            return None
+        self._change(topic)
+        if topic not in self._awaited:
+            self._awaited[topic] = asyncio.get_running_loop().create_future()
+        return self._awaited[topic]
+
+    def unfollow(self, topic: str) -> None:
+        """Want a topic no longer; whoever still waits for its confirmation need not."""
+        self._wanted.discard(topic)
+        self._interrupted.discard(topic)
+        self._change(topic)
+        self._confirm(topic)
+
+    def _change(self, topic: str) -> None:
+        self._changed.add(topic)
+        self._work.set()
+
+    def _confirm(self, topic: str) -> None:
+        if awaited := self._awaited.pop(topic, None):
+            awaited.set_result(None)
+
+    async def run(self, listener: BrokerListener) -> None:
+        """Stay connected until cancelled."""
+        self._listener = listener
+        this: asyncio.Task[Any] | None = asyncio.current_task()
+        # Asked for each time: a TaskGroup swallows a cancellation that meets an error.
+        while this and not this.cancelling():
+            try:
+                await self._live(f"{this.get_name()}, hearing")
+            except* (RedisError, OSError) as errors:
+                self._lose(_reason(errors.exceptions[0]))
+            # Jitter, so that not all come back to a restarted Redis in the same moment.
+            longest = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(self._failures, 10))
+            await asyncio.sleep(uniform(_SHORTEST_PAUSE, longest))  # noqa: S311  # no secret
+
+    async def _live(self, hearing: str) -> None:
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            async with asyncio.timeout(_ANSWERING):
+                await connection.connect()  # type: ignore[no-untyped-call]
+            self._gain()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._hear(connection), name=hearing)
+                await self._ask(connection)
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def _gain(self) -> None:
+        if self._has_been_up:
+            self._metrics.reconnects.labels("redis").inc()
+        self._reason, self._failures, self._has_been_up = None, 0, True
+        self._changed = set(self._wanted)
+        _log.info("redis_subscriber_connected", topics=len(self._wanted))
+
+    def _lose(self, reason: str) -> None:
+        self._failures += 1
+        if self._reason != reason:  # one line for a long absence
+            _log.warning("redis_subscriber_lost", reason=reason)
+        self._reason = reason
+        self._interrupted |= self._subscribed & self._wanted
+        self._subscribed.clear()
+
+    # The asking half: whatever is sent, one command at a time.
+
+    async def _ask(self, connection: AbstractConnection) -> None:
+        while True:
+            changed, self._changed = self._changed, set()
+            for some in _chunks(changed, _MOST_CHANNELS):
+                await self._unsubscribe(connection, (self._subscribed & some) - self._wanted)
+                await self._subscribe(connection, (self._wanted & some) - self._subscribed)
+            if not self._changed:
+                await self._idle(connection)
+
+    async def _idle(self, connection: AbstractConnection) -> None:
+        """Wait for work, and see to it that Redis is heard of meanwhile."""
+        self._work.clear()
+        try:
+            async with asyncio.timeout(self._ping_seconds):
+                await self._work.wait()
+        except TimeoutError:
+            await connection.send_packed_command([_pack("PING")])
+
+    async def _unsubscribe(self, connection: AbstractConnection, topics: set[str]) -> None:
+        # Before it is sent: whoever follows one of them from now on waits for a new subscription.
+        self._subscribed -= topics
+        await self._command(connection, "UNSUBSCRIBE", topics)
+
+    async def _subscribe(self, connection: AbstractConnection, topics: set[str]) -> None:
+        await self._command(connection, "SUBSCRIBE", topics)
+        self._subscribed |= topics
+        if again := topics & self._interrupted:
+            self._interrupted -= again
+            self._listener.on_interruption(again)
+        for topic in topics:
+            self._confirm(topic)
+
+    async def _command(self, connection: AbstractConnection, verb: str, topics: set[str]) -> None:
+        """Return when Redis has confirmed the command for each topic."""
+        if not topics:
+            return
+        self._unanswered = len(topics)
+        self._answered = asyncio.get_running_loop().create_future()
+        channels = (f"{_CHANNEL}{{{topic}}}" for topic in topics)
+        await connection.send_packed_command([_pack(verb, *channels)])
+        done, _ = await asyncio.wait([self._answered], timeout=_ANSWERING)
+        if not done:
+            raise LostConnectionError(f"{verb} was not confirmed within {_ANSWERING} s")
+
+    # The hearing half: it never waits for anyone but Redis.
+
+    async def _hear(self, connection: AbstractConnection) -> None:
+        while True:
+            match await connection.read_response(
+                disable_decoding=True, timeout=self._silence_seconds
+            ):
+                case [b"message", channel, payload]:
+                    self._pass_on(channel, payload)
+                case [b"subscribe" | b"unsubscribe", _, _]:
+                    self._count_answer()
+                case None:  # in time, or TCP's keepalive had none: redis-py would just go on
+                    raise LostConnectionError(f"nothing heard for {self._silence_seconds} s")
+                case _:  # PONG
+                    pass
+
+    def _pass_on(self, channel: bytes, payload: bytes) -> None:
+        topic = channel[len(_CHANNEL) + 1 : -1].decode()
+        try:
+            epoch, offset, record = payload.split(b":", 2)
+            publication = Publication(topic, Position(epoch.decode(), int(offset)), record)
+        except ValueError:
+            _log.warning("redis_foreign_message", topic=topic)
+            return
+        self._listener.on_publication(publication)
+
+    def _count_answer(self) -> None:
+        self._unanswered -= 1
+        if self._unanswered == 0:
+            self._answered.set_result(None)
+
+
+def _options(url: str) -> dict[str, Any]:
+    try:
+        options: dict[str, Any] = {**parse_url(url)}
+    except ValueError:
+        # Its text may quote a part of the password.
+        raise ValueError("not a URL of Redis, such as redis://user:password@host:6379/0") from None
+    return {
+        **options,
+        "protocol": 2,  # in RESP3 redis-py makes a string of each push, to log it
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        # Ours limit the time. With this one, redis-py sends by `wait_for`, which before Python
+        # 3.12 can swallow a cancellation; and what is then sent on would reconnect by itself.
+        "socket_timeout": None,
+        "socket_connect_timeout": _ANSWERING,
+    }
+
+
+def _pack(*words: str | bytes | float) -> bytes:
+    packed: bytes = pack_command(words)  # type: ignore[arg-type]  # the stub says one word
+    return packed
+
+
+async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401  # what Redis replies
+    """Read a reply, an error among them; without a timer of its own, which costs more than it."""
+    try:
+        reply = await connection.read_response(disable_decoding=True, timeout=math.inf)
+    except ResponseError as error:
+        return error
+    if reply is None:  # so redis-py tells of a TimeoutError from TCP's keepalive
+        await connection.disconnect(nowait=True)
+        raise LostConnectionError("the connection timed out")
+    return reply
+
+
+def _published(reply: Any) -> Published | NotifierError:  # noqa: ANN401  # what Redis replies
+    if isinstance(reply, Refused):
+        return reply
+    epoch, offset, duplicate = reply
+    return Published(Position(epoch.decode(), offset), duplicate=bool(duplicate))
+
+
+def _history(topic: str, reply: Any) -> History:  # noqa: ANN401  # what Redis replies
+    if isinstance(reply, Refused):
+        # Not the others' trouble: to this topic's followers it is one gap after another.
+        _log.warning("redis_stream_unusable", topic=topic, reason=str(reply))
+        return History(Position(_new_epoch(), 0))
+    epoch, offset, entries = reply[0].decode(), reply[1], reply[2]
+    publications: list[Publication] = []
+    for entry, fields in entries:
+        try:
+            _, record = fields
+            position = Position(epoch, int(entry.removesuffix(b"-0")))
+            publications.append(Publication(topic, position, record))
+        except ValueError:
+            # Nothing of ours: history reaches back to here.
+            _log.warning("redis_foreign_entry", topic=topic)
+            publications.clear()
+    return History(Position(epoch, offset), publications)
+
+
+def _keys(topic: str) -> tuple[str, str, str]:
+    stream = f"{_CHANNEL}{{{topic}}}"
+    return f"{stream}:head", f"{stream}:log", f"{stream}:seen"
+
+
+def _new_epoch() -> str:
+    return b32encode(token_bytes(5)).decode().lower()
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _chunks(topics: Iterable[str], size: int) -> Iterator[set[str]]:
+    remaining = iter(topics)
+    while chunk := set(islice(remaining, size)):
+        yield chunk

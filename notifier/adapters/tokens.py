@@ -1,0 +1,455 @@
+"""Tokens: JSON Web Tokens (RFC 7519), verified by a secret, by public keys or by an issuer's keys.
+
+What a token says of its algorithm is never believed: each key knows the one algorithm that it is
+for (RFC 8725, section 3.1).
+"""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from time import monotonic, time
+from typing import Annotated, Any, Protocol, Self
+
+import httpx
+import jwt
+import msgspec
+import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import AllowedPublicKeys
+from msgspec import Meta, Struct
+
+from notifier.core.access import Identity, identity_of
+from notifier.core.errors import Unauthorized, Unavailable
+from notifier.core.names import checked_name
+
+LONGEST_TOKEN = 8 * 1024
+LEEWAY = 10  # seconds that an issuer's clock may be ahead of ours
+LARGEST_KEY_SET = 256 * 1024
+MOST_KEYS = 100
+
+_PUBLIC_KEY_ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA"),
+)
+_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384"}
+_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})")
+
+_log = structlog.stdlib.get_logger(__name__)
+_jws = jwt.PyJWS(algorithms=["HS256", *_PUBLIC_KEY_ALGORITHMS])
+
+
+# Keys.
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    algorithm: str
+    material: bytes | AllowedPublicKeys = field(repr=False)
+    kid: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse, as jwt.InvalidKeyError, what is too short or of another kind than its use."""
+        algorithm = _jws.get_algorithm_by_name(self.algorithm)
+        if weakness := algorithm.check_key_length(algorithm.prepare_key(self.material)):
+            raise jwt.InvalidKeyError(weakness)
+
+
+def _key_of_secret(secret: str) -> _Key:
+    try:
+        return _Key("HS256", secret.encode())
+    except jwt.InvalidKeyError as error:
+        raise ValueError(f"the secret cannot be used: {error}") from None
+
+
+def _keys_of_pem(text: str) -> list[_Key]:
+    keys = [_key_of_pem(block) for block in _PEM.findall(text)]
+    if not keys:
+        raise ValueError("there is no PEM block in the public key: -----BEGIN PUBLIC KEY----- …")
+    return keys
+
+
+def _key_of_pem(block: str) -> _Key:
+    try:
+        public_key = load_pem_public_key(block.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("a PEM block of the public key is something else") from None
+    try:
+        match public_key:
+            case RSAPublicKey():
+                return _Key("RS256", public_key)
+            case EllipticCurvePublicKey() if public_key.curve.name in _CURVES:
+                return _Key(_CURVES[public_key.curve.name], public_key)
+            case Ed25519PublicKey():
+                return _Key("EdDSA", public_key)
+            case _:
+                raise ValueError("the public key must be RSA, EC (P-256 or P-384) or Ed25519")
+    except jwt.InvalidKeyError as error:
+        raise ValueError(f"the public key cannot be used: {error}") from None
+
+
+class _KeySet(Struct):
+    keys: Annotated[list[dict[str, Any]], Meta(max_length=MOST_KEYS)]
+
+
+_key_set = msgspec.json.Decoder(_KeySet)
+
+
+def _keys_of_set(body: bytes) -> list[_Key]:
+    keys = [key for jwk in _key_set.decode(body).keys if (key := _key_of_jwk(jwk))]
+    if not keys:
+        raise ValueError("its key set holds no public key for verifying signatures")
+    return keys
+
+
+def _key_of_jwk(jwk: dict[str, Any]) -> _Key | None:
+    # A set may well hold what is not for us (RFC 7517, section 5). `d` is in private keys only:
+    # a key whose private half has been published proves nothing.
+    if jwk.get("use", "sig") != "sig" or jwk.get("kty") == "oct" or "d" in jwk:
+        return None
+    if jwk.get("alg") not in (None, *_PUBLIC_KEY_ALGORITHMS):
+        return None
+    try:
+        key = jwt.PyJWK(jwk)
+        return _Key(key.algorithm_name, key.key, jwk.get("kid"))
+    except (jwt.PyJWTError, NotImplementedError):
+        return None
+
+
+class KeySource(Protocol):
+    """Where a verifier finds the keys that may have signed a token."""
+
+    @property
+    def trouble(self) -> str | None:
+        """As a Dependency's."""
+
+    async def candidates(self, kid: str | None) -> Sequence[_Key]:
+        """Return the keys that a token with this key id may be signed with; raises Unavailable."""
+
+    async def open(self) -> None:
+        """Prepare; never raises for an issuer that is away."""
+
+    async def close(self) -> None:
+        """End what was begun; may be called twice."""
+
+
+class FixedKeys:
+    """Keys known from the start, whatever their ids."""
+
+    trouble = None
+
+    def __init__(self, keys: Sequence[_Key]) -> None:
+        self._keys = keys
+
+    async def candidates(self, kid: str | None) -> Sequence[_Key]:  # noqa: ARG002  # see above
+        """Return all of them."""
+        return self._keys
+
+    async def open(self) -> None:
+        """Nothing to prepare."""
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """How often an issuer is asked for its keys, in seconds.
+
+    Between two requests lies a `pause`, whatever key ids tokens claim; one takes at most `timeout`.
+    Keys count as fresh for as long as the answer's Cache-Control says, between `least` and `most`;
+    `usual` if it says nothing.
+    """
+
+    pause: float = 10
+    timeout: float = 3
+    least: float = 60
+    usual: float = 300
+    most: float = 3600
+
+    def freshness(self, cache_control: str) -> float:
+        """Return for how long an answer with this header is fresh."""
+        found = _MAX_AGE.search(cache_control)
+        return min(max(int(found[1]), self.least), self.most) if found else self.usual
+
+
+_UNHURRIED = Pacing()
+
+
+class IssuerKeys:
+    """The keys that an issuer publishes (a JWK Set, RFC 7517), fetched when a token needs them.
+
+    All callers share one fetch. Keys that are no longer fresh serve on while the issuer is away.
+    Raises ValueError for a URL that is neither https nor on this machine.
+    """
+
+    def __init__(self, url: str, pacing: Pacing = _UNHURRIED) -> None:
+        self._url = _checked_url(url)
+        self._pacing = pacing
+        self._client = httpx.AsyncClient(
+            timeout=None,  # noqa: S113  # a fetch as a whole has one
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        )
+        self._keys: Sequence[_Key] = ()
+        self._fresh_until = self._next_fetch = float("-inf")
+        self._failure: str | None = "its keys have not been fetched yet"
+        self._fetching: asyncio.Task[None] | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there are no keys; asking tries again, so it must be asked in the event loop."""
+        if self._keys:
+            return None
+        # A pod that is not ready gets no tokens to verify, which else would make it fetch.
+        self._fetch_when_due()
+        return f"the token issuer's keys are missing: {self._failure}"
+
+    async def candidates(self, kid: str | None) -> Sequence[_Key]:
+        """Return the keys of this id, fetching when they are stale or there are none."""
+        if monotonic() >= self._fresh_until or not self._of(kid):
+            await self._fetched()
+        found = self._of(kid)
+        if not found and self._failure:
+            raise Unavailable("issuer", self._failure)
+        return found
+
+    def _of(self, kid: str | None) -> list[_Key]:
+        return [key for key in self._keys if key.kid == kid]
+
+    async def open(self) -> None:
+        """Fetch the keys for the first time."""
+        await self._fetched()
+
+    async def close(self) -> None:
+        """End a fetch under way, and the connections."""
+        if self._fetching:
+            self._fetching.cancel()
+            await asyncio.wait({self._fetching})
+        await self._client.aclose()
+
+    async def _fetched(self) -> None:
+        self._fetch_when_due()
+        if self._fetching and not self._fetching.done():
+            # A caller who is cancelled must not take the fetch away from the others.
+            await asyncio.shield(self._fetching)
+
+    def _fetch_when_due(self) -> None:
+        under_way = self._fetching and not self._fetching.done()
+        if under_way or monotonic() < self._next_fetch:
+            return
+        self._next_fetch = monotonic() + self._pacing.pause
+        # In a context of its own: what it logs is not about the caller who happened to be first.
+        self._fetching = asyncio.create_task(self._fetch(), name="issuer keys", context=Context())
+
+    async def _fetch(self) -> None:
+        try:
+            async with asyncio.timeout(self._pacing.timeout):
+                body, cache_control = await self._get()
+            keys = _keys_of_set(body)
+        except (httpx.HTTPError, msgspec.DecodeError, ValueError, OSError, RecursionError) as error:
+            self._failure = str(error) or "it did not answer in time"  # TimeoutError says nothing
+            _log.warning("issuer_keys_not_fetched", reason=self._failure, held=len(self._keys))
+        else:
+            self._keys, self._failure = keys, None
+            self._fresh_until = monotonic() + self._pacing.freshness(cache_control)
+
+    async def _get(self) -> tuple[bytes, str]:
+        body = bytearray()
+        async with self._client.stream("GET", self._url) as response:
+            if response.status_code != HTTPStatus.OK:
+                raise ValueError(f"it answered {response.status_code}")
+            # Raw, because a few compressed bytes can become more than memory holds.
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > LARGEST_KEY_SET:
+                    raise ValueError(f"its key set is larger than {LARGEST_KEY_SET} bytes")
+            return bytes(body), response.headers.get("cache-control", "")
+
+
+def _checked_url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        raise ValueError("the key set's address is no URL") from None
+    allowed = ("https", "http") if url.host in _LOOPBACK else ("https",)
+    if not url.host or url.scheme not in allowed:
+        raise ValueError("the key set's URL must begin with https:// (http:// on loopback only)")
+    return url
+
+
+# Tokens.
+
+# Up to the year 9999, so that it can be written as a date.
+NumericDate = Annotated[float, Meta(ge=0, lt=253_402_300_800)]
+
+
+class _Claims(Struct):
+    exp: NumericDate
+    nbf: NumericDate = 0
+    iat: NumericDate = 0
+    iss: str | None = None
+    aud: str | list[str] | None = None
+    sub: Any = None
+    topics: Any = None
+
+
+_claims = msgspec.json.Decoder(_Claims)
+
+
+class JwtVerifier:
+    """Verifies tokens; enter it with `async with` first, so that it can fetch keys.
+
+    A token needs a signature by one of the keys, `exp`, a `sub` that is a user id, and the `iss`
+    and `aud` given here. `nbf` and `iat` are honoured; `topics` are the patterns of its identity.
+    """
+
+    def __init__(self, keys: KeySource, *, issuer: str | None, audience: str | None) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+
+    async def __aenter__(self) -> Self:
+        """Fetch keys where that is needed; an issuer that is away is no error yet."""
+        await self._keys.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End what was begun."""
+        await self._keys.close()
+
+    @property
+    def trouble(self) -> str | None:
+        """None, except where keys are to be fetched and never could be."""
+        return self._keys.trouble
+
+    async def verify(self, token: str) -> Identity:
+        """Return whom the token identifies; raises Unauthorized, or Unavailable (`issuer`)."""
+        header = _header(token)
+        candidates = await self._keys.candidates(header.get("kid"))
+        claims = _signed_claims(token, header.get("alg"), candidates)
+        self._check_times(claims, time())
+        self._check_origin(claims)
+        return identity_of(claims.sub, claims.exp, claims.topics)
+
+    def _check_times(self, claims: _Claims, now: float) -> None:
+        if claims.exp <= now:
+            raise Unauthorized(f"the token expired at {_written(claims.exp)}")
+        if claims.nbf > now + LEEWAY:
+            raise Unauthorized(f"the token is not valid before {_written(claims.nbf)}")
+        if claims.iat > now + LEEWAY:
+            raise Unauthorized(f"the token is issued in the future, at {_written(claims.iat)}")
+
+    def _check_origin(self, claims: _Claims) -> None:
+        if self._issuer is not None and claims.iss != self._issuer:
+            raise Unauthorized(f"the token's iss is not {self._issuer}")
+        audiences = claims.aud if isinstance(claims.aud, list) else [claims.aud]
+        if self._audience is not None and self._audience not in audiences:
+            raise Unauthorized(f"the token's aud is not {self._audience}")
+
+
+def _header(token: str) -> dict[str, Any]:
+    if len(token) > LONGEST_TOKEN:
+        raise Unauthorized(f"the token is longer than {LONGEST_TOKEN} bytes")
+    if not token.isascii():
+        raise Unauthorized("the token is not a signed JWT: header.payload.signature")
+    try:
+        return _jws.get_unverified_header(token)
+    except jwt.PyJWTError:
+        raise Unauthorized("the token is not a signed JWT: header.payload.signature") from None
+
+
+def _signed_claims(token: str, algorithm: object, candidates: Sequence[_Key]) -> _Claims:
+    if not candidates:
+        raise Unauthorized("the token's kid is none of the issuer's")
+    keys = [key for key in candidates if key.algorithm == algorithm]
+    if not keys:
+        allowed = " or ".join(sorted({key.algorithm for key in candidates}))
+        raise Unauthorized(f"the token's alg is not its key's: {allowed}")
+    for key in keys:
+        if (payload := _signed_payload(token, key)) is not None:
+            return _claims_of(payload)
+    raise Unauthorized("the token's signature is not by a key that is known here")
+
+
+def _signed_payload(token: str, key: _Key) -> bytes | None:
+    try:
+        with suppress(jwt.InvalidSignatureError):
+            return bytes(_jws.decode(token, key.material, [key.algorithm]))
+    except jwt.InvalidTokenError:
+        raise Unauthorized("the token's header asks for what is not supported") from None
+    return None
+
+
+def _claims_of(payload: bytes) -> _Claims:
+    try:
+        return _claims.decode(payload)
+    except (msgspec.DecodeError, RecursionError) as error:
+        # It names the member and its type, never the value.
+        raise Unauthorized(f"the token's claims are malformed: {error}") from None
+
+
+def _written(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(int(seconds), UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def verifier_of(
+    *,
+    secret: str | None = None,
+    public_key: str | None = None,
+    jwks_url: str | None = None,
+    issuer: str | None = None,
+    audience: str | None = None,
+) -> JwtVerifier:
+    """Make a verifier of exactly one of the three; raises ValueError when it cannot be used.
+
+    `secret` is for HS256, at least 32 bytes; `public_key` is one or more PEM blocks: RSA for RS256,
+    EC for ES256 or ES384, Ed25519 for EdDSA; `jwks_url` is https. An `issuer` or `audience` that
+    is None is not checked.
+    """
+    keys: KeySource
+    match secret, public_key, jwks_url:
+        case str(), None, None:
+            keys = FixedKeys([_key_of_secret(secret)])
+        case None, str(), None:
+            keys = FixedKeys(_keys_of_pem(public_key))
+        case None, None, str():
+            keys = IssuerKeys(jwks_url)
+        case _:
+            raise ValueError("give exactly one of a secret, a public key and a key set's URL")
+    return JwtVerifier(keys, issuer=issuer, audience=audience)
+
+
+def mint(  # noqa: PLR0913  # one argument for each claim
+    secret: str,
+    user: str,
+    *,
+    topics: Sequence[str],
+    issuer: str | None,
+    audience: str | None,
+    lifetime: float,
+) -> str:
+    """Make a token for `lifetime` seconds from now, signed with HS256; for development and tests.
+
+    Raises Invalid for what is not a user id, and ValueError for a secret that is too short.
+    """
+    _key_of_secret(secret)
+    now = int(time())
+    expires = now + int(lifetime)
+    claims: dict[str, Any] = {"sub": checked_name(user, "user"), "iat": now, "exp": expires}
+    if issuer is not None:
+        claims["iss"] = issuer
+    if audience is not None:
+        claims["aud"] = audience
+    if topics:
+        claims["topics"] = list(topics)
+    return jwt.encode(claims, secret, algorithm="HS256")
