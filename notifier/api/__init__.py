@@ -1,0 +1,1 @@
+"""The role that accepts events over HTTP and puts them on the event queue."""

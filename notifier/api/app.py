@@ -1,0 +1,184 @@
+"""The producers' HTTP application: it validates events, and answers 202 once they are confirmed."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import structlog
+from fastapi import Depends, FastAPI, Request
+from starlette.responses import JSONResponse, Response
+
+from notifier.api.keys import ApiKeys
+from notifier.core import cloudevents, events, ingress
+from notifier.core.errors import (
+    Invalid,
+    NotifierError,
+    TooLarge,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+    Unreadable,
+)
+from notifier.core.events import Event
+from notifier.core.ports import EventQueue
+from notifier.telemetry.metrics import Metrics
+
+_log = structlog.get_logger("notifier.api")
+_RETRY_AFTER = "5"
+# The first that matches, so what is special stands before what is general.
+_STATUSES: Mapping[type[NotifierError], HTTPStatus] = {
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Unreadable: HTTPStatus.BAD_REQUEST,
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    TooMany: HTTPStatus.TOO_MANY_REQUESTS,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+_UNSUPPORTED = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class UnsupportedType(NotifierError):
+    """The content type is not one that can carry an event."""
+
+    code = "unsupported_type"
+
+
+class Accepting:
+    """Takes events in: completes them, puts them on the event queue, and counts."""
+
+    def __init__(self, queue: EventQueue, metrics: Metrics) -> None:
+        self._queue = queue
+        self._metrics = metrics
+
+    async def accept(self, event: Event, source: str) -> str:
+        """Return the event's id once the event queue has confirmed it; raises Invalid, Unavailable.
+
+        `source` stands for the producer when the event does not name one.
+        """
+        if not event.has_audience:
+            raise Invalid("users", "is missing: name users, topic or everyone")
+        now = time.time()
+        complete = events.completed(event, source=source, now=now)
+        await self._queue.put(ingress.entry_of(complete, now))
+        self._metrics.events.labels("accepted").inc()
+        _log.debug("accepted", event_id=complete.id, source=complete.source)
+        return str(complete.id)
+
+    async def accept_each(
+        self, read: Callable[[bytes], Event], bodies: list[bytes], source: str
+    ) -> list[dict[str, Any]]:
+        """Accept a batch's events side by side; the answers stand in the order of the events."""
+
+        async def accept_one(body: bytes) -> dict[str, Any]:
+            try:
+                return {"status": 202, "id": await self.accept(read(body), source)}
+            except NotifierError as error:
+                return self.problem(error)
+
+        return await asyncio.gather(*map(accept_one, bodies))
+
+    def problem(self, error: NotifierError) -> dict[str, Any]:
+        """Return the problem (RFC 9457) that answers a refused event, and count it."""
+        self._metrics.events.labels("rejected").inc()
+        return problem_of(error)
+
+
+def create_app(queue: EventQueue, metrics: Metrics, keys: ApiKeys) -> FastAPI:
+    """Make the application around an event queue."""
+    app = FastAPI(title="notifier producer API", version="1")
+    app.state.accepting = Accepting(queue, metrics)
+    app.state.keys = keys
+    app.add_api_route("/v1/events", post_events, methods=["POST"], status_code=202)
+    app.add_exception_handler(NotifierError, _refuse)
+    return app
+
+
+def producer(request: Request) -> str:
+    """Return the name of the producer whose API key came along; raises Unauthorized."""
+    keys: ApiKeys = request.app.state.keys
+    return keys.name_of(request.headers.get("authorization", ""))
+
+
+async def body_of(request: Request) -> bytes:
+    """Read the body, at most a batch's bytes of it; raises TooLarge."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > events.LARGEST_BATCH:
+            raise TooLarge("", f"a body has at most {events.LARGEST_BATCH} bytes")
+    return bytes(body)
+
+
+async def post_events(request: Request, name: Annotated[str, Depends(producer)]) -> Response:
+    """Accept one event, or a batch of up to 1,000.
+
+    202 says that the event queue has confirmed all of it. A batch is answered item by item, with
+    207 when the items did not all end alike.
+    """
+    accepting: Accepting = request.app.state.accepting
+    body = await body_of(request)
+    media = cloudevents.media_type(request.headers.get("content-type", "application/json"))
+    attributes = _attributes_in(request.headers)
+    if attributes and not media.startswith("application/cloudevents"):
+        event = cloudevents.binary(attributes, request.headers.get("content-type", ""), body)
+    elif media == cloudevents.STRUCTURED:
+        event = cloudevents.structured(body)
+    elif media == cloudevents.BATCHED:
+        return await _batch(accepting, cloudevents.structured, body, name)
+    elif media != "application/json":
+        raise UnsupportedType(f"send application/json, or CloudEvents; not {media[:100]}")
+    elif body.lstrip()[:1] == b"[":
+        return await _batch(accepting, events.decode, body, name)
+    else:
+        event = events.decode(body)
+    return JSONResponse({"id": await accepting.accept(event, name)}, HTTPStatus.ACCEPTED)
+
+
+def _attributes_in(headers: Mapping[str, str]) -> dict[str, object]:
+    # Values are percent-encoded: CloudEvents HTTP protocol binding, section 3.1.3.2.
+    return {
+        name[len("ce-") :]: unquote(value)
+        for name, value in headers.items()
+        if name.startswith("ce-")
+    }
+
+
+async def _batch(
+    accepting: Accepting, read: Callable[[bytes], Event], body: bytes, source: str
+) -> Response:
+    bodies = ingress.items(body)
+    if not bodies:
+        raise Invalid("", "the batch is empty")
+    results = await accepting.accept_each(read, bodies, source)
+    statuses = {result["status"] for result in results}
+    status = statuses.pop() if len(statuses) == 1 else HTTPStatus.MULTI_STATUS
+    headers = {"retry-after": _RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return JSONResponse({"results": results}, status, headers)
+
+
+def problem_of(error: NotifierError) -> dict[str, Any]:
+    """Describe an error as a problem (RFC 9457), with the member `field` where there is one."""
+    status = next((s for kind, s in _STATUSES.items() if isinstance(error, kind)), _UNSUPPORTED)
+    problem = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "code": error.code,
+        "detail": str(error),
+    }
+    return problem | ({"field": error.field} if isinstance(error, Invalid) and error.field else {})
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
+    problem = request.app.state.accepting.problem(error)
+    headers = {}
+    if isinstance(error, Unavailable):
+        headers["retry-after"] = _RETRY_AFTER
+        _log.warning("event not accepted", reason=str(error))
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(problem, problem["status"], headers, media_type="application/problem+json")

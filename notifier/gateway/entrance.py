@@ -1,0 +1,112 @@
+"""The entrance: who may come in, as FastAPI dependencies that every transport shares."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from notifier.core.access import Identity
+from notifier.core.errors import Invalid, NotifierError, TooMany, Unauthorized, Unavailable
+from notifier.core.names import checked_topic
+from notifier.core.positions import Position, parse_cursor
+from notifier.gateway.gateway import Gateway
+
+SUBPROTOCOL = "notifier.v1"
+TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix
+COOKIE = "notifier_token"
+
+
+class WrongOrigin(NotifierError):
+    """A page of another site asks for this user's stream."""
+
+    code = "wrong_origin"
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """The allow-list of origins; empty allows only pages from the gateway's own host."""
+
+    allowed: frozenset[str] = frozenset()
+
+    def check(self, connection: HTTPConnection) -> None:
+        """Raise WrongOrigin unless the request comes from an allowed page, or from no page."""
+        origin = connection.headers.get("origin")
+        if origin is None or "*" in self.allowed or origin.lower() in self.allowed:
+            return
+        if not self.allowed and origin.partition("://")[2] == connection.headers.get("host"):
+            return
+        raise WrongOrigin(f"origin {origin[:200]} is not among NOTIFIER_ALLOWED_ORIGINS")
+
+
+def gateway_of(connection: HTTPConnection) -> Gateway:
+    """Return the gateway that the application was made for."""
+    gateway: Gateway = connection.app.state.gateway
+    return gateway
+
+
+async def admission(connection: HTTPConnection) -> None:
+    """Refuse while draining or unable to deliver, and refuse pages of other sites."""
+    gateway = gateway_of(connection)
+    connection.app.state.origins.check(connection)
+    for trouble in filter(None, gateway.trouble().values()):
+        raise Unavailable("gateway", trouble)
+
+
+def credential(connection: HTTPConnection) -> str | None:
+    """Return the token, from the header, a subprotocol or a cookie; None if there is none yet."""
+    if "token" in connection.query_params or "access_token" in connection.query_params:
+        raise Unauthorized("a token in the URL ends up in logs; use one of the other ways")
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme:
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthorized("the Authorization header must be: Bearer <token>")
+        return token.strip()
+    for offered in connection.scope.get("subprotocols", ()):
+        if offered.startswith(TOKEN_SUBPROTOCOL):
+            return str(offered.removeprefix(TOKEN_SUBPROTOCOL))
+    return _cookie(connection)
+
+
+def _cookie(connection: HTTPConnection) -> str | None:
+    # Browsers attach cookies to any site's requests: only the origin tells whose page it is.
+    token = connection.cookies.get(COOKIE)
+    if token and "origin" not in connection.headers:
+        raise Unauthorized("a token in a cookie is only taken together with an Origin header")
+    return token or None
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who came in, and what they want. `identity` is None when the token is still to come."""
+
+    identity: Identity | None
+    topics: tuple[str, ...]
+    cursor: dict[str, Position]
+
+
+async def visitor(
+    connection: HTTPConnection,
+    _: Annotated[None, Depends(admission)],
+    token: Annotated[str | None, Depends(credential)],
+) -> Visitor:
+    """Establish who came in: the dependency of every transport."""
+    gateway = gateway_of(connection)
+    topics = _topics(connection.query_params.get("topics", ""), gateway.terms.most_topics)
+    cursor = parse_cursor(connection.query_params.get("since", ""))
+    identity = None if token is None else await gateway.verifier.verify(token)
+    if gateway.draining:  # it may have begun while the token was verified
+        raise Unavailable("gateway", "draining")
+    return Visitor(identity, topics, cursor)
+
+
+def _topics(text: str, most: int) -> tuple[str, ...]:
+    topics = tuple(dict.fromkeys(filter(None, text.split(","))))
+    if len(topics) > most:
+        raise TooMany(f"topics: at most {most} a connection")
+    for topic in topics:
+        try:
+            checked_topic(topic, "topics")
+        except Invalid as error:
+            raise Invalid("topics", f"{error.reason}, separated by commas") from error
+    return topics

@@ -1,0 +1,172 @@
+"""The gateway: it owns the sessions of this process, their clock, and the way they end."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from notifier.core.access import Identity
+from notifier.core.deadlines import Deadlines
+from notifier.core.errors import CloseCode, NotifierError
+from notifier.core.frames import RequestId
+from notifier.core.hub import Hub
+from notifier.core.ports import Broker, Connection, TokenVerifier
+from notifier.core.positions import Position
+from notifier.core.session import Session, Terms
+from notifier.telemetry.metrics import Metrics
+
+_log = structlog.get_logger("notifier.gateway")
+_DRAIN_TICK = 0.05
+
+
+class Gateway:
+    """The sessions of this process. Fulfils Host.
+
+    Use as `async with`: its tasks end with it, and if one of them fails the `async with` fails.
+    `drain_rate` is in sessions a second.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a gateway
+        self,
+        broker: Broker,
+        verifier: TokenVerifier,
+        metrics: Metrics,
+        *,
+        terms: Terms,
+        drain_rate: float = 200.0,
+        drain_deadline: float = 60.0,
+    ) -> None:
+        self.hub = Hub(broker, metrics)
+        self.deadlines = Deadlines(time.time())
+        self.terms = terms
+        self.verifier = verifier
+        self.metrics = metrics
+        self.draining = False
+        self._broker = broker
+        self._drain_rate = drain_rate
+        self._drain_deadline = drain_deadline
+        self._sessions: set[Session] = set()
+        self._empty = asyncio.Event()
+        self._tasks = asyncio.TaskGroup()
+        self._stack = AsyncExitStack()
+        self._running: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._tasks)
+        self._running = [
+            self._tasks.create_task(self.hub.run(), name="hub"),
+            self._tasks.create_task(self._clock(), name="clock"),
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._running:
+            task.cancel()
+        await self._stack.__aexit__(kind, error, trace)
+
+    # What readiness asks.
+
+    def trouble(self) -> dict[str, str | None]:
+        """Return each part that delivering needs, with why it does not work, or None."""
+        return {
+            "draining": "draining: connections move to other gateways" if self.draining else None,
+            "broker": self._broker.trouble,
+            "tokens": self.verifier.trouble,
+        }
+
+    # What the transports ask.
+
+    def open(
+        self,
+        connection: Connection,
+        identity: Identity | None,
+        topics: tuple[str, ...],
+        cursor: dict[str, Position],
+    ) -> Session:
+        """Begin a session on a connection; without an identity its first frame has to be `auth`."""
+        session = Session(self, connection)
+        self._sessions.add(session)
+        self.metrics.connections.labels("websocket").inc()
+        self.metrics.connections_opened.labels("websocket").inc()
+        user = identity.user if identity else None
+        _log.info("connected", session=session.id, user=user, resuming=bool(cursor))
+        session.begin(identity, topics, cursor)
+        if self.draining:  # it came in after `drain` had listed who has to leave
+            session.end(CloseCode.DRAINING)
+        return session
+
+    # What sessions ask; see Host.
+
+    def now(self) -> float:
+        """See Host."""
+        return time.time()
+
+    def authenticate(self, session: Session, token: str, request_id: RequestId | None) -> None:
+        """See Host."""
+        self._tasks.create_task(
+            self._authenticate(session, token, request_id), name=f"authenticate-{session.id}"
+        )
+
+    async def _authenticate(
+        self, session: Session, token: str, request_id: RequestId | None
+    ) -> None:
+        try:
+            identity = await self.verifier.verify(token)
+        except NotifierError as error:
+            _log.info("token refused", session=session.id, reason=str(error))
+            session.refused(error, request_id)
+        else:
+            _log.info("authenticated", session=session.id, user=identity.user)
+            session.authenticated(identity, request_id)
+
+    def ended(self, session: Session, reason: str) -> None:
+        """See Host."""
+        self._sessions.discard(session)
+        self.metrics.connections.labels("websocket").dec()
+        self.metrics.connections_closed.labels(reason).inc()
+        if reason == CloseCode.SLOW_CONSUMER.reason:
+            self.metrics.slow_consumers.inc()
+        user = session.identity.user if session.identity else None
+        _log.info("disconnected", session=session.id, user=user, reason=reason)
+        if not self._sessions:
+            self._empty.set()
+
+    # Time, and the end.
+
+    async def _clock(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due = max(due + 1, loop.time())
+            await asyncio.sleep(due - loop.time())
+            self.deadlines.tick(time.time())
+            self.hub.tick()
+
+    async def drain(self) -> None:
+        """Move all clients away: close `drain_rate` sessions a second, and see them gone."""
+        self.draining = True
+        leaving = list(self._sessions)
+        _log.info("draining", sessions=len(leaving))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._drain_deadline
+        pace = max(1, round(self._drain_rate * _DRAIN_TICK))
+        for start in range(0, len(leaving), pace):
+            left = deadline - loop.time()
+            if start and left > 0:
+                await asyncio.sleep(min(pace / self._drain_rate, left))
+            for session in leaving[start : start + pace]:
+                session.end(CloseCode.DRAINING)
+        await self._all_gone()
+
+    async def _all_gone(self) -> None:
+        self._empty.clear()
+        if self._sessions:
+            await self._empty.wait()  # bounded: a connection aborts when its client does not close

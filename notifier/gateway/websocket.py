@@ -1,0 +1,371 @@
+"""The WebSocket transport: a protocol class for uvicorn whose connections are no tasks.
+
+uvicorn takes any protocol class (`Config(ws=…)`). This one speaks ASGI to the endpoint only until
+the connection is handed over (`Handover`): the endpoint then returns, its task and scope are freed,
+and the connection calls its session back on a message and on the end.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, ClassVar, Protocol, cast
+from urllib.parse import unquote
+
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from notifier.core import frames
+from notifier.core.errors import CloseCode
+from notifier.core.publications import Publication
+from notifier.gateway.framing import (
+    FrameReader,
+    FramingError,
+    Message,
+    Opcode,
+    close_code,
+    close_frame,
+    frame,
+    text_of,
+)
+
+HANDOVER = "notifier.handover"
+_CLOSE_TIMEOUT = 5.0
+_LONGEST_PAUSE = 15.0
+# What may come in before the endpoint has decided: a client may speak without waiting for us.
+_MOST_EARLY = 64 * 1024
+
+_log = structlog.get_logger("notifier.gateway")
+
+
+class Listener(Protocol):
+    """Who is called back by a connection: a session."""
+
+    def received(self, text: bytes) -> None:
+        """Take a text message."""
+
+    def heard(self) -> None:
+        """Take any other sign of life."""
+
+    def closed(self, code: CloseCode | None = None) -> None:
+        """Take that the connection is gone; the last call."""
+
+
+def encode(publication: Publication) -> bytes:
+    """Make the frame of a publication, the same bytes for every WebSocket."""
+    return frame(Opcode.TEXT, frames.event_frame(publication))
+
+
+class _Nobody:
+    """Listens to a connection that is refused, until its client has closed it too."""
+
+    def received(self, text: bytes) -> None:
+        pass
+
+    def heard(self) -> None:
+        pass
+
+    def closed(self, code: CloseCode | None = None) -> None:
+        pass
+
+
+_PING = frame(Opcode.PING, b"")
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """One client's WebSocket. Fulfils Connection, once it has been handed over."""
+
+    __slots__ = (
+        "_connections",
+        "_early",
+        "_gave_up",
+        "_handshake",
+        "_listener",
+        "_paused_at",
+        "_reader",
+        "_timer",
+        "_transport",
+    )
+
+    # Bytes that may wait for a client that does not read; past it the client is closed with 4002.
+    send_buffer: ClassVar[int] = 1024 * 1024
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._connections = server_state.connections
+        self._handshake: _Handshake | None = _Handshake(self, config, server_state, app_state)
+        self._listener: Listener | None = None
+        self._reader = FrameReader(frames.LARGEST_FRAME)
+        self._early = b""
+        self._gave_up: CloseCode | None = None
+        self._paused_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.add(cast("Any", self))
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._handshake is not None and not self._handshake.begun:
+            self._handshake.begin(data, self._transport)
+        elif self._listener is None:
+            self._early += data
+            if len(self._early) > _MOST_EARLY:
+                self._transport.abort()
+        else:
+            self._feed(data)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._connections.discard(cast("Any", self))
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._handshake is not None:
+            self._handshake.lost()
+            self._handshake = None
+        if self._listener is not None:
+            self._listener.closed(self._gave_up)
+            self._listener = None
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._paused_at = time.monotonic()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._paused_at = 0.0
+
+    def shutdown(self) -> None:
+        """Close at once; uvicorn calls this for what is left when the server stops."""
+        if self._handshake is None or self._handshake.accepted:
+            self.close_with(1012, "restarting")
+        self._transport.close()
+
+    # What the session calls.
+
+    @property
+    def encode(self) -> Callable[[Publication], bytes]:
+        """See Connection."""
+        return encode
+
+    def write(self, data: bytes) -> None:
+        """See Connection."""
+        if self._timer is not None:
+            return
+        if self._paused_at and self._transport.get_write_buffer_size() > self.send_buffer:
+            self._give_up()
+            return
+        self._transport.write(data)
+
+    def send(self, frame_: frames.ServerFrame) -> None:
+        """See Connection."""
+        self.write(frame(Opcode.TEXT, frames.encode(frame_)))
+
+    def ping(self) -> None:
+        """See Connection."""
+        if self._paused_at and time.monotonic() - self._paused_at > _LONGEST_PAUSE:
+            self._give_up()
+        else:
+            self.write(_PING)
+
+    def close(self, code: CloseCode) -> None:
+        """See Connection."""
+        self.close_with(code, code.reason)
+
+    def close_with(self, code: int, reason: str) -> None:
+        """Send what is left and a close frame, and wait a while for the client's own."""
+        if self._timer is None:
+            self._transport.write(close_frame(code, reason))
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_CLOSE_TIMEOUT, self._transport.abort)
+
+    def _give_up(self) -> None:
+        self._gave_up = CloseCode.SLOW_CONSUMER
+        self.close(self._gave_up)
+
+    # What the client sends.
+
+    def hand_over(self, listener: Listener) -> None:
+        """Call `listener` back from now on; what came in meanwhile is delivered to it first."""
+        self._listener, self._handshake = listener, None
+        early, self._early = self._early, b""
+        if early:
+            self._feed(early)
+        if self._transport.is_closing():  # lost before there was anyone to tell
+            asyncio.get_running_loop().call_soon(self.connection_lost, None)
+
+    def leave_alone(self) -> None:
+        """Close what the application did not hand over, and let the client answer that."""
+        if self._listener is None:
+            self.close_with(1011, "internal error")
+            self.hand_over(_Nobody())
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            for message in self._reader.feed(data):
+                self._take(message)
+        except FramingError as error:
+            self.close_with(error.code, str(error))
+            self._transport.close()
+
+    def _take(self, message: Message) -> None:
+        listener = self._listener
+        if listener is None:
+            return
+        if message.opcode is Opcode.TEXT:
+            text_of(message.payload)
+            listener.received(message.payload)
+        elif message.opcode is Opcode.BINARY:
+            raise FramingError(1003, "frames are text")
+        elif message.opcode is Opcode.CLOSE:
+            self._closed_by_client(close_code(message.payload))
+        else:
+            listener.heard()
+            if message.opcode is Opcode.PING:
+                self.write(frame(Opcode.PONG, message.payload))
+
+    def _closed_by_client(self, code: int) -> None:
+        if self._timer is None:  # else this answers our own close frame
+            self.close_with(1000 if code == 1005 else code, "")  # noqa: PLR2004 - section 7.1.5
+        self._transport.close()
+
+
+class _Handshake:
+    """The time until the hand-over, in which the connection speaks ASGI to the application."""
+
+    def __init__(
+        self,
+        connection: WebSocketConnection,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+    ) -> None:
+        self.begun = False
+        self.accepted = False
+        self._answered = False
+        self._connection = connection
+        self._app = config.loaded_app
+        self._root_path = config.root_path
+        self._app_state = app_state
+        self._tasks = server_state.tasks
+        self._protocol = ServerProtocol()
+        self._response: Response
+        self._refusal: tuple[int, Headers] | None = None
+        self._received = False
+        self._gone = asyncio.get_running_loop().create_future()
+
+    def begin(self, data: bytes, transport: asyncio.Transport) -> None:
+        """Read the upgrade request, and run the application on it."""
+        self.begun = True
+        self._transport = transport
+        request = _request_of(data)
+        self._response = self._protocol.accept(request)
+        if self._response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._respond(self._response)
+            return
+        task = asyncio.get_running_loop().create_task(
+            self._run(self._scope(request)), name="websocket-handshake"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def lost(self) -> None:
+        """Let an application that still waits know that the client is gone."""
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    def _scope(self, request: Request) -> dict[str, Any]:
+        path, _, query = request.path.partition("?")
+        offered = request.headers.get_all("Sec-WebSocket-Protocol")
+        return {
+            "type": "websocket",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "wss" if is_ssl(self._transport) else "ws",
+            "server": get_local_addr(self._transport),
+            "client": get_remote_addr(self._transport),
+            "root_path": self._root_path,
+            "path": self._root_path + unquote(path),
+            "raw_path": (self._root_path + path).encode(),
+            "query_string": query.encode(),
+            "headers": [
+                (name.lower().encode("latin-1"), value.encode("latin-1"))
+                for name, value in request.headers.raw_items()
+            ],
+            "subprotocols": [each.strip() for line in offered for each in line.split(",")],
+            "state": self._app_state.copy(),
+            "extensions": {"websocket.http.response": {}, HANDOVER: {"to": self._connection}},
+        }
+
+    async def _run(self, scope: dict[str, Any]) -> None:
+        try:
+            await self._app(scope, self._receive, self._send)
+        except Exception:  # noqa: BLE001 - whatever an endpoint raises ends this one connection, not the gateway
+            _log.exception("endpoint failed", path=scope["path"])
+        if not self._answered:
+            self._respond(self._protocol.reject(500, "Internal Server Error\n"))
+        elif self.accepted:
+            self._connection.leave_alone()
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._received:
+            self._received = True
+            return {"type": "websocket.connect"}
+        await self._gone
+        return {"type": "websocket.disconnect", "code": 1006}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "websocket.accept":
+                self._accept(message)
+            case "websocket.send":
+                self._connection.write(frame(Opcode.TEXT, message["text"].encode()))
+            case "websocket.close" if self.accepted:
+                self._connection.close_with(message.get("code", 1000), message.get("reason") or "")
+            case "websocket.close":
+                self._respond(self._protocol.reject(HTTPStatus.FORBIDDEN, "Forbidden\n"))
+            case "websocket.http.response.start":
+                pairs = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in message["headers"]]
+                self._refusal = message["status"], Headers(pairs)
+            case "websocket.http.response.body" if self._refusal:
+                self._refuse(*self._refusal, message.get("body", b""))
+
+    def _accept(self, message: dict[str, Any]) -> None:
+        for name, value in message.get("headers", ()):
+            self._response.headers[name.decode("latin-1")] = value.decode("latin-1")
+        if subprotocol := message.get("subprotocol"):
+            self._response.headers["Sec-WebSocket-Protocol"] = subprotocol
+        self.accepted = self._answered = True
+        self._transport.write(self._response.serialize())
+
+    def _refuse(self, status: int, headers: Headers, body: bytes) -> None:
+        headers["Connection"] = "close"
+        headers.setdefault("Content-Length", str(len(body)))
+        self._respond(Response(status, HTTPStatus(status).phrase, headers, body))
+
+    def _respond(self, response: Response) -> None:
+        self._answered = True
+        self._transport.write(response.serialize())
+        self._transport.close()
+
+
+def _request_of(head: bytes) -> Request:
+    """Read the request that uvicorn has read before, and written anew for us."""
+    first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+    pairs = (line.partition(": ") for line in lines)
+    return Request(first.split(" ", 2)[1], Headers([(name, value) for name, _, value in pairs]))

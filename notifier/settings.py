@@ -1,0 +1,315 @@
+"""Every setting of notifier, validated at start and known to nobody but the composition root.
+
+A setting comes from the environment (`NOTIFIER_…`), a file that `NOTIFIER_…_FILE` names, or `.env`.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+PREFIX = "NOTIFIER_"
+Role = Literal["gateway", "router", "api", "dev"]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+CLIENT_VARIABLES = {
+    "NOTIFIER_API_KEY": "API key that `notifier send` posts with.",
+    "NOTIFIER_TOKEN": "Token that `notifier listen` connects with.",
+}
+_SHORTEST_SECRET = 32
+_KEY_ENTRY = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}")
+_SCHEMES = {"amqp_url": ("amqp", "amqps"), "redis_url": ("redis", "rediss", "unix")}
+# What Kubernetes puts into every container for a Service of that name, unless told not to.
+_SERVICE_LINK = re.compile(r".*_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)|GATEWAY|API|ROUTER")
+
+
+class SettingsError(Exception):
+    """The settings cannot work. `lines` name the variables, what is wrong, and a good value."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class Settings(BaseSettings):
+    """The settings; every field is also its documentation (`notifier settings` prints it)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    amqp_url: SecretStr = Field(
+        SecretStr("amqp://guest:guest@localhost:5672/"),
+        description="RabbitMQ; several addresses separated by commas are tried in turn.",
+        examples=["amqps://notifier:secret@rabbitmq:5671/"],
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://localhost:6379/0"),
+        description="Redis or Valkey; rediss:// for TLS.",
+        examples=["rediss://notifier:secret@redis:6379/0"],
+    )
+    host: str = Field(
+        "0.0.0.0",  # noqa: S104 - a container's port is opened by who deploys it; dev takes loopback
+        description="Address to listen on; `notifier dev` listens on 127.0.0.1 unless this is set.",
+        examples=["127.0.0.1"],
+    )
+    gateway_port: Port = Field(8000, description="Public port of the gateway.", examples=[8000])
+    api_port: Port = Field(8001, description="Port of the producer API.", examples=[8001])
+    private_port: Port = Field(
+        9000, description="Port of /livez, /readyz and /metrics, each role's own.", examples=[9000]
+    )
+    partitions: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Partitions of the event queue, the same for all routers and apis; more than "
+        "one needs RabbitMQ's plugin rabbitmq_sharding.",
+        examples=[4],
+    )
+    jwt_secret: SecretStr | None = Field(
+        None,
+        description="Secret of tokens signed with HS256, at least 32 bytes.",
+        examples=["(openssl rand -base64 48)"],
+    )
+    jwt_public_key: str | None = Field(
+        None,
+        description="Public key in PEM, of tokens signed with RS256, ES256, ES384 or EdDSA.",
+        examples=["-----BEGIN PUBLIC KEY-----…"],
+    )
+    jwks_url: str | None = Field(
+        None,
+        description="Address of the issuer's key set (JWKS).",
+        examples=["https://issuer.example/.well-known/jwks.json"],
+    )
+    jwt_issuer: str | None = Field(
+        None, description="What a token's iss must be.", examples=["https://issuer.example/"]
+    )
+    jwt_audience: str | None = Field(
+        None, description="What a token's aud must contain.", examples=["notifier"]
+    )
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Producers' keys, name:sha256 separated by commas (`notifier key` makes one); "
+        "two with one name while a key is being rotated.",
+        examples=["billing:(64 hexadecimal digits)"],
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins of the pages that may connect, separated by commas; * for any. "
+        "Empty: only pages served from the gateway's own host.",
+        examples=["https://app.example"],
+    )
+    deduplication_seconds: int = Field(
+        3600,
+        ge=1,
+        le=7 * 86400,
+        description="An event posted again within this time is delivered once.",
+        examples=[3600],
+    )
+    history_size: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        description="Publications a topic keeps for clients that come back.",
+        examples=[100],
+    )
+    history_seconds: int = Field(
+        86400, ge=1, le=30 * 86400, description="How long it keeps them.", examples=[86400]
+    )
+    heartbeat_seconds: float = Field(
+        25.0, ge=1, le=300, description="Time between a connection's heartbeats.", examples=[25]
+    )
+    send_buffer_bytes: int = Field(
+        1024 * 1024,
+        ge=64 * 1024,
+        le=64 * 1024 * 1024,
+        description="Bytes that may wait for one slow client before it is closed with 4002.",
+        examples=[1048576],
+    )
+    drain_rate: float = Field(
+        200.0, gt=0, description="Connections closed a second when a gateway stops.", examples=[200]
+    )
+    drain_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="Time after which a stopping gateway closes the rest at once.",
+        examples=[60],
+    )
+    rabbitmq_management_url: SecretStr | None = Field(
+        None,
+        description="Management API that `notifier check` asks for policies; made of the AMQP "
+        "address where it is not given.",
+        examples=["http://notifier:secret@rabbitmq:15672"],
+    )
+    log_format: Literal["console", "json"] | None = Field(
+        None, description="console or json; console in a terminal by itself.", examples=["json"]
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe log lines that are written.", examples=["INFO"]
+    )
+
+    @field_validator("api_keys", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, re.split(r"[,\s]+", value))) if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("gateway_port", "api_port", "private_port", mode="before")
+    @classmethod
+    def _no_service_link(cls, value: object) -> object:
+        if isinstance(value, str) and value.startswith("tcp://"):
+            raise ValueError(
+                "holds the address of a Kubernetes Service, not a port: "
+                "set enableServiceLinks: false in the pod"
+            )
+        return value
+
+    @field_validator("amqp_url", "redis_url", "jwks_url", "rabbitmq_management_url")
+    @classmethod
+    def _has_scheme(
+        cls, value: SecretStr | str | None, info: ValidationInfo
+    ) -> SecretStr | str | None:
+        schemes = _SCHEMES.get(info.field_name or "", ("http", "https"))
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        for url in () if text is None else text.split(","):
+            if urlsplit(url.strip()).scheme not in schemes:
+                raise ValueError(f"must begin with {' or '.join(f'{s}://' for s in schemes)}")
+        return value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < _SHORTEST_SECRET:
+            raise ValueError(f"must have at least {_SHORTEST_SECRET} bytes")
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_entries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(_KEY_ENTRY.fullmatch, value)):
+            raise ValueError("must be name:sha256 entries; `notifier key --name billing` makes one")
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin not in ("*", f"{parts.scheme}://{parts.netloc}"):
+                raise ValueError("must be origins, such as https://app.example, without a path")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - ours takes its place
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put `NOTIFIER_…_FILE` between the environment and `.env`."""
+        return init_settings, env_settings, _NamedFiles(settings_cls), dotenv_settings
+
+    @classmethod
+    def load(cls, role: Role | None = None, **given: object) -> Self:
+        """Read and validate the settings, those that `role` needs too; raises SettingsError."""
+        try:
+            settings = cls(**given)  # type: ignore[arg-type] # validated in there
+        except ValidationError as error:
+            raise SettingsError([_line(item) for item in error.errors()]) from None
+        lines = [
+            *_unknown({**dotenv_values(".env"), **os.environ}),
+            *(_missing(settings, role) if role else ()),
+        ]
+        if lines:
+            raise SettingsError(lines)
+        return settings
+
+    def is_given(self, name: str) -> bool:
+        """Whether a setting was given, rather than left at its default."""
+        return name in self.model_fields_set
+
+
+class _NamedFiles(PydanticBaseSettingsSource):
+    """Reads the file that `NOTIFIER_X_FILE` names as the value of `NOTIFIER_X`."""
+
+    def get_field_value(self, _field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{variable(field_name)}_FILE")
+        try:
+            value = Path(path).read_text().rstrip("\n") if path else None
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            raise SettingsError(
+                [f"{variable(field_name)}_FILE: cannot read {path}: {reason}"]
+            ) from None
+        return value, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        names = self.settings_cls.model_fields
+        values = {name: self.get_field_value(field, name)[0] for name, field in names.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a field."""
+    return PREFIX + name.upper()
+
+
+def _example(name: str) -> str:
+    return f"for example {variable(name)}={(Settings.model_fields[name].examples or [''])[0]}"
+
+
+def _line(item: Mapping[str, Any]) -> str:
+    name = str(item["loc"][0])
+    reason = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{variable(name)}: {reason}; {_example(name)}"
+
+
+def _unknown(environ: Mapping[str, str | None]) -> Iterator[str]:
+    """Find misspelt variables: a setting that nobody reads is a setting that does not hold."""
+    known = {variable(name) for name in Settings.model_fields}
+    known |= {f"{name}_FILE" for name in known} | CLIENT_VARIABLES.keys()
+    for name in sorted(environ):
+        rest = name.removeprefix(PREFIX)
+        if not name.startswith(PREFIX) or name in known or _SERVICE_LINK.fullmatch(rest):
+            continue
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]}?" if close else "`notifier settings` lists what there is"
+        yield f"{name}: is not a setting; {hint}"
+
+
+def _missing(settings: Settings, role: Role) -> Iterator[str]:
+    if role == "api" and not settings.api_keys:
+        yield f"NOTIFIER_API_KEYS: is required, or nobody could post events; {_example('api_keys')}"
+    if role != "gateway":
+        return
+    keys = (settings.jwt_secret, settings.jwt_public_key, settings.jwks_url)
+    if keys.count(None) != len(keys) - 1:
+        yield (
+            "NOTIFIER_JWT_SECRET: exactly one is required of NOTIFIER_JWT_SECRET, "
+            f"NOTIFIER_JWT_PUBLIC_KEY and NOTIFIER_JWKS_URL; {_example('jwt_secret')}"
+        )
+    for name in ("jwt_issuer", "jwt_audience"):
+        if not getattr(settings, name):
+            yield (
+                f"{variable(name)}: is required, or tokens made for others were taken; "
+                f"{_example(name)}"
+            )

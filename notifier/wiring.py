@@ -1,0 +1,298 @@
+"""The composition root: settings in, running roles out. The one module that knows all others."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from notifier.adapters import tokens
+from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
+from notifier.adapters.memory_broker import MemoryBroker
+from notifier.adapters.memory_queue import MemoryEventQueue
+from notifier.adapters.redis import RedisBroker
+from notifier.adapters.tokens import JwtVerifier
+from notifier.api import app as api_app
+from notifier.api.keys import ApiKeys
+from notifier.core.ports import Broker, EventQueue, EventSource, TokenVerifier
+from notifier.core.session import Terms
+from notifier.gateway import app as gateway_app
+from notifier.gateway.gateway import Gateway
+from notifier.gateway.websocket import WebSocketConnection
+from notifier.page import create_page
+from notifier.private import Trouble, measured_loop
+from notifier.private import create_app as create_private_app
+from notifier.router.router import Router
+from notifier.serving import serve, stop_signals
+from notifier.settings import Role, Settings, SettingsError
+from notifier.telemetry.metrics import Metrics
+
+_log = structlog.get_logger("notifier.wiring")
+_ROUTER_GRACE = 10.0
+_DEV_TOKEN_SECONDS = 12 * 3600
+
+
+async def run(role: Role, settings: Settings, announce: Callable[[str], None]) -> None:
+    """Run a role until a signal stops it. Raises whatever one of its background tasks died of.
+
+    `announce` is given what `dev` has to say to the person who started it.
+    """
+    metrics = Metrics()
+    with stop_signals() as stopping:
+        _log.info("starting", role=role)
+        match role:
+            case "gateway":
+                await _run_gateway(settings, metrics, stopping)
+            case "router":
+                await _run_router(settings, metrics, stopping)
+            case "api":
+                await _run_api(settings, metrics, stopping)
+            case "dev":
+                await _run_dev(settings, metrics, stopping, announce)
+        _log.info("stopped", role=role)
+
+
+async def _run_gateway(settings: Settings, metrics: Metrics, stopping: asyncio.Event) -> None:
+    async with (
+        _redis(settings, metrics) as broker,
+        _verifier(settings) as verifier,
+        _gateway(settings, broker, verifier, metrics) as gateway,
+        _private(settings, settings.host, metrics, gateway.trouble),
+        _serve_gateway(settings, settings.host, gateway),
+    ):
+        await stopping.wait()
+        await gateway.drain()
+
+
+async def _run_router(settings: Settings, metrics: Metrics, stopping: asyncio.Event) -> None:
+    async with (
+        _redis(settings, metrics) as broker,
+        _amqp_source(settings, metrics) as source,
+        _routing(source, broker, metrics) as router,
+        _private(settings, settings.host, metrics, router.trouble),
+    ):
+        await stopping.wait()
+
+
+async def _run_api(settings: Settings, metrics: Metrics, stopping: asyncio.Event) -> None:
+    async with _amqp_queue(settings, metrics) as queue:
+        app = api_app.create_app(queue, metrics, ApiKeys(settings.api_keys))
+        async with (
+            _private(settings, settings.host, metrics, lambda: {"queue": queue.trouble}),
+            serve(app, host=settings.host, port=settings.api_port, setting="NOTIFIER_API_PORT"),
+        ):
+            await stopping.wait()
+
+
+async def _run_dev(
+    settings: Settings,
+    metrics: Metrics,
+    stopping: asyncio.Event,
+    announce: Callable[[str], None],
+) -> None:
+    host = settings.host if settings.is_given("host") else "127.0.0.1"
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        backends = await enter(_dev_backends(settings, metrics))
+        dev_tokens = DevTokens(settings)
+        verifier = await enter(dev_tokens.verifier())
+        gateway = await enter(_gateway(settings, backends.broker, verifier, metrics))
+        router = await enter(_routing(backends.source, backends.broker, metrics))
+        keys = ApiKeys(settings.api_keys, open_to=None if settings.api_keys else "dev")
+        producer_api = api_app.create_app(backends.queue, metrics, keys)
+        page_api = api_app.create_app(backends.queue, metrics, ApiKeys((), open_to="page"))
+        page = create_page(mint=dev_tokens.mint, api=page_api)
+
+        def trouble() -> dict[str, str | None]:
+            return {**gateway.trouble(), **router.trouble()}
+
+        await enter(_private(settings, host, metrics, trouble))
+        api_port = await enter(
+            serve(producer_api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT")
+        )
+        public_port = await enter(_serve_gateway(settings, host, gateway, page))
+        announce(
+            _welcome(host, (public_port, api_port), dev_tokens.mint("42"), backends.kind, settings)
+        )
+        await stopping.wait()
+        await gateway.drain()
+
+
+# The parts.
+
+
+@asynccontextmanager
+async def _routing(source: EventSource, broker: Broker, metrics: Metrics) -> AsyncIterator[Router]:
+    """Run a router while inside; then let it finish its batches, for a while."""
+    router = Router(source, broker, metrics)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(router.run(), name="router")
+        try:
+            yield router
+        finally:
+            source.stop()
+            await asyncio.wait({running}, timeout=_ROUTER_GRACE)
+            running.cancel()
+
+
+def _gateway(
+    settings: Settings, broker: Broker, verifier: TokenVerifier, metrics: Metrics
+) -> Gateway:
+    return Gateway(
+        broker,
+        verifier,
+        metrics,
+        terms=Terms(heartbeat=settings.heartbeat_seconds),
+        drain_rate=settings.drain_rate,
+        drain_deadline=settings.drain_seconds,
+    )
+
+
+def _serve_gateway(
+    settings: Settings, host: str, gateway: Gateway, page: object | None = None
+) -> AbstractAsyncContextManager[int]:
+    app = gateway_app.create_app(gateway, settings.allowed_origins)
+    if page is not None:
+        app.mount("", page)  # type: ignore[arg-type]
+    WebSocketConnection.send_buffer = settings.send_buffer_bytes
+    return serve(
+        app,
+        host=host,
+        port=settings.gateway_port,
+        setting="NOTIFIER_GATEWAY_PORT",
+        websocket=WebSocketConnection,
+    )
+
+
+@asynccontextmanager
+async def _private(
+    settings: Settings, host: str, metrics: Metrics, trouble: Trouble
+) -> AsyncIterator[int]:
+    app = create_private_app(metrics, trouble)
+    async with (
+        measured_loop(metrics),
+        serve(app, host=host, port=settings.private_port, setting="NOTIFIER_PRIVATE_PORT") as port,
+    ):
+        yield port
+
+
+def _verifier(settings: Settings) -> JwtVerifier:
+    secret = settings.jwt_secret
+    try:
+        return tokens.verifier_of(
+            secret=secret.get_secret_value() if secret else None,
+            public_key=settings.jwt_public_key,
+            jwks_url=settings.jwks_url,
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+        )
+    except ValueError as error:
+        raise SettingsError([f"NOTIFIER_JWT_…: {error}"]) from error
+
+
+def _redis(settings: Settings, metrics: Metrics) -> RedisBroker:
+    try:
+        return RedisBroker(
+            settings.redis_url.get_secret_value(),
+            metrics=metrics,
+            deduplication_seconds=settings.deduplication_seconds,
+            history_size=settings.history_size,
+            history_seconds=settings.history_seconds,
+        )
+    except ValueError as error:
+        raise SettingsError([f"NOTIFIER_REDIS_URL: {error}"]) from error
+
+
+def _amqp_queue(settings: Settings, metrics: Metrics) -> AmqpEventQueue:
+    url = settings.amqp_url.get_secret_value()
+    return AmqpEventQueue(url, partitions=settings.partitions, metrics=metrics)
+
+
+def _amqp_source(settings: Settings, metrics: Metrics) -> AmqpEventSource:
+    url = settings.amqp_url.get_secret_value()
+    return AmqpEventSource(url, partitions=settings.partitions, metrics=metrics)
+
+
+# What only `dev` needs.
+
+
+@dataclass(frozen=True, slots=True)
+class _Backends:
+    kind: str
+    queue: EventQueue
+    source: EventSource
+    broker: Broker
+
+
+@asynccontextmanager
+async def _dev_backends(settings: Settings, metrics: Metrics) -> AsyncIterator[_Backends]:
+    """Yield the in-memory adapters, and the real ones in place of those whose address is given."""
+    async with AsyncExitStack() as stack:
+        queue: EventQueue
+        source: EventSource
+        broker: Broker
+        queue = source = memory = MemoryEventQueue()
+        broker = MemoryBroker(
+            deduplication_seconds=settings.deduplication_seconds,
+            history_size=settings.history_size,
+        )
+        del memory
+        if settings.is_given("amqp_url"):
+            queue = await stack.enter_async_context(_amqp_queue(settings, metrics))
+            source = await stack.enter_async_context(_amqp_source(settings, metrics))
+        if settings.is_given("redis_url"):
+            broker = await stack.enter_async_context(_redis(settings, metrics))
+        real = (settings.is_given("amqp_url"), settings.is_given("redis_url"))
+        names = ("RabbitMQ" if real[0] else "memory", "Redis" if real[1] else "memory")
+        yield _Backends(" and ".join(dict.fromkeys(names)), queue, source, broker)
+
+
+class DevTokens:
+    """Tokens that `dev` makes for whoever asks: it is its own issuer."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.jwt_public_key or settings.jwks_url:
+            raise SettingsError(
+                [
+                    (
+                        "NOTIFIER_JWT_PUBLIC_KEY, NOTIFIER_JWKS_URL: dev makes its own tokens, "
+                        "which needs a secret; leave these out, or run the gateway role"
+                    )
+                ]
+            )
+        given = settings.jwt_secret
+        self._secret = given.get_secret_value() if given else secrets.token_urlsafe(48)
+        self._issuer = settings.jwt_issuer
+        self._audience = settings.jwt_audience
+
+    def mint(self, user: str) -> str:
+        """Make a token for `user` that may follow every topic."""
+        return tokens.mint(
+            self._secret,
+            user,
+            topics=["*"],
+            issuer=self._issuer,
+            audience=self._audience,
+            lifetime=_DEV_TOKEN_SECONDS,
+        )
+
+    def verifier(self) -> JwtVerifier:
+        """Make the verifier of these tokens."""
+        return tokens.verifier_of(secret=self._secret, issuer=self._issuer, audience=self._audience)
+
+
+def _welcome(host: str, ports: tuple[int, int], token: str, kind: str, settings: Settings) -> str:
+    public_port, api_port = ports
+    key = ' -H "authorization: Bearer $NOTIFIER_API_KEY"' if settings.api_keys else ""
+    body = '{"users":["42"],"type":"greeting","data":{"text":"hello"}}'
+    return f"""
+notifier is running on {kind}. Stop it with Ctrl+C.
+
+  The page       http://{host}:{public_port}/#user=42
+  Send an event  curl http://{host}:{api_port}/v1/events -H "content-type: application/json"{key} \\
+                   -d '{body}'
+  Listen         notifier listen --user 42 --url ws://{host}:{public_port}
+  A token of 42  {token}
+"""
