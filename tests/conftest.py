@@ -1,0 +1,66 @@
+"""The services that tests ask for by name; nothing is imported or started for those that don't."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.support.services import Broker
+
+_SERVICES = {"amqp_url", "amqp_management_url", "redis_url", "chromium"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what names a service; a parameter that asks for one by itself carries the mark."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _SERVICES.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.services)
+
+
+@pytest.fixture(scope="session")
+def _rabbitmq() -> Iterator["Broker"]:
+    from tests.support.services import rabbitmq  # noqa: PLC0415  # see above
+
+    with rabbitmq() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def _redis_address() -> Iterator[str]:
+    from tests.support.services import redis_address  # noqa: PLC0415  # see above
+
+    with redis_address() as url:
+        yield url
+
+
+@pytest.fixture
+def amqp_url(_rabbitmq: "Broker") -> Iterator[str]:
+    """An AMQP URL with a virtual host of the test's own."""
+    from tests.support.services import fresh_vhost  # noqa: PLC0415  # see above
+
+    with fresh_vhost(_rabbitmq) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def amqp_management_url(_rabbitmq: "Broker") -> str:
+    """The URL of RabbitMQ's management API, with user and password."""
+    return _rabbitmq.management_url
+
+
+@pytest.fixture
+def redis_url(_redis_address: str) -> Iterator[str]:
+    """A Redis URL whose database is empty."""
+    from tests.support.services import emptied  # noqa: PLC0415  # see above
+
+    with emptied(_redis_address) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium to drive with Playwright."""
+    from tests.support.services import find_chromium  # noqa: PLC0415  # see above
+
+    return find_chromium()

@@ -1,0 +1,536 @@
+"""What RabbitMQ's adapter promises beyond the port: through failures, and to foreign clients."""
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiormq
+import httpx
+import pytest
+from aiormq import spec
+from aiormq.abc import AbstractConnection, DeliveredMessage
+
+from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
+from notifier.adapters.amqp_link import Keeping, Link
+from notifier.adapters.topology import definitions
+from notifier.core.errors import Invalid, Unavailable
+from notifier.core.ingress import Entry
+from notifier.core.ports import Batch
+from notifier.telemetry.metrics import Metrics
+from tests.support.eventually import eventually
+from tests.support.process import free_port
+from tests.support.services import Broker, Container, RabbitServer, fresh_vhost
+
+pytestmark = pytest.mark.services
+
+
+def event_queue(url: str, partitions: int = 1, metrics: Metrics | None = None) -> AmqpEventQueue:
+    return AmqpEventQueue(url, partitions=partitions, metrics=metrics or Metrics())
+
+
+def event_source(url: str, partitions: int = 1, metrics: Metrics | None = None) -> AmqpEventSource:
+    return AmqpEventSource(url, partitions=partitions, metrics=metrics or Metrics())
+
+
+async def next_batch(batches: AsyncIterator[Batch], seconds: float = 20) -> Batch:
+    return await asyncio.wait_for(anext(batches), seconds)
+
+
+async def take(source: AmqpEventSource, count: int) -> list[Entry]:
+    """Take and ack so many different entries; what comes again counts once."""
+    taken: dict[bytes, Entry] = {}
+    batches = source.batches()
+    while len(taken) < count:
+        batch = await next_batch(batches)
+        for delivery in batch.deliveries:
+            taken.setdefault(delivery.entry.body, delivery.entry)
+        with suppress(Unavailable):
+            await batch.ack()
+    return list(taken.values())
+
+
+async def dead_letter(url: str) -> DeliveredMessage:
+    """Wait for one in the queue of dead letters."""
+    found: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+    async with aiormq.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.basic_consume("notifier.dead", found.put, no_ack=True)
+        return await asyncio.wait_for(found.get(), 10)
+
+
+def headers_of(message: DeliveredMessage) -> dict[str, Any]:
+    return dict(message.header.properties.headers or {})
+
+
+async def publish(
+    url: str, body: bytes, properties: spec.Basic.Properties, key: str = "user.42"
+) -> None:
+    async with aiormq.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.basic_publish(
+            body, exchange="notifier.events", routing_key=key, properties=properties
+        )
+
+
+def foreign_publish(url: str, body: str, *options: str | bytes) -> None:
+    """Publish with a client that is not ours, which sends bytes as they are."""
+    subprocess.run(["amqp-publish", "--url", url, "-b", body, "-p", *options], check=True)
+
+
+@contextmanager
+def user_without_rights(url: str, management_url: str) -> Iterator[str]:
+    """The URL of a user who may read and write, and make nothing."""
+    vhost = urlsplit(url).path[1:]
+    name = f"reader-{vhost}"
+    rights = {"configure": "", "write": ".*", "read": ".*"}
+    with httpx.Client(base_url=management_url, timeout=30) as management:
+        account = {"password": "secret", "tags": ""}
+        management.put(f"/api/users/{name}", json=account).raise_for_status()
+        management.put(f"/api/permissions/{vhost}/{name}", json=rights).raise_for_status()
+        address = urlsplit(url)
+        yield address._replace(netloc=f"{name}:secret@{address.hostname}:{address.port}").geturl()
+        management.delete(f"/api/users/{name}").raise_for_status()
+
+
+# Foreign producers.
+
+
+async def test_an_entry_of_a_foreign_client_arrives(amqp_url: str) -> None:
+    async with event_source(amqp_url) as source:
+        await eventually(lambda: source.trouble is None)
+        body = '{"text":"hello"}'
+
+        await asyncio.to_thread(
+            foreign_publish, amqp_url, body, "-e", "notifier.events", "-r", "user.42"
+        )
+
+        assert await take(source, 1) == [Entry(b'{"text":"hello"}', "user.42")]
+
+
+@pytest.mark.parametrize("said", [True, -1, 10**18, "yesterday"])
+async def test_a_moment_of_acceptance_that_cannot_be_is_not_believed(
+    amqp_url: str, said: object
+) -> None:
+    async with event_source(amqp_url) as source:
+        await eventually(lambda: source.trouble is None)
+        headers: Any = {"notifier-accepted": said}
+
+        await publish(amqp_url, b"{}", spec.Basic.Properties(headers=headers))
+
+        [entry] = await take(source, 1)
+    assert entry.accepted == 0.0
+
+
+async def test_header_bytes_become_text_where_they_are_text(amqp_url: str) -> None:
+    async with event_source(amqp_url) as source:
+        await eventually(lambda: source.trouble is None)
+        headers: Any = {"text": bytearray(b"caf\xc3\xa9"), "bytes": bytearray(b"caf\xe9")}
+
+        await publish(amqp_url, b"{}", spec.Basic.Properties(headers=headers))
+
+        [entry] = await take(source, 1)
+    assert entry.headers == {"text": "café", "bytes": b"caf\xe9"}
+
+
+async def test_properties_that_nobody_can_read_become_a_dead_letter_and_the_next_entry_flows(
+    amqp_url: str,
+) -> None:
+    latin_1 = ("-C", "caf\xe9".encode("latin-1"))
+    to_events = ("-e", "notifier.events", "-r", "user.42")
+    async with event_source(amqp_url) as source:
+        await eventually(lambda: source.trouble is None)
+        await asyncio.to_thread(foreign_publish, amqp_url, "bad", *to_events, *latin_1)
+        batch = await next_batch(source.batches())
+
+        with pytest.raises(Invalid, match=r"properties: .*utf-8"):
+            _ = batch.deliveries[0].entry
+        await batch.dead_letter(batch.deliveries[0], "unreadable", "properties: not UTF-8")
+        await batch.ack()
+
+        assert (await dead_letter(amqp_url)).body == b"bad"
+        await asyncio.to_thread(foreign_publish, amqp_url, "good", *to_events)
+        assert await take(source, 1) == [Entry(b"good", "user.42")]
+
+
+async def test_a_routing_key_that_is_no_text_arrives_with_question_marks(amqp_url: str) -> None:
+    key = "user.andré".encode("latin-1")
+    async with event_source(amqp_url) as source:
+        await eventually(lambda: source.trouble is None)
+
+        await asyncio.to_thread(foreign_publish, amqp_url, "{}", "-e", "notifier.events", "-r", key)
+
+        assert await take(source, 1) == [Entry(b"{}", "user.andr?")]
+
+
+# Dead letters.
+
+
+async def test_a_dead_letter_keeps_the_original_and_says_why_where_and_when(amqp_url: str) -> None:
+    properties = spec.Basic.Properties(
+        content_type="text/plain",
+        headers={"attempt": 3},
+        message_id="7",
+        app_id="shop",
+        expiration="60000",
+    )
+    async with event_source(amqp_url) as source:
+        await eventually(lambda: source.trouble is None)
+        await publish(amqp_url, b"not JSON", properties)
+        batch = await next_batch(source.batches())
+
+        await batch.dead_letter(batch.deliveries[0], "unreadable", "x" * 1000)
+
+        letter = await dead_letter(amqp_url)
+    kept = letter.header.properties
+    headers = headers_of(letter)
+    assert (letter.body, kept.content_type, kept.message_id, kept.app_id, kept.expiration) == (
+        b"not JSON",
+        "text/plain",
+        "7",
+        "shop",
+        None,
+    )
+    assert headers.pop("notifier-time").startswith("20")
+    assert headers == {
+        "attempt": 3,
+        "notifier-reason": "unreadable",
+        "notifier-error": "x" * 500,
+        "notifier-routing-key": "user.42",
+        "notifier-queue": "notifier.events.0",
+    }
+
+
+async def test_a_dead_letter_of_another_user_is_kept(
+    amqp_url: str, amqp_management_url: str
+) -> None:
+    async with event_queue(amqp_url) as queue:
+        await queue.put(Entry(b"first", "user.42"))
+    producer = urlsplit(amqp_url).username or "guest"
+    await publish(amqp_url, b"second", spec.Basic.Properties(user_id=producer))
+
+    with user_without_rights(amqp_url, amqp_management_url) as url:
+        async with event_source(url) as source:
+            batch = await next_batch(source.batches())
+            await batch.dead_letter(batch.deliveries[-1], "unreadable", "not JSON")
+
+    assert (await dead_letter(amqp_url)).body == batch.deliveries[-1].entry.body
+
+
+async def test_headers_that_leave_no_room_for_ours_are_left_out(amqp_url: str) -> None:
+    properties = spec.Basic.Properties(headers={"large": "x" * 130_900})
+    async with event_source(amqp_url) as source:
+        await eventually(lambda: source.trouble is None)
+        await publish(amqp_url, b"not JSON", properties)
+        batch = await next_batch(source.batches())
+
+        await batch.dead_letter(batch.deliveries[0], "unreadable", "not JSON")
+
+        letter = await dead_letter(amqp_url)
+    assert letter.body == b"not JSON"
+    assert headers_of(letter)["notifier-reason"] == "unreadable"
+
+
+async def test_what_rabbitmq_itself_puts_aside_is_with_the_dead_letters(amqp_url: str) -> None:
+    async with event_queue(amqp_url) as queue, aiormq.connect(amqp_url) as connection:
+        await queue.put(Entry(b"rejected", "user.42"))
+        channel = await connection.channel()
+
+        async def reject(message: DeliveredMessage) -> None:
+            await channel.basic_reject(message.delivery_tag or 0, requeue=False)
+
+        await channel.basic_consume("notifier.events.0", reject)
+
+        letter = await dead_letter(amqp_url)
+    assert letter.body == b"rejected"
+    assert headers_of(letter)["x-first-death-queue"] == "notifier.events.0"
+
+
+# Partitions.
+
+
+async def test_batches_of_several_partitions_are_open_at_once(amqp_url: str) -> None:
+    async with event_queue(amqp_url, 3) as queue, event_source(amqp_url, 3) as source:
+        for user in range(30):
+            await queue.put(Entry(b"{}", f"user.{user}"))
+        batches = source.batches()
+
+        keys = [
+            {delivery.entry.routing_key for delivery in (await next_batch(batches)).deliveries}
+            for _ in range(3)
+        ]
+
+    assert not keys[0] & keys[1]
+    assert not keys[1] & keys[2]
+    assert not keys[0] & keys[2]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 2), (3, 1)])
+async def test_another_number_of_partitions_loses_and_doubles_nothing(
+    amqp_url: str, before: int, after: int
+) -> None:
+    async with event_queue(amqp_url, before) as queue:
+        for number in range(50):
+            await queue.put(Entry(str(number).encode(), f"user.{number}"))
+
+    async with event_source(amqp_url, after) as source:
+        await eventually(lambda: source.trouble is None)
+        async with event_queue(amqp_url, after) as queue:
+            for number in range(50, 100):
+                await queue.put(Entry(str(number).encode(), f"user.{number}"))
+            await queue.put(Entry(b"last", "user.last"))
+        batches = source.batches()
+        taken: list[bytes] = []
+        while len(taken) < 101:
+            batch = await next_batch(batches)
+            taken += [delivery.entry.body for delivery in batch.deliveries]
+            await batch.ack()
+
+    assert sorted(taken) == sorted([b"last", *(str(number).encode() for number in range(100))])
+
+
+# Topology.
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_the_definitions_file_makes_what_the_adapter_needs(
+    amqp_url: str, amqp_management_url: str, partitions: int
+) -> None:
+    file = definitions(partitions, urlsplit(amqp_url).path[1:])
+    async with httpx.AsyncClient(base_url=amqp_management_url, timeout=30) as management:
+        (await management.post("/api/definitions", json=file)).raise_for_status()
+
+    with user_without_rights(amqp_url, amqp_management_url) as url:
+        async with event_queue(url, partitions) as queue, event_source(url, partitions) as source:
+            await queue.put(Entry(b"{}", "user.42"))
+            assert len(await take(source, 1)) == 1
+    async with event_queue(amqp_url, partitions) as queue:
+        await queue.put(Entry(b"{}", "user.42"))
+
+
+async def test_who_may_not_declare_what_is_missing_is_told_what_to_do(
+    amqp_url: str, amqp_management_url: str
+) -> None:
+    with user_without_rights(amqp_url, amqp_management_url) as url:
+        async with event_queue(url) as queue:
+            with pytest.raises(Unavailable, match="unroutable is missing"):
+                await queue.put(Entry(b"{}", "user.42"))
+
+            assert "`notifier topology`" in str(queue.trouble)
+            assert "secret" not in str(queue.trouble)
+
+
+async def test_a_queue_of_another_kind_is_named(amqp_url: str) -> None:
+    async with aiormq.connect(amqp_url) as connection:
+        await (await connection.channel()).queue_declare("notifier.events.0", durable=True)
+
+    async with event_source(amqp_url) as source:
+        await eventually(lambda: "the queue notifier.events.0 is not" in str(source.trouble))
+
+
+async def test_a_deleted_queue_is_declared_anew_and_what_is_put_meanwhile_arrives(
+    amqp_url: str,
+) -> None:
+    metrics = Metrics()
+    async with event_queue(amqp_url) as queue, event_source(amqp_url, metrics=metrics) as source:
+        await eventually(lambda: source.trouble is None)
+
+        async with aiormq.connect(amqp_url) as connection:
+            await (await connection.channel()).queue_delete("notifier.events.0")
+        for number in range(50):
+            await queue.put(Entry(str(number).encode(), "user.42"))
+
+        assert len(await take(source, 50)) == 50
+        await eventually(lambda: source.trouble is None)
+    repairs = metrics.registry.get_sample_value("notifier_topology_repairs_total")
+    assert repairs == 1
+
+
+@pytest.mark.parametrize("kind", ["exchange", "queues"])
+async def test_a_put_declares_anew_what_has_vanished(amqp_url: str, kind: str) -> None:
+    async with event_queue(amqp_url) as queue:
+        await queue.put(Entry(b"{}", "user.42"))
+        async with aiormq.connect(amqp_url) as connection:
+            channel = await connection.channel()
+            if kind == "exchange":
+                await channel.exchange_delete("notifier.events")
+            else:
+                await channel.queue_delete("notifier.events.0")
+                await channel.queue_delete("notifier.unroutable")
+
+        await queue.put(Entry(b"again", "user.42"))
+
+        async with event_source(amqp_url) as source:
+            assert b"again" in {entry.body for entry in await take(source, 1)}
+
+
+# Connections.
+
+
+async def test_entering_does_not_wait_for_rabbitmq_and_a_put_says_that_it_is_away() -> None:
+    away = f"amqp://guest:secret@127.0.0.1:{free_port()}/"
+
+    async with event_queue(away) as queue, event_source(away) as source:
+        with pytest.raises(Unavailable, match="not connected to RabbitMQ"):
+            await asyncio.wait_for(queue.put(Entry(b"{}", "user.42")), 3)
+
+        await eventually(lambda: "Connect call failed" in f"{queue.trouble}")
+        await eventually(lambda: "Connect call failed" in f"{source.trouble}")
+        assert "secret" not in f"{queue.trouble} {source.trouble}"
+
+
+async def test_the_next_host_is_tried_when_one_is_away(amqp_url: str) -> None:
+    away = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+
+    async with event_queue(f"{away}, {amqp_url}") as queue:
+        await eventually(lambda: queue.trouble is None)
+
+
+async def test_what_a_body_raises_comes_out_as_it_is(amqp_url: str) -> None:
+    with pytest.raises(KeyError):
+        async with event_queue(amqp_url):
+            raise KeyError
+
+
+async def test_it_can_be_left_at_any_moment_of_connecting(amqp_url: str) -> None:
+    async def enter_and_leave(turns: int) -> None:
+        async with event_source(amqp_url, 3):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    for turns in range(0, 3000, 60):
+        await asyncio.wait_for(enter_and_leave(turns), 10)
+
+
+async def test_a_defect_in_the_background_ends_the_body(amqp_url: str) -> None:
+    async def break_down(_: AbstractConnection) -> None:
+        raise KeyError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with Keeping(Link(amqp_url, "test", Metrics(), break_down)):
+            await asyncio.Event().wait()
+
+    assert caught.group_contains(KeyError)
+
+
+# Failures, on a RabbitMQ of its own.
+
+
+class ControlledRabbit(RabbitServer):
+    """One with `control`, which is rabbitmqctl."""
+
+    def _environment(self, home: Path) -> dict[str, str]:
+        self._env = super()._environment(home)
+        return self._env
+
+    def control(self, *arguments: str) -> None:
+        if isinstance(self._runner, Container):
+            self._runner._container.exec(["rabbitmqctl", *arguments])  # noqa: SLF001
+            return
+        unwrapped = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+        program = unwrapped if Path(unwrapped).exists() else "rabbitmqctl"
+        subprocess.run(
+            [program, *arguments], env={**os.environ, **self._env}, check=True, capture_output=True
+        )
+
+
+@pytest.fixture(scope="module")
+def rabbit() -> Iterator[ControlledRabbit]:
+    with ControlledRabbit() as server:
+        yield server
+
+
+@contextmanager
+def low_memory(rabbit: ControlledRabbit) -> Iterator[None]:
+    rabbit.control("set_vm_memory_high_watermark", "absolute", "1MB")
+    try:
+        yield
+    finally:
+        rabbit.control("set_vm_memory_high_watermark", "0.4")
+
+
+async def put_for_ever(queue: AmqpEventQueue) -> None:
+    """RabbitMQ tells a connection of an alarm only when it publishes."""
+    while True:
+        await queue.put(Entry(b"before the alarm", "user.42"))
+
+
+async def in_thread(call: Callable[..., object], *arguments: object) -> None:
+    await asyncio.to_thread(call, *arguments)
+
+
+async def test_low_memory_refuses_puts_at_once_while_the_source_drains(
+    rabbit: ControlledRabbit,
+) -> None:
+    with fresh_vhost(Broker(rabbit.url, rabbit.management_url)) as url:
+        async with event_queue(url) as queue:
+            for number in range(200):
+                await queue.put(Entry(str(number).encode(), "user.42"))
+
+            with low_memory(rabbit):
+                with pytest.raises(Unavailable, match="memory"):
+                    await put_for_ever(queue)
+                with pytest.raises(Unavailable, match="memory"):
+                    await asyncio.wait_for(queue.put(Entry(b"{}", "user.42")), 1)
+                assert "memory" in str(queue.trouble)
+                async with event_source(url) as source:
+                    assert len(await take(source, 200)) == 200
+
+            await eventually(lambda: queue.trouble is None)
+            await queue.put(Entry(b"{}", "user.42"))
+
+
+async def test_a_hung_rabbitmq_holds_up_neither_puts_nor_leaving(rabbit: ControlledRabbit) -> None:
+    entry = Entry(b"x" * 60_000, "user.42")  # so that many fill all buffers on the way
+
+    async def put_to_a_hung_one(url: str) -> list[BaseException | None]:
+        async with event_queue(url) as queue:
+            await queue.put(entry)
+            rabbit.pause()
+            puts = asyncio.gather(*(queue.put(entry) for _ in range(100)), return_exceptions=True)
+            return await asyncio.wait_for(puts, 11)
+
+    with fresh_vhost(Broker(rabbit.url, rabbit.management_url)) as url:
+        try:
+            outcomes = await asyncio.wait_for(put_to_a_hung_one(url), 20)
+        finally:
+            rabbit.resume()
+
+        assert {type(outcome) for outcome in outcomes} == {Unavailable}
+        async with event_queue(url) as queue:
+            await eventually(lambda: queue.trouble is None)
+
+
+async def test_confirmed_entries_survive_a_killed_rabbitmq_and_both_ends_are_back_by_themselves(
+    rabbit: ControlledRabbit,
+) -> None:
+    metrics = Metrics()
+    url = rabbit.url
+    async with event_queue(url) as queue, event_source(url, metrics=metrics) as source:
+        await eventually(lambda: queue.trouble is None and source.trouble is None)
+        confirmed = 0
+        declared = time.monotonic()
+        # RabbitMQ 3.10 can wedge a queue when killed within 2 s of declaring it.
+        while time.monotonic() < declared + 2.5:
+            await queue.put(Entry(b"event %d" % confirmed, "user.42"))
+            confirmed += 1
+        lost = await next_batch(source.batches())
+
+        await in_thread(rabbit.kill)
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(queue.put(Entry(b"meanwhile", "user.42")), 11)
+        with pytest.raises(Unavailable):
+            await lost.ack()
+        await in_thread(rabbit.start)
+
+        taken = [entry.body for entry in await take(source, confirmed)]
+        events = [body for body in taken if body.startswith(b"event")]
+        assert events == [b"event %d" % number for number in range(confirmed)]
+        await eventually(lambda: queue.trouble is None and source.trouble is None)
+    sample = metrics.registry.get_sample_value("notifier_reconnects_total", {"backend": "rabbitmq"})
+    assert sample

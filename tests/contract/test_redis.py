@@ -1,0 +1,745 @@
+"""What the broker on Redis promises beyond its port: above all, what it does when Redis does not.
+
+Each trap of redis-py that the adapter avoids has its test here.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import re
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from redis.asyncio import Redis as AsyncRedis
+
+from notifier.adapters.redis import RedisBroker
+from notifier.core.errors import Refused, Unavailable
+from notifier.core.ports import Published, Since
+from notifier.core.positions import Position
+from notifier.core.publications import NewPublication, Publication
+from notifier.telemetry.metrics import Metrics
+from tests.support.brokers import record
+from tests.support.listening import Listening
+from tests.support.services import RedisServer
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: RedisServer) -> Iterator[redis.Redis]:
+    """What an operator has: a client of one's own."""
+    with closing(redis.Redis.from_url(server.url, decode_responses=True)) as client:
+        yield client
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def broker(server: RedisServer, metrics: Metrics) -> AsyncIterator[RedisBroker]:
+    """A broker that notices a silent Redis after half a second."""
+    async with RedisBroker(
+        server.url, metrics=metrics, ping_seconds=0.1, silence_seconds=0.5
+    ) as broker:
+        yield broker
+
+
+def new(topic: str, name: str = "x", key: str | None = None) -> NewPublication:
+    return NewPublication(topic, key or name, record(name))
+
+
+async def follow(broker: RedisBroker, *topics: str) -> Listening:
+    listening = Listening()
+    broker.listen(listening)
+    await broker.follow(topics)
+    return listening
+
+
+async def published(broker: RedisBroker, publication: NewPublication) -> Position:
+    """Publish, as a router does: until Redis takes it."""
+    async with asyncio.timeout(15):
+        while True:
+            with suppress(Unavailable):
+                [answer] = await broker.publish([publication])
+                assert isinstance(answer, Published)
+                return answer.position
+
+
+async def trouble(broker: RedisBroker, expected: str) -> None:
+    """Return when the broker has trouble that contains this."""
+    await until(lambda: expected in (broker.trouble or ""))
+
+
+async def no_trouble(broker: RedisBroker) -> None:
+    """Return when the broker has no trouble any more."""
+    await until(lambda: broker.trouble is None)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(15):
+        while not condition():  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.01)
+
+
+def reconnects(metrics: Metrics) -> float:
+    return metrics.registry.get_sample_value("notifier_reconnects_total", {"backend": "redis"}) or 0
+
+
+def pings_seen(client: redis.Redis) -> int:
+    statistics: Any = client.info("commandstats")
+    return int(statistics.get("cmdstat_ping", {"calls": 0})["calls"])
+
+
+def subscribing_connections(client: redis.Redis) -> list[dict[str, str]]:
+    listed: Any = client.client_list(_type="pubsub")
+    return list(listed)
+
+
+# The streams in Redis.
+
+
+async def test_a_stream_lives_under_three_keys_of_one_slot_that_expire(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    position = await published(broker, new("news", "a", key="k"))
+
+    assert sorted(client.scan_iter()) == [
+        "notifier:{news}:head",
+        "notifier:{news}:log",
+        "notifier:{news}:seen",
+    ]
+    assert client.hgetall("notifier:{news}:head") == {"epoch": position.epoch, "offset": "1"}
+    assert client.xrange("notifier:{news}:log") == [("1-0", {"r": '0:0:\n{"id":"a"}'})]
+    assert client.zrange("notifier:{news}:seen", 0, -1) == ["k"]
+    lives = [client.ttl(f"notifier:{{news}}:{key}") for key in ("head", "log", "seen")]
+    assert lives == pytest.approx([172_800, 86_400, 3_600], abs=10)
+
+
+async def test_reading_keeps_a_head_from_expiring(broker: RedisBroker, client: redis.Redis) -> None:
+    await published(broker, new("news"))
+    client.expire("notifier:{news}:head", 10)
+
+    await broker.read([Since("news")])
+
+    assert client.ttl("notifier:{news}:head") == pytest.approx(172_800, abs=10)
+
+
+async def test_a_head_that_expired_takes_its_log_and_keys_with_it(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    first = await published(broker, new("news", "a"))
+    client.delete("notifier:{news}:head")
+
+    [history] = await broker.read([Since("news", 0)])
+    second = await published(broker, new("news", "a"))
+
+    assert history.head.epoch != first.epoch
+    assert (history.head.offset, list(history.publications)) == (0, [])
+    assert second == Position(history.head.epoch, 1)
+
+
+async def test_a_head_that_cannot_be_read_begins_anew(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    await published(broker, new("news", "a"))
+    client.hset("notifier:{news}:head", "offset", "nonsense")
+
+    assert (await published(broker, new("news", "b"))).offset == 1
+
+
+async def test_the_keys_remembered_for_deduplication_are_bounded(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    await published(broker, new("news"))
+    time: Any = client.time()
+    long_ago, just_now = 1_000, 1_000 * time[0] - 1_000
+    client.zadd("notifier:{news}:seen", {f"old-{number}": long_ago for number in range(100)})
+    client.zadd("notifier:{news}:seen", {f"young-{number}": just_now for number in range(11_000)})
+
+    await broker.publish([new("news", str(number)) for number in range(15)])
+
+    assert client.zcard("notifier:{news}:seen") == 10_000
+    assert client.zscore("notifier:{news}:seen", "old-0") is None
+    assert client.zscore("notifier:{news}:seen", "14") is not None
+
+
+async def test_what_a_stranger_left_in_a_stream_is_refused_for_that_topic_only(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    client.set("notifier:{string}:head", "not a hash")
+    await published(broker, new("ahead", "before"))
+    client.xadd("notifier:{ahead}:log", {"r": "?"}, id="7-0")
+    batch = [new("news", "a"), new("string", "b"), new("ahead", "c"), new("news", "d")]
+
+    first, of_string, of_ahead, last = await broker.publish(batch)
+    histories = await broker.read([Since("string", 0), Since("ahead", 0), Since("news", 0)])
+
+    assert isinstance(first, Published)
+    assert last == Published(first.position._replace(offset=2))
+    assert isinstance(of_string, Refused)
+    assert isinstance(of_ahead, Refused)
+    assert client.hget("notifier:{ahead}:head", "offset") == "1"
+    assert [len(history.publications) for history in histories] == [0, 0, 2]
+    assert broker.trouble is None
+
+
+async def test_what_a_stranger_sends_to_a_channel_is_passed_over(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    listening = await follow(broker, "news")
+
+    for nonsense in ("", "nonsense", "a:b:c", "a:1:", "a:1:x:0:\n{}"):
+        client.publish("notifier:{news}", nonsense)
+    await published(broker, new("news", "a"))
+
+    assert await listening.next_events(1) == [b'{"id":"a"}']
+
+
+async def test_scripts_forgotten_by_redis_are_loaded_again(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    await published(broker, new("news", "a"))
+    client.script_flush()
+
+    answers = await broker.publish([new("news", "b"), new("news", "c")])
+
+    assert [a.position.offset for a in answers if isinstance(a, Published)] == [2, 3]
+
+
+async def test_scripts_forgotten_amid_a_batch_are_loaded_again(
+    broker: RedisBroker, server: RedisServer, client: redis.Redis
+) -> None:
+    count = 0
+    async with AsyncRedis.from_url(server.url) as forgetful, asyncio.timeout(20):
+        while "errorstat_NOSCRIPT" not in await forgetful.info("errorstats"):
+            batch = [new("news", str(number)) for number in range(count, count + 500)]
+
+            forgetting = asyncio.gather(*(forgetful.script_flush() for _ in range(20)))
+            answers = await broker.publish(batch)
+            await forgetting
+
+            offsets = [
+                answer.position.offset for answer in answers if isinstance(answer, Published)
+            ]
+            assert offsets == list(range(count + 1, count + 501))
+            count += 500
+
+    assert client.hget("notifier:{news}:head", "offset") == str(count)
+
+
+async def test_a_cancelled_question_leaves_no_answer_for_the_next(
+    broker: RedisBroker, server: RedisServer
+) -> None:
+    position = await published(broker, new("news"))
+    server.pause()
+    asking = asyncio.gather(*(broker.read([Since("sales")]) for _ in range(20)))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asking, 0.1)
+
+    server.resume()
+
+    histories = [(await broker.read([Since("news")]))[0] for _ in range(20)]
+    assert {history.head for history in histories} == {position}
+
+
+async def test_a_burst_of_questions_waits_for_a_few_connections(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    position = await published(broker, new("news"))
+
+    answers = await asyncio.gather(*(broker.read([Since("news")]) for _ in range(500)))
+
+    assert {answer[0].head for answer in answers} == {position}
+    connected: Any = client.info("clients")
+    assert connected["connected_clients"] <= 17
+
+
+# Redis in trouble.
+
+
+async def test_a_full_redis_takes_no_publication_but_answers_readers(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    before = await published(broker, new("news", "a"))
+    client.config_set("maxmemory", 1)
+
+    with pytest.raises(Unavailable, match="maxmemory"):
+        await broker.publish([new("news", "b"), new("sales", "c")])
+    known, unknown = await broker.read([Since("news", 0), Since("sales", 0)])
+    client.config_set("maxmemory", 0)
+    after = await published(broker, new("news", "b"))
+
+    assert known.head == before
+    assert unknown.head.offset == 0
+    assert after == before._replace(offset=2)
+
+
+async def test_trouble_says_why_redis_takes_nothing(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    client.config_set("maxmemory", 1)
+    with pytest.raises(Unavailable):
+        await broker.publish([new("news")])
+
+    assert broker.trouble is not None
+    assert "maxmemory" in broker.trouble
+
+
+async def test_a_replica_takes_no_publication(broker: RedisBroker, client: redis.Redis) -> None:
+    client.replicaof("127.0.0.1", "1")
+
+    with pytest.raises(Unavailable):
+        await broker.publish([new("news")])
+
+
+async def test_a_user_without_the_right_to_publish_gets_nothing_refused(
+    server: RedisServer, client: redis.Redis
+) -> None:
+    client.acl_setuser("weak", enabled=True, passwords="+pw", keys="*", commands=["+@all", "-xadd"])
+    url = server.url.replace("redis://", "redis://weak:pw@")
+
+    async with RedisBroker(url, metrics=Metrics()) as broker:
+        with pytest.raises(Unavailable):
+            await broker.publish([new("news")])
+
+
+async def test_a_hung_redis_is_unavailable_and_noticed_by_subscribers(
+    broker: RedisBroker, server: RedisServer
+) -> None:
+    listening = await follow(broker, "news")
+    server.pause()
+
+    with pytest.raises(Unavailable):
+        await broker.publish([new("news", "a")])
+    with pytest.raises(Unavailable):
+        await broker.follow(["sales"])
+    await trouble(broker, "not subscribed")
+    server.resume()
+
+    await listening.interrupted("news")
+    await no_trouble(broker)
+    await published(broker, new("sales", "followed as soon as possible"))
+    while (await listening.next()).topic != "sales":
+        pass
+
+
+async def test_a_subscription_that_is_not_confirmed_ends_its_connection(
+    server: RedisServer, metrics: Metrics
+) -> None:
+    async with RedisBroker(server.url, metrics=metrics) as broker:  # silent for 15 s at most
+        listening = await follow(broker, "news")
+        server.pause()
+
+        with pytest.raises(Unavailable, match="not confirmed"):
+            await broker.follow(["news", *(f"topic-{number}" for number in range(10))])
+        await trouble(broker, "not subscribed")
+
+        server.resume()
+        await listening.interrupted("news")
+
+
+async def test_redis_killed_without_a_disk_begins_streams_anew(
+    broker: RedisBroker, server: RedisServer, metrics: Metrics
+) -> None:
+    listening = await follow(broker, "news")
+    before = await published(broker, new("news", "a"))
+    await listening.next()
+
+    await asyncio.to_thread(server.kill)
+    with pytest.raises(Unavailable):
+        await broker.publish([new("news", "b")])
+    await trouble(broker, "not subscribed")
+    await asyncio.to_thread(server.start)
+
+    await listening.interrupted("news")
+    after = await published(broker, new("news", "a"))
+    assert (await listening.next()).position == after
+    assert (after.offset, after.epoch != before.epoch) == (1, True)
+    await no_trouble(broker)
+    assert reconnects(metrics) == 2
+
+
+async def test_redis_killed_with_a_disk_goes_on_where_it_was(metrics: Metrics) -> None:
+    with RedisServer(appendonly="yes", appendfsync="always") as server:
+        async with RedisBroker(server.url, metrics=metrics) as broker:
+            before = await published(broker, new("news", "a"))
+
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+
+            assert await published(broker, new("news", "b")) == before._replace(offset=2)
+            [duplicate] = await broker.publish([new("news", "a")])
+            assert duplicate == Published(before._replace(offset=2), duplicate=True)
+
+
+async def test_redis_may_come_after_its_clients(metrics: Metrics) -> None:
+    with RedisServer() as server:
+        server.kill()
+        async with RedisBroker(server.url, metrics=metrics) as broker:
+            listening = Listening()
+            broker.listen(listening)
+            with pytest.raises(Unavailable):
+                await broker.follow(["news"])
+
+            await asyncio.to_thread(server.start)
+            await no_trouble(broker)
+            await broker.follow(["news"])
+
+            await published(broker, new("news", "a"))
+            assert await listening.next_events(1) == [b'{"id":"a"}']
+
+
+# Subscribing connections.
+
+
+async def test_publishing_needs_no_subscribing_connection(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    await published(broker, new("news"))
+
+    connections: Any = client.client_list()
+    assert not [each for each in connections if each["cmd"] == "subscribe"]
+    assert broker.trouble is None
+
+
+async def test_topics_are_spread_over_two_connections_that_speak_resp2(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    await follow(broker, *(f"topic-{number}" for number in range(100)))
+
+    connections = subscribing_connections(client)
+
+    assert sum(int(each["sub"]) for each in connections) == 100
+    assert [int(each["sub"]) > 20 for each in connections] == [True, True]
+    assert {each["resp"] for each in connections} == {"2"}
+
+
+async def test_no_command_subscribes_to_more_than_a_thousand_channels(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    client.config_set("slowlog-log-slower-than", 0)
+    client.config_set("slowlog-max-len", 1_000)
+    topics = [f"topic-{number}" for number in range(4_500)]
+    listening = await follow(broker, *topics)
+
+    client.client_kill_filter(_type="pubsub")
+    await listening.interrupted(*topics)
+
+    sizes = [channels_of(entry["command"].decode()) for entry in client.slowlog_get(1_000)]
+    assert sum(sizes) == 2 * len(topics)
+    assert max(sizes) == 1_000
+    answers = await broker.publish([new(topic, topic) for topic in topics])
+    assert len(answers) == len(topics)
+    assert {(await listening.next()).topic for _ in topics} == set(topics)
+
+
+def channels_of(command: str) -> int:
+    """Count a logged command's channels: Redis keeps 31 words and says how many more there were."""
+    if not command.startswith("SUBSCRIBE "):
+        return 0
+    more = re.search(r"\((\d+) more arguments\)", command)
+    return 30 + int(more[1]) if more else command.count(" ")
+
+
+async def test_a_cut_subscription_is_told_and_taken_up_again(
+    broker: RedisBroker, client: redis.Redis, metrics: Metrics
+) -> None:
+    topics = [f"topic-{number}" for number in range(10)]
+    listening = await follow(broker, *topics)
+
+    client.client_kill_filter(_type="pubsub")
+
+    await listening.interrupted(*topics)
+    await broker.publish([new(topic, topic) for topic in topics])
+    assert {(await listening.next()).topic for _ in topics} == set(topics)
+    assert reconnects(metrics) == 2
+    assert broker.trouble is None
+
+
+async def test_who_follows_while_the_connection_is_made_anew_waits_for_it(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    listening = await follow(broker, "news")
+    topics = [f"topic-{number}" for number in range(10)]
+
+    client.client_kill_filter(_type="pubsub")
+    await broker.follow(topics)
+
+    await broker.publish([new(topic, topic) for topic in topics])
+    assert {(await listening.next()).topic for _ in topics} == set(topics)
+
+
+async def test_what_was_unfollowed_meanwhile_is_not_followed_again(
+    broker: RedisBroker, server: RedisServer, client: redis.Redis
+) -> None:
+    listening = await follow(broker, "news", "sales", "sports")
+
+    await asyncio.to_thread(server.kill)
+    await trouble(broker, "not subscribed")
+    await broker.unfollow(["sales"])
+    await asyncio.to_thread(server.start)
+
+    await listening.interrupted("news", "sports")
+    await no_trouble(broker)
+    assert sorted(client.pubsub_channels()) == ["notifier:{news}", "notifier:{sports}"]
+
+
+async def test_a_follower_cut_off_for_reading_slowly_can_read_what_it_missed(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    listening = await follow(broker, "news")
+    client.config_set("client-output-buffer-limit", "pubsub 1024 0 0")
+
+    position = await published(broker, NewPublication("news", "k", record("a" * 60_000)))
+
+    await listening.interrupted("news")
+    [history] = await broker.read([Since("news", 0)])
+    assert [publication.position for publication in history.publications] == [position]
+
+
+async def test_idle_connections_are_kept(
+    server: RedisServer, client: redis.Redis, metrics: Metrics
+) -> None:
+    async with RedisBroker(
+        server.url, metrics=metrics, ping_seconds=0.05, silence_seconds=0.2
+    ) as broker:
+        listening = await follow(broker)
+
+        await until(lambda: pings_seen(client) >= 40)
+
+        assert reconnects(metrics) == 0
+        await broker.follow(["news"])
+        await published(broker, new("news", "a"))
+        assert await listening.next_events(1) == [b'{"id":"a"}']
+
+
+async def test_a_timeout_of_tcp_itself_is_a_lost_connection(
+    server: RedisServer, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = recorded_readers(monkeypatch)
+    with no_longer_than(15):  # a loop that spins sees no other timeout
+        async with RedisBroker(server.url, metrics=metrics) as broker:
+            listening = await follow(broker, "news")
+            position = await published(broker, new("news", "a"))
+
+            for reader in list(readers):
+                reader.set_exception(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+
+            await listening.interrupted("news")
+            assert await published(broker, new("news", "b")) == position._replace(offset=2)
+            assert await listening.next_events(2) == [b'{"id":"a"}', b'{"id":"b"}']
+
+
+async def test_a_timeout_of_tcp_itself_is_no_answer(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = recorded_readers(monkeypatch)
+    async with RedisBroker(server.url, metrics=Metrics()) as broker:
+        position = await published(broker, new("news", "a"))
+        server.pause()
+        asking = asyncio.gather(broker.read([Since("news")]), return_exceptions=True)
+        await asyncio.wait([asking], timeout=0.2)
+
+        for reader in readers:
+            reader.set_exception(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+
+        [answer] = await asking
+        assert isinstance(answer, Unavailable)
+        assert "timed out" in str(answer)
+        server.resume()
+        assert await published(broker, new("news", "b")) == position._replace(offset=2)
+
+
+def recorded_readers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.StreamReader]:
+    """Collect the readers of all connections from now on: there the system reports its errors."""
+    readers: list[asyncio.StreamReader] = []
+    connect = asyncio.open_connection
+
+    async def recording(
+        **address: Any,  # noqa: ANN401  # whatever it is
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await connect(**address)
+        readers.append(reader)
+        return reader, writer
+
+    monkeypatch.setattr(asyncio, "open_connection", recording)
+    return readers
+
+
+@contextmanager
+def no_longer_than(seconds: int) -> Iterator[None]:
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise AssertionError(f"busy for more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # again each second: several may spin
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# Its life.
+
+
+async def test_what_the_body_raises_goes_on_as_it_is(server: RedisServer) -> None:
+    async def body() -> None:
+        async with RedisBroker(server.url, metrics=Metrics()) as broker:
+            await follow(broker, "news")
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        await body()
+
+
+async def test_a_task_that_dies_ends_the_body(server: RedisServer) -> None:
+    class Deaf(Listening):
+        def on_publication(self, publication: Publication) -> None:
+            raise LookupError(publication.topic)
+
+    async def body() -> None:
+        async with RedisBroker(server.url, metrics=Metrics()) as broker:
+            broker.listen(Deaf())
+            await broker.follow(["news"])
+            await published(broker, new("news"))
+            await asyncio.Event().wait()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await body()
+
+    assert caught.group_contains(LookupError, match="news")
+
+
+async def test_it_can_be_left_while_redis_hangs(server: RedisServer) -> None:
+    async with asyncio.timeout(15):
+        async with RedisBroker(server.url, metrics=Metrics()) as broker:
+            await follow(broker, "news")
+            server.pause()
+            with pytest.raises(Unavailable):
+                await broker.follow([f"topic-{number}" for number in range(50_000)])
+
+
+# Addresses.
+
+
+async def test_a_user_and_a_password_are_taken_from_the_url(
+    server: RedisServer, client: redis.Redis
+) -> None:
+    allow_ann(client)
+    url = server.url.replace("redis://", "redis://ann:p%40ss%2Fword@")
+
+    async with RedisBroker(url, metrics=Metrics()) as broker:
+        listening = await follow(broker, "news")
+        await published(broker, new("news", "a"))
+
+        assert await listening.next_events(1) == [b'{"id":"a"}']
+
+
+async def test_a_wrong_password_is_told_without_the_password(
+    server: RedisServer, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    allow_ann(client)
+    url = server.url.replace("redis://", "redis://ann:mistaken@")
+
+    async with RedisBroker(url, metrics=Metrics()) as broker:
+        broker.listen(Listening())
+        with pytest.raises(Unavailable) as caught:
+            await broker.publish([new("news")])
+        await trouble(broker, "invalid")
+
+        assert "invalid username-password pair" in str(caught.value)
+        assert "mistaken" not in f"{caught.value} {broker.trouble} {broker!r} {caplog.text}"
+
+
+def allow_ann(client: redis.Redis) -> None:
+    client.acl_setuser(
+        "ann", enabled=True, passwords="+p@ss/word", keys="*", channels="*", commands=["+@all"]
+    )
+
+
+@pytest.mark.parametrize("url", ["redis://:se/cret@redis:6379", "http://ann:se/cret@redis"])
+def test_a_url_that_is_none_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="not a URL of Redis") as caught:
+        RedisBroker(url, metrics=Metrics())
+
+    assert caught.value.__suppress_context__
+    assert "se" not in str(caught.value).replace("user", "").split(":")
+
+
+async def test_tls_is_verified(server: RedisServer, tmp_path: Path) -> None:
+    authority = tmp_path / "authority.pem"
+    async with tls_in_front_of(server, authority) as address:
+        good = RedisBroker(f"{address}?ssl_ca_certs={authority}", metrics=Metrics())
+        async with good as broker:
+            listening = await follow(broker, "news")
+            await published(broker, new("news", "a"))
+            assert await listening.next_events(1) == [b'{"id":"a"}']
+
+        async with RedisBroker(address, metrics=Metrics()) as broker:
+            with pytest.raises(Unavailable, match="certificate"):
+                await broker.publish([new("news")])
+
+
+@asynccontextmanager
+async def tls_in_front_of(server: RedisServer, authority: Path) -> AsyncIterator[str]:
+    """Take TLS for a Redis, with a certificate that signs itself."""
+    port = int(server.url.rpartition(":")[2].partition("/")[0])
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        with suppress(OSError):
+            await asyncio.gather(copied(reader, inner_writer), copied(inner_reader, writer))
+
+    context = certified(authority)
+    async with await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context) as listener:
+        yield f"rediss://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0"
+
+
+async def copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with closing(writer):
+        while data := await reader.read(65_536):
+            writer.write(data)
+
+
+def certified(authority: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "redis")])
+    now = datetime.now(UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1))
+    builder = builder.not_valid_after(now + timedelta(hours=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
+    authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private = authority.with_suffix(".key")
+    private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority, private)
+    return context

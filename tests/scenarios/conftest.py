@@ -1,0 +1,52 @@
+"""The whole service in processes of its own. What logs gained shows when a test fails."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.roles import Role, Service, running, service_of
+from tests.support.services import Broker, emptied, fresh_vhost
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment_of_processes(logs: Path, pytestconfig: pytest.Config) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(pytestconfig.rootpath))
+        patch.chdir(logs)  # where no .env is
+        for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the roles of a module's tests write their logs."""
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(autouse=True)
+def _what_was_logged_meanwhile(logs: Path, tmp_path: Path) -> Iterator[None]:
+    before = {log: log.stat().st_size for log in logs.glob("*.log")}
+    yield
+    for log in (*sorted(logs.glob("*.log")), *sorted(tmp_path.glob("*.log"))):
+        gained = log.read_bytes()[before.get(log, 0) :].decode(errors="replace").splitlines()
+        print(f"{log.name}:", *gained[-40:], sep="\n")  # noqa: T201  # pytest shows it on failure
+
+
+@pytest.fixture(scope="module")
+def dev(logs: Path) -> Iterator[Role]:
+    """A `notifier dev` on memory, shared by a module's tests."""
+    role = Role("dev", logs / "dev.log")
+    with running(role):
+        yield role
+
+
+@pytest.fixture(scope="module")
+def service(_rabbitmq: Broker, _redis_address: str, logs: Path) -> Iterator[Service]:
+    """One process of each role, shared by a module's tests: each has users of its own."""
+    with fresh_vhost(_rabbitmq) as amqp_url, emptied(_redis_address) as redis_url:
+        service = service_of(logs, amqp_url, redis_url)
+        with running(service.api, service.router, service.gateway):
+            yield service

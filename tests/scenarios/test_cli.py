@@ -1,0 +1,97 @@
+"""The command: it teaches, and what it prints can be used."""
+
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from notifier.settings import CLIENT_VARIABLES, Settings, variable
+from tests.support.commands import run
+from tests.support.producers import http_producer
+from tests.support.roles import Role, running
+
+COMMANDS = {
+    "gateway": "NOTIFIER_JWT_SECRET",
+    "router": "NOTIFIER_AMQP_URL",
+    "api": "NOTIFIER_API_KEYS",
+    "dev": "nothing to install",
+    "send": "notifier send --user 42 --type order.paid",
+    "listen": "back by itself",
+    "token": "development token",
+    "key": "API key",
+    "check": "what to mend",
+    "settings": "every setting",
+    "topology": "rabbitmqctl import_definitions",
+}
+
+
+def test_help_names_each_command_and_the_one_to_begin_with() -> None:
+    said = run("--help").stdout
+
+    assert "with nothing installed:    notifier dev" in said
+    for command in COMMANDS:
+        assert f"\n  {command} " in said
+
+
+@pytest.mark.parametrize(("command", "lesson"), COMMANDS.items())
+def test_the_help_of_each_command_says_what_to_know(command: str, lesson: str) -> None:
+    said = run(command, "--help").stdout
+
+    assert lesson in " ".join(said.split())
+
+
+def test_settings_lists_every_variable_with_its_default_and_meaning() -> None:
+    said = run("settings").stdout
+
+    for name, field in Settings.model_fields.items():
+        assert f"{variable(name)}" in said
+        assert field.description
+        assert field.description in said
+    for name in CLIENT_VARIABLES:
+        assert name in said
+    assert "NOTIFIER_GATEWAY_PORT = 8000\n" in said
+
+
+def test_settings_can_be_printed_for_the_documents() -> None:
+    rows = run("settings", "--markdown").stdout.splitlines()[2:]
+
+    assert len(rows) == len(Settings.model_fields) + len(CLIENT_VARIABLES)
+    assert all(row.count("|") == 4 for row in rows)
+
+
+async def test_a_key_that_key_makes_is_taken_and_another_is_not(
+    tmp_path: Path, amqp_url: str
+) -> None:
+    for_producer, for_settings = run("key", "--name", "billing").stdout.splitlines()
+    secret, entry = for_producer.split()[-1], for_settings.split()[-1]
+    settings = {"NOTIFIER_AMQP_URL": amqp_url, "NOTIFIER_API_KEYS": entry}
+    api = Role("api", tmp_path / "api.log", **settings)
+    event = {"users": ["42"], "type": "t"}
+    with running(api):
+        async with http_producer(api.api_url, secret) as good:
+            assert (await good.post(event)).status_code == 202
+        async with http_producer(api.api_url, secret[:-1]) as bad:
+            assert (await bad.post(event)).status_code == 401
+        sent = run("send", "--user", "42", "--url", api.api_url, NOTIFIER_API_KEY=secret)
+
+    assert list(json.loads(sent.stdout)) == ["id"]
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_a_router_that_may_declare_nothing_runs_on_what_topology_prints(
+    tmp_path: Path, amqp_url: str, amqp_management_url: str, redis_url: str, partitions: int
+) -> None:
+    settings = {"NOTIFIER_PARTITIONS": str(partitions)}
+    printed = json.loads(run("topology", **settings).stdout)
+    vhost, user = urlsplit(amqp_url).path[1:], urlsplit(amqp_url).username
+    only_use = {"configure": "^$", "write": ".*", "read": ".*"}
+    with httpx.Client(base_url=amqp_management_url, timeout=30) as management:
+        imported = management.post(f"/api/definitions/{vhost}", json=printed)
+        management.put(f"/api/permissions/{vhost}/{user}", json=only_use).raise_for_status()
+    assert imported.is_success, imported.text
+
+    backends = {"NOTIFIER_AMQP_URL": amqp_url, "NOTIFIER_REDIS_URL": redis_url}
+    with running(Role("router", tmp_path / "router.log", **backends, **settings)):
+        pass

@@ -1,0 +1,84 @@
+"""That the checker of the other scenarios notices what it is there for."""
+
+import pytest
+
+from tests.support.invariants import assert_delivered, assert_in_order, streams_of
+
+
+def hello(position: str = "a.0", **start: bool) -> dict[str, object]:
+    return {"type": "hello", "topics": {"news": {"position": position, **start}}}
+
+
+def event(position: str, name: str) -> dict[str, object]:
+    return {"type": "event", "topic": "news", "position": position, "event": {"id": name}}
+
+
+def gap(position: str) -> dict[str, object]:
+    return {"type": "gap", "topic": "news", "position": position}
+
+
+ONE, TWO = event("a.1", "one"), event("a.2", "two")
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        pytest.param([hello(), TWO], id="a hole"),
+        pytest.param([hello(), ONE, event("b.2", "two")], id="another epoch without a gap"),
+        pytest.param([hello(), ONE, ONE], id="a position twice"),
+        pytest.param([hello(), ONE, event("a.2", "one")], id="an event twice"),
+        pytest.param([hello(), TWO, ONE], id="out of order"),
+        pytest.param([hello(), ONE, hello("a.2", resumed=True)], id="resumed elsewhere"),
+        pytest.param([hello(), ONE, hello("a.5", resumed=False), event("a.6", "x")], id="no gap"),
+        pytest.param([ONE], id="a topic that is not followed"),
+    ],
+)
+def test_frames_that_break_the_protocol_are_noticed(frames: list[dict[str, object]]) -> None:
+    with pytest.raises(AssertionError):
+        streams_of(frames)
+
+
+def test_a_client_that_resumes_is_followed_over_its_stays() -> None:
+    streams = streams_of([hello(), ONE, hello("a.1", resumed=True), TWO])
+
+    assert streams["news"].events == ["one", "two"]
+
+
+def test_a_client_that_was_told_of_a_gap_goes_on_behind_it() -> None:
+    streams = streams_of(
+        [hello(), ONE, hello("b.7", resumed=False), gap("b.7"), event("b.8", "later")]
+    )
+
+    assert (streams["news"].events, streams["news"].gaps) == (["one", "later"], 1)
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "complaint"),
+    [
+        ({"one", "two", "three"}, "lost in news"),
+        ({"one"}, "not meant for news"),
+    ],
+)
+def test_what_is_lost_and_what_is_anothers_is_noticed(confirmed: set[str], complaint: str) -> None:
+    with pytest.raises(AssertionError, match=complaint):
+        assert_delivered([hello(), ONE, TWO], {"news": confirmed})
+
+
+def test_events_in_doubt_may_come_or_not() -> None:
+    assert_delivered([hello(), ONE, TWO], {"news": {"one"}}, in_doubt={"two", "three"})
+
+
+def test_a_gap_is_noticed_unless_it_is_allowed() -> None:
+    frames = [hello(), ONE, gap("a.3")]
+
+    assert_delivered(frames, {"news": {"one", "two", "three"}}, gaps_allowed=True)
+    with pytest.raises(AssertionError, match="1 gaps"):
+        assert_delivered(frames, {"news": {"one", "two", "three"}})
+
+
+def test_a_lane_out_of_order_is_noticed() -> None:
+    places = {"one": ("lane", 1), "two": ("lane", 2), "other": ("another lane", 1)}
+
+    assert_in_order(["one", "other", "two"], places)
+    with pytest.raises(AssertionError, match="one of lane"):
+        assert_in_order(["two", "other", "one"], places)

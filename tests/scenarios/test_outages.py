@@ -1,0 +1,250 @@
+"""What breaks, and that nothing is lost silently or comes twice when it does."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+from tests.support.clients import Client, connected
+from tests.support.invariants import assert_delivered, streams_of
+from tests.support.process import wait_until
+from tests.support.producers import HttpProducer, amqp_producer, http_producer
+from tests.support.roles import TOKENS, Role, Service, running, service_of, token
+from tests.support.services import RabbitServer, RedisServer
+
+IDS = [f"e{n}" for n in range(600)]
+
+
+@pytest.fixture
+def durable_redis() -> Iterator[RedisServer]:
+    """A Redis that keeps all it has answered for."""
+    with RedisServer(appendonly="yes", appendfsync="always") as server:
+        yield server
+
+
+@pytest.fixture
+def forgetful_redis() -> Iterator[RedisServer]:
+    """A Redis that loses everything when it is killed."""
+    with RedisServer() as server:
+        yield server
+
+
+def on(stack: ExitStack, logs: Path, amqp_url: str, redis_url: str, **settings: str) -> Service:
+    """Start one process of each role; history holds all that a test posts."""
+    settings = {"NOTIFIER_HISTORY_SIZE": "1000", **settings}
+    service = service_of(logs, amqp_url, redis_url, **settings)
+    stack.enter_context(running(service.api, service.router, service.gateway))
+    return service
+
+
+async def test_while_redis_is_away_the_router_holds_and_then_nothing_is_lost_or_twice(
+    tmp_path: Path, amqp_url: str, durable_redis: RedisServer
+) -> None:
+    with ExitStack() as stack:
+        service = on(stack, tmp_path, amqp_url, durable_redis.url)
+        async with (
+            connected(service.gateway.gateway_url, token("42")) as client,
+            amqp_producer(amqp_url) as producer,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(producer.send_to_user("42", IDS))
+            await client.next_events(100)
+            await asyncio.to_thread(durable_redis.kill)
+            await asyncio.to_thread(wait_for_trouble, service.router, "holding")
+            await asyncio.to_thread(wait_for_trouble, service.gateway, "broker")
+            await asyncio.to_thread(durable_redis.start)
+            await client.next_events(500)
+
+        assert client.events == IDS
+        assert_delivered(client.frames, {"user:42": set(IDS)})
+        service.router.wait_until_ready()
+        service.gateway.wait_until_ready()
+
+
+def wait_for_trouble(role: Role, part: str) -> None:
+    """Return when the role says that this part does not work."""
+    wait_until(
+        lambda: role.readiness()[1]["parts"][part] != "ok",
+        seconds=20,
+        otherwise=lambda: f"{part} works: {role.readiness()}",
+    )
+
+
+async def test_when_redis_has_lost_its_data_clients_are_told_of_a_gap_and_events_flow_on(
+    tmp_path: Path, amqp_url: str, forgetful_redis: RedisServer
+) -> None:
+    with ExitStack() as stack:
+        service = on(stack, tmp_path, amqp_url, forgetful_redis.url)
+        async with (
+            connected(service.gateway.gateway_url, token("42")) as client,
+            amqp_producer(amqp_url) as producer,
+        ):
+            await producer.send_to_user("42", ["before"])
+            await client.next_event()
+
+            await asyncio.to_thread(forgetful_redis.kill)
+            await asyncio.to_thread(forgetful_redis.start)
+            gaps = [await client.next("gap"), await client.next("gap")]
+            await producer.send_to_user("42", ["after"])
+            await client.next_event()
+
+        assert {(gap["topic"], gap["reason"]) for gap in gaps} == {
+            ("user:42", "restarted"),
+            ("everyone", "restarted"),
+        }
+        assert streams_of(client.frames)["user:42"].events == ["before", "after"]
+
+
+async def test_a_router_killed_in_mid_stream_loses_nothing_and_doubles_nothing(
+    tmp_path: Path, amqp_url: str, redis_url: str
+) -> None:
+    with ExitStack() as stack:
+        service = on(stack, tmp_path, amqp_url, redis_url)
+        backends = {"NOTIFIER_AMQP_URL": amqp_url, "NOTIFIER_REDIS_URL": redis_url}
+        standby = Role("router", tmp_path / "standby.log", **backends)
+        stack.enter_context(running(standby))
+        async with (
+            connected(service.gateway.gateway_url, token("42")) as client,
+            amqp_producer(amqp_url) as producer,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(producer.send_to_user("42", IDS))
+            for active, other in [(service.router, standby), (standby, service.router)] * 2:
+                await client.next_events(100)
+                await asyncio.to_thread(active.kill)
+                await client.next_events(40)  # of the other router
+                active.start()
+                await asyncio.to_thread(active.wait_until_ready)
+                assert other.is_running
+            await client.next_events(40)
+
+        assert client.events == IDS
+        assert_delivered(client.frames, {"user:42": set(IDS)})
+
+
+async def test_a_client_of_a_killed_gateway_resumes_at_another(
+    tmp_path: Path, amqp_url: str, redis_url: str
+) -> None:
+    with ExitStack() as stack:
+        service = on(stack, tmp_path, amqp_url, redis_url)
+        other = Role("gateway", tmp_path / "other.log", **TOKENS, NOTIFIER_REDIS_URL=redis_url)
+        stack.enter_context(running(other))
+        async with amqp_producer(amqp_url) as producer, asyncio.TaskGroup() as tasks:
+            async with connected(service.gateway.gateway_url, token("42")) as first:
+                tasks.create_task(producer.send_to_user("42", IDS))
+                await first.next_events(100)
+                await asyncio.to_thread(service.gateway.kill)
+            async with connected(other.gateway_url, token("42"), since=first.cursor) as second:
+                await second.next_events(500)
+
+        assert first.events + second.events == IDS
+        assert_delivered([*first.frames, *second.frames], {"user:42": set(IDS)})
+
+
+async def test_after_a_cut_of_pubsub_connections_the_hole_is_filled(
+    tmp_path: Path, amqp_url: str, redis_url: str
+) -> None:
+    with ExitStack() as stack:
+        service = on(stack, tmp_path, amqp_url, redis_url)
+        keys = stack.enter_context(redis.Redis.from_url(redis_url))
+        async with (
+            connected(service.gateway.gateway_url, token("42")) as client,
+            amqp_producer(amqp_url) as producer,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(producer.send_to_user("42", IDS))
+            for _ in range(5):
+                await client.next_events(100)
+                assert keys.client_kill_filter(_type="pubsub") > 0
+            await client.next_events(100)
+
+        assert client.events == IDS
+        assert_delivered(client.frames, {"user:42": set(IDS)})
+        assert service.gateway.metric("notifier_reconnects_total", backend="redis") >= 5
+
+
+async def test_a_client_that_does_not_read_is_closed_with_4002_and_others_are_undisturbed(
+    tmp_path: Path, amqp_url: str, redis_url: str
+) -> None:
+    large = {"users": ["42"], "type": "large", "data": "x" * 60_000}
+    with ExitStack() as stack:
+        service = on(stack, tmp_path, amqp_url, redis_url, NOTIFIER_SEND_BUFFER_BYTES="65536")
+        url = service.gateway.gateway_url
+        async with (
+            slow_client(url, token("42")) as slow,
+            connected(url, token("42")) as quick,
+            http_producer(service.api.api_url) as producer,
+        ):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(quick.next_events(150))
+                ids = [await producer.send({**large, "id": f"e{n}"}) for n in range(150)]
+
+            assert await slow.closed_with() == 4002
+        async with connected(url, token("42"), since=slow.cursor) as back:
+            await back.read_until(lambda client: client.events[-1:] == [ids[-1]])
+
+        assert_delivered(quick.frames, {"user:42": set(ids)})
+        assert_delivered([*slow.frames, *back.frames], {"user:42": set(ids)})
+        assert service.gateway.metric("notifier_slow_consumers_total") == 1
+
+
+@asynccontextmanager
+async def slow_client(url: str, given: str) -> AsyncIterator[Client]:
+    """A client behind little buffer."""
+    address = urlsplit(url)
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    narrow.connect((address.hostname, address.port))
+    protocols = [Subprotocol("notifier.v1"), Subprotocol(f"bearer.{given}")]
+    async with connect(
+        f"{url}/v1/ws", sock=narrow, subprotocols=protocols, ping_interval=None, max_queue=1
+    ) as socket_:
+        client = Client(socket_)
+        await client.next("hello")
+        yield client
+
+
+async def test_while_rabbitmq_is_away_posts_get_503_and_afterwards_all_flows_by_itself(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with ExitStack() as stack:
+        rabbit = stack.enter_context(RabbitServer())
+        service = on(stack, tmp_path, rabbit.url, redis_url)
+        async with (
+            connected(service.gateway.gateway_url, token("42")) as client,
+            http_producer(service.api.api_url) as producer,
+        ):
+            confirmed = await post_for_three_seconds(producer)
+            await asyncio.to_thread(rabbit.kill)
+            refused = await producer.post({"users": ["42"], "type": "t", "id": "refused"})
+            status, body = service.api.readiness()
+            is_alive = service.api.is_alive()
+            await asyncio.to_thread(rabbit.start)
+            await asyncio.to_thread(service.api.wait_until_ready)
+            await asyncio.to_thread(service.router.wait_until_ready)
+            confirmed.append(await producer.send({"users": ["42"], "type": "t", "id": "after"}))
+            await client.read_until(lambda client: client.events[-1:] == ["after"])
+
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert "rabbitmq is unavailable" in refused.json()["detail"]
+        assert (status, body["ready"]) == (503, False)
+        assert "not connected to RabbitMQ" in body["parts"]["queue"]
+        assert is_alive
+        assert_delivered(client.frames, {"user:42": set(confirmed)}, in_doubt={"refused"})
+
+
+async def post_for_three_seconds(producer: HttpProducer) -> list[str]:
+    """Post events; RabbitMQ 3.10 must not be killed within 2 s of declaring a quorum queue."""
+    clock = asyncio.get_running_loop().time
+    end, ids = clock() + 3, []
+    while clock() < end:
+        ids.append(await producer.send({"users": ["42"], "type": "t"}))
+    return ids

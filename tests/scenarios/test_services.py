@@ -1,0 +1,111 @@
+"""What the other scenarios rely on when they break a Redis or a RabbitMQ."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aio_pika
+import pytest
+import redis
+
+from tests.support.process import wait_until
+from tests.support.services import RabbitServer, RedisServer
+
+_A_RUN_THAT_DIES = """
+from tests.support.services import RedisServer
+with RedisServer() as server:
+    print(server.url, flush=True)
+    input()
+"""
+
+
+@pytest.fixture
+def durable_redis() -> Iterator[RedisServer]:
+    with RedisServer(appendonly="yes", appendfsync="always") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rabbit() -> Iterator[RabbitServer]:
+    with RabbitServer() as server:
+        yield server
+
+
+def test_a_killed_redis_comes_back_at_its_address_with_its_data(durable_redis: RedisServer) -> None:
+    with redis.Redis.from_url(durable_redis.url) as client:
+        client.set("answer", 42)
+
+    durable_redis.kill()
+    durable_redis.start()
+
+    with redis.Redis.from_url(durable_redis.url) as client:
+        assert client.get("answer") == b"42"
+
+
+def test_a_paused_redis_answers_nobody_until_it_is_resumed(durable_redis: RedisServer) -> None:
+    with redis.Redis.from_url(durable_redis.url, socket_timeout=0.2) as client:
+        durable_redis.pause()
+
+        with pytest.raises(redis.TimeoutError):
+            client.ping()
+
+        durable_redis.resume()
+        assert client.ping()
+
+
+async def test_a_rabbitmq_stopped_and_killed_comes_back_at_its_address_with_its_messages(
+    rabbit: RabbitServer,
+) -> None:
+    async with await aio_pika.connect(rabbit.url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("kept", durable=True)
+        message = aio_pika.Message(b"42", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await channel.default_exchange.publish(message, routing_key="kept")
+
+    rabbit.stop()  # writes everything to disk; a kill may lose what was declared 2 s ago
+    rabbit.start()
+    rabbit.kill()
+    rabbit.start()
+
+    async with await aio_pika.connect(rabbit.url) as connection:
+        queue = await (await connection.channel()).get_queue("kept")
+        received = await queue.get(no_ack=True)
+    assert received.body == b"42"
+
+
+async def test_each_test_has_a_virtual_host_of_its_own(amqp_url: str) -> None:
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue("mine", durable=True)
+
+    assert urlsplit(amqp_url).path.startswith("/test-")
+    assert queue.declaration_result.message_count == 0
+
+
+def test_servers_die_with_the_test_run_that_started_them(
+    pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", _A_RUN_THAT_DIES],
+        cwd=pytestconfig.rootpath,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    port = urlsplit(run.stdout.readline()).port
+
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+
+    def is_gone() -> bool:
+        with socket.socket() as connection:
+            return connection.connect_ex(("127.0.0.1", port)) != 0
+
+    wait_until(is_gone, seconds=20, otherwise=lambda: "the server outlives its test run")

@@ -1,0 +1,217 @@
+"""A broker in memory with a hand on whatever takes time, to force any interleaving."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count, islice
+from typing import Generic, TypeVar
+
+from notifier.core.errors import NotifierError, Refused, Unavailable
+from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
+from notifier.core.positions import Position
+from notifier.core.publications import NewPublication, Publication
+
+T = TypeVar("T")
+
+_EPOCHS = count(1)
+
+
+def record(name: str, *, expires: int = 0, collapse_key: str = "") -> bytes:
+    """Write a record of an event whose id is `name`."""
+    return b'0:%d:%s\n{"id":"%s"}' % (expires, collapse_key.encode(), name.encode())
+
+
+class Call(Generic[T]):
+    """A question on its way: `serve` is when the broker does it, `answer` when we learn of it."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self.done = asyncio.get_running_loop().create_future()
+        self._work = work
+        self._result: list[T] = []
+
+    def serve(self) -> None:
+        """Do it now, once; the answer is then on its way."""
+        if not self._result:
+            self._result.append(self._work())
+
+    def answer(self) -> None:
+        """Let the answer arrive."""
+        self.serve()
+        if not self.done.done():
+            self.done.set_result(self._result[0])
+
+    def fail(self) -> None:
+        """Let it time out, served or not."""
+        if not self.done.done():
+            self.done.set_exception(Unavailable("redis", "no answer"))
+
+
+class Stream:
+    """One topic's stream."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Lose everything: another epoch begins."""
+        self.epoch = f"e{next(_EPOCHS)}"
+        self.offset = 0
+        self.log: list[Publication] = []
+        self.seen: set[str] = set()
+
+    @property
+    def head(self) -> Position:
+        """The position of the newest publication."""
+        return Position(self.epoch, self.offset)
+
+
+class SteeredBroker:
+    """Fulfils Broker. `held` keeps calls back, `live_held` live publications, `away` fails all."""
+
+    def __init__(self, *, history_size: int = 100, page: int = PAGE) -> None:
+        self.trouble: str | None = None
+        self.held = False
+        self.live_held = False
+        self.away = False
+        self.attempts = 0
+        self.calls: deque[Call[object]] = deque()
+        self.live: deque[Publication] = deque()
+        self.followed: set[str] = set()
+        self.follows: list[list[str]] = []
+        self.questions: list[Since] = []
+        self.published: list[NewPublication] = []
+        self.refused_topics: set[str] = set()
+        self._streams: dict[str, Stream] = {}
+        self._history_size = history_size
+        self._page = page
+        self._called = asyncio.Event()
+        self._listener: BrokerListener | None = None
+
+    # The port.
+
+    def listen(self, listener: BrokerListener) -> None:
+        """See Broker."""
+        self._listener = listener
+
+    async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
+        """See Broker."""
+        return await self._call(lambda: [self._publish(new) for new in batch])
+
+    async def follow(self, topics: Sequence[str]) -> None:
+        """See Broker."""
+        self.follows.append(list(topics))
+        await self._call(lambda: self.followed.update(topics))
+
+    async def unfollow(self, topics: Sequence[str]) -> None:
+        """See Broker."""
+        self.followed.difference_update(topics)
+
+    async def read(self, questions: Sequence[Since]) -> list[History]:
+        """See Broker."""
+        self.questions.extend(questions)
+        return await self._call(lambda: [self._history(each) for each in questions])
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        self.attempts += 1
+        await asyncio.sleep(0)
+        if self.away:
+            raise Unavailable("redis", "away")
+        if not self.held:
+            return work()
+        call = Call(work)
+        self.calls.append(call)  # type: ignore[arg-type]  # what is held is not looked at
+        self._called.set()
+        result: T = await call.done
+        return result
+
+    def _history(self, question: Since) -> History:
+        stream = self.stream(question.topic)
+        offset = question.offset
+        behind = (p for p in stream.log if offset is not None and p.position.offset > offset)
+        return History(stream.head, tuple(islice(behind, self._page)))
+
+    def _publish(self, new: NewPublication) -> Published | NotifierError:
+        if new.topic in self.refused_topics:
+            return Refused("the key holds something else")
+        self.published.append(new)
+        stream = self.stream(new.topic)
+        if new.key in stream.seen:
+            return Published(stream.head, duplicate=True)
+        stream.seen.add(new.key)
+        return Published(self._append(stream, new.topic, new.record).position)
+
+    def _append(self, stream: Stream, topic: str, text: bytes) -> Publication:
+        stream.offset += 1
+        publication = Publication(topic, stream.head, text)
+        stream.log = [*stream.log, publication][-self._history_size :]
+        if topic in self.followed:
+            self.live.append(publication)
+            if not self.live_held:
+                self.deliver()
+        return publication
+
+    # The tests' verbs.
+
+    def stream(self, topic: str) -> Stream:
+        """Return a topic's stream, begun if there was none."""
+        return self._streams.setdefault(topic, Stream())
+
+    def head(self, topic: str) -> str:
+        """Return the position of a topic's newest publication, as frames carry it."""
+        return str(self.stream(topic).head)
+
+    def post(self, topic: str, name: str = "x", *, expires: int = 0, collapse_key: str = "") -> str:
+        """Publish an event at once, and return its position as frames carry it."""
+        text = record(name, expires=expires, collapse_key=collapse_key)
+        return str(self._append(self.stream(topic), topic, text).position)
+
+    def post_many(self, topic: str, number: int) -> list[str]:
+        """Publish events at once, and return their positions."""
+        return [self.post(topic) for _ in range(number)]
+
+    def post_unheard(self, topic: str, name: str = "x") -> str:
+        """Publish an event whose live publication is lost on the way."""
+        held, self.live_held = self.live_held, True
+        position = self.post(topic, name)
+        if self.live and self.live[-1].position == self.stream(topic).head:
+            self.live.pop()
+        self.live_held = held
+        return position
+
+    def deliver(self, number: int | None = None) -> None:
+        """Let live publications arrive, the oldest first."""
+        for _ in range(len(self.live) if number is None else min(number, len(self.live))):
+            publication = self.live.popleft()
+            if self._listener is not None and publication.topic in self.followed:
+                self._listener.on_publication(publication)
+
+    def interrupt(self, topics: Iterable[str]) -> None:
+        """Cut the connection: what was on its way is lost."""
+        wanted = set(topics)
+        self.live = deque(each for each in self.live if each.topic not in wanted)
+        if self._listener is not None:
+            self._listener.on_interruption(wanted)
+
+    def trim(self, topic: str, keep: int) -> None:
+        """Let history forget all but the newest."""
+        stream = self.stream(topic)
+        stream.log = stream.log[len(stream.log) - min(keep, len(stream.log)) :]
+
+    def rewind(self, topic: str, number: int) -> None:
+        """Lose the newest publications, as a failover to a lagging replica does."""
+        stream = self.stream(topic)
+        stream.offset -= number
+        stream.log = stream.log[:-number]
+
+    async def asked(self) -> Call[object]:
+        """Wait until a call is held, and return it; it is then no longer among `calls`."""
+        while not self.calls:
+            self._called.clear()
+            await self._called.wait()
+        return self.calls.popleft()
+
+    def release(self) -> None:
+        """Hold nothing back any more, and answer what was."""
+        self.held = False
+        while self.calls:
+            self.calls.popleft().answer()

@@ -1,0 +1,66 @@
+"""A connection that remembers what it was sent."""
+
+import json
+from typing import Any
+
+from notifier.core import frames
+from notifier.core.errors import CloseCode
+from notifier.core.publications import Publication
+
+Sent = dict[str, Any]
+
+
+def line(publication: Publication) -> bytes:
+    """Encode a publication as one line, so that joined ones can be told apart."""
+    return frames.event_frame(publication) + b"\n"
+
+
+class RecordingConnection:
+    """Fulfils Connection. As on a wire, nothing is sent any more once it is closed."""
+
+    def __init__(self) -> None:
+        self.encode = line
+        self.sent: list[Sent] = []
+        self.pings = 0
+        self.closed_with: CloseCode | None = None
+
+    def write(self, data: bytes) -> None:
+        """See Connection."""
+        if self.closed_with is None:
+            self.sent.extend(map(json.loads, data.splitlines()))
+
+    def send(self, frame: frames.ServerFrame) -> None:
+        """See Connection."""
+        self.write(frames.encode(frame))
+
+    def ping(self) -> None:
+        """See Connection."""
+        self.pings += 1
+
+    def close(self, code: CloseCode) -> None:
+        """See Connection."""
+        self.closed_with = self.closed_with or code
+
+    # The tests' verbs.
+
+    @property
+    def types(self) -> list[str]:
+        """The types of the frames sent, in order."""
+        return [frame["type"] for frame in self.sent]
+
+    def of_type(self, kind: str) -> list[Sent]:
+        """The frames of one type, in order."""
+        return [frame for frame in self.sent if frame["type"] == kind]
+
+    def only(self, kind: str) -> Sent:
+        """The one frame of a type."""
+        [frame] = self.of_type(kind)
+        return frame
+
+    def positions(self, topic: str) -> list[str]:
+        """The positions of a topic's events, in order."""
+        return [frame["position"] for frame in self.of_type("event") if frame["topic"] == topic]
+
+    def forget(self) -> None:
+        """Forget what was sent so far."""
+        self.sent.clear()

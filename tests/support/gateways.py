@@ -1,0 +1,185 @@
+"""A gateway on a loopback port of its own, and clients of it by the websockets library."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from notifier.core.access import Identity
+from notifier.core.errors import NotifierError, Unauthorized
+from notifier.core.session import Session, Terms
+from notifier.gateway.app import create_app
+from notifier.gateway.gateway import Gateway
+from notifier.gateway.websocket import WebSocketConnection
+from notifier.serving import serve
+from notifier.telemetry.metrics import Metrics
+from tests.support.brokers import SteeredBroker
+
+_PATIENCE = 10.0
+PROTOCOL = "notifier.v1"
+
+
+class Tokens:
+    """Fulfils TokenVerifier with a table; answers while it is `open`."""
+
+    def __init__(self) -> None:
+        self.trouble: str | None = None
+        self.asked = asyncio.Event()
+        self.open = asyncio.Event()
+        self.open.set()
+        later = time.time() + 3600
+        self.table: dict[str, Identity | NotifierError] = {
+            "ann": Identity("42", later, ("news",)),
+            "bob": Identity("43", later),
+        }
+
+    async def verify(self, token: str) -> Identity:
+        """See TokenVerifier."""
+        self.asked.set()
+        await self.open.wait()
+        found = self.table.get(token, Unauthorized("the token is not known"))
+        if isinstance(found, NotifierError):
+            raise found
+        return found
+
+
+class Client:
+    """A client of the gateway, by its verbs."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    async def next_frame(self) -> dict[str, Any]:
+        """Return the next frame."""
+        frame: dict[str, Any] = json.loads(await asyncio.wait_for(self.socket.recv(), _PATIENCE))
+        return frame
+
+    async def next_of(self, kind: str) -> dict[str, Any]:
+        """Return the next frame, which must be of a type."""
+        frame = await self.next_frame()
+        assert frame["type"] == kind, frame
+        return frame
+
+    async def closed_with(self) -> int:
+        """Wait for the end, and return its close code."""
+        try:
+            while True:
+                await asyncio.wait_for(self.socket.recv(), _PATIENCE)
+        except ConnectionClosed as error:
+            return error.rcvd.code if error.rcvd else 1006
+
+    async def say(self, **frame: object) -> None:
+        """Send a frame."""
+        await self.socket.send(json.dumps(frame))
+
+
+class _Watched(Gateway):
+    """A gateway of which one can await the end of sessions."""
+
+    def __init__(self, *of: Any, **options: Any) -> None:  # noqa: ANN401  # passed on as they are
+        super().__init__(*of, **options)
+        self.one_ended = asyncio.Event()
+
+    def ended(self, session: Session, reason: str) -> None:
+        """See Host."""
+        super().ended(session, reason)
+        self.one_ended.set()
+
+
+class House:
+    """A gateway that is being served."""
+
+    def __init__(self, port: int, gateway: _Watched, broker: SteeredBroker, tokens: Tokens) -> None:
+        self.port = port
+        self.gateway = gateway
+        self.broker = broker
+        self.tokens = tokens
+
+    @asynccontextmanager
+    async def client(
+        self,
+        token: str | None = "ann",  # noqa: S107  # a name in the table
+        *,
+        query: str = "",
+        headers: dict[str, str] | None = None,
+        subprotocols: tuple[str, ...] = (PROTOCOL,),
+        **options: Any,  # noqa: ANN401  # what the client library takes
+    ) -> AsyncIterator[Client]:
+        """Connect, with the token in a header unless it is None."""
+        given = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        async with connect(
+            f"ws://127.0.0.1:{self.port}/v1/ws{query}",
+            additional_headers=given | (headers or {}),
+            subprotocols=[websockets.Subprotocol(each) for each in subprotocols] or None,
+            ping_interval=None,
+            open_timeout=_PATIENCE,
+            **options,
+        ) as socket:
+            yield Client(socket)
+
+    @asynccontextmanager
+    async def welcomed(
+        self,
+        token: str | None = "ann",  # noqa: S107  # as above
+        *,
+        max_queue: int = 16,
+    ) -> AsyncIterator[Client]:
+        """Connect, and take the hello; `max_queue` messages are read ahead of the test."""
+        async with self.client(token, max_queue=max_queue) as client:
+            await client.next_of("hello")
+            yield client
+
+    async def refused(self, *, query: str = "", origin: str | None = None) -> InvalidStatus:
+        """Connect, and return the refusal of the upgrade."""
+        headers = {} if origin is None else {"Origin": origin}
+        try:
+            async with self.client(query=query, headers=headers):
+                raise AssertionError("was not refused")
+        except InvalidStatus as refusal:
+            return refusal
+
+    def hub_knows(self, topic: str) -> bool:
+        """Whether somebody follows a topic here."""
+        return self.gateway.hub.position(topic) is not None
+
+    async def gone(self, *, left: int = 0) -> None:
+        """Wait until only so many connections are left."""
+        async with asyncio.timeout(_PATIENCE):
+            while self.count("notifier_connections", transport="websocket") > left:
+                self.gateway.one_ended.clear()
+                await self.gateway.one_ended.wait()
+
+    def count(self, name: str, **labels: str) -> float:
+        """Return a metric's value."""
+        return self.gateway.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def served(
+    *,
+    origins: Iterable[str] = (),
+    terms: Terms | None = None,
+    connection: type[WebSocketConnection] = WebSocketConnection,
+    drain_rate: float = 200.0,
+) -> AsyncIterator[House]:
+    """Run a gateway."""
+    broker, tokens = SteeredBroker(), Tokens()
+    gateway = _Watched(broker, tokens, Metrics(), terms=terms or Terms(), drain_rate=drain_rate)
+    app = create_app(gateway, origins)
+    failure: Exception | None = None
+    async with (
+        gateway,
+        serve(app, host="127.0.0.1", port=0, setting="X", websocket=connection) as port,
+    ):
+        try:
+            yield House(port, gateway, broker, tokens)
+        except Exception as error:  # noqa: BLE001  # raised again below, when all is closed
+            failure = error
+    if failure is not None:
+        raise failure

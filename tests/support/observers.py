@@ -1,0 +1,29 @@
+"""An observer that remembers what it was told."""
+
+
+class RecordingObserver:
+    """Fulfils Observer; `told` has one tuple a call."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def fanned_out(self, followers: int, delay: float) -> None:
+        """See Observer."""
+        del delay
+        self.told.append(("fanned_out", followers))
+
+    def recovered(self, publications: int) -> None:
+        """See Observer."""
+        self.told.append(("recovered", publications))
+
+    def expired(self, publications: int) -> None:
+        """See Observer."""
+        self.told.append(("expired", publications))
+
+    def gap(self, reason: str, sessions: int) -> None:
+        """See Observer."""
+        self.told.append(("gap", reason, sessions))
+
+    def hole(self) -> None:
+        """See Observer."""
+        self.told.append(("hole",))

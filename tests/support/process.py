@@ -1,0 +1,137 @@
+"""Processes that tests start: never left behind, however the test run ends."""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+# Runs beside a process and kills its group when the test run is gone: its death, by whatever
+# signal, closes the pipe that `cat` reads.
+_LEASH = 'trap "" HUP INT TERM; cat >/dev/null; kill -s KILL -- "-$1"'
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on.
+
+    Below the ports that the kernel hands out for outgoing connections, so that a server can come
+    back on it: no client takes it meanwhile, nor connects to itself while it retries.
+    """
+    while True:
+        port = random.randint(20_000, 30_000)  # noqa: S311  # no secret
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def wait_until(ready: Callable[[], bool], *, seconds: float, otherwise: Callable[[], str]) -> None:
+    """Return once `ready` is true; `AssertionError` with `otherwise()` when it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            raise AssertionError(otherwise())
+        time.sleep(0.02)
+
+
+class Process:
+    """A command in a process group of its own, with its output in `log`; signals go to the group.
+
+    Can be started again once it has ended. All calls block: from a coroutine, use a thread.
+    """
+
+    def __init__(
+        self, command: Sequence[str | Path], *, log: Path, environment: Mapping[str, str]
+    ) -> None:
+        self._command = command
+        self._log = log
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self._leash: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the command; returns before it is ready."""
+        assert not self.is_running, f"{self._command[0]} runs already"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._environment},
+                start_new_session=True,
+            )
+        self._leash = subprocess.Popen(
+            ["sh", "-c", _LEASH, "leash", str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has been started and has not ended."""
+        if self._process is None:
+            return False
+        if self._process.poll() is not None:
+            self._unleash()
+            return False
+        return True
+
+    def wait(self, seconds: float = 30) -> int:
+        """The exit code, once it has ended (negative: the signal that ended it)."""
+        assert self._process is not None, f"{self._command[0]} was never started"
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"still running after {seconds} s\n{self.log_tail()}") from error
+        finally:
+            if self._process.returncode is not None:
+                self._unleash()
+
+    def stop(self, seconds: float = 30) -> int:
+        """End it by SIGTERM and return the exit code."""
+        self._signal(signal.SIGCONT)  # a paused process would not see the next one
+        self._signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def kill(self) -> None:
+        """End it by SIGKILL, paused or not; nothing happens when it has ended already."""
+        if self.is_running:
+            self._signal(signal.SIGKILL)
+            self.wait()
+
+    def pause(self) -> None:
+        """Stop it in its tracks (SIGSTOP): its sockets stay open, nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused process go on (SIGCONT)."""
+        self._signal(signal.SIGCONT)
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines of its output, for the message of a failure."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, f"{self._command[0]} was never started"
+        assert self._process.returncode is None, f"it has ended\n{self.log_tail()}"
+        os.killpg(self._process.pid, number)
+
+    def _unleash(self) -> None:
+        if self._leash is not None:
+            self._leash.kill()
+            self._leash.communicate()
+            self._leash = None

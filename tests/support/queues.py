@@ -1,0 +1,33 @@
+"""An event queue that remembers what was put, and does so only when it may."""
+
+import asyncio
+
+from notifier.core.errors import Unavailable
+from notifier.core.ingress import Entry
+
+
+class RecordingQueue:
+    """Fulfils EventQueue. Cleared, `open` keeps confirmations back; `away` refuses entries."""
+
+    def __init__(self) -> None:
+        self.trouble: str | None = None
+        self.entries: list[Entry] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.away: set[int] | bool = False
+        self._asked = 0
+        self._put = asyncio.Event()
+
+    async def put(self, entry: Entry) -> None:
+        """See EventQueue."""
+        self._asked += 1
+        if self.away is True or (self.away and self._asked in self.away):
+            raise Unavailable("rabbitmq", "not confirmed within 10 s")
+        self.entries.append(entry)
+        self._put.set()
+        await self.open.wait()
+
+    async def taken(self) -> Entry:
+        """Wait until something was put, confirmed or not."""
+        await self._put.wait()
+        return self.entries[-1]

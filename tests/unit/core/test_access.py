@@ -1,0 +1,105 @@
+import fnmatch
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.core.access import MOST_PATTERNS, Identity, identity_of
+from notifier.core.errors import Unauthorized
+
+SHORT = st.text("ab:", max_size=8)
+
+
+def follower(*patterns: str) -> Identity:
+    return Identity("42", 2e9, patterns)
+
+
+@pytest.mark.parametrize("topic", ["user:42", "everyone"])
+def test_the_own_topic_and_everyone_need_no_pattern(topic: str) -> None:
+    assert follower().may_follow(topic)
+
+
+@pytest.mark.parametrize("topic", ["news", "user:43", "user:4", "user:421"])
+def test_nothing_else_is_open_without_a_pattern(topic: str) -> None:
+    assert not follower().may_follow(topic)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "topic"),
+    [
+        ("news", "news"),
+        ("*", "news"),
+        ("team:7:*", "team:7:chat"),
+        ("team:*:chat", "team:7:chat"),
+        ("*a*a*", "banana"),
+        ("a**b", "ab"),
+        ("user:*", "user:43"),
+        ("user:4*", "user:43"),
+    ],
+)
+def test_a_pattern_opens_what_it_matches(pattern: str, topic: str) -> None:
+    assert follower(pattern).may_follow(topic)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "topic"),
+    [
+        ("news", "news2"),
+        ("team:7:*", "team:8:chat"),
+        ("team:*:chat", "team:7"),
+        ("ab*ba", "aba"),
+        ("*a*a*a*a", "banana"),
+        ("a.c", "abc"),
+    ],
+)
+def test_a_pattern_opens_nothing_else(pattern: str, topic: str) -> None:
+    assert not follower(pattern).may_follow(topic)
+
+
+@pytest.mark.parametrize("pattern", ["*", "**", "*:43", "u*", "use*3", "*user:43"])
+def test_a_pattern_that_does_not_name_personal_topics_opens_no_other_users(pattern: str) -> None:
+    assert not follower(pattern).may_follow("user:43")
+
+
+@given(st.text("ab:*", max_size=8), SHORT)
+def test_a_star_stands_for_any_text(pattern: str, topic: str) -> None:
+    expected = re.fullmatch(fnmatch.translate(pattern), topic) is not None
+
+    assert follower(pattern).may_follow(topic) == expected
+
+
+def test_a_pattern_made_to_backtrack_is_answered_all_the_same() -> None:
+    pattern = "a*" * 63 + "b"
+
+    assert not follower(pattern).may_follow("a" * 128)
+
+
+def test_claims_become_an_identity() -> None:
+    identity = identity_of("42", 2e9, ["news", "team:7:*"])
+
+    assert identity == Identity("42", 2e9, ("news", "team:7:*"))
+
+
+def test_topics_are_no_claim_that_a_token_needs() -> None:
+    assert identity_of("42", 2e9, None).patterns == ()
+
+
+@pytest.mark.parametrize("user", [None, 42, "", "a b", "a" * 129, ["42"]])
+def test_a_sub_that_is_no_user_id_is_refused(user: object) -> None:
+    with pytest.raises(Unauthorized, match="sub"):
+        identity_of(user, 2e9, None)
+
+
+@pytest.mark.parametrize(
+    "patterns", ["news", {"news": 1}, [1], [""], ["a b"], ["é"], ["a" * 129], ["a"] * 101]
+)
+def test_a_malformed_claim_is_refused_instead_of_ignored(patterns: object) -> None:
+    with pytest.raises(Unauthorized, match="topics"):
+        identity_of("42", 2e9, patterns)
+
+
+def test_as_many_patterns_as_the_bound_says_are_taken() -> None:
+    identity = identity_of("42", 2e9, ["news"] * MOST_PATTERNS)
+
+    assert len(identity.patterns) == MOST_PATTERNS

@@ -1,0 +1,106 @@
+from notifier.core.deadlines import Deadlines
+
+
+class Alarm:
+    """Remembers when it was called; `again` are the moments that it asks for."""
+
+    def __init__(self, *again: float) -> None:
+        self.due = 0
+        self.called: list[float] = []
+        self._again = list(again)
+
+    def on_time(self, now: float) -> float:
+        self.called.append(now)
+        return self._again.pop(0) if self._again else 0.0
+
+
+def ticked(deadlines: Deadlines, first: int, last: int) -> None:
+    for now in range(first, last + 1):
+        deadlines.tick(now)
+
+
+def test_who_is_due_is_called_in_that_second() -> None:
+    deadlines, alarm = Deadlines(100), Alarm()
+    deadlines.set(alarm, 103)
+
+    ticked(deadlines, 101, 110)
+
+    assert alarm.called == [103]
+
+
+def test_a_moment_within_a_second_is_rounded_up() -> None:
+    deadlines, alarm = Deadlines(100.7), Alarm()
+    deadlines.set(alarm, 102.1)
+
+    ticked(deadlines, 101, 110)
+
+    assert alarm.called == [103]
+
+
+def test_a_moment_in_the_past_is_served_with_the_next_tick() -> None:
+    deadlines, alarm = Deadlines(100), Alarm()
+    deadlines.set(alarm, 3)
+
+    deadlines.tick(101)
+
+    assert alarm.called == [101]
+
+
+def test_another_moment_replaces_the_first_whether_later_or_sooner() -> None:
+    deadlines, later, sooner = Deadlines(100), Alarm(), Alarm()
+    deadlines.set(later, 103)
+    deadlines.set(later, 106)
+    deadlines.set(sooner, 106)
+    deadlines.set(sooner, 103)
+
+    ticked(deadlines, 101, 110)
+
+    assert (later.called, sooner.called) == ([106], [103])
+
+
+def test_the_same_moment_set_twice_is_served_once() -> None:
+    deadlines, alarm = Deadlines(100), Alarm(105)
+    deadlines.set(alarm, 103)
+    deadlines.set(alarm, 103)
+
+    ticked(deadlines, 101, 104)
+
+    assert alarm.called == [103]
+
+
+def test_who_asks_for_another_moment_is_called_again() -> None:
+    deadlines, alarm = Deadlines(100), Alarm(105, 106)
+    deadlines.set(alarm, 102)
+
+    ticked(deadlines, 101, 110)
+
+    assert alarm.called == [102, 105, 106]
+
+
+def test_who_asks_for_a_moment_that_has_passed_is_called_with_the_next_tick() -> None:
+    deadlines, alarm = Deadlines(100), Alarm(1)
+    deadlines.set(alarm, 102)
+
+    ticked(deadlines, 101, 110)
+
+    assert alarm.called == [102, 103]
+
+
+def test_who_is_cleared_is_not_called() -> None:
+    deadlines, alarm = Deadlines(100), Alarm()
+    deadlines.set(alarm, 102)
+    deadlines.clear(alarm)
+
+    ticked(deadlines, 101, 110)
+
+    assert alarm.called == []
+
+
+def test_a_late_tick_catches_up() -> None:
+    deadlines, first, second = Deadlines(100), Alarm(), Alarm()
+    deadlines.set(first, 102)
+    deadlines.set(second, 160)
+
+    deadlines.tick(170.5)
+
+    assert (first.called, second.called) == ([170.5], [170.5])

@@ -1,0 +1,304 @@
+import json
+import time
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from notifier.core.errors import Invalid, TooLarge, Unreadable
+from notifier.core.events import (
+    LARGEST_EVENT,
+    MOST_USERS,
+    Event,
+    completed,
+    decode,
+    delivered,
+    encode,
+    new_id,
+)
+from tests.support.events import EVENTS, JSON
+from tests.support.events import given as members_of
+
+
+def body(**members: object) -> bytes:
+    every = {"type": "order.paid", "users": ["42"], **members}
+    return json.dumps({name: value for name, value in every.items() if value is not None}).encode()
+
+
+def refused(text: bytes) -> Invalid:
+    with pytest.raises(Invalid) as error:
+        decode(text)
+    return error.value
+
+
+def sent(event: Event) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(delivered(completed(event, source="shop", now=1000.5)))
+    return read
+
+
+# What is taken.
+
+
+@given(EVENTS)
+def test_an_event_is_read_as_it_was_written(event: Event) -> None:
+    assert members_of(decode(encode(event))) == members_of(event)
+
+
+@pytest.mark.parametrize("audience", [{"topic": "news"}, {"everyone": True}, {"users": ["1", "2"]}])
+def test_each_audience_is_taken(audience: dict[str, object]) -> None:
+    event = decode(body(**{"users": None, **audience}))
+
+    assert event.has_audience
+    assert members_of(event) == {"type": "order.paid", **audience}
+
+
+def test_the_audience_may_stand_elsewhere() -> None:
+    assert not decode(body(users=None)).has_audience
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("id", "x" * 128),
+        ("id", "é" * 128),
+        ("type", "x" * 128),
+        ("users", ["u" * 128]),
+        ("collapse_key", "x" * 128),
+        ("source", "x" * 256),
+        ("ttl", 30 * 24 * 3600),
+        ("ttl", 0.5),
+        ("extensions", {"a": 2**31 - 1, "b": -(2**31), "c": True, "d": "x" * 1024}),
+    ],
+)
+def test_what_reaches_a_bound_is_taken(name: str, value: object) -> None:
+    assert getattr(decode(body(**{name: value})), name) == value
+
+
+def test_as_many_users_as_the_bound_says_are_taken() -> None:
+    crowd = Event(type="t", users=["1"] * MOST_USERS)
+
+    assert decode(encode(crowd)) == crowd
+
+
+def test_an_event_of_64_kib_is_taken() -> None:
+    room = LARGEST_EVENT - len(body(data=""))
+
+    assert decode(body(data="x" * room)).data is not UNSET
+
+
+# What is refused: each error names its field.
+
+
+@pytest.mark.parametrize(
+    ("members", "field"),
+    [
+        ({"type": None}, "type"),
+        ({"type": ""}, "type"),
+        ({"type": 7}, "type"),
+        ({"type": "x" * 129}, "type"),
+        ({"type": "a\nb"}, "type"),
+        ({"id": ""}, "id"),
+        ({"id": "x" * 129}, "id"),
+        ({"id": "\x00"}, "id"),
+        ({"users": "42"}, "users"),
+        ({"users": []}, "users"),
+        ({"users": ["1", 2]}, "users[1]"),
+        ({"users": ["1", "a b"]}, "users[1]"),
+        ({"users": ["1", "u" * 129]}, "users[1]"),
+        ({"users": None, "topic": "a b"}, "topic"),
+        ({"users": None, "topic": "user:"}, "topic"),
+        ({"users": None, "everyone": False}, "everyone"),
+        ({"users": None, "everyone": "yes"}, "everyone"),
+        ({"topic": "news"}, "users"),
+        ({"everyone": True}, "users"),
+        ({"source": ""}, "source"),
+        ({"source": "a b"}, "source"),
+        ({"source": "x" * 257}, "source"),
+        ({"subject": "x" * 257}, "subject"),
+        ({"time": "yesterday"}, "time"),
+        ({"time": "2026-01-01T00:00:00"}, "time"),
+        ({"expires": 7}, "expires"),
+        ({"ttl": 0}, "ttl"),
+        ({"ttl": -1}, "ttl"),
+        ({"ttl": "60"}, "ttl"),
+        ({"ttl": 30 * 24 * 3600 + 1}, "ttl"),
+        ({"ttl": 1, "expires": "2026-01-01T00:00:00Z"}, "ttl"),
+        ({"data": 1, "data_base64": "eA=="}, "data_base64"),
+        ({"data_base64": 7}, "data_base64"),
+        ({"collapse_key": "x" * 129}, "collapse_key"),
+        ({"extensions": {"UPPER": 1}}, "extensions.UPPER"),
+        ({"extensions": {"id": "2"}}, "extensions.id"),
+        ({"extensions": {"data": "2"}}, "extensions.data"),
+        ({"extensions": {"x" * 65: 1}}, "extensions." + "x" * 65),
+        ({"extensions": []}, "extensions"),
+        ({"user": "42"}, "user"),
+    ],
+)
+def test_a_bad_member_is_named(members: dict[str, object], field: str) -> None:
+    assert refused(body(**members)).field == field
+
+
+@pytest.mark.parametrize("value", [1.5, [1], {"b": 1}, 2**31, "x" * 1025])
+def test_an_extension_is_a_short_text_an_integer_or_a_boolean(value: object) -> None:
+    assert refused(body(extensions={"a": value})).field.startswith("extensions")
+
+
+@pytest.mark.parametrize(
+    "name", ["type", "id", "source", "subject", "datacontenttype", "collapse_key", "traceparent"]
+)
+@pytest.mark.parametrize("control", ["\n", "\r", "\x00", "\x7f"])
+def test_control_characters_are_refused_wherever_they_stand(name: str, control: str) -> None:
+    assert refused(body(**{name: "a" + control})).field == name
+
+
+def test_a_missing_member_is_said_to_be_missing() -> None:
+    assert str(refused(b'{"users":["42"]}')) == "type: is missing"
+
+
+def test_an_unknown_member_is_said_to_be_unknown() -> None:
+    assert str(refused(body(user="42"))) == "user: is not a member of an event"
+
+
+def test_too_many_users_are_too_large() -> None:
+    error = refused(encode(Event(type="t", users=["1"] * (MOST_USERS + 1))))
+
+    assert isinstance(error, TooLarge)
+    assert error.field == "users"
+
+
+def test_an_event_over_64_kib_is_too_large() -> None:
+    room = LARGEST_EVENT - len(body(data=""))
+
+    assert isinstance(refused(body(data="x" * (room + 1))), TooLarge)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b'{"type":"t"}{}',
+        b'{"type":"t"}x',
+        b'{"type":"t","data":1 2}',
+        b'{"type":"t","data":01}',
+        b'{"type":"t","data":NaN}',
+        b'{"type":"t","data":"a\nb"}',
+        b'{"type":"t","data":"\\ud800"}',
+        b'{"type":"t","data":[1,]}',
+        b'{"type":"\xff"}',
+        b'{"type":"t","data":"\xff"}',
+        b'{"type":"t","data":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    ],
+)
+def test_what_is_not_json_in_utf8_is_unreadable(text: bytes) -> None:
+    assert isinstance(refused(text), Unreadable)
+
+
+@pytest.mark.parametrize("text", [b"[]", b"1", b"null", b'"t"'])
+def test_json_that_is_no_object_is_invalid(text: bytes) -> None:
+    error = refused(text)
+
+    assert not isinstance(error, Unreadable)
+    assert error.field == ""
+
+
+def test_data_in_base64_has_to_be_base64() -> None:
+    assert refused(body(data_base64="%%%")).field == "data_base64"
+
+
+# Completing.
+
+
+def test_what_a_producer_leaves_out_is_filled_in() -> None:
+    event = completed(decode(body(data={})), source="shop", now=1767225600.5)
+
+    assert event.source == "shop"
+    assert encode(event).count(b'"time":"2026-01-01T00:00:00.500000Z"') == 1
+    assert event.datacontenttype == "application/json"
+    assert uuid.UUID(str(event.id)).version == 7
+
+
+def test_what_a_producer_says_stays() -> None:
+    given_ = decode(
+        body(id="1", source="a", time="2020-01-01T00:00:00Z", datacontenttype="a/b", data=1)
+    )
+
+    assert members_of(completed(given_, source="shop", now=1.0)) == members_of(given_)
+
+
+def test_a_ttl_becomes_a_moment_counted_from_the_acceptance() -> None:
+    event = completed(decode(body(ttl=1.5)), source="shop", now=1767225600.0)
+
+    assert event.ttl is UNSET
+    assert sent(event)["expires"] == "2026-01-01T00:00:01.500000Z"
+
+
+def test_ids_are_unique_and_sort_by_time() -> None:
+    ids = [new_id(now) for now in (1.0, 2.0, 1e9, 2e9)]
+
+    assert ids == sorted(ids)
+    assert new_id(1.0) != new_id(1.0)
+
+
+def test_an_id_carries_the_time_and_its_version() -> None:
+    made = uuid.UUID(new_id(1767225600.123))
+
+    assert made.int >> 80 == 1767225600123
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+
+
+def test_an_id_is_of_now_unless_told_otherwise() -> None:
+    before = int(time.time() * 1000)
+
+    assert uuid.UUID(new_id()).int >> 80 >= before
+
+
+# What clients get.
+
+
+@given(EVENTS)
+def test_clients_get_one_line_of_json(event: Event) -> None:
+    line = delivered(completed(event, source="shop", now=1000.0))
+
+    assert line.splitlines() == [line]
+    assert json.loads(line)["specversion"] == "1.0"
+
+
+@given(EVENTS)
+def test_clients_get_the_attributes_that_cloudevents_requires(event: Event) -> None:
+    got = sent(event)
+
+    assert {"specversion", "id", "source", "type"} <= got.keys()
+    assert got["type"] == event.type
+
+
+@given(EVENTS)
+def test_clients_do_not_learn_whom_else_it_concerns(event: Event) -> None:
+    own = set(event.extensions or ())
+
+    assert (sent(event).keys() - own).isdisjoint({"users", "topic", "everyone", "ttl"})
+
+
+@given(JSON, st.sampled_from([None, 1, "\t"]))
+def test_data_arrives_as_it_was_sent(data: object, indent: int | str | None) -> None:
+    text = json.dumps(data, indent=indent).encode()
+
+    assert sent(decode(b'{"type":"t","users":["1"],"data":\r\n' + text + b"}"))["data"] == data
+
+
+@given(EVENTS)
+def test_extensions_stand_beside_the_attributes(event: Event) -> None:
+    expected = event.extensions or {}
+
+    assert {name: sent(event)[name] for name in expected} == expected
+
+
+def test_binary_data_arrives_in_base64() -> None:
+    assert sent(decode(body(data_base64="iVBORw==")))["data_base64"] == "iVBORw=="
+
+
+def test_line_separators_within_text_stay_what_they_are() -> None:
+    assert sent(decode(body(data="a\u2028\n\r\\n")))["data"] == "a\u2028\n\r\\n"

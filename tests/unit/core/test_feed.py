@@ -1,0 +1,210 @@
+import pytest
+
+from notifier.core.feed import Feed, Join, missed, recoverable
+from notifier.core.ports import History, Since
+from notifier.core.positions import Position
+from notifier.core.publications import Publication
+from tests.support.brokers import record
+from tests.support.connections import RecordingConnection
+from tests.support.observers import RecordingObserver
+
+
+def at(offset: int, epoch: str = "k") -> Position:
+    return Position(epoch, offset)
+
+
+def publication(
+    offset: int, epoch: str = "k", *, expires: int = 0, collapse_key: str = ""
+) -> Publication:
+    text = record("x", expires=expires, collapse_key=collapse_key)
+    return Publication("news", at(offset, epoch), text)
+
+
+def history(head: int, first: int | None = None, epoch: str = "k") -> History:
+    offsets = range(head + 1 if first is None else first, head + 1)
+    return History(at(head, epoch), [publication(offset, epoch) for offset in offsets])
+
+
+# When history cannot continue a stream.
+
+
+@pytest.mark.parametrize(
+    ("behind", "answer", "reason"),
+    [
+        (at(5), history(5), None),
+        (at(5), history(8, 6), None),
+        (at(5), history(8, 3), None),
+        (at(0), history(0), None),
+        (at(0), history(2, 1), None),
+        (at(5), history(8, 7), "expired"),
+        (at(5), history(8), "expired"),
+        (at(9), history(8, 8), "lost"),
+        (at(5, "old"), history(8, 1), "restarted"),
+        (at(9, "old"), history(0), "restarted"),
+    ],
+)
+def test_history_continues_a_stream_or_says_why_not(
+    behind: Position, answer: History, reason: str | None
+) -> None:
+    assert missed(behind, answer) == reason
+
+
+# What a client that comes back wants to see.
+
+
+def test_of_publications_with_one_collapse_key_only_the_newest_is_recovered() -> None:
+    publications = [
+        publication(1, collapse_key="a"),
+        publication(2),
+        publication(3, collapse_key="b"),
+        publication(4, collapse_key="a"),
+        publication(5),
+    ]
+
+    assert [p.position.offset for p in recoverable(publications, 1)] == [2, 3, 4, 5]
+
+
+def test_what_has_expired_is_not_recovered() -> None:
+    publications = [publication(1, expires=10), publication(2, expires=11), publication(3)]
+
+    assert [p.position.offset for p in recoverable(publications, 10)] == [2, 3]
+
+
+# One feed, without a hub.
+
+
+def followed(feed: Feed, head: int) -> RecordingConnection:
+    connection = RecordingConnection()
+    feed.joins.append(Join(connection, "news", None))
+    answered(feed, history(head))
+    return connection
+
+
+def answered(feed: Feed, answer: History) -> None:
+    feed.question()
+    feed.settle(answer)
+    feed.admit(answer)
+
+
+def test_a_feed_is_empty_until_somebody_is_about_to_follow() -> None:
+    feed, connection = Feed("news", RecordingObserver()), RecordingConnection()
+    before = feed.empty
+
+    feed.joins.append(Join(connection, "news", None))
+
+    assert (before, feed.empty) == (True, False)
+
+
+def test_a_feed_is_empty_once_the_last_has_left() -> None:
+    feed = Feed("news", RecordingObserver())
+    first, second = followed(feed, 5), followed(feed, 5)
+
+    feed.drop(first)
+    between = feed.empty
+    feed.drop(second)
+
+    assert (between, feed.empty) == (False, True)
+
+
+def test_who_never_followed_can_be_let_go() -> None:
+    feed = Feed("news", RecordingObserver())
+
+    feed.drop(RecordingConnection())
+
+    assert feed.empty
+
+
+def test_history_is_asked_behind_the_rearmost_of_all() -> None:
+    feed = Feed("news", RecordingObserver())
+    followed(feed, 5)
+    feed.joins += [Join(RecordingConnection(), "news", each) for each in (at(3), at(9), None)]
+
+    assert feed.question() == Since("news", 3)
+
+
+def test_only_the_head_is_asked_for_when_nobody_has_a_position() -> None:
+    feed = Feed("news", RecordingObserver())
+    feed.joins.append(Join(RecordingConnection(), "news", None))
+
+    assert feed.question() == Since("news", None)
+
+
+def test_a_publication_is_encoded_once_for_all_followers_of_a_kind() -> None:
+    feed, encoded = Feed("news", RecordingObserver()), list[Publication]()
+    connections = [followed(feed, 5) for _ in range(3)]
+
+    def encode(publication: Publication) -> bytes:
+        encoded.append(publication)
+        return b'{"type":"event"}'
+
+    feed.followers = {encode: set(connections)}
+
+    feed.take(publication(6))
+
+    assert len(encoded) == 1
+    assert [connection.types for connection in connections] == [["event"]] * 3
+
+
+def test_the_observer_hears_of_a_publication_once_with_all_its_followers() -> None:
+    observer = RecordingObserver()
+    feed = Feed("news", observer)
+    followed(feed, 5)
+    followed(feed, 5)
+
+    feed.take(publication(6))
+
+    assert observer.told == [("fanned_out", 2)]
+
+
+def test_a_publication_whose_time_is_over_takes_its_offset_and_is_not_sent() -> None:
+    observer = RecordingObserver()
+    feed = Feed("news", observer)
+    connection = followed(feed, 5)
+
+    taken = [feed.take(publication(6, expires=1)), feed.take(publication(7))]
+
+    assert taken == [True, True]
+    assert connection.positions("news") == ["k.7"]
+    assert ("expired", 1) in observer.told
+
+
+def test_an_answer_of_before_what_came_in_meanwhile_loses_nothing() -> None:
+    feed = Feed("news", RecordingObserver())
+    connection = followed(feed, 5)
+
+    feed.question()
+    feed.take(publication(6))
+    feed.settle(history(5))
+    feed.admit(history(5))
+
+    assert connection.positions("news") == ["k.6"]
+    assert not feed.unsettled
+
+
+def test_a_feed_stays_unsettled_while_something_beyond_its_position_is_known() -> None:
+    feed = Feed("news", RecordingObserver())
+    followed(feed, 5)
+
+    feed.question()
+    feed.take(publication(8))
+    feed.settle(history(5))
+    feed.admit(history(5))
+
+    assert feed.unsettled
+
+
+def test_what_is_held_while_history_is_asked_is_bounded() -> None:
+    feed = Feed("news", RecordingObserver())
+    connection = RecordingConnection()
+    feed.joins.append(Join(connection, "news", at(5)))
+
+    feed.question()
+    for offset in range(6, 25_000):
+        feed.take(publication(offset))
+    feed.settle(history(5))
+    feed.admit(history(5))
+    unsettled = feed.unsettled
+    answered(feed, history(24_999, 6))
+
+    assert unsettled
+    assert connection.positions("news") == [f"k.{n}" for n in range(6, 25_000)]

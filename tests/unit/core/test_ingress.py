@@ -1,0 +1,380 @@
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET, Raw
+
+from notifier.core import events
+from notifier.core.errors import Invalid, TooLarge
+from notifier.core.events import LARGEST_EVENT, Event
+from notifier.core.ingress import Entry, entry_of, events_of, items, routing_key_of
+from notifier.core.publications import record_of
+from tests.support.events import EVENTS
+from tests.support.events import given as members_of
+
+NOW = 1_767_225_600.0
+STRUCTURED = "application/cloudevents+json"
+BATCHED = "application/cloudevents-batch+json"
+
+
+def entry(body: object, routing_key: str = "", **beside: Any) -> Entry:  # noqa: ANN401  # of Entry
+    return Entry(json.dumps(body).encode(), routing_key, **beside)
+
+
+def only(of: Entry) -> Event:
+    [event] = events_of(of, NOW)
+    return event
+
+
+def refused(of: Entry) -> Invalid:
+    with pytest.raises(Invalid) as error:
+        events_of(of, NOW)
+    return error.value
+
+
+def data_of(event: Event) -> object:
+    assert isinstance(event.data, Raw)
+    return json.loads(bytes(event.data))
+
+
+# What the api puts, the router understands.
+
+
+@given(EVENTS)
+def test_what_is_put_is_understood(event: Event) -> None:
+    complete = events.completed(event, source="shop", now=NOW)
+
+    assert members_of(only(entry_of(complete, NOW))) == members_of(complete)
+
+
+@given(EVENTS)
+def test_a_routing_key_fits_into_amqp(event: Event) -> None:
+    complete = events.completed(event, source="shop", now=NOW)
+
+    assert len(routing_key_of(complete).encode()) <= 255
+
+
+def test_the_longest_id_makes_a_routing_key_that_fits_into_amqp() -> None:
+    event = Event(type="t", users=["1", "2"], id="é" * 128, source="a")
+
+    assert len(routing_key_of(event).encode()) <= 255
+
+
+@pytest.mark.parametrize("filler", ["x", "é", "\\u00e9", "\\n"])
+def test_an_event_of_the_largest_size_is_understood_once_it_is_complete(filler: str) -> None:
+    head = '{"type":"t","users":["1"],"data":"'
+    room = (LARGEST_EVENT - len(head) - 2) // len(filler.encode())
+    event = events.decode((head + filler * room + '"}').encode())
+
+    put = entry_of(events.completed(event, source="s" * 64, now=NOW), NOW)
+
+    assert only(put).users == ["1"]
+
+
+def test_one_user_has_one_routing_key() -> None:
+    assert routing_key_of(Event(type="t", users=["42"])) == "user.42"
+
+
+def test_one_topic_has_one_routing_key() -> None:
+    assert routing_key_of(Event(type="t", topic="news")) == "topic.news"
+    assert routing_key_of(Event(type="t", everyone=True)) == "everyone"
+
+
+def test_a_personal_topic_has_the_routing_key_of_its_user() -> None:
+    # Or with several partitions the order of one stream would be that of two queues.
+    named = Event(type="t", topic="user:42", id="1")
+
+    assert routing_key_of(named) == routing_key_of(Event(type="t", users=["42"], id="2"))
+
+
+def test_events_for_several_users_have_keys_of_their_own() -> None:
+    keys = {routing_key_of(Event(type="t", users=["1", "2"], id=id_)) for id_ in "ab"}
+
+    assert len(keys) == 2
+
+
+# Routing keys stand for the audience.
+
+
+@pytest.mark.parametrize(
+    ("routing_key", "audience"),
+    [
+        ("user.42", {"users": ["42"]}),
+        ("user.ann@example.org", {"users": ["ann@example.org"]}),
+        ("topic.news", {"topic": "news"}),
+        ("topic.user:42", {"topic": "user:42"}),
+        ("everyone", {"everyone": True}),
+    ],
+)
+def test_a_routing_key_names_the_audience(routing_key: str, audience: dict[str, object]) -> None:
+    event = only(entry({"type": "t", "data": 1}, routing_key))
+
+    found = {name: members_of(event).get(name) for name in ("users", "topic", "everyone")}
+    assert {name: value for name, value in found.items() if value} == audience
+
+
+def test_an_audience_in_the_body_comes_before_the_routing_key() -> None:
+    assert only(entry({"type": "t", "users": ["1"]}, "topic.news")).users == ["1"]
+
+
+@pytest.mark.parametrize("routing_key", ["", "orders", "users.1", "everyone.else"])
+def test_without_any_audience_it_is_refused(routing_key: str) -> None:
+    assert refused(entry({"type": "t"}, routing_key)).field == "users"
+
+
+@pytest.mark.parametrize(
+    "routing_key", ["user", "user.", "user.a b", "topic.", "topic.user:", "user.*"]
+)
+def test_a_routing_key_with_a_bad_name_is_refused(routing_key: str) -> None:
+    assert refused(entry({"type": "t"}, routing_key)).field == "routing key"
+
+
+# Any JSON under a routing key.
+
+
+@pytest.mark.parametrize(
+    "body", [1, "x", None, [], [{"type": "t"}], {}, {"a": 1}, {"type": "t", "total": 3}]
+)
+def test_any_json_is_data_where_the_routing_key_names_the_audience(body: object) -> None:
+    event = only(entry(body, "user.42", type="order.paid"))
+
+    assert (event.type, data_of(event)) == ("order.paid", body)
+
+
+def test_data_of_no_stated_type_is_a_notification() -> None:
+    assert only(entry(1, "user.42")).type == "notification"
+
+
+def test_an_empty_body_is_null() -> None:
+    assert data_of(only(Entry(b"", "user.42"))) is None
+
+
+@pytest.mark.parametrize(
+    "body", [{"type": "t"}, {"type": "t", "data": 1}, {"type": "t", "id": "1", "ttl": 5}]
+)
+def test_a_body_with_the_members_of_an_event_is_one(body: dict[str, object]) -> None:
+    assert only(entry(body, "user.42", type="order.paid")).type == "t"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"users": ["1"]}, "type"),
+        ({"type": "t", "data": 1, "total": 3}, "total"),
+        ({"type": 7, "data": 1}, "type"),
+    ],
+)
+def test_what_means_to_be_an_event_is_held_to_its_rules(
+    body: dict[str, object], field: str
+) -> None:
+    assert refused(entry(body, "user.42")).field == field
+
+
+def test_white_space_around_a_body_changes_nothing() -> None:
+    assert only(Entry(b' \n{"type":"t","data":1} ', "user.42")).type == "t"
+
+
+# Batches.
+
+
+def test_an_array_is_a_batch_where_the_routing_key_names_no_audience() -> None:
+    found = events_of(entry([{"type": "a", "users": ["1"]}, {"type": "b", "topic": "n"}]), NOW)
+
+    assert [event.type for event in found] == ["a", "b"]
+
+
+def test_an_array_of_cloudevents_is_a_batch() -> None:
+    one = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t"}
+
+    found = events_of(entry([one, one | {"id": "2"}], "user.42", content_type=BATCHED), NOW)
+
+    assert [(event.id, event.users) for event in found] == [("1", ["42"]), ("2", ["42"])]
+
+
+@pytest.mark.parametrize("content_type", ["", BATCHED])
+def test_an_error_in_a_batch_names_the_item(content_type: str) -> None:
+    good: dict[str, object] = {"id": "1", "source": "/a", "type": "t", "topic": "n"}
+    good |= {"specversion": "1.0"} if content_type else {}
+
+    error = refused(entry([good, good | {"id": 7}], content_type=content_type))
+
+    assert error.field == "[1].id"
+
+
+def test_an_item_that_is_no_event_at_all_is_named() -> None:
+    assert refused(entry([1])).field == "[0]"
+
+
+def test_a_batch_is_bounded() -> None:
+    assert len(items(json.dumps([1] * 1000).encode())) == 1000
+    with pytest.raises(TooLarge, match="at most 1000"):
+        items(json.dumps([1] * 1001).encode())
+
+
+def test_a_batch_is_bounded_in_bytes() -> None:
+    with pytest.raises(TooLarge, match="at most 1048576 bytes"):
+        items(b"[" + b" " * 1024 * 1024 + b"]")
+
+
+def test_an_item_of_a_batch_is_bounded_too() -> None:
+    error = refused(entry([{"type": "t", "topic": "n", "data": "x" * LARGEST_EVENT}]))
+
+    assert error.field == "[0]"
+    assert "65536" in error.reason
+
+
+# CloudEvents by the AMQP binding.
+
+
+def test_a_structured_cloudevent_is_understood() -> None:
+    body = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t"}
+
+    event = only(entry(body, "user.42", content_type=STRUCTURED + "; charset=utf-8"))
+
+    assert (event.id, event.users) == ("1", ["42"])
+
+
+@pytest.mark.parametrize("prefix", ["cloudEvents:", "cloudEvents_"])
+def test_attributes_in_headers_are_understood(prefix: str) -> None:
+    attributes = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t", "ttl": 60}
+    headers: dict[str, object] = {prefix + name: value for name, value in attributes.items()}
+
+    event = only(entry({"a": 1}, "topic.news", headers=headers | {"x-other": "1"}))
+
+    assert (event.id, event.topic, data_of(event)) == ("1", "news", {"a": 1})
+    assert sorted(members_of(event)).count("extensions") == 0
+
+
+# What stands beside the body.
+
+
+def test_the_message_id_is_the_id_of_an_event_that_has_none() -> None:
+    assert only(entry({"type": "t"}, "user.42", message_id="m1")).id == "m1"
+
+
+def test_an_id_of_its_own_comes_before_the_message_id() -> None:
+    assert only(entry({"type": "t", "id": "1"}, "user.42", message_id="m1")).id == "1"
+
+
+def test_ids_made_of_a_message_id_are_the_same_when_it_comes_again() -> None:
+    batch = entry([{"type": "t", "topic": "n"}] * 3, message_id="m1")
+
+    first = [event.id for event in events_of(batch, NOW)]
+    again = [event.id for event in events_of(batch, NOW + 60)]
+
+    assert first == again
+    assert len(set(first)) == 3
+
+
+def test_a_message_id_longer_than_an_id_still_makes_stable_ones() -> None:
+    long = entry({"type": "t"}, "user.42", message_id="m" * 255)
+
+    ids = {only(long).id, only(long).id}
+
+    assert len(ids) == 1
+    assert len(str(ids.pop())) <= 128
+
+
+def test_without_a_message_id_an_id_is_made() -> None:
+    assert only(entry({"type": "t"}, "user.42")).id is not UNSET
+
+
+def test_the_application_is_the_source() -> None:
+    assert only(entry({"type": "t"}, "user.42", app_id="my shop")).source == "my_shop"
+    assert only(entry({"type": "t"}, "user.42")).source == "amqp"
+
+
+def test_a_ttl_counts_from_the_acceptance_where_it_is_known() -> None:
+    waited = entry({"type": "t", "ttl": 60}, "user.42", accepted=NOW - 30)
+    unknown = entry({"type": "t", "ttl": 60}, "user.42")
+
+    assert only(waited).expires == datetime.fromtimestamp(NOW + 30, UTC)
+    assert only(unknown).expires == datetime.fromtimestamp(NOW + 60, UTC)
+
+
+# Whatever comes in is understood or refused: anything else would stop the router.
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+BODIES = st.one_of(
+    st.binary(max_size=50),
+    st.recursive(
+        st.none() | st.integers() | TEXT | st.sampled_from(["1.0", "news", "user:1"]),
+        lambda each: (
+            st.lists(each, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "type",
+                        "users",
+                        "user",
+                        "topic",
+                        "everyone",
+                        "data",
+                        "id",
+                        "source",
+                        "ttl",
+                        "specversion",
+                        "time",
+                        "expires",
+                        "x",
+                    ]
+                ),
+                each,
+                max_size=8,
+            )
+        ),
+        max_leaves=12,
+    ).map(lambda value: json.dumps(value).encode()),
+)
+TABLE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats()
+    | TEXT
+    | st.binary(max_size=9)
+    | st.decimals(allow_nan=False, allow_infinity=False).map(Decimal)
+    | st.datetimes(timezones=st.just(UTC)),
+    lambda each: st.lists(each, max_size=2) | st.dictionaries(TEXT, each, max_size=2),
+    max_leaves=3,
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        [f"cloudEvents:{name}" for name in ("specversion", "id", "source", "type", "time", "ttl")]
+        + ["cloudEvents_x", "other", "cloudEvents:users", "cloudEvents:data"]
+    ),
+    TABLE | st.sampled_from(["1.0", "42"]),
+    max_size=8,
+)
+
+
+@given(
+    body=BODIES,
+    routing_key=st.sampled_from(["", "user.42", "topic.n", "everyone", "x"]) | TEXT,
+    content_type=st.sampled_from(["", "application/json", "text/plain", STRUCTURED, BATCHED]),
+    headers=HEADERS,
+    message_id=TEXT,
+    app_id=TEXT,
+    kind=TEXT,
+)
+def test_whatever_comes_in_is_understood_or_invalid(**of: Any) -> None:  # noqa: ANN401  # drawn
+    strange = Entry(
+        of["body"],
+        of["routing_key"],
+        of["content_type"],
+        of["headers"],
+        of["message_id"],
+        of["app_id"],
+        of["kind"],
+    )
+
+    try:
+        found = events_of(strange, NOW)
+    except Invalid as error:
+        assert error.reason  # noqa: PT017  # either way is right
+    else:
+        assert all(json.loads(record_of(each, NOW).split(b"\n", 1)[1]) for each in found)

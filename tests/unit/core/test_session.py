@@ -1,0 +1,762 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from notifier.core.access import Identity
+from notifier.core.deadlines import Deadlines
+from notifier.core.errors import CloseCode, NotifierError, Unauthorized, Unavailable
+from notifier.core.frames import RequestId
+from notifier.core.hub import Hub
+from notifier.core.positions import Position
+from notifier.core.session import Session, Terms
+from tests.support.brokers import SteeredBroker
+from tests.support.clock import in_virtual_time, pass_time, quiet
+from tests.support.connections import RecordingConnection
+from tests.support.observers import RecordingObserver
+
+START = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+ANN = Identity("42", START + 3600, ("news", "team:*"))
+
+
+class House:
+    """Fulfils Host; tokens are verified when the test says so."""
+
+    def __init__(self) -> None:
+        self.broker = SteeredBroker()
+        self.hub = Hub(self.broker, RecordingObserver())
+        self.deadlines = Deadlines(START)
+        self.terms = Terms(heartbeat=20.0, auth_timeout=10.0, most_topics=4)
+        self.over: list[str] = []
+        self._time = START
+        self._asked: list[tuple[Session, str, RequestId | None]] = []
+
+    def now(self) -> float:
+        return self._time
+
+    def authenticate(self, session: Session, token: str, request_id: RequestId | None) -> None:
+        self._asked.append((session, token, request_id))
+
+    def ended(self, session: Session, reason: str) -> None:
+        del session
+        self.over.append(reason)
+
+    # The tests' verbs.
+
+    async def pass_time(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self._time += 1
+            self.deadlines.tick(self._time)
+        await quiet()
+
+    async def verify(self, found: Identity | NotifierError) -> None:
+        session, token, request_id = self._asked.pop(0)
+        assert token == "t"
+        if isinstance(found, Identity):
+            session.authenticated(found, request_id)
+        else:
+            session.refused(found, request_id)
+        await quiet()
+
+    @property
+    def verifying(self) -> int:
+        return len(self._asked)
+
+
+class Client(RecordingConnection):
+    """The other end of a session."""
+
+    def __init__(self, host: House) -> None:
+        super().__init__()
+        self.host = host
+        self.session = Session(host, self)
+
+    async def say(self, **frame: object) -> None:
+        await self.say_text(json.dumps(frame).encode())
+
+    async def say_text(self, text: bytes) -> None:
+        self.session.received(text)
+        await quiet()
+
+    async def disconnect(self, code: CloseCode | None = None) -> None:
+        self.session.closed(code)
+        await quiet()
+
+
+@asynccontextmanager
+async def house() -> AsyncIterator[House]:
+    made = House()
+    async with asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(made.hub.run(), name="hub")
+        yield made
+        work.cancel()
+
+
+async def connected(
+    host: House,
+    who: Identity | None = ANN,
+    topics: tuple[str, ...] = (),
+    cursor: dict[str, Position] | None = None,
+) -> Client:
+    client = Client(host)
+    client.session.begin(who, topics, cursor or {})
+    await quiet()
+    return client
+
+
+async def welcomed(host: House, who: Identity = ANN, *topics: str) -> Client:
+    """Return a client whose hello is behind it."""
+    client = await connected(host, who, topics)
+    assert client.types == ["hello"]
+    client.forget()
+    return client
+
+
+# Hello.
+
+
+@in_virtual_time
+async def test_hello_says_who_when_and_where() -> None:
+    async with house() as it:
+        client = await connected(it)
+
+        assert client.sent == [
+            {
+                "type": "hello",
+                "session": client.session.id,
+                "user": "42",
+                "heartbeat": 20.0,
+                "time": "2026-01-01T00:00:00.000Z",
+                "topics": {
+                    "user:42": {"position": it.broker.head("user:42")},
+                    "everyone": {"position": it.broker.head("everyone")},
+                },
+            }
+        ]
+
+
+@in_virtual_time
+async def test_sessions_have_ids_of_their_own() -> None:
+    async with house() as it:
+        first, second = await connected(it), await connected(it)
+
+        assert first.session.id != second.session.id
+
+
+@in_virtual_time
+async def test_hello_says_what_is_resumed_and_what_was_missed_follows() -> None:
+    async with house() as it:
+        posted = it.broker.post_many("user:42", 3)
+        cursor = {"user:42": Position.parse(posted[0]), "news": Position("gone", 7)}
+
+        client = await connected(it, topics=("news",), cursor=cursor)
+
+        topics = client.sent[0]["topics"]
+        assert topics["user:42"] == {"position": posted[0], "resumed": True}
+        assert topics["news"] == {"position": it.broker.head("news"), "resumed": False}
+        assert sorted(client.types[1:]) == ["event", "event", "gap"]
+        assert client.positions("user:42") == posted[1:]
+
+
+@in_virtual_time
+async def test_a_topic_that_the_token_does_not_allow_is_refused_and_the_others_are_followed() -> (
+    None
+):
+    async with house() as it:
+        client = await connected(it, topics=("secret", "news"))
+
+        assert client.only("error")["code"] == "forbidden"
+        assert list(client.only("hello")["topics"]) == ["user:42", "everyone", "news"]
+
+
+@in_virtual_time
+async def test_events_follow_hello() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        position = it.broker.post("user:42", "e1")
+
+        assert client.sent == [
+            {"type": "event", "topic": "user:42", "position": position, "event": {"id": "e1"}}
+        ]
+
+
+# Subscribing.
+
+
+@in_virtual_time
+async def test_a_topic_can_be_followed() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        await client.say(type="subscribe", id=7, topic="news")
+        position = it.broker.post("news")
+
+        assert client.sent[0] == {
+            "type": "subscribed",
+            "id": 7,
+            "topic": "news",
+            "position": f"{position.partition('.')[0]}.0",
+        }
+        assert client.positions("news") == [position]
+
+
+@in_virtual_time
+async def test_a_topic_can_be_followed_from_a_position_on() -> None:
+    async with house() as it:
+        posted = it.broker.post_many("news", 3)
+        client = await welcomed(it)
+
+        await client.say(type="subscribe", id="a", topic="news", since=posted[0])
+
+        assert client.only("subscribed")["resumed"] is True
+        assert client.positions("news") == posted[1:]
+
+
+@in_virtual_time
+async def test_a_frame_without_id_is_answered_without_one() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        await client.say(type="subscribe", topic="news")
+
+        assert "id" not in client.only("subscribed")
+
+
+@in_virtual_time
+async def test_a_topic_can_be_left() -> None:
+    async with house() as it:
+        client = await welcomed(it, ANN, "news")
+
+        await client.say(type="unsubscribe", id=8, topic="news")
+        it.broker.post("news")
+
+        assert client.sent == [{"type": "unsubscribed", "id": 8, "topic": "news"}]
+
+
+@in_virtual_time
+async def test_a_topic_left_before_the_answer_is_not_answered_as_followed() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+        it.broker.held = True
+        await client.say(type="subscribe", id=1, topic="news")
+        await client.say(type="unsubscribe", id=2, topic="news")
+
+        it.broker.release()
+        await quiet()
+        it.broker.post("news")
+
+        assert client.sent == [{"type": "unsubscribed", "id": 2, "topic": "news"}]
+
+
+@in_virtual_time
+async def test_a_topic_left_and_followed_again_before_the_answer_is_answered_once() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+        it.broker.held = True
+        await client.say(type="subscribe", id=1, topic="news")
+        await client.say(type="unsubscribe", id=2, topic="news")
+        await client.say(type="subscribe", id=3, topic="news")
+
+        it.broker.release()
+        await quiet()
+        position = it.broker.post("news")
+
+        assert [frame["id"] for frame in client.of_type("subscribed")] == [3]
+        assert client.positions("news") == [position]
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ({"topic": "secret"}, "forbidden"),
+        ({"topic": "user:43"}, "forbidden"),
+        ({"topic": "user:42"}, "invalid"),
+        ({"topic": "a b"}, "invalid"),
+        ({"topic": ""}, "invalid"),
+        ({"topic": 7}, "invalid"),
+        ({}, "invalid"),
+        ({"topic": "news", "since": "17"}, "invalid"),
+        ({"topic": "news", "since": 17}, "invalid"),
+    ],
+)
+def test_a_bad_subscription_is_refused_with_its_id(frame: dict[str, object], code: str) -> None:
+    @in_virtual_time
+    async def scenario() -> None:
+        async with house() as it:
+            client = await welcomed(it)
+
+            await client.say(type="subscribe", id=7, **frame)
+
+            assert (client.only("error")["code"], client.only("error")["id"]) == (code, 7)
+            assert client.closed_with is None
+
+    scenario()
+
+
+@in_virtual_time
+async def test_a_refused_subscription_leaves_nothing_behind() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+        await client.say(type="subscribe", id=1, topic="news", since="17")
+
+        await client.say(type="subscribe", id=2, topic="news")
+
+        assert client.only("subscribed")["id"] == 2
+
+
+@in_virtual_time
+async def test_topics_are_bounded() -> None:
+    async with house() as it:
+        client = await welcomed(it, ANN, "news", "team:1")
+
+        await client.say(type="subscribe", id=1, topic="team:2")
+        await client.say(type="unsubscribe", id=2, topic="news")
+        await client.say(type="subscribe", id=3, topic="team:2")
+
+        assert client.only("error")["code"] == "too_many"
+        assert client.only("subscribed")["id"] == 3
+
+
+@in_virtual_time
+async def test_what_is_not_followed_cannot_be_left() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        await client.say(type="unsubscribe", id=8, topic="news")
+
+        assert client.only("error")["code"] == "invalid"
+
+
+# Errors.
+
+
+@in_virtual_time
+async def test_a_ping_is_answered() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        await client.say(type="ping", extra="ignored")
+
+        assert client.sent == [{"type": "pong"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b'{"type":"shout"}',
+        b'{"topic":"news"}',
+        b'{"type":"subscribe"}',
+        b'{"type":"auth"}',
+        b'{"type":"ping"} x',
+        b"\xff",
+        b"[" * 20_000,
+    ],
+)
+def test_what_is_no_frame_gets_an_error_and_the_connection_stays(text: bytes) -> None:
+    @in_virtual_time
+    async def scenario() -> None:
+        async with house() as it:
+            client = await welcomed(it)
+
+            await client.say_text(text)
+
+            assert client.types == ["error"]
+            assert client.closed_with is None
+
+    scenario()
+
+
+@in_virtual_time
+async def test_an_id_that_cannot_come_back_is_left_out_of_the_error() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        await client.say(type="shout", id=2**53)
+        await client.say(type="shout", id="x" * 65)
+        await client.say(type="shout", id=2**53 - 1)
+
+        assert [error.get("id") for error in client.sent] == [None, None, 2**53 - 1]
+
+
+@in_virtual_time
+async def test_five_errors_in_a_row_close_the_connection() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        for _ in range(4):
+            await client.say(type="shout")
+        before = client.closed_with
+        await client.say(type="shout")
+
+        assert (before, client.closed_with) == (None, CloseCode.PROTOCOL_ERROR)
+        assert client.types == ["error"] * 5 + ["bye"]
+        assert client.sent[-1] == {"type": "bye", "code": 4502, "reason": "protocol_error"}
+
+
+@in_virtual_time
+async def test_a_good_frame_in_between_forgives_errors() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        for _ in range(4):
+            await client.say(type="shout")
+        await client.say(type="ping")
+        for _ in range(4):
+            await client.say(type="shout")
+
+        assert client.closed_with is None
+
+
+@in_virtual_time
+async def test_what_is_said_after_the_end_is_not_heard() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+        client.session.end(CloseCode.DRAINING)
+        sent = list(client.sent)
+
+        await client.say(type="subscribe", topic="news")
+        await client.say(type="auth", token="t")
+
+        assert (client.sent, it.verifying) == (sent, 0)
+        assert it.hub.position("news") is None
+
+
+# Authentication by frame.
+
+
+@in_virtual_time
+async def test_the_first_frame_may_say_who_it_is() -> None:
+    async with house() as it:
+        client = await connected(it, None, topics=("news",))
+
+        await client.say(type="auth", id=9, token="t")
+        await it.verify(ANN)
+
+        assert client.types == ["authenticated", "hello"]
+        assert client.sent[0] == {
+            "type": "authenticated",
+            "id": 9,
+            "expires": "2026-01-01T01:00:00.000Z",
+        }
+        assert list(client.sent[1]["topics"]) == ["user:42", "everyone", "news"]
+
+
+@in_virtual_time
+async def test_a_cursor_waits_for_the_identity() -> None:
+    async with house() as it:
+        posted = it.broker.post_many("user:42", 2)
+        client = await connected(it, None, cursor={"user:42": Position.parse(posted[0])})
+
+        await client.say(type="auth", token="t")
+        await it.verify(ANN)
+
+        assert client.positions("user:42") == posted[1:]
+
+
+@in_virtual_time
+async def test_nothing_can_be_followed_before_auth() -> None:
+    async with house() as it:
+        client = await connected(it, None)
+
+        await client.say(type="subscribe", id=1, topic="everyone")
+
+        assert client.only("error")["code"] == "unauthorized"
+        assert it.hub.position("everyone") is None
+
+
+@in_virtual_time
+async def test_who_does_not_say_who_it_is_in_time_is_closed() -> None:
+    async with house() as it:
+        client = await connected(it, None)
+
+        await it.pass_time(9)
+        before = client.closed_with
+        await it.pass_time(1)
+
+        assert (before, client.closed_with) == (None, CloseCode.AUTH_TIMEOUT)
+        assert client.sent == [{"type": "bye", "code": 4503, "reason": "auth_timeout"}]
+
+
+@in_virtual_time
+async def test_a_token_verified_too_late_is_too_late() -> None:
+    async with house() as it:
+        client = await connected(it, None)
+        await client.say(type="auth", token="t")
+        await it.pass_time(10)
+
+        await it.verify(ANN)
+
+        assert client.closed_with == CloseCode.AUTH_TIMEOUT
+        assert client.types == ["bye"]
+
+
+@in_virtual_time
+async def test_a_bad_first_token_closes() -> None:
+    async with house() as it:
+        client = await connected(it, None)
+
+        await client.say(type="auth", id=9, token="t")
+        await it.verify(Unauthorized("the token expired"))
+
+        assert client.sent == [
+            {"type": "error", "id": 9, "code": "unauthorized", "message": "the token expired"},
+            {"type": "bye", "code": 4500, "reason": "unauthorized"},
+        ]
+        assert client.closed_with == CloseCode.UNAUTHORIZED
+
+
+@in_virtual_time
+async def test_an_issuer_out_of_reach_closes_with_a_code_to_come_back() -> None:
+    async with house() as it:
+        client = await connected(it, None)
+
+        await client.say(type="auth", token="t")
+        await it.verify(Unavailable("issuer", "timed out"))
+
+        assert client.closed_with == CloseCode.UNAVAILABLE
+
+
+@in_virtual_time
+async def test_one_token_is_verified_at_a_time() -> None:
+    async with house() as it:
+        client = await connected(it, None)
+
+        await client.say(type="auth", id=1, token="t")
+        await client.say(type="auth", id=2, token="u")
+
+        assert (it.verifying, client.only("error")["id"]) == (1, 2)
+
+
+@in_virtual_time
+async def test_a_token_verified_after_the_client_has_gone_changes_nothing() -> None:
+    async with house() as it:
+        client = await connected(it, None)
+        await client.say(type="auth", token="t")
+        await client.disconnect()
+
+        await it.verify(ANN)
+
+        assert client.sent == []
+        assert it.hub.position("user:42") is None
+
+
+# Renewing.
+
+
+@in_virtual_time
+async def test_a_new_token_in_place_extends_the_stay() -> None:
+    async with house() as it:
+        client = await welcomed(it, Identity("42", START + 5))
+
+        await client.say(type="auth", id=9, token="t")
+        await it.verify(Identity("42", START + 15))
+        await it.pass_time(10)
+        before = client.closed_with
+        await it.pass_time(5)
+
+        assert client.only("authenticated")["expires"] == "2026-01-01T00:00:15.000Z"
+        assert (before, client.closed_with) == (None, CloseCode.TOKEN_EXPIRED)
+
+
+@in_virtual_time
+async def test_a_new_token_of_another_user_closes() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        await client.say(type="auth", token="t")
+        await it.verify(Identity("43", START + 3600))
+
+        assert client.closed_with == CloseCode.FORBIDDEN
+        assert client.types == ["bye"]
+
+
+@in_virtual_time
+async def test_a_bad_new_token_leaves_the_old_one_in_force() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        await client.say(type="auth", id=9, token="t")
+        await it.verify(Unauthorized("no"))
+        position = it.broker.post("user:42")
+
+        assert client.only("error")["id"] == 9
+        assert client.closed_with is None
+        assert client.positions("user:42") == [position]
+
+
+@in_virtual_time
+async def test_a_topic_that_the_new_token_does_not_allow_is_left() -> None:
+    async with house() as it:
+        client = await welcomed(it, ANN, "news", "team:1")
+
+        await client.say(type="auth", token="t")
+        await it.verify(Identity("42", START + 3600, ("news",)))
+        it.broker.post("team:1")
+        position = it.broker.post("news")
+
+        assert client.types == ["authenticated", "unsubscribed", "event"]
+        assert client.only("unsubscribed")["topic"] == "team:1"
+        assert client.positions("news") == [position]
+
+
+# Time.
+
+
+@in_virtual_time
+async def test_the_end_of_the_token_ends_the_stay() -> None:
+    async with house() as it:
+        client = await welcomed(it, Identity("42", START + 5))
+
+        await it.pass_time(4)
+        before = client.closed_with
+        await it.pass_time(1)
+
+        assert (before, client.closed_with) == (None, CloseCode.TOKEN_EXPIRED)
+        assert client.only("bye")["reason"] == "token_expired"
+
+
+@in_virtual_time
+async def test_who_shows_life_is_pinged_each_heartbeat_and_stays() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        for _ in range(100):
+            await it.pass_time(1)
+            client.session.heard()
+
+        assert 4 <= client.pings <= 5
+        assert client.closed_with is None
+
+
+@in_virtual_time
+async def test_any_frame_is_a_sign_of_life() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        for _ in range(100):
+            await it.pass_time(1)
+            await client.say(type="ping")
+
+        assert client.closed_with is None
+
+
+@in_virtual_time
+async def test_who_shows_no_life_between_two_heartbeats_is_closed() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        await it.pass_time(20)
+        before = client.closed_with
+        await it.pass_time(20)
+
+        assert (before, client.pings) == (None, 1)
+        assert client.closed_with == CloseCode.HEARTBEAT_TIMEOUT
+
+
+@in_virtual_time
+async def test_a_broker_out_of_reach_for_long_closes_who_waits_for_it() -> None:
+    async with house() as it:
+        it.broker.away = True
+        client = await connected(it)
+
+        await pass_time(15)
+
+        assert client.closed_with == CloseCode.UNAVAILABLE
+
+
+# The end.
+
+
+@pytest.mark.parametrize("code", list(CloseCode))
+def test_bye_says_when_to_come_back_if_at_all(code: CloseCode) -> None:
+    @in_virtual_time
+    async def scenario() -> None:
+        async with house() as it:
+            client = await welcomed(it)
+
+            client.session.end(code)
+
+            bye = client.only("bye")
+            assert (bye["code"], bye["reason"]) == (code, code.reason)
+            if code.comes_back:
+                assert 500 <= bye["reconnect_after_ms"] <= 5000
+            else:
+                assert "reconnect_after_ms" not in bye
+
+    scenario()
+
+
+@in_virtual_time
+async def test_a_session_ends_once() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        client.session.end(CloseCode.DRAINING)
+        client.session.end(CloseCode.TOKEN_EXPIRED)
+        await client.disconnect(CloseCode.SLOW_CONSUMER)
+
+        assert len(client.of_type("bye")) == 1
+        assert client.closed_with == CloseCode.DRAINING
+        assert it.over == ["draining"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(None, "client"), (CloseCode.SLOW_CONSUMER, "slow_consumer")]
+)
+def test_the_host_hears_why_a_connection_is_gone(code: CloseCode | None, reason: str) -> None:
+    @in_virtual_time
+    async def scenario() -> None:
+        async with house() as it:
+            client = await welcomed(it)
+
+            await client.disconnect(code)
+
+            assert it.over == [reason]
+
+    scenario()
+
+
+@in_virtual_time
+async def test_who_has_gone_gets_nothing_and_is_not_called() -> None:
+    async with house() as it:
+        client = await welcomed(it, ANN, "news")
+
+        await client.disconnect()
+        it.broker.post("user:42")
+        it.broker.post("news")
+        await it.pass_time(60)
+
+        assert (client.sent, client.pings, client.closed_with) == ([], 0, None)
+
+
+@in_virtual_time
+async def test_who_goes_before_hello_is_not_greeted() -> None:
+    async with house() as it:
+        it.broker.held = True
+        client = await connected(it)
+
+        await client.disconnect()
+        it.broker.release()
+        await quiet()
+
+        assert client.sent == []
+
+
+@in_virtual_time
+async def test_the_topics_of_who_has_gone_are_let_go() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        await client.disconnect()
+        for _ in range(10):
+            it.hub.tick()
+        await quiet()
+
+        assert it.broker.followed == set()

@@ -1,0 +1,243 @@
+import asyncio
+import time
+
+import pytest
+from structlog.testing import capture_logs
+
+from notifier.core.access import Identity
+from notifier.core.errors import Unavailable
+from notifier.core.session import Terms
+from tests.support.gateways import PROTOCOL, served
+
+# The ways to hand over a token.
+
+
+async def test_a_token_is_taken_from_the_header() -> None:
+    async with served() as it, it.client("ann") as client:
+        assert (await client.next_of("hello"))["user"] == "42"
+
+
+async def test_a_token_is_taken_from_a_subprotocol_which_is_not_echoed() -> None:
+    async with served() as it, it.client(None, subprotocols=(PROTOCOL, "bearer.ann")) as client:
+        assert client.socket.subprotocol == PROTOCOL
+        assert (await client.next_of("hello"))["user"] == "42"
+
+
+async def test_a_token_is_taken_from_a_cookie_of_an_allowed_page() -> None:
+    headers = {"Cookie": "a=b; notifier_token=ann", "Origin": "https://app.example"}
+    async with (
+        served(origins=["https://App.example"]) as it,
+        it.client(None, headers=headers) as client,
+    ):
+        assert (await client.next_of("hello"))["user"] == "42"
+
+
+async def test_a_token_is_taken_from_the_first_frame() -> None:
+    async with served() as it, it.client(None) as client:
+        await client.say(type="auth", token="ann", id=9)
+
+        assert (await client.next_of("authenticated"))["id"] == 9
+        assert (await client.next_of("hello"))["user"] == "42"
+
+
+async def test_the_header_comes_before_a_subprotocol_and_a_cookie() -> None:
+    headers = {"Cookie": "notifier_token=bad", "Origin": "https://app.example"}
+    async with (
+        served(origins=["https://app.example"]) as it,
+        it.client("ann", headers=headers, subprotocols=(PROTOCOL, "bearer.bob")) as one,
+    ):
+        assert (await one.next_of("hello"))["user"] == "42"
+
+
+async def test_a_client_without_the_subprotocol_is_served_too() -> None:
+    async with served() as it, it.client("ann", subprotocols=()) as client:
+        assert client.socket.subprotocol is None
+        assert (await client.next_of("hello"))["user"] == "42"
+
+
+# Tokens that are refused: accepted, told why, and closed with 4500.
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        {"token": "nobody"},
+        {"token": None, "subprotocols": (PROTOCOL, "bearer.nobody")},
+        {"token": None, "headers": {"Authorization": "Basic YTpi"}},
+        {"token": None, "headers": {"Authorization": "Bearer"}},
+        {"token": None, "headers": {"Cookie": "notifier_token=ann"}},
+        {"token": None, "query": "?token=ann"},
+        {"token": None, "query": "?access_token=ann"},
+        {"token": "ann", "query": "?token=ann"},
+    ],
+)
+async def test_a_bad_token_is_told_in_frames_and_closed_with_4500(ways: dict[str, str]) -> None:
+    async with served() as it, it.client(**ways) as client:  # type: ignore[arg-type]  # a table
+        error, bye = await client.next_of("error"), await client.next_of("bye")
+
+        assert error["code"] == "unauthorized"
+        assert bye == {"type": "bye", "code": 4500, "reason": "unauthorized"}
+        assert await client.closed_with() == 4500
+        assert it.count("notifier_connections_refused_total", reason="unauthorized") == 1
+
+
+async def test_a_token_is_not_logged_and_not_answered() -> None:
+    with capture_logs() as logs:
+        async with served() as it:
+            async with it.client("s3cret-token") as client:
+                error = await client.next_of("error")
+            async with it.client(None, query="?token=s3cret-token") as client:
+                await client.closed_with()
+
+    assert "s3cret" not in str(logs) + str(error)
+
+
+async def test_a_bad_first_frame_token_is_closed_with_4500() -> None:
+    async with served() as it, it.client(None) as client:
+        await client.say(type="auth", token="nobody")
+
+        assert await client.closed_with() == 4500
+
+
+async def test_who_never_says_who_it_is_is_closed_with_4503() -> None:
+    async with served(terms=Terms(auth_timeout=0.0)) as it, it.client(None) as client:
+        assert await client.closed_with() == 4503
+
+
+async def test_a_token_that_ends_during_the_stay_is_closed_with_4001() -> None:
+    async with served() as it:
+        it.tokens.table["brief"] = Identity("42", time.time() + 0.5)
+        async with it.client("brief") as client:
+            assert await client.closed_with() == 4001
+
+
+# What is asked for.
+
+
+async def test_topics_of_the_url_are_followed() -> None:
+    async with served() as it, it.client("ann", query="?topics=news,news") as client:
+        hello = await client.next_of("hello")
+
+        assert list(hello["topics"]) == ["user:42", "everyone", "news"]
+
+
+async def test_a_cursor_of_the_url_is_resumed() -> None:
+    async with served() as it:
+        posted = it.broker.post_many("user:42", 3)
+        async with it.client("ann", query=f"?since=user:42@{posted[0]}") as client:
+            hello = await client.next_of("hello")
+            events = [await client.next_of("event"), await client.next_of("event")]
+
+    assert hello["topics"]["user:42"] == {"position": posted[0], "resumed": True}
+    assert [event["position"] for event in events] == posted[1:]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?since=nonsense",
+        "?since=" + "a@b.1," * 4_000,
+        "?topics=a%20b",
+        "?topics=" + ",".join(f"t{n}" for n in range(101)),
+    ],
+)
+async def test_a_bad_query_is_told_in_frames_and_closed_with_4502(query: str) -> None:
+    async with served() as it, it.client("ann", query=query) as client:
+        await client.next_of("error")
+
+        assert await client.closed_with() == 4502
+
+
+async def test_a_cursor_of_a_hundred_topics_is_resumed() -> None:
+    topics = [f"team:{n:0100}" for n in range(97)]
+    cursor = ",".join(f"{topic}@k3x9q2aa.1700" for topic in topics)
+    async with served() as it, it.client("ann", query=f"?since={cursor}") as client:
+        assert (await client.next_of("hello"))["user"] == "42"
+
+
+# Pages of other sites.
+
+
+async def test_a_page_of_another_site_is_refused_before_the_upgrade() -> None:
+    async with served(origins=["https://app.example"]) as it:
+        refusal = await it.refused(origin="https://evil.example")
+
+        assert refusal.response.status_code == 403
+        assert b"https://evil.example" in refusal.response.body
+
+
+@pytest.mark.parametrize("origin", ["null", "https://", "http://[::1", "https://app.example.evil"])
+async def test_an_origin_that_is_none_is_refused(origin: str) -> None:
+    async with served() as it:
+        refusal = await it.refused(origin=origin)
+
+        assert refusal.response.status_code == 403
+
+
+async def test_without_a_list_pages_of_the_gateways_own_host_are_allowed() -> None:
+    async with served() as it:
+        async with it.client(headers={"Origin": f"http://127.0.0.1:{it.port}"}) as client:
+            await client.next_of("hello")
+        refusal = await it.refused(origin="http://127.0.0.1:1")
+
+        assert refusal.response.status_code == 403
+
+
+async def test_with_a_list_the_own_host_is_not_on_it_by_itself() -> None:
+    async with served(origins=["https://app.example"]) as it:
+        refusal = await it.refused(origin=f"http://127.0.0.1:{it.port}")
+
+        assert refusal.response.status_code == 403
+
+
+async def test_any_page_is_allowed_where_the_list_says_so() -> None:
+    headers = {"Origin": "https://any.example"}
+    async with served(origins=["*"]) as it, it.client(headers=headers) as client:
+        await client.next_of("hello")
+
+
+# A gateway that cannot deliver.
+
+
+@pytest.mark.parametrize("part", ["gateway", "broker", "tokens"])
+async def test_who_cannot_be_served_is_refused_before_the_upgrade(part: str) -> None:
+    async with served() as it:
+        if part == "gateway":
+            it.gateway.draining = True
+        else:
+            (it.broker if part == "broker" else it.tokens).trouble = "away"
+
+        refusal = await it.refused()
+
+        assert refusal.response.status_code == 503
+        assert int(refusal.response.headers["Retry-After"]) > 0
+        assert refusal.response.headers["Content-Type"] == "application/problem+json"
+        assert it.count("notifier_connections_refused_total", reason="unavailable") == 1
+
+
+async def test_an_issuer_out_of_reach_is_no_fault_of_the_token() -> None:
+    async with served() as it:
+        it.tokens.table["ann"] = Unavailable("issuer", "timed out")
+
+        refusal = await it.refused()
+
+        assert refusal.response.status_code == 503
+
+
+async def test_who_was_being_verified_when_draining_began_is_refused() -> None:
+    async with served() as it:
+        it.tokens.open.clear()
+        coming = asyncio.create_task(it.refused())
+        await it.tokens.asked.wait()
+
+        it.gateway.draining = True
+        it.tokens.open.set()
+
+        assert (await coming).response.status_code == 503
+
+
+async def test_there_is_nothing_else_to_connect_to() -> None:
+    async with served() as it:
+        refusal = await it.refused(query="/x")
+
+        assert refusal.response.status_code == 403

@@ -1,0 +1,102 @@
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from notifier.core.access import Identity
+from notifier.core.session import Terms
+from notifier.gateway.gateway import Gateway
+from notifier.telemetry.metrics import Metrics
+from tests.support.brokers import SteeredBroker
+from tests.support.connections import RecordingConnection
+from tests.support.gateways import Tokens, served
+
+
+async def test_draining_says_good_bye_with_4000_and_when_to_come_back() -> None:
+    async with served() as it, it.welcomed() as one, it.welcomed("bob") as two:
+        draining = asyncio.create_task(it.gateway.drain())
+
+        for client in (one, two):
+            bye = await client.next_of("bye")
+            assert (bye["code"], bye["reason"]) == (4000, "draining")
+            assert bye["reconnect_after_ms"] > 0
+            assert await client.closed_with() == 4000
+        await asyncio.wait_for(draining, 10)
+
+
+async def test_what_is_queued_is_flushed_before_the_good_bye() -> None:
+    async with served() as it, it.welcomed() as client:
+        posted = [it.broker.post("user:42", "x" * 50_000) for _ in range(10)]
+        draining = asyncio.create_task(it.gateway.drain())
+
+        got = [(await client.next_of("event"))["position"] for _ in posted]
+
+        assert got == posted
+        assert await client.closed_with() == 4000
+        await draining
+
+
+async def test_draining_refuses_who_comes() -> None:
+    async with served() as it:
+        await it.gateway.drain()
+
+        assert (await it.refused()).response.status_code == 503
+        assert it.gateway.trouble()["draining"] is not None
+
+
+async def test_a_gateway_without_clients_is_drained_at_once() -> None:
+    async with served() as it:
+        await asyncio.wait_for(it.gateway.drain(), 1)
+
+
+async def test_connections_are_closed_one_after_another() -> None:
+    async with served(drain_rate=20.0) as it, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(it.welcomed()) for _ in range(3)]
+
+        draining = asyncio.create_task(it.gateway.drain())
+        ended = asyncio.as_completed([client.next_of("bye") for client in clients])
+        await next(ended)
+        left = it.count("notifier_connections", transport="websocket")
+        for each in ended:
+            await each
+        for client in clients:
+            await client.closed_with()
+        await draining
+
+        assert left >= 2
+
+
+async def test_connections_are_counted() -> None:
+    async with served() as it:
+        async with it.welcomed(), it.welcomed():
+            open_ = it.count("notifier_connections", transport="websocket")
+
+        assert open_ == 2
+        assert it.count("notifier_connections_opened_total", transport="websocket") == 2
+
+
+async def test_nothing_is_wrong_with_a_gateway_that_can_deliver() -> None:
+    async with served() as it:
+        assert it.gateway.trouble() == {"draining": None, "broker": None, "tokens": None}
+
+
+async def test_a_gateway_fails_when_one_of_its_tasks_does() -> None:
+    broker = SteeredBroker()
+    broker.held = True
+
+    with pytest.raises(ExceptionGroup) as error:  # noqa: PT012  # it fails while it runs
+        async with Gateway(broker, Tokens(), Metrics(), terms=Terms()) as gateway:
+            gateway.open(RecordingConnection(), Identity("42", 4e9), (), {})
+            (await broker.asked()).done.set_exception(ZeroDivisionError())
+            await asyncio.Event().wait()
+
+    assert error.group_contains(ZeroDivisionError)
+
+
+async def test_a_new_token_in_place_is_taken() -> None:
+    async with served() as it, it.welcomed() as client:
+        it.tokens.table["new"] = Identity("42", 4e9)
+
+        await client.say(type="auth", id=1, token="new")
+
+        assert (await client.next_of("authenticated"))["expires"].startswith("2096")

@@ -1,0 +1,279 @@
+import asyncio
+import json
+import socket
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+
+from notifier.gateway.websocket import WebSocketConnection
+from tests.support.gateways import Client, House, served
+
+UPGRADE = (
+    b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Authorization: Bearer ann\r\n\r\n"
+)
+
+
+class Impatient(WebSocketConnection):
+    """Closes whoever lets more than a few frames wait."""
+
+    send_buffer = 64 * 1024
+
+
+async def test_an_event_arrives() -> None:
+    async with served() as it, it.welcomed() as client:
+        position = it.broker.post("user:42", "e1")
+
+        assert await client.next_frame() == {
+            "type": "event",
+            "topic": "user:42",
+            "position": position,
+            "event": {"id": "e1"},
+        }
+
+
+@pytest.mark.parametrize("size", [10, 125, 126, 65_535, 65_536, 200_000])
+async def test_an_event_of_any_size_arrives_whole(size: int) -> None:
+    async with served() as it, it.welcomed() as client:
+        it.broker.post("user:42", "x" * size)
+
+        assert (await client.next_of("event"))["event"] == {"id": "x" * size}
+
+
+async def test_all_connections_of_a_user_get_the_event_and_others_do_not() -> None:
+    async with (
+        served() as it,
+        it.welcomed() as one,
+        it.welcomed() as two,
+        it.welcomed("bob") as bob,
+    ):
+        own = it.broker.post("user:42")
+        all_ = it.broker.post("everyone")
+
+        for client in (one, two):
+            assert (await client.next_of("event"))["position"] == own
+            assert (await client.next_of("event"))["position"] == all_
+        assert (await bob.next_of("event"))["position"] == all_
+
+
+async def test_the_endpoints_task_has_ended_once_the_connection_is_handed_over() -> None:
+    async with served() as it:
+        before = {task.get_name() for task in asyncio.all_tasks()}
+        async with it.welcomed(), it.welcomed("bob"):
+            now = {task.get_name() for task in asyncio.all_tasks()}
+
+    assert "websocket-handshake" not in now
+    assert now - before == set()
+
+
+# Messages.
+
+
+async def test_a_fragmented_message_is_one_frame() -> None:
+    async with served() as it, it.welcomed() as client:
+        await client.socket.send(iter(['{"type":', '"ping"', "}"]))
+
+        await client.next_of("pong")
+
+
+async def test_a_ping_is_answered_with_its_payload_even_between_fragments() -> None:
+    async with served() as it, it.welcomed() as client:
+        answered = await client.socket.ping(b"payload")
+
+        await asyncio.wait_for(answered, 10)
+
+
+async def test_messages_that_come_before_the_hand_over_are_heard() -> None:
+    async with served() as it:
+        it.tokens.open.clear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(UPGRADE)
+        await it.tokens.asked.wait()
+        writer.write(Frame(Opcode.TEXT, b'{"type":"ping"}').serialize(mask=True))
+        it.tokens.open.set()
+
+        received = await asyncio.wait_for(reader.readuntil(b'{"type":"pong"}'), 10)
+
+        assert received.startswith(b"HTTP/1.1 101 ")
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [(b"binary", 1003), ("x" * (64 * 1024 + 1), 1009)],
+)
+async def test_a_message_that_is_not_taken_has_a_close_code(
+    message: str | bytes, code: int
+) -> None:
+    async with served() as it, it.welcomed() as client:
+        await client.socket.send(message)
+
+        assert await client.closed_with() == code
+
+
+async def test_a_message_of_64_kib_is_taken() -> None:
+    async with served() as it, it.welcomed() as client:
+        text = json.dumps({"type": "ping", "x": ""})
+
+        await client.socket.send(text[:-2] + "x" * (64 * 1024 - len(text)) + text[-2:])
+
+        await client.next_of("pong")
+
+
+async def test_text_that_is_no_utf8_has_a_close_code() -> None:
+    async with served() as it, it.welcomed() as client:
+        await client.socket.send(b"\xff", text=True)
+
+        assert await client.closed_with() == 1007
+
+
+async def test_five_frames_that_are_none_close_with_4502() -> None:
+    async with served() as it, it.welcomed() as client:
+        for _ in range(5):
+            await client.socket.send("nonsense")
+
+        assert await client.closed_with() == 4502
+
+
+# The end.
+
+
+async def test_a_close_is_answered_with_its_code_and_ends_the_session() -> None:
+    async with served() as it:
+        async with it.welcomed() as client:
+            await client.socket.close(4321)
+            answered = client.socket.protocol.close_rcvd
+
+        assert answered is not None
+        assert answered.code == 4321
+        await it.gone()
+        assert it.count("notifier_connections_closed_total", reason="client") == 1
+
+
+async def test_a_connection_that_is_cut_ends_the_session() -> None:
+    async with served() as it, it.welcomed() as client:
+        client.socket.transport.abort()
+
+        await it.gone()
+
+        assert it.count("notifier_connections_closed_total", reason="client") == 1
+
+
+async def test_nothing_that_follows_a_close_frame_is_heard() -> None:
+    async with served() as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(UPGRADE)
+        await asyncio.wait_for(reader.readuntil(b'"hello"'), 10)
+        close = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
+        subscribe = Frame(Opcode.TEXT, b'{"type":"subscribe","topic":"news"}').serialize(mask=True)
+
+        writer.write(close + subscribe)
+        await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        await it.gone()
+
+        assert it.hub_knows("news") is False
+
+
+async def test_who_does_not_read_is_closed_with_4002_and_others_go_on() -> None:
+    async with (
+        served(connection=Impatient) as it,
+        it.welcomed(max_queue=1) as slow,
+        it.welcomed() as quick,
+    ):
+        posted = []
+        for _ in range(400):
+            posted.append(it.broker.post("user:42", "x" * 50_000))
+            assert (await quick.next_of("event"))["position"] == posted[-1]
+
+        got, code = await read_to_the_end(slow)
+
+        assert code == 4002
+        assert got == posted[: len(got)]
+        assert len(got) < len(posted)
+        await it.gone(left=1)
+        assert it.count("notifier_slow_consumers_total") == 1
+
+
+async def read_to_the_end(client: Client) -> tuple[list[str], int]:
+    """Return the positions of all events, and the close code."""
+    got: list[str] = []
+    while True:
+        try:
+            frame = await client.next_frame()
+        except ConnectionClosed:
+            return got, await client.closed_with()
+        if frame["type"] == "event":
+            got.append(frame["position"])
+
+
+async def test_who_resumes_after_4002_misses_nothing() -> None:
+    async with served(connection=Impatient) as it:
+        async with it.welcomed(max_queue=1) as slow, it.welcomed() as quick:
+            posted = []
+            for _ in range(90):
+                posted.append(it.broker.post("user:42", "x" * 200_000))
+                await quick.next_of("event")
+            got, code = await read_to_the_end(slow)
+        since = f"?since=user:42@{got[-1]}"
+        async with it.client(query=since) as again:
+            await again.next_of("hello")
+            rest = [(await again.next_of("event"))["position"] for _ in posted[len(got) :]]
+
+    assert code == 4002
+    assert got + rest == posted
+
+
+# What is no upgrade.
+
+
+async def answer_to(it: House, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+    writer.write(request)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        (b"Version: 13", b"Version: 12", b"400"),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"short", b"400"),
+    ],
+)
+async def test_a_broken_upgrade_is_answered_with_its_fault(
+    old: bytes, new: bytes, status: bytes
+) -> None:
+    async with served() as it:
+        answer = await answer_to(it, UPGRADE.replace(old, new))
+
+        assert answer.split(b" ", 2)[1] == status
+
+
+async def test_a_client_that_goes_during_the_handshake_is_forgotten() -> None:
+    async with served() as it:
+        for _ in range(3):
+            plain = socket.create_connection(("127.0.0.1", it.port))
+            plain.sendall(UPGRADE)
+            plain.close()
+        async with it.welcomed() as client:
+            it.broker.post("user:42")
+            await client.next_of("event")
+        await it.gone()
+
+        assert it.count("notifier_connections", transport="websocket") == 0
+
+
+async def test_what_is_open_when_the_server_stops_is_closed_with_1012() -> None:
+    async with served() as it:
+        client = it.client()
+        opened = await client.__aenter__()
+        await opened.next_of("hello")
+
+    assert await opened.closed_with() == 1012
+    await client.__aexit__(None, None, None)

@@ -1,0 +1,372 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from structlog.testing import capture_logs
+
+from notifier.core.errors import Unavailable
+from notifier.core.ingress import Entry
+from notifier.core.ports import Batch, Delivery
+from notifier.router.router import Router
+from notifier.telemetry.metrics import Metrics
+from tests.support.brokers import SteeredBroker
+from tests.support.clock import in_virtual_time, pass_time, quiet
+
+
+class Taken:
+    """Fulfils Delivery."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+
+class Settled:
+    """Fulfils Batch, and remembers how it was settled."""
+
+    def __init__(self, *entries: Entry) -> None:
+        self.deliveries: Sequence[Taken] = [Taken(entry) for entry in entries]
+        self.acks = 0
+        self.dead: list[tuple[bytes, str, str]] = []
+        self.away = False
+        self.cannot_ack = False
+
+    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
+        if self.away:
+            raise Unavailable("rabbitmq", "away")
+        self.dead.append((delivery.entry.body, code, reason))
+
+    async def ack(self) -> None:
+        if self.cannot_ack:
+            raise Unavailable("rabbitmq", "the channel is gone")
+        self.acks += 1
+
+
+class Source:
+    """Fulfils EventSource: gives its batches, then waits to be stopped."""
+
+    def __init__(self, *batches: Settled) -> None:
+        self.trouble: str | None = None
+        self._batches = batches
+        self._stopped = asyncio.Event()
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        for batch in self._batches:
+            yield batch
+        await self._stopped.wait()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+class House:
+    """A router, and what it works with."""
+
+    def __init__(self, *batches: Settled) -> None:
+        self.broker = SteeredBroker()
+        self.source = Source(*batches)
+        self.metrics = Metrics()
+        self.router = Router(self.source, self.broker, self.metrics)
+
+    @property
+    def published(self) -> list[tuple[str, str]]:
+        return [
+            (new.topic, json.loads(new.record.split(b"\n", 1)[1])["id"])
+            for new in self.broker.published
+        ]
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"notifier_{name}_total", labels) or 0.0
+
+
+def event(name: str, *users: str) -> Entry:
+    body = {"type": "t", "id": name, "source": "a", "users": users or ["42"]}
+    return Entry(json.dumps(body).encode())
+
+
+BAD = Entry(b'{"type":"t","users":["a b"]}')
+
+
+@in_virtual_time
+async def test_events_are_published_in_the_order_of_the_queue() -> None:
+    batch = Settled(event("1"), event("2", "42", "43"), event("3"))
+    it = House()
+
+    await it.router.route(batch)
+
+    expected = [("user:42", "1"), ("user:42", "2"), ("user:43", "2"), ("user:42", "3")]
+    assert it.published == expected
+    assert it.count("publications", outcome="published") == 4
+    assert it.count("events", stage="routed") == 3
+
+
+@in_virtual_time
+async def test_a_batch_is_acked_only_after_all_is_published() -> None:
+    batch = Settled(event("1"), event("2"))
+    it = House(batch)
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(batch))
+    publishing = await it.broker.asked()
+    await quiet()
+    before = batch.acks
+
+    publishing.answer()
+    await routing
+
+    assert (before, batch.acks) == (0, 1)
+
+
+@in_virtual_time
+async def test_an_event_that_comes_again_is_recognised_and_acked() -> None:
+    it = House()
+    await it.router.route(Settled(event("1")))
+    again = Settled(event("1"))
+
+    await it.router.route(again)
+
+    assert again.acks == 1
+    assert it.broker.head("user:42").endswith(".1")
+    assert it.count("publications", outcome="duplicate") == 1
+
+
+@in_virtual_time
+async def test_an_event_for_thousands_is_published_in_several_goes_and_acked_once() -> None:
+    users = [str(number) for number in range(1_234)]
+    batch = Settled(event("1", *users))
+    it = House()
+
+    await it.router.route(batch)
+
+    assert [topic for topic, _ in it.published] == [f"user:{user}" for user in users]
+    assert batch.acks == 1
+
+
+# A broker that is away.
+
+
+@in_virtual_time
+async def test_while_the_broker_is_away_the_batch_is_held_and_published_afterwards() -> None:
+    batch = Settled(event("1"))
+    it = House()
+    it.broker.away = True
+    routing = asyncio.create_task(it.router.route(batch))
+    await pass_time(60)
+    before = (batch.acks, batch.dead, it.router.trouble()["holding"])
+
+    it.broker.away = False
+    await routing
+
+    assert before == (0, [], "1 batches wait for the broker")
+    assert it.published == [("user:42", "1")]
+    assert batch.acks == 1
+    assert it.router.trouble()["holding"] is None
+
+
+@in_virtual_time
+async def test_an_unavailable_broker_is_not_hammered() -> None:
+    it = House()
+    it.broker.away = True
+    routing = asyncio.create_task(it.router.route(Settled(event("1"))))
+
+    await pass_time(60)
+
+    assert 10 < it.broker.attempts < 40
+    assert it.count("held_batches") == 1
+    it.broker.away = False
+    await routing
+
+
+@in_virtual_time
+async def test_what_was_published_before_the_broker_went_away_is_not_published_twice() -> None:
+    batch = Settled(event("1"))
+    it = House()
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(batch))
+    publishing = await it.broker.asked()
+    publishing.serve()
+    publishing.fail()
+
+    it.broker.held = False
+    await routing
+
+    assert it.broker.head("user:42").endswith(".1")
+    assert batch.acks == 1
+
+
+@in_virtual_time
+async def test_a_batch_that_cannot_be_acked_is_left_to_come_again() -> None:
+    batch = Settled(event("1"))
+    batch.cannot_ack = True
+    it = House()
+
+    with capture_logs() as logs:
+        await it.router.route(batch)
+
+    assert "comes again" in logs[-1]["event"]
+    assert it.count("events", stage="routed") == 0
+
+
+# What cannot be understood.
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "reason"),
+    [
+        (b'{"type":"t","users":["a b"]}', "invalid", "users[0]: must be 1 to 128"),
+        (b'{"type":"t"}', "invalid", "users: no audience"),
+        (b"{", "unreadable", "not JSON"),
+        (b'"' + b"x" * 65_536 + b'"', "too_large", "at most 65536 bytes"),
+    ],
+)
+def test_what_cannot_be_understood_is_put_aside_with_the_reason_and_the_rest_flows(
+    body: bytes, code: str, reason: str
+) -> None:
+    @in_virtual_time
+    async def scenario() -> None:
+        batch = Settled(event("1"), Entry(body), event("2"))
+        it = House()
+
+        await it.router.route(batch)
+
+        [(dead, found, why)] = batch.dead
+        assert (dead, found) == (body, code)
+        assert reason in why
+        assert it.published == [("user:42", "1"), ("user:42", "2")]
+        assert batch.acks == 1
+        assert it.count("dead_letters", reason=code) == 1
+
+    scenario()
+
+
+@in_virtual_time
+async def test_a_batch_is_not_acked_before_its_dead_letters_are_kept() -> None:
+    batch = Settled(BAD, event("1"))
+    batch.away = True
+    it = House()
+    routing = asyncio.create_task(it.router.route(batch))
+    await pass_time(30)
+    before = batch.acks
+
+    batch.away = False
+    await routing
+
+    assert (before, batch.acks, len(batch.dead)) == (0, 1, 1)
+
+
+@in_virtual_time
+async def test_what_the_broker_refuses_is_put_aside_and_the_rest_flows() -> None:
+    batch = Settled(event("1", "41"), event("2"))
+    it = House()
+    it.broker.refused_topics = {"user:41"}
+
+    await it.router.route(batch)
+
+    assert [(code, reason) for _, code, reason in batch.dead] == [
+        ("refused", "the key holds something else")
+    ]
+    assert it.published == [("user:42", "2")]
+    assert batch.acks == 1
+
+
+@in_virtual_time
+async def test_a_delivery_is_put_aside_once_however_many_of_its_publications_are_refused() -> None:
+    batch = Settled(event("1", "40", "41", "42"))
+    it = House()
+    it.broker.refused_topics = {"user:40", "user:41"}
+
+    await it.router.route(batch)
+
+    assert len(batch.dead) == 1
+    assert it.published == [("user:42", "1")]
+
+
+@in_virtual_time
+async def test_payloads_are_not_logged() -> None:
+    it = House()
+
+    with capture_logs() as logs:
+        await it.router.route(Settled(Entry(b'{"type":"t","data":"s3cret"}')))
+
+    assert "s3cret" not in str(logs)
+
+
+# Running.
+
+
+@in_virtual_time
+async def test_a_batch_that_is_held_does_not_hold_up_those_of_other_partitions() -> None:
+    first, second = Settled(event("1", "41")), Settled(event("2"))
+    it = House(first, second)
+    it.broker.held = True
+    running = asyncio.create_task(it.router.run())
+    held = await it.broker.asked()
+
+    (await it.broker.asked()).answer()
+    await quiet()
+    between = (first.acks, second.acks)
+    held.answer()
+    it.source.stop()
+    await running
+
+    assert between == (0, 1)
+    assert first.acks == 1
+
+
+@in_virtual_time
+async def test_a_router_that_is_stopped_finishes_what_it_has_begun() -> None:
+    batch = Settled(event("1"))
+    it = House(batch)
+    it.broker.held = True
+    running = asyncio.create_task(it.router.run())
+    publishing = await it.broker.asked()
+
+    it.source.stop()
+    await quiet()
+    still = not running.done()
+    publishing.answer()
+    await running
+
+    assert still
+    assert batch.acks == 1
+
+
+@in_virtual_time
+async def test_a_router_that_is_cancelled_leaves_its_batch_unacked() -> None:
+    batch = Settled(event("1"))
+    it = House(batch)
+    it.broker.held = True
+    running = asyncio.create_task(it.router.run())
+    await it.broker.asked()
+
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert running.cancelled()
+    assert (batch.acks, batch.dead) == (0, [])
+
+
+@in_virtual_time
+async def test_an_error_of_our_own_ends_the_router_and_acks_nothing() -> None:
+    batch = Settled(event("1"))
+    it = House(batch)
+    it.broker.held = True
+    running = asyncio.create_task(it.router.run())
+    (await it.broker.asked()).done.set_exception(ZeroDivisionError())
+
+    await asyncio.wait([running])
+
+    assert isinstance(running.exception(), ExceptionGroup)
+    assert batch.acks == 0
+
+
+@in_virtual_time
+async def test_trouble_tells_which_part_is_in_trouble() -> None:
+    it = House()
+    healthy = it.router.trouble()
+    it.source.trouble = "no queue"
+    it.broker.trouble = "away"
+
+    troubled = it.router.trouble()
+
+    assert healthy == {"queue": None, "broker": None, "holding": None}
+    assert troubled == {"queue": "no queue", "broker": "away", "holding": None}

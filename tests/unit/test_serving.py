@@ -1,0 +1,51 @@
+import socket
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from notifier.serving import ServingError, serve
+
+
+async def hello(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("hello")
+
+
+APP = Starlette(routes=[Route("/", hello)])
+
+
+async def test_an_application_is_served_on_a_port_that_the_system_chose() -> None:
+    async with (
+        serve(APP, host="127.0.0.1", port=0, setting="X") as port,
+        httpx.AsyncClient() as http,
+    ):
+        assert (await http.get(f"http://127.0.0.1:{port}/")).text == "hello"
+
+
+async def test_a_port_that_is_taken_is_an_error_that_names_the_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(ServingError, match=f"port {port}: .*; set NOTIFIER_API_PORT"):
+            async with serve(APP, host="127.0.0.1", port=port, setting="NOTIFIER_API_PORT"):
+                pass
+
+
+async def test_nobody_listens_any_more_afterwards() -> None:
+    async with serve(APP, host="127.0.0.1", port=0, setting="X") as port:
+        pass
+
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+async def test_nobody_listens_any_more_after_an_error_either() -> None:
+    with pytest.raises(ExceptionGroup):
+        async with serve(APP, host="127.0.0.1", port=0, setting="X") as port:
+            raise RuntimeError
+
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
