@@ -82,7 +82,9 @@ def _cause(error: BaseException) -> BaseException:
 
 def _announce(welcome: str) -> None:
     # After `make run` the command is in a virtual environment that is not on the PATH.
-    program = "notifier" if shutil.which("notifier") else sys.argv[0]
+    program = click.get_current_context().find_root().command_path
+    if program == "notifier" and shutil.which("notifier") is None:
+        program = sys.argv[0]
     click.echo(welcome.replace("notifier listen", f"{program} listen"))
 
 

@@ -21,6 +21,10 @@ class ClientError(Exception):
     """The server said no, in a sentence for the person at the terminal."""
 
 
+class NoAnswer(ClientError):
+    """There is no server, for now."""
+
+
 async def post(url: str, body: bytes, key: str | None) -> object:
     """Post one event or a batch to the producer API and return its answer; raises ClientError."""
     headers = {"content-type": "application/json"}
@@ -43,9 +47,7 @@ async def _ask(url: str, **request: Any) -> httpx.Response:  # noqa: ANN401 - as
         async with httpx.AsyncClient(timeout=_TIMEOUT) as http:
             answer = await http.post(url, **request)
     except httpx.HTTPError as error:
-        raise ClientError(
-            f"nothing answers at {url}: {str(error) or type(error).__name__}"
-        ) from error
+        raise NoAnswer(f"nothing answers at {url}: {str(error) or type(error).__name__}") from error
     if not answer.is_success:
         raise ClientError(f"{url} answered {answer.status_code}: {_detail(answer)}")
     return answer
@@ -88,7 +90,7 @@ class Follower:
         while True:
             try:
                 await self._stay()
-            except (OSError, TimeoutError, WebSocketException) as error:
+            except (OSError, TimeoutError, WebSocketException, NoAnswer) as error:
                 await self._wait(_reason(error), None)
 
     async def _stay(self) -> None:

@@ -33,7 +33,7 @@ _SHORTEST_SECRET = 32
 _KEY_ENTRY = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}")
 _SCHEMES = {"amqp_url": ("amqp", "amqps"), "redis_url": ("redis", "rediss", "unix")}
 # What Kubernetes puts into every container for a Service of that name, unless told not to.
-_SERVICE_LINK = re.compile(r".*_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)|GATEWAY|API|ROUTER")
+_SERVICE_LINK = re.compile(r"(.*_)?(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)")
 
 
 class SettingsError(Exception):
@@ -289,7 +289,9 @@ def _unknown(environ: Mapping[str, str | None]) -> Iterator[str]:
     known |= {f"{name}_FILE" for name in known} | CLIENT_VARIABLES.keys()
     for name in sorted(environ):
         rest = name.removeprefix(PREFIX)
-        if not name.startswith(PREFIX) or name in known or _SERVICE_LINK.fullmatch(rest):
+        if not name.startswith(PREFIX) or name in known:
+            continue
+        if _SERVICE_LINK.fullmatch(rest) or (environ[name] or "").startswith(("tcp://", "udp://")):
             continue
         close = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {close[0]}?" if close else "`notifier settings` lists what there is"

@@ -230,15 +230,13 @@ class _Backends:
 async def _dev_backends(settings: Settings, metrics: Metrics) -> AsyncIterator[_Backends]:
     """Yield the in-memory adapters, and the real ones in place of those whose address is given."""
     async with AsyncExitStack() as stack:
-        queue: EventQueue
-        source: EventSource
-        broker: Broker
-        queue = source = memory = MemoryEventQueue()
-        broker = MemoryBroker(
+        memory = MemoryEventQueue()
+        queue: EventQueue = memory
+        source: EventSource = memory
+        broker: Broker = MemoryBroker(
             deduplication_seconds=settings.deduplication_seconds,
             history_size=settings.history_size,
         )
-        del memory
         if settings.is_given("amqp_url"):
             queue = await stack.enter_async_context(_amqp_queue(settings, metrics))
             source = await stack.enter_async_context(_amqp_source(settings, metrics))

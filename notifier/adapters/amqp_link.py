@@ -135,6 +135,7 @@ class Link:
         try:
             await self._use(connection)
         finally:
+            self._reason = self._reason or "the connection was just lost"  # closing takes a while
             self._limit(_CLOSING)
             with suppress(Lost), losses():
                 await connection.close(aiormq.ConnectionClosed(200, "closed"))

@@ -341,7 +341,7 @@ class _Subscriber:
     def _gain(self) -> None:
         if self._has_been_up:
             self._metrics.reconnects.labels("redis").inc()
-        self._reason, self._failures, self._has_been_up = None, 0, True
+        self._reason, self._has_been_up = None, True
         self._changed = set(self._wanted)
         _log.info("redis_subscriber_connected", topics=len(self._wanted))
 
@@ -366,6 +366,7 @@ class _Subscriber:
 
     async def _idle(self, connection: AbstractConnection) -> None:
         """Wait for work, and see to it that Redis is heard of meanwhile."""
+        self._failures = 0  # not before: it may let us connect, but not subscribe
         self._work.clear()
         try:
             async with asyncio.timeout(self._ping_seconds):
@@ -502,7 +503,8 @@ def _new_epoch() -> str:
 
 
 def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    # asyncio's own has no words.
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error)
 
 
 def _chunks(topics: Iterable[str], size: int) -> Iterator[set[str]]:

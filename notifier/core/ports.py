@@ -43,7 +43,7 @@ class Delivery(Protocol):
 
     @property
     def entry(self) -> Entry:
-        """What was put."""
+        """What was put; raises Invalid where a foreign producer's properties cannot be read."""
 
 
 class Batch(Protocol):

@@ -526,6 +526,8 @@ async def test_confirmed_entries_survive_a_killed_rabbitmq_and_both_ends_are_bac
             await asyncio.wait_for(queue.put(Entry(b"meanwhile", "user.42")), 11)
         with pytest.raises(Unavailable):
             await lost.ack()
+        assert "not connected to RabbitMQ" in f"{queue.trouble}"
+        assert "not connected to RabbitMQ" in f"{source.trouble}"
         await in_thread(rabbit.start)
 
         taken = [entry.body for entry in await take(source, confirmed)]

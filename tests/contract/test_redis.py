@@ -166,6 +166,19 @@ async def test_a_head_that_cannot_be_read_begins_anew(
     assert (await published(broker, new("news", "b"))).offset == 1
 
 
+async def test_a_key_counts_for_the_deduplication_window_and_no_longer(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    await published(broker, new("news"))
+    time: Any = client.time()
+    client.zadd("notifier:{news}:seen", {"young": 1_000 * (time[0] - 3_500)})
+    client.zadd("notifier:{news}:seen", {"old": 1_000 * (time[0] - 3_601)})
+
+    answers = await broker.publish([new("news", "young"), new("news", "old")])
+
+    assert [a.duplicate for a in answers if isinstance(a, Published)] == [True, False]
+
+
 async def test_the_keys_remembered_for_deduplication_are_bounded(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
@@ -322,13 +335,25 @@ async def test_a_user_without_the_right_to_publish_gets_nothing_refused(
             await broker.publish([new("news")])
 
 
+async def test_who_may_not_subscribe_is_told_why(server: RedisServer, client: redis.Redis) -> None:
+    client.acl_setuser("mute", enabled=True, passwords="+pw", keys="*", commands=["+@all"])
+    url = server.url.replace("redis://", "redis://mute:pw@")
+
+    async with RedisBroker(url, metrics=Metrics()) as broker:
+        broker.listen(Listening())
+        with pytest.raises(Unavailable):
+            await broker.follow(["news"])
+
+        await trouble(broker, "permissions")
+
+
 async def test_a_hung_redis_is_unavailable_and_noticed_by_subscribers(
     broker: RedisBroker, server: RedisServer
 ) -> None:
     listening = await follow(broker, "news")
     server.pause()
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="no answer in time"):
         await broker.publish([new("news", "a")])
     with pytest.raises(Unavailable):
         await broker.follow(["sales"])

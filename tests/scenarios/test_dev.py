@@ -108,6 +108,7 @@ def test_listen_comes_back_to_a_restarted_dev_and_is_told_of_the_gap(tmp_path: P
         listener.wait_for('"id": "before"')
 
         assert dev.stop() == 0
+        listener.wait_for("nothing answers at")
         dev.start()
         listener.wait_for("listening as dora", times=2)
         run("send", "--url", dev.api_url, "--user", "dora", "--id", "after")

@@ -68,6 +68,48 @@ async def test_while_redis_is_away_the_router_holds_and_then_nothing_is_lost_or_
         service.gateway.wait_until_ready()
 
 
+async def test_a_router_killed_with_a_batch_in_hand_loses_nothing(
+    tmp_path: Path, amqp_url: str, durable_redis: RedisServer
+) -> None:
+    with ExitStack() as stack:
+        service = on(stack, tmp_path, amqp_url, durable_redis.url)
+        async with (
+            connected(service.gateway.gateway_url, token("42")) as client,
+            amqp_producer(amqp_url) as producer,
+        ):
+            await asyncio.to_thread(durable_redis.kill)
+            await producer.send_to_user("42", IDS)
+            await asyncio.to_thread(wait_for_trouble, service.router, "holding")
+            await asyncio.to_thread(service.router.kill)
+            await asyncio.to_thread(durable_redis.start)
+            service.router.start()
+            await client.next_events(600)
+
+        assert client.events == IDS
+        assert_delivered(client.frames, {"user:42": set(IDS)})
+
+
+async def test_what_a_hung_redis_is_asked_again_and_again_is_published_once(
+    tmp_path: Path, amqp_url: str, durable_redis: RedisServer
+) -> None:
+    with ExitStack() as stack:
+        service = on(stack, tmp_path, amqp_url, durable_redis.url)
+        async with (
+            connected(service.gateway.gateway_url, token("42")) as client,
+            amqp_producer(amqp_url) as producer,
+        ):
+            durable_redis.pause()  # what it is asked now waits in its sockets
+            await producer.send_to_user("42", IDS)
+            await asyncio.to_thread(wait_for_trouble, service.router, "holding")
+            durable_redis.resume()
+            await client.next_events(600)
+            duplicates = service.router.metric("notifier_publications_total", outcome="duplicate")
+
+        assert duplicates > 0
+        assert client.events == IDS
+        assert_delivered(client.frames, {"user:42": set(IDS)})
+
+
 def wait_for_trouble(role: Role, part: str) -> None:
     """Return when the role says that this part does not work."""
     wait_until(

@@ -103,8 +103,11 @@ class SteeredBroker:
         await self._call(lambda: self.followed.update(topics))
 
     async def unfollow(self, topics: Sequence[str]) -> None:
-        """See Broker."""
-        self.followed.difference_update(topics)
+        """See Broker; it takes its time, but never fails."""
+        try:
+            await self._call(lambda: self.followed.difference_update(topics))
+        except Unavailable:
+            self.followed.difference_update(topics)
 
     async def read(self, questions: Sequence[Since]) -> list[History]:
         """See Broker."""

@@ -27,7 +27,8 @@ class Listening:
 
     async def next(self) -> Publication:
         """Return the next publication heard."""
-        return await asyncio.wait_for(self._publications.get(), _PATIENCE)
+        async with asyncio.timeout(_PATIENCE):
+            return await self._publications.get()
 
     async def next_events(self, number: int) -> list[bytes]:
         """Return the events of the next publications heard."""

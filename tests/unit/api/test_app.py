@@ -34,7 +34,7 @@ class Producer:
     async def post(
         self, body: object, content_type: str = JSON, key: str = KEY.secret, **headers: str
     ) -> httpx.Response:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        content = body if isinstance(body, bytes | AsyncIterator) else json.dumps(body).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self._http.post(
             "/v1/events",
@@ -171,6 +171,21 @@ async def test_an_event_of_64_kib_is_accepted_and_understood_by_the_router() -> 
 
         assert answer.status_code == 202
         assert [event.users for event in shop.put] == [["42"]]
+
+
+async def test_of_a_body_without_end_no_more_is_read_than_a_batch_may_have() -> None:
+    read: list[int] = []
+
+    async def endless() -> AsyncIterator[bytes]:
+        while len(read) < 1_000:
+            read.append(64 * 1024)
+            yield b" " * read[-1]
+
+    async with producer() as shop:
+        answer = await shop.post(endless())
+
+        assert answer.status_code == 413
+        assert sum(read) <= 2 * 1024 * 1024
 
 
 # API keys.

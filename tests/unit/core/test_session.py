@@ -252,6 +252,18 @@ async def test_a_topic_left_before_the_answer_is_not_answered_as_followed() -> N
 
 
 @in_virtual_time
+async def test_a_topic_left_before_it_was_even_asked_for_is_not_followed() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        client.session.received(b'{"type":"subscribe","topic":"news"}')
+        await client.say(type="unsubscribe", topic="news")
+        it.broker.post("news")
+
+        assert client.types == ["unsubscribed"]
+
+
+@in_virtual_time
 async def test_a_topic_left_and_followed_again_before_the_answer_is_answered_once() -> None:
     async with house() as it:
         client = await welcomed(it)

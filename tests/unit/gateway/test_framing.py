@@ -297,6 +297,13 @@ def test_a_servers_frame_is_read_by_clients(opcode: Opcode, payload: bytes) -> N
     assert (found.opcode.value, bytes(found.data), found.fin) == (opcode, payload, True)
 
 
+@pytest.mark.parametrize(
+    ("length", "code"), [(0, 0), (125, 125), (126, 126), (65_535, 126), (65_536, 127)]
+)
+def test_a_length_is_written_in_as_few_bytes_as_it_needs(length: int, code: int) -> None:
+    assert frame(Opcode.TEXT, bytes(length))[1] == code  # RFC 6455, section 5.2
+
+
 @given(st.sampled_from([Opcode.PING, Opcode.PONG]), st.binary(max_size=125))
 def test_a_servers_control_frame_is_read_by_clients(opcode: Opcode, payload: bytes) -> None:
     found = parsed(frame(opcode, payload))

@@ -92,6 +92,7 @@ async def test_messages_that_come_before_the_hand_over_are_heard() -> None:
         writer.write(UPGRADE)
         await it.tokens.asked.wait()
         writer.write(Frame(Opcode.TEXT, b'{"type":"ping"}').serialize(mask=True))
+        await answer_to(it, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")  # by then
         it.tokens.open.set()
 
         received = await asyncio.wait_for(reader.readuntil(b'{"type":"pong"}'), 10)
