@@ -78,7 +78,9 @@ class Accepting:
             except NotifierError as error:
                 return self.problem(error)
 
-        return await asyncio.gather(*map(accept_one, bodies))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(accept_one(body), name="accept") for body in bodies]
+        return [task.result() for task in tasks]
 
     def problem(self, error: NotifierError) -> dict[str, Any]:
         """Return the problem (RFC 9457) that answers a refused event, and count it."""

@@ -31,7 +31,9 @@ def media_type(content_type: str) -> str:
 
 def structured(body: bytes) -> Event:
     """Read one CloudEvent in the JSON format; raises Invalid naming the attribute."""
-    return _event_of(events.read_json(body, _objects))
+    members = events.read_json(body, _objects, events.LARGEST_EVENT + events.LARGEST_AUDIENCE)
+    events.check_size(len(body) - len(members.get("users", b"")))
+    return _event_of(members)
 
 
 def binary(attributes: Mapping[str, object], content_type: str, body: bytes) -> Event:
@@ -39,7 +41,7 @@ def binary(attributes: Mapping[str, object], content_type: str, body: bytes) -> 
 
     `attributes` have their prefix (`ce-`, `cloudEvents:`) taken off; raises Invalid.
     """
-    events.check_size(body)
+    events.check_size(len(body))
     members = {name.lower(): _json_of(name.lower(), value) for name, value in attributes.items()}
     if content_type:
         members["datacontenttype"] = Raw(msgspec.json.encode(content_type))

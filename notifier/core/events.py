@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
 from notifier.core.errors import Invalid, TooLarge, Unreadable
-from notifier.core.names import checked_name, checked_topic
+from notifier.core.names import LONGEST_NAME, checked_name, checked_topic
 
 T = TypeVar("T")
 
@@ -26,6 +26,8 @@ LARGEST_ENTRY = 8 * LARGEST_EVENT
 LARGEST_BATCH = 1024 * 1024
 MOST_IN_BATCH = 1_000
 MOST_USERS = 10_000
+# The list of users does not count towards an event's bytes: 10,000 real ids would not fit.
+LARGEST_AUDIENCE = MOST_USERS * (LONGEST_NAME + 3)
 LONGEST_TTL = 30 * 24 * 3600
 
 Text = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
@@ -104,12 +106,15 @@ def decode(body: bytes, most: int = LARGEST_EVENT) -> Event:
 
     The audience may be missing (a routing key can stand for it), everything else is checked.
     """
-    return checked(read_json(body, _decoder, most))
+    event = read_json(body, _decoder, most + LARGEST_AUDIENCE)
+    users = 0 if event.users is UNSET else sum(len(user) + 3 for user in event.users)
+    check_size(len(body) - users, most)
+    return checked(event)
 
 
 def read_json(body: bytes, decoder: Decoder[T], most: int = LARGEST_EVENT) -> T:
     """Decode JSON of at most `most` bytes; raises TooLarge, Unreadable, Invalid with the path."""
-    check_size(body, most)
+    check_size(len(body), most)
     try:
         body.decode()  # `data` is carried unparsed, so nothing later would notice broken UTF-8
         return decoder.decode(body)
@@ -123,10 +128,10 @@ def read_json(body: bytes, decoder: Decoder[T], most: int = LARGEST_EVENT) -> T:
         raise Unreadable("", "JSON nested too deeply") from error
 
 
-def check_size(body: bytes, most: int = LARGEST_EVENT) -> None:
-    """Raise TooLarge for a body of more than `most` bytes."""
-    if len(body) > most:
-        raise TooLarge("", f"at most {most} bytes are taken here, this has {len(body)}")
+def check_size(size: int, most: int = LARGEST_EVENT) -> None:
+    """Raise TooLarge for more than `most` bytes."""
+    if size > most:
+        raise TooLarge("", f"at most {most} bytes are taken here, this has {size}")
 
 
 def named(error: msgspec.ValidationError) -> Invalid:

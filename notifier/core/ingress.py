@@ -107,14 +107,17 @@ def _read(entry: Entry) -> list[Event]:  # noqa: PLR0911 - a form each
 
 
 def _each(read: Callable[[bytes], Event], body: bytes) -> list[Event]:
-    return [_at(index, read, item) for index, item in enumerate(items(body))]
+    found = [_at(index, read, item) for index, item in enumerate(items(body))]
+    if not found:
+        raise Invalid("", "the batch is empty")
+    return found
 
 
 def _at(index: int, read: Callable[[bytes], Event], item: bytes) -> Event:
     try:
         return read(item)
     except Invalid as error:
-        raise Invalid(f"[{index}].{error.field}".rstrip("."), error.reason) from error
+        raise type(error)(f"[{index}].{error.field}".rstrip("."), error.reason) from error
 
 
 def items(body: bytes) -> list[bytes]:
@@ -147,7 +150,8 @@ def _event_or_data(entry: Entry) -> Event:
     It is an event when it names an audience, when it has `type` and `data`, or when it has `type`
     and nothing that an event has not. Anything else is data.
     """
-    data = events.read_json(entry.body or b"null", events.RAW)
+    most = events.LARGEST_EVENT + events.LARGEST_AUDIENCE  # `decode` knows the bounds better
+    data = events.read_json(entry.body or b"null", events.RAW, most)
     members = _objects.decode(data).keys() if bytes(data)[:1] == b"{" else frozenset[str]()
     known = "type" in members and ("data" in members or members <= set(Event.__struct_fields__))
     if known or not _AUDIENCE.isdisjoint(members):

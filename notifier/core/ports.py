@@ -146,7 +146,7 @@ class Broker(Dependency, Protocol):
         """Stop hearing of these topics, at the latest some time after returning."""
 
     async def read(self, questions: Sequence[Since]) -> list[History]:
-        """Answer each question, in one round trip; raises Unavailable.
+        """Answer each question, hundreds of them in one round trip; raises Unavailable.
 
         Reading begins the stream of a topic that has none, and keeps a stream's head from expiring.
         """

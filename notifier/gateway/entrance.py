@@ -73,6 +73,8 @@ def _cookie(connection: HTTPConnection) -> str | None:
     token = connection.cookies.get(COOKIE)
     if token and "origin" not in connection.headers:
         raise Unauthorized("a token in a cookie is only taken together with an Origin header")
+    if token and "*" in connection.app.state.origins.allowed:
+        raise Unauthorized("a token in a cookie is not taken while NOTIFIER_ALLOWED_ORIGINS is *")
     return token or None
 
 

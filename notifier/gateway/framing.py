@@ -118,7 +118,7 @@ class FrameReader:
             length, at = int.from_bytes(buffer[2 : 2 + size]), 2 + size
             if len(buffer) < at:
                 return None
-        if length + self._held > self._limit:
+        if length + (self._held if opcode < Opcode.CLOSE else 0) > self._limit:
             raise FramingError(1009, f"a message has at most {self._limit} bytes")
         end = at + 4 + length
         if len(buffer) < end:

@@ -40,7 +40,9 @@ class Gateway:
         drain_deadline: float = 60.0,
     ) -> None:
         self.hub = Hub(broker, metrics)
-        self.deadlines = Deadlines(time.time())
+        # Wall-clock time that never steps: a step back would stop heartbeats until caught up.
+        self._started = time.time() - asyncio.get_running_loop().time()
+        self.deadlines = Deadlines(self.now())
         self.terms = terms
         self.verifier = verifier
         self.metrics = metrics
@@ -107,7 +109,7 @@ class Gateway:
 
     def now(self) -> float:
         """See Host."""
-        return time.time()
+        return self._started + asyncio.get_running_loop().time()
 
     def authenticate(self, session: Session, token: str, request_id: RequestId | None) -> None:
         """See Host."""
@@ -147,7 +149,7 @@ class Gateway:
         while True:
             due = max(due + 1, loop.time())
             await asyncio.sleep(due - loop.time())
-            self.deadlines.tick(time.time())
+            self.deadlines.tick(self.now())
             self.hub.tick()
 
     async def drain(self) -> None:

@@ -219,6 +219,8 @@ class WebSocketConnection(asyncio.Protocol):
         try:
             for message in self._reader.feed(data):
                 self._take(message)
+                if message.opcode is Opcode.CLOSE:  # what follows it does not count, section 5.5.1
+                    break
         except FramingError as error:
             self.close_with(error.code, str(error))
             self._transport.close()

@@ -144,10 +144,6 @@ class House:
         except InvalidStatus as refusal:
             return refusal
 
-    def hub_knows(self, topic: str) -> bool:
-        """Whether somebody follows a topic here."""
-        return self.gateway.hub.position(topic) is not None
-
     async def gone(self, *, left: int = 0) -> None:
         """Wait until only so many connections are left."""
         async with asyncio.timeout(_PATIENCE):

@@ -51,10 +51,12 @@ class Role(Process):
         environment = {"NOTIFIER_HOST": "127.0.0.1", **dict.fromkeys(self._ports, "0"), **settings}
         super().__init__(notifier(role), log=log, environment=environment)
         self._begin = 0
+        self._is_ending = False
 
     def start(self) -> None:
         """Start it; returns before it is ready."""
         self._begin = self.log.stat().st_size if self.log.exists() else 0
+        self._is_ending = False
         super().start()
 
     def wait_until_ready(self, seconds: float = 30) -> None:
@@ -126,13 +128,14 @@ class Role(Process):
         return float(values[0]) if values else 0.0
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send it a signal, of those that end it."""
+        self._is_ending = True
         self._signal(number)
 
     def __exit__(self, *_: object) -> None:
         try:
             if self.is_running:
-                code = self.stop()
+                code = self.wait() if self._is_ending else self.stop()
                 assert code == 0, f"{self.log.stem} exited with {code}\n{self.log_tail()}"
         finally:
             self.kill()

@@ -170,9 +170,19 @@ def test_too_many_users_are_too_large() -> None:
 
 
 def test_an_event_over_64_kib_is_too_large() -> None:
-    room = LARGEST_EVENT - len(body(data=""))
+    room = LARGEST_EVENT - len(body(users=None, everyone=True, data=""))
+    largest = body(users=None, everyone=True, data="x" * room)
 
-    assert isinstance(refused(body(data="x" * (room + 1))), TooLarge)
+    decode(largest)
+    assert isinstance(refused(largest + b" "), TooLarge)
+
+
+def test_the_list_of_users_does_not_count_towards_the_bytes_of_an_event() -> None:
+    users = [f"{n:036}" for n in range(10_000)]
+    room = LARGEST_EVENT - len(body(users=[], data=""))
+
+    assert users == decode(body(users=users, data="x" * (room - 10_000))).users
+    assert isinstance(refused(body(users=users, data="x" * (room + 10_001))), TooLarge)
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ async def test_a_batch_that_cannot_be_acked_is_left_to_come_again() -> None:
         (b'{"type":"t","users":["a b"]}', "invalid", "users[0]: must be 1 to 128"),
         (b'{"type":"t"}', "invalid", "users: no audience"),
         (b"{", "unreadable", "not JSON"),
-        (b'"' + b"x" * 65_536 + b'"', "too_large", "at most 65536 bytes"),
+        (b'{"type":"t","data":"' + b"x" * 65_536 + b'"}', "too_large", "at most 65536 bytes"),
     ],
 )
 def test_what_cannot_be_understood_is_put_aside_with_the_reason_and_the_rest_flows(
