@@ -1,0 +1,84 @@
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from notifier.telemetry import logs
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_line_is_one_json_object_with_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "INFO")
+
+    structlog.get_logger("notifier.test").info("connected", session="s1", user="42")
+
+    (line,) = lines(capsys)
+    assert (
+        line["event"],
+        line["session"],
+        line["user"],
+        line["level"],
+        line["logger"],
+    ) == ("connected", "s1", "42", "info", "notifier.test")
+
+
+def test_a_librarys_line_has_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "INFO")
+
+    logging.getLogger("uvicorn.error").warning("a %s of theirs", "sentence")
+
+    (line,) = lines(capsys)
+    assert (
+        line["event"],
+        line["level"],
+        line["logger"],
+    ) == ("a sentence of theirs", "warning", "uvicorn.error")
+
+
+def test_what_is_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "WARNING")
+
+    structlog.get_logger("notifier.test").info("not heard")
+    logging.getLogger("httpx").info("POST https://issuer.example/?token=secret")
+
+    assert lines(capsys) == []
+
+
+def test_requests_of_the_http_client_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "INFO")
+
+    logging.getLogger("httpx").info("POST https://issuer.example/?token=secret")
+
+    assert lines(capsys) == []
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_does_not_show_the_values_of_variables(
+    log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("json" if log_format == "json" else "console", "INFO")
+    token = "eyJhbGciOi" + "X" * 10
+
+    try:
+        int("no number", base=len(token) // 2)
+    except ValueError:
+        structlog.get_logger("notifier.test").exception("failed")
+
+    written = capsys.readouterr().err
+    assert "ValueError" in written
+    assert token not in written

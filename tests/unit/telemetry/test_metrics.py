@@ -1,0 +1,47 @@
+from prometheus_client import generate_latest
+
+from notifier.telemetry.metrics import Metrics
+
+
+def exposed(metrics: Metrics) -> list[str]:
+    return generate_latest(metrics.registry).decode().splitlines()
+
+
+def test_a_fan_out_counts_one_publication_and_each_delivery() -> None:
+    metrics = Metrics()
+
+    metrics.fanned_out(3, 0.02)
+
+    assert 'notifier_publications_total{outcome="fanned_out"} 1.0' in exposed(metrics)
+    assert "notifier_deliveries_total 3.0" in exposed(metrics)
+    assert 'notifier_delivery_seconds_bucket{le="0.025"} 1.0' in exposed(metrics)
+    assert 'notifier_delivery_seconds_bucket{le="0.01"} 0.0' in exposed(metrics)
+
+
+def test_what_a_client_recovered_counts_as_delivered() -> None:
+    metrics = Metrics()
+
+    metrics.recovered(5)
+
+    assert 'notifier_publications_total{outcome="recovered"} 5.0' in exposed(metrics)
+    assert "notifier_deliveries_total 5.0" in exposed(metrics)
+
+
+def test_gaps_holes_and_expired_ones_are_counted() -> None:
+    metrics = Metrics()
+
+    metrics.gap("expired", 2)
+    metrics.hole()
+    metrics.expired(4)
+
+    assert 'notifier_gaps_total{reason="expired"} 2.0' in exposed(metrics)
+    assert "notifier_holes_total 1.0" in exposed(metrics)
+    assert 'notifier_publications_total{outcome="expired"} 4.0' in exposed(metrics)
+
+
+def test_two_processes_worth_of_metrics_live_side_by_side() -> None:
+    one, other = Metrics(), Metrics()
+
+    one.hole()
+
+    assert "notifier_holes_total 0.0" in exposed(other)
