@@ -119,8 +119,9 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise ServingError(
-            f"cannot listen on {host} port {port}: {error.strerror}; set {setting} to another port"
+            f"cannot listen on {host} port {port}: {reason}; set {setting} to another port"
         ) from error
 
 

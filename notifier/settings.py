@@ -189,8 +189,12 @@ class Settings(BaseSettings):
         schemes = _SCHEMES.get(info.field_name or "", ("http", "https"))
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         for url in () if text is None else text.split(","):
-            if urlsplit(url.strip()).scheme not in schemes:
-                raise ValueError(f"must begin with {' or '.join(f'{s}://' for s in schemes)}")
+            if not _is_address(url.strip(), schemes):
+                begins = " or ".join(f"{scheme}://" for scheme in schemes)
+                raise ValueError(
+                    f"must begin with {begins}, and have no / # ? @ in its password "
+                    "but as %2F %23 %3F %40"
+                )
         return value
 
     @field_validator("jwt_secret")
@@ -266,6 +270,15 @@ class _NamedFiles(PydanticBaseSettingsSource):
         names = self.settings_cls.model_fields
         values = {name: self.get_field_value(field, name)[0] for name, field in names.items()}
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _is_address(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its text may quote a part of the password
+        return False
+    return parts.scheme in schemes and port != 0
 
 
 def variable(name: str) -> str:

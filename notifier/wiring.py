@@ -59,8 +59,8 @@ async def _run_gateway(settings: Settings, metrics: Metrics, stopping: asyncio.E
         _redis(settings, metrics) as broker,
         _verifier(settings) as verifier,
         _gateway(settings, broker, verifier, metrics) as gateway,
-        _private(settings, settings.host, metrics, gateway.trouble),
         _serve_gateway(settings, settings.host, gateway),
+        _private(settings, settings.host, metrics, gateway.trouble),
     ):
         await stopping.wait()
         await gateway.drain()
@@ -80,8 +80,8 @@ async def _run_api(settings: Settings, metrics: Metrics, stopping: asyncio.Event
     async with _amqp_queue(settings, metrics) as queue:
         app = api_app.create_app(queue, metrics, ApiKeys(settings.api_keys))
         async with (
-            _private(settings, settings.host, metrics, lambda: {"queue": queue.trouble}),
             serve(app, host=settings.host, port=settings.api_port, setting="NOTIFIER_API_PORT"),
+            _private(settings, settings.host, metrics, lambda: {"queue": queue.trouble}),
         ):
             await stopping.wait()
 
@@ -108,11 +108,11 @@ async def _run_dev(
         def trouble() -> dict[str, str | None]:
             return {**gateway.trouble(), **router.trouble()}
 
-        await enter(_private(settings, host, metrics, trouble))
         api_port = await enter(
             serve(producer_api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT")
         )
         public_port = await enter(_serve_gateway(settings, host, gateway, page))
+        await enter(_private(settings, host, metrics, trouble))
         announce(
             _welcome(host, (public_port, api_port), dev_tokens.mint("42"), backends.kind, settings)
         )
