@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from notifier.core.background import Background
 from notifier.telemetry.metrics import Metrics
 
 Trouble = Callable[[], Mapping[str, str | None]]
@@ -47,9 +48,6 @@ async def measured_loop(metrics: Metrics) -> AsyncIterator[None]:
             await asyncio.sleep(1)
             metrics.loop_lag.observe(max(0.0, loop.time() - due))
 
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(measure(), name="loop-lag")
-        try:
-            yield
-        finally:
-            task.cancel()
+    async with Background() as background:
+        background.start(measure(), "loop lag")
+        yield

@@ -16,6 +16,7 @@ from notifier.adapters.redis import RedisBroker
 from notifier.adapters.tokens import JwtVerifier
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
+from notifier.core.background import Background
 from notifier.core.ports import Broker, EventQueue, EventSource, TokenVerifier
 from notifier.core.session import Terms
 from notifier.gateway import app as gateway_app
@@ -127,14 +128,13 @@ async def _run_dev(
 async def _routing(source: EventSource, broker: Broker, metrics: Metrics) -> AsyncIterator[Router]:
     """Run a router while inside; then let it finish its batches, for a while."""
     router = Router(source, broker, metrics)
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(router.run(), name="router")
+    async with Background() as background:
+        running = background.start(router.run(), "router")
         try:
             yield router
         finally:
             source.stop()
             await asyncio.wait({running}, timeout=_ROUTER_GRACE)
-            running.cancel()
 
 
 def _gateway(

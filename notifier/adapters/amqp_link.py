@@ -14,6 +14,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 
 from notifier.adapters.amqp_frames import Transport
 from notifier.adapters.topology import TopologyError
+from notifier.core.background import Background
 from notifier.telemetry.metrics import Metrics
 
 # In seconds.
@@ -214,15 +215,13 @@ class Keeping:
 
     def __init__(self, *links: Link) -> None:
         self._links = links
+        self._background = Background()
 
     async def __aenter__(self) -> Self:
         """Begin to connect."""
-        self._group = asyncio.TaskGroup()
-        await self._group.__aenter__()
-        self._keepers = [
-            self._group.create_task(link.keep(), name=f"rabbitmq: {link.purpose}")
-            for link in self._links
-        ]
+        await self._background.__aenter__()
+        for link in self._links:
+            self._background.start(link.keep(), f"rabbitmq: {link.purpose}")
         return self
 
     async def __aexit__(
@@ -231,11 +230,7 @@ class Keeping:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Disconnect. What the body raised goes on as it is, not in a group."""
-        for link, keeper in zip(self._links, self._keepers, strict=True):
-            keeper.cancel()
+        """Disconnect."""
+        for link in self._links:
             link.hurry()
-        if isinstance(error, asyncio.CancelledError):  # which may be the group's own doing
-            await self._group.__aexit__(kind, error, trace)
-        else:
-            await self._group.__aexit__(None, None, None)
+        await self._background.__aexit__(kind, error, trace)

@@ -30,6 +30,7 @@ from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from notifier.adapters.redis_scripts import PUBLISH, READ, Script
+from notifier.core.background import Background
 from notifier.core.errors import NotifierError, Refused, Unavailable
 from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
 from notifier.core.positions import Position
@@ -83,13 +84,13 @@ class RedisBroker:
         self._subscribers = [
             _Subscriber(url, metrics, ping_seconds, silence_seconds) for _ in range(_SUBSCRIBERS)
         ]
-        self._listening: list[asyncio.Task[None]] = []
+        self._listens = False
+        self._background = Background()
 
     async def __aenter__(self) -> Self:
         """Begin to connect."""
-        self._tasks = asyncio.TaskGroup()
-        await self._tasks.__aenter__()
-        self._watching = self._tasks.create_task(self._commands.watch(), name="redis: watch")
+        await self._background.__aenter__()
+        self._background.start(self._commands.watch(), "redis: watch")
         return self
 
     async def __aexit__(
@@ -98,21 +99,16 @@ class RedisBroker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Disconnect. What the body raised goes on as it is, not in a group."""
-        for task in (self._watching, *self._listening):
-            task.cancel()
+        """Disconnect."""
         try:
-            if isinstance(error, asyncio.CancelledError):  # which may be the group's own doing
-                await self._tasks.__aexit__(kind, error, trace)
-            else:
-                await self._tasks.__aexit__(None, None, None)
+            await self._background.__aexit__(kind, error, trace)
         finally:
             await self._commands.close()
 
     @property
     def trouble(self) -> str | None:
         """See Dependency."""
-        subscribers = self._subscribers if self._listening else ()
+        subscribers = self._subscribers if self._listens else ()
         troubles = (self._commands.trouble, *(s.trouble for s in subscribers))
         return "; ".join(trouble for trouble in troubles if trouble) or None
 
@@ -160,10 +156,9 @@ class RedisBroker:
 
     def listen(self, listener: BrokerListener) -> None:
         """See Broker; the broker must be entered."""
-        self._listening = [
-            self._tasks.create_task(subscriber.run(listener), name=f"redis: subscriber {number}")
-            for number, subscriber in enumerate(self._subscribers)
-        ]
+        self._listens = True
+        for number, subscriber in enumerate(self._subscribers):
+            self._background.start(subscriber.run(listener), f"redis: subscriber {number}")
 
     async def follow(self, topics: Sequence[str]) -> None:
         """See Broker."""

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 import structlog
 
 from notifier.core.access import Identity
+from notifier.core.background import Background
 from notifier.core.deadlines import Deadlines
 from notifier.core.errors import CloseCode, NotifierError
 from notifier.core.frames import RequestId
@@ -52,16 +52,12 @@ class Gateway:
         self._drain_deadline = drain_deadline
         self._sessions: set[Session] = set()
         self._empty = asyncio.Event()
-        self._tasks = asyncio.TaskGroup()
-        self._stack = AsyncExitStack()
-        self._running: list[asyncio.Task[None]] = []
+        self._background = Background()
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._tasks)
-        self._running = [
-            self._tasks.create_task(self.hub.run(), name="hub"),
-            self._tasks.create_task(self._clock(), name="clock"),
-        ]
+        await self._background.__aenter__()
+        self._background.start(self.hub.run(), "hub")
+        self._background.start(self._clock(), "clock")
         return self
 
     async def __aexit__(
@@ -70,9 +66,7 @@ class Gateway:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for task in self._running:
-            task.cancel()
-        await self._stack.__aexit__(kind, error, trace)
+        await self._background.__aexit__(kind, error, trace)
 
     # What readiness asks.
 
@@ -113,9 +107,8 @@ class Gateway:
 
     def authenticate(self, session: Session, token: str, request_id: RequestId | None) -> None:
         """See Host."""
-        self._tasks.create_task(
-            self._authenticate(session, token, request_id), name=f"authenticate-{session.id}"
-        )
+        work = self._authenticate(session, token, request_id)
+        self._background.start(work, f"authenticate {session.id}")
 
     async def _authenticate(
         self, session: Session, token: str, request_id: RequestId | None
