@@ -15,9 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _log = structlog.get_logger("notifier.serving")
 _BACKLOG = 4096
-_GRACE = 5
 _LARGEST_HEAD = 64 * 1024  # bytes: a cursor of a hundred topics fits
-_LONGEST_HEAD = 10.0  # seconds
+_LONGEST_HEAD, _LONGEST_BODY = 10.0, 30.0  # seconds
 
 
 class ServingError(Exception):
@@ -33,59 +32,63 @@ class _Server(uvicorn.Server):
 
 
 class _BoundedHttp(HttpToolsProtocol):
-    """uvicorn's HTTP, with bounds on the size of a request's head and on the time it may take."""
+    """uvicorn's HTTP, with bounds on the size of a request's head and on a request's time."""
 
+    _in_head = True
     _head = 0
-    _waiting: asyncio.TimerHandle | None = None
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        self._limit(_LONGEST_HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._has_head()
+        self._limit(None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._waiting is not None:
-            self._head += len(data)
-            if self._head > _LARGEST_HEAD:
-                self._has_head()
-                self.send_400_response(f"A request's head has at most {_LARGEST_HEAD} bytes.")
+        self._head += len(data)
+        if self._in_head and self._head > _LARGEST_HEAD and not self.transport.is_closing():
+            self.send_400_response(f"A request's head has at most {_LARGEST_HEAD} bytes.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._await_head()
+        self._in_head, self._head = True, 0
+        self._limit(_LONGEST_HEAD)
 
     def on_headers_complete(self) -> None:
-        self._has_head()
+        self._in_head = False
+        upgrades = self.parser.should_upgrade() and self._should_upgrade()
+        self._limit(None if upgrades else _LONGEST_BODY)
         super().on_headers_complete()
 
-    def _await_head(self) -> None:
-        self._has_head()
-        self._head = 0
-        self._waiting = self.loop.call_later(_LONGEST_HEAD, self.transport.close)
+    def on_message_complete(self) -> None:
+        self._limit(None)
+        super().on_message_complete()
 
-    def _has_head(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def _limit(self, seconds: float | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if seconds is not None:
+            self._deadline = self.loop.call_later(seconds, self.transport.close)
 
 
 @contextlib.asynccontextmanager
-async def serve(
+async def serve(  # noqa: PLR0913 - what a port is
     app: ASGIApp,
     *,
     host: str,
     port: int,
     setting: str,
     websocket: type[asyncio.Protocol] | None = None,
+    grace: int = 5,
 ) -> AsyncIterator[int]:
     """Serve `app` while inside, and yield the port, which the system chooses for 0.
 
     `websocket` is a protocol class for upgraded connections; `setting` is named when the port
-    cannot be had. Leaving closes what is still open and waits for it for 5 s at most.
+    cannot be had. Leaving closes what is still open; requests have `grace` seconds to be answered.
     """
     listening = _listen(host, port, setting)
     config = uvicorn.Config(
@@ -97,7 +100,7 @@ async def serve(
         access_log=False,
         server_header=False,
         backlog=_BACKLOG,
-        timeout_graceful_shutdown=_GRACE,
+        timeout_graceful_shutdown=grace,
     )
     config.load()
     server = _Server(config)

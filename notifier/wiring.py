@@ -32,6 +32,7 @@ from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.wiring")
 _ROUTER_GRACE = 10.0
+_API_GRACE = 12  # longer than a put may take: each request in flight still gets its true answer
 _DEV_TOKEN_SECONDS = 12 * 3600
 
 
@@ -81,7 +82,13 @@ async def _run_api(settings: Settings, metrics: Metrics, stopping: asyncio.Event
     async with _amqp_queue(settings, metrics) as queue:
         app = api_app.create_app(queue, metrics, ApiKeys(settings.api_keys))
         async with (
-            serve(app, host=settings.host, port=settings.api_port, setting="NOTIFIER_API_PORT"),
+            serve(
+                app,
+                host=settings.host,
+                port=settings.api_port,
+                setting="NOTIFIER_API_PORT",
+                grace=_API_GRACE,
+            ),
             _private(settings, settings.host, metrics, lambda: {"queue": queue.trouble}),
         ):
             await stopping.wait()

@@ -5,6 +5,7 @@ reading from connections that publish, and would not see their acks either.
 """
 
 import asyncio
+import struct
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -412,5 +413,5 @@ def _fit(headers: ArgumentsType) -> bool:
     # They share one frame: a producer's own may leave no room for ours.
     try:
         return len(pamqp.encode.field_table(headers)) <= _LARGEST_HEADERS
-    except (TypeError, ValueError):
-        return False
+    except (TypeError, ValueError, ArithmeticError, struct.error):
+        return False  # pamqp reads more than it can write, such as a large double

@@ -78,6 +78,11 @@ if not (epoch and offset) then
   epoch, offset = candidate, 0
   redis.call("HSET", head, "epoch", epoch, "offset", offset)
 end
+-- Anyone can have the head of an unused topic made, so that does not stay for long; while the topic
+-- is followed it is read, and kept, time and again.
+if offset == 0 then
+  head_seconds = math.min(head_seconds, 3600)
+end
 redis.call("EXPIRE", head, head_seconds)
 if not asked then
   return {epoch, offset, {}}

@@ -107,7 +107,7 @@ def decode(body: bytes, most: int = LARGEST_EVENT) -> Event:
     The audience may be missing (a routing key can stand for it), everything else is checked.
     """
     event = read_json(body, _decoder, most + LARGEST_AUDIENCE)
-    users = 0 if event.users is UNSET else sum(len(user) + 3 for user in event.users)
+    users = 0 if event.users is UNSET else sum(len(user) + len('"", ') for user in event.users)
     check_size(len(body) - users, most)
     return checked(event)
 

@@ -70,6 +70,7 @@ class Hub:
         self._leaving: list[str] = []
         self._checks: deque[str] = deque()
         self._ticks = 0
+        self._size = _ROUND
         self._work = asyncio.Event()
         broker.listen(self)
 
@@ -163,8 +164,10 @@ class Hub:
             self._work.clear()
             try:
                 await self._round()
-                pause = 0.05
+                pause, self._size = 0.05, min(self._size * 2, _ROUND)
             except Unavailable:
+                # It may have been too much at once: large histories of hundreds of clients.
+                self._size = max(self._size // 2, 1)
                 self._refuse_overdue()
                 await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter
                 pause = min(pause * 2, 1.0)
@@ -193,7 +196,7 @@ class Hub:
             self._work.set()
 
     def _next_arrivals(self) -> list[Arrival]:
-        return list(islice(self._arrivals, _ROUND))
+        return list(islice(self._arrivals, self._size))
 
     def _enter(self, arrivals: list[Arrival]) -> list[Feed]:
         """Put each join into its feed, and return the feeds of this round."""
@@ -205,7 +208,7 @@ class Hub:
                 if not arrival.entered:
                     feed.joins.append(join)
             arrival.entered = True
-        feeds.update(islice(self._unsettled.items(), _ROUND))
+        feeds.update(islice(self._unsettled.items(), self._size))
         return list(feeds.values())
 
     async def _subscribe(self, feeds: list[Feed]) -> None:

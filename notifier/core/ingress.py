@@ -1,5 +1,6 @@
 """What came in, understood: bodies, headers and routing keys of every ingress become events."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -24,6 +25,7 @@ from notifier.core.routing import topics_of
 # What an api puts: an event that was accepted within the producers' bounds, and completed.
 ACCEPTED = "application/vnd.notifier.event+json"
 _PREFIXES = ("cloudEvents:", "cloudEvents_")
+_NOT_IN_SOURCE = re.compile(r"[\x00-\x20\x7f]")
 _AUDIENCE = frozenset({"users", "topic", "everyone"})
 _DEFAULT_TYPE = "notification"
 _items = msgspec.json.Decoder(list[Raw])
@@ -86,7 +88,7 @@ def events_of(entry: Entry, now: float) -> list[Event]:
 
 
 def _source_of(entry: Entry) -> str:
-    return entry.app_id.replace(" ", "_") or "amqp"
+    return _NOT_IN_SOURCE.sub("_", entry.app_id) or "amqp"
 
 
 def _read(entry: Entry) -> list[Event]:  # noqa: PLR0911 - a form each
@@ -182,5 +184,5 @@ def _with_id(event: Event, message_id: str, index: int, count: int) -> Event:
         return event
     # A property has up to 255 bytes, an id 128 characters; each event of a batch needs its own.
     digest = blake2b(f"{message_id} {index}".encode(), digest_size=16).hexdigest()
-    plain = count == 1 and len(message_id) <= LONGEST_NAME
+    plain = count == 1 and len(message_id) <= LONGEST_NAME and message_id.isprintable()
     return msgspec.structs.replace(event, id=message_id if plain else digest)

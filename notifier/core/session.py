@@ -157,7 +157,7 @@ class Session:
         try:
             self._handle(frames.decode(text))
         except NotifierError as error:
-            self._refuse(frames.request_id_in(text), error.code, str(error))
+            self._refuse(frames.request_id_in(text), error)
         else:
             self._errors = 0
 
@@ -181,7 +181,8 @@ class Session:
             raise Forbidden(f"the token does not allow topic {topic}")
         if topic in self.topics:
             raise Invalid("topic", "is followed already")
-        if len(self.topics) >= self._host.terms.most_topics:
+        pending = len(self._arrivals)  # what is unsubscribed before its answer pends all the same
+        if max(pending, len(self.topics)) >= self._host.terms.most_topics:
             raise TooMany(f"at most {self._host.terms.most_topics} topics a connection")
         since = None if frame.since is None else Position.parse(frame.since)
         self.topics = (*self.topics, topic)
@@ -213,9 +214,9 @@ class Session:
         self._authenticating = True
         self._host.authenticate(self, frame.token, frame.id)
 
-    def _refuse(self, request_id: RequestId | UnsetType, code: str, message: str) -> None:
-        self.connection.send(frames.Error(code, message, request_id))
-        self._errors += 1
+    def _refuse(self, request_id: RequestId | UnsetType, error: NotifierError) -> None:
+        self.connection.send(frames.Error(error.code, str(error), request_id))
+        self._errors += isinstance(error, Invalid)  # what is not allowed is understood all the same
         if self._errors >= _MOST_ERRORS:
             self.end(CloseCode.PROTOCOL_ERROR)
 
@@ -250,7 +251,7 @@ class Session:
         if self._closing is not None:
             return
         if self.identity is not None:  # the old token still holds
-            self._refuse(_or_unset(request_id), error.code, str(error))
+            self._refuse(_or_unset(request_id), error)
             return
         self.connection.send(frames.Error(error.code, str(error), _or_unset(request_id)))
         unavailable = error.code == CloseCode.UNAVAILABLE.reason

@@ -89,33 +89,40 @@ def _unmasked(payload: bytes, mask: bytes) -> bytes:
 class FrameReader:
     """Turns a client's bytes into messages. Holds at most one message of `limit` bytes."""
 
-    __slots__ = ("_buffer", "_fragments", "_held", "_limit", "_opcode")
+    __slots__ = ("_at", "_buffer", "_fragments", "_held", "_limit", "_opcode")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = b""
+        self._at = 0
         self._fragments: list[bytes] | None = None
         self._held = 0
         self._opcode = Opcode.TEXT
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """Yield the messages that `data` completes; raises FramingError."""
+        """Yield the messages that `data` completes; raises FramingError.
+
+        Whoever stops half-way gets the others with the next call.
+        """
         self._buffer = self._buffer + data if self._buffer else data
-        while found := self._next_frame():
-            fin, opcode, payload = found
-            if message := self._joined(opcode, payload, fin=fin):
-                yield message
+        try:
+            while found := self._next_frame():
+                fin, opcode, payload = found
+                if message := self._joined(opcode, payload, fin=fin):
+                    yield message
+        finally:
+            self._buffer, self._at = self._buffer[self._at :], 0
 
     def _next_frame(self) -> tuple[bool, Opcode, bytes] | None:
-        buffer = self._buffer
-        if len(buffer) < 2:  # noqa: PLR2004 - section 5.2
+        buffer, at = self._buffer, self._at + 2
+        if len(buffer) < at:
             return None
-        first, second = buffer[0], buffer[1]
+        first, second = buffer[at - 2], buffer[at - 1]
         opcode = self._checked(first, second)
-        length, at = second & 0x7F, 2
+        length = second & 0x7F
         if length > _LONGEST_CONTROL:
             size = 2 if length == 126 else 8  # noqa: PLR2004 - section 5.2
-            length, at = int.from_bytes(buffer[2 : 2 + size]), 2 + size
+            length, at = int.from_bytes(buffer[at : at + size]), at + size
             if len(buffer) < at:
                 return None
         if length + (self._held if opcode < Opcode.CLOSE else 0) > self._limit:
@@ -123,7 +130,7 @@ class FrameReader:
         end = at + 4 + length
         if len(buffer) < end:
             return None
-        self._buffer = buffer[end:]
+        self._at = end
         return bool(first & _FIN), opcode, _unmasked(buffer[at + 4 : end], buffer[at : at + 4])
 
     def _checked(self, first: int, second: int) -> Opcode:

@@ -37,6 +37,7 @@ from notifier.gateway.framing import (
 HANDOVER = "notifier.handover"
 _CLOSE_TIMEOUT = 5.0
 _LONGEST_PAUSE = 15.0
+_MOST_AT_ONCE = 100  # messages of one client, before others have their turn
 # What may come in before the endpoint has decided: a client may speak without waiting for us.
 _MOST_EARLY = 64 * 1024
 
@@ -165,7 +166,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """See Connection."""
-        if self._timer is not None:
+        if self._timer is not None or self._transport.is_closing():
             return
         if self._paused_at and self._transport.get_write_buffer_size() > self.send_buffer:
             self._give_up()
@@ -189,7 +190,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def close_with(self, code: int, reason: str) -> None:
         """Send what is left and a close frame, and wait a while for the client's own."""
-        if self._timer is None:
+        if self._timer is None and not self._transport.is_closing():
             self._transport.write(close_frame(code, reason))
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(_CLOSE_TIMEOUT, self._transport.abort)
@@ -211,19 +212,33 @@ class WebSocketConnection(asyncio.Protocol):
 
     def leave_alone(self) -> None:
         """Close what the application did not hand over, and let the client answer that."""
-        if self._listener is None:
+        if self._listener is None and not self._transport.is_closing():
             self.close_with(1011, "internal error")
             self.hand_over(_Nobody())
 
     def _feed(self, data: bytes) -> None:
         try:
-            for message in self._reader.feed(data):
+            for count, message in enumerate(self._reader.feed(data), 1):
                 self._take(message)
                 if message.opcode is Opcode.CLOSE:  # what follows it does not count, section 5.5.1
+                    break
+                if count == _MOST_AT_ONCE:
+                    self._go_on_later()
                     break
         except FramingError as error:
             self.close_with(error.code, str(error))
             self._transport.close()
+
+    def _go_on_later(self) -> None:
+        # A quarter of a megabyte of empty frames would hold all other clients up.
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._feed(b"")
 
     def _take(self, message: Message) -> None:
         listener = self._listener
@@ -353,7 +368,8 @@ class _Handshake:
         if subprotocol := message.get("subprotocol"):
             self._response.headers["Sec-WebSocket-Protocol"] = subprotocol
         self.accepted = self._answered = True
-        self._transport.write(self._response.serialize())
+        if not self._transport.is_closing():  # uvloop raises when the client has gone meanwhile
+            self._transport.write(self._response.serialize())
 
     def _refuse(self, status: int, headers: Headers, body: bytes) -> None:
         headers["Connection"] = "close"
@@ -362,8 +378,9 @@ class _Handshake:
 
     def _respond(self, response: Response) -> None:
         self._answered = True
-        self._transport.write(response.serialize())
-        self._transport.close()
+        if not self._transport.is_closing():
+            self._transport.write(response.serialize())
+            self._transport.close()
 
 
 def _request_of(head: bytes) -> Request:

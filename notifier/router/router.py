@@ -71,7 +71,7 @@ class Router:
         except Unavailable as error:
             _log.warning("batch not acked, it comes again", reason=str(error))
         else:
-            self._metrics.events.labels("routed").inc(len(batch.deliveries))
+            self._metrics.events.labels("routed").inc(len(batch.deliveries) - len(errors))
 
     async def _publish(
         self, publications: Sequence[tuple[int, NewPublication]]

@@ -143,6 +143,14 @@ async def test_reading_keeps_a_head_from_expiring(broker: RedisBroker, client: r
     assert client.ttl("notifier:{news}:head") == pytest.approx(172_800, abs=10)
 
 
+async def test_the_head_of_a_topic_without_publications_does_not_stay_for_long(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    await broker.read([Since("news")])
+
+    assert client.ttl("notifier:{news}:head") == pytest.approx(3_600, abs=10)
+
+
 async def test_a_head_that_expired_takes_its_log_and_keys_with_it(
     broker: RedisBroker, client: redis.Redis
 ) -> None:

@@ -1,12 +1,13 @@
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec import UNSET
 
+from notifier.core.errors import Unavailable
 from notifier.core.frames import Start
 from notifier.core.hub import Arrival, Hub
-from notifier.core.ports import PAGE
+from notifier.core.ports import PAGE, History, Since
 from notifier.core.positions import Position
 from tests.support.brokers import SteeredBroker
 from tests.support.clock import in_virtual_time, pass_time, quiet
@@ -847,3 +848,29 @@ async def test_more_unsettled_feeds_than_a_round_takes_all_have_their_turn() -> 
 
         found = [c.positions(t) for c, t in zip(clients, topics, strict=True)]
         assert found == [[position] for position in posted]
+
+
+class _Weak(SteeredBroker):
+    """Answers only what is not too much at once."""
+
+    async def read(self, questions: Sequence[Since]) -> list[History]:
+        if len(questions) > 10:
+            raise Unavailable("redis", "too much at once")
+        return await super().read(questions)
+
+
+@in_virtual_time
+async def test_what_is_too_much_for_one_round_is_asked_in_smaller_ones() -> None:
+    broker = _Weak()
+    hub = Hub(broker, RecordingObserver())
+    async with asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(hub.run(), name="hub")
+        clients = [Client(hub) for _ in range(64)]
+        for number, client in enumerate(clients):
+            client.follow(f"user:{number}")
+
+        await pass_time(8)
+
+        assert [client.answers for client in clients] == [1] * 64
+        assert not any(client.refused for client in clients)
+        work.cancel()

@@ -772,3 +772,27 @@ async def test_the_topics_of_who_has_gone_are_let_go() -> None:
         await quiet()
 
         assert it.broker.followed == set()
+
+
+@in_virtual_time
+async def test_what_is_not_allowed_is_no_error_that_ends_the_session() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        for _ in range(10):
+            await client.say(type="subscribe", topic="secret")
+
+        assert client.types == ["error"] * 10
+
+
+@in_virtual_time
+async def test_subscriptions_that_wait_for_their_answer_are_bounded() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+        it.broker.held = True
+
+        for _ in range(10):
+            await client.say(type="subscribe", topic="news")
+            await client.say(type="unsubscribe", topic="news")
+
+        assert "too_many" in [frame.get("code") for frame in client.sent]

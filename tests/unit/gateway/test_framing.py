@@ -322,3 +322,13 @@ def test_a_servers_close_frame_is_read_by_clients(reason: str, expected: str) ->
 
 def test_a_reason_is_cut_between_characters() -> None:
     assert Close.parse(bytes(parsed(close_frame(1002, "a" + "é" * 100)).data)).code == 1002
+
+
+def test_whoever_stops_half_way_gets_the_others_with_the_next_call() -> None:
+    reader = FrameReader(LIMIT)
+    sent = b"".join(masked(1, text) for text in (b"a", b"b", b"c"))
+
+    first = next(iter(reader.feed(sent[:-2])))
+    others = [message.payload for message in reader.feed(sent[-2:])]
+
+    assert [first.payload, *others] == [b"a", b"b", b"c"]

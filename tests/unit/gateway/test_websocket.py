@@ -279,3 +279,13 @@ async def test_what_is_open_when_the_server_stops_is_closed_with_1012() -> None:
 
     assert await opened.closed_with() == 1012
     await client.__aexit__(None, None, None)
+
+
+async def test_a_flood_of_pings_is_answered_to_the_last_and_holds_nobody_up() -> None:
+    async with served() as it, it.welcomed() as flooding, it.welcomed() as other:
+        pongs = [await flooding.socket.ping(f"{n}".encode()) for n in range(1_000)]
+
+        await other.socket.send('{"type":"ping"}')
+        await other.next_of("pong")
+
+        await asyncio.wait_for(asyncio.gather(*pongs), 10)
