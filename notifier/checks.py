@@ -153,7 +153,8 @@ async def check_redis(url: str) -> list[Finding]:
             for step in (_greeting, _fitness, _rehearsal, _subscription):
                 async with asyncio.timeout(_PATIENCE):
                     findings += await step(client, place)
-    except (TimeoutError, OSError, UnicodeError, RedisError) as error:
+    # RuntimeError: uvloop's, for a connection that the other side has just closed.
+    except (TimeoutError, OSError, UnicodeError, RuntimeError, RedisError) as error:
         findings.append(_redis_failure(place, error))
     return findings
 

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, NoReturn
 
 import click
@@ -21,6 +21,7 @@ from notifier.settings import CLIENT_VARIABLES, Role, Settings, SettingsError, v
 from notifier.telemetry import logs
 
 _FAILED, _WRONG_USE = 1, 2
+_ACCEPTED = 202
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -136,7 +137,12 @@ def dev() -> None:
 @click.option("--type", "kind", default="notification", show_default=True, help="What happened.")
 @click.option("--data", help="The event's data, as JSON.")
 @click.option("--id", "event_id", help="Its id: the same one again is delivered once.")
-@click.option("--url", default="http://127.0.0.1:8001", show_default=True, help="The producer API.")
+@click.option(
+    "--url",
+    default=lambda: f"http://127.0.0.1:{_settings().api_port}",
+    show_default="this machine's",
+    help="The producer API.",
+)
 @click.option("--key", envvar="NOTIFIER_API_KEY", show_envvar=True, help="The API key.")
 def send(  # noqa: PLR0913, PLR0917 - one for each option
     users: tuple[str, ...],
@@ -160,7 +166,10 @@ def send(  # noqa: PLR0913, PLR0917 - one for each option
     body = _event(audience, kind, data, event_id) if audience else _event_on_stdin()
 
     async def work() -> None:
-        click.echo(json.dumps(await client.post(url, body, key)))
+        answer = await client.post(url, body, key)
+        click.echo(json.dumps(answer))
+        if any(result["status"] != _ACCEPTED for result in answer.get("results", ())):
+            sys.exit(_FAILED)
 
     _run_client(work())
 
@@ -193,7 +202,12 @@ def _run_client(work: Coroutine[Any, Any, None]) -> None:
 @main.command()
 @click.option("--user", required=True, help="The user to listen as.")
 @click.option("--topic", "topics", multiple=True, help="A further topic; may be repeated.")
-@click.option("--url", default="ws://127.0.0.1:8000", show_default=True, help="The gateway.")
+@click.option(
+    "--url",
+    default=lambda: f"ws://127.0.0.1:{_settings().gateway_port}",
+    show_default="this machine's",
+    help="The gateway.",
+)
 @click.option("--token", envvar="NOTIFIER_TOKEN", show_envvar=True, help="A token of that user.")
 @click.option("--frames", is_flag=True, help="Print every frame, not only the events.")
 @click.option("--count", type=click.IntRange(1), help="End after so many events.")
@@ -220,6 +234,8 @@ def listen(  # noqa: PLR0913 - one for each option
     def on_frame(frame: dict[str, Any]) -> None:
         nonlocal seen
         if frame["type"] == "hello":
+            if frame["user"] != user:
+                raise client.ClientError(f"the token is of user {frame['user']}, not of {user}")
             click.echo(f"listening as {frame['user']}", err=True)
         elif frame["type"] in ("gap", "error") and not frames:
             click.echo(f"{frame['type']}: {json.dumps(frame)}", err=True)
@@ -275,7 +291,12 @@ def _minted(settings: Settings, user: str, topics: tuple[str, ...], lifetime: in
 @click.option("--user", required=True, help="Whose token.")
 @click.option("--topic", "topics", multiple=True, help="A topic, or pattern with *, it may follow.")
 @click.option("--lifetime", default=3600, show_default=True, help="In seconds.")
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="`notifier dev`.")
+@click.option(
+    "--url",
+    default=lambda: f"http://127.0.0.1:{_settings().gateway_port}",
+    show_default="this machine's",
+    help="`notifier dev`.",
+)
 def token(user: str, topics: tuple[str, ...], lifetime: int, url: str) -> None:
     """Print a development token.
 
@@ -308,35 +329,41 @@ def key(name: str) -> None:
 @click.option(
     "--role",
     type=click.Choice(["gateway", "router", "api"]),
-    help="Check what this role's settings need, too.",
+    help="Check what this role needs, and no more.",
 )
 def check(role: Role | None) -> None:
     """Say what to mend in settings, RabbitMQ and Redis.
 
-    Ends with 1 when something keeps notifier from working.
+    Ends with 1 when a backend keeps notifier from working, with 2 for wrong settings.
     """
     settings = _settings(role)
-    management = settings.rabbitmq_management_url
 
     async def work() -> None:
         async with asyncio.TaskGroup() as tasks:
-            redis = tasks.create_task(
-                checks.check_redis(settings.redis_url.get_secret_value()), name="check-redis"
-            )
-            rabbitmq = tasks.create_task(
-                checks.check_rabbitmq(
-                    settings.amqp_url.get_secret_value(),
-                    partitions=settings.partitions,
-                    management_url=management.get_secret_value() if management else None,
-                ),
-                name="check-rabbitmq",
-            )
-        findings = [*rabbitmq.result(), *redis.result()]
+            running = [
+                tasks.create_task(each, name="check") for each in _checks_for(role, settings)
+            ]
+        findings = [finding for task in running for finding in task.result()]
         click.echo(checks.render(findings))
         if any(finding.level == "error" for finding in findings):
             sys.exit(_FAILED)
 
     _run(work())
+
+
+def _checks_for(
+    role: Role | None, settings: Settings
+) -> Iterator[Coroutine[Any, Any, list[checks.Finding]]]:
+    """Yield a check of each backend that the role talks to; of both without a role."""
+    management = settings.rabbitmq_management_url
+    if role != "gateway":
+        yield checks.check_rabbitmq(
+            settings.amqp_url.get_secret_value(),
+            partitions=settings.partitions,
+            management_url=management.get_secret_value() if management else None,
+        )
+    if role != "api":
+        yield checks.check_redis(settings.redis_url.get_secret_value())
 
 
 @main.command("settings")

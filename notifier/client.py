@@ -25,13 +25,13 @@ class NoAnswer(ClientError):
     """There is no server, for now."""
 
 
-async def post(url: str, body: bytes, key: str | None) -> object:
+async def post(url: str, body: bytes, key: str | None) -> dict[str, Any]:
     """Post one event or a batch to the producer API and return its answer; raises ClientError."""
     headers = {"content-type": "application/json"}
     if key:
         headers["authorization"] = f"Bearer {key}"
     answer = await _ask(f"{url.rstrip('/')}/v1/events", content=body, headers=headers)
-    answered: object = answer.json()
+    answered: dict[str, Any] = answer.json()
     return answered
 
 

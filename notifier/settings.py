@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     jwt_secret: SecretStr | None = Field(
         None,
         description="Secret of tokens signed with HS256, at least 32 bytes.",
-        examples=["(openssl rand -base64 48)"],
+        examples=['"$(openssl rand -base64 48)"'],
     )
     jwt_public_key: str | None = Field(
         None,
@@ -238,9 +238,10 @@ class Settings(BaseSettings):
         try:
             settings = cls(**given)  # type: ignore[arg-type] # validated in there
         except ValidationError as error:
-            raise SettingsError([_line(item) for item in error.errors()]) from None
+            lines = [_line(item) for item in error.errors()]
+            raise SettingsError([*lines, *_unknown(_environment())]) from None
         lines = [
-            *_unknown({**dotenv_values(".env"), **os.environ}),
+            *_unknown(_environment()),
             *(_missing(settings, role) if role else ()),
         ]
         if lines:
@@ -296,6 +297,10 @@ def _line(item: Mapping[str, Any]) -> str:
     return f"{variable(name)}: {reason}; {_example(name)}"
 
 
+def _environment() -> dict[str, str | None]:
+    return {**dotenv_values(".env"), **os.environ}
+
+
 def _unknown(environ: Mapping[str, str | None]) -> Iterator[str]:
     """Find misspelt variables: a setting that nobody reads is a setting that does not hold."""
     known = {variable(name) for name in Settings.model_fields}
@@ -325,6 +330,6 @@ def _missing(settings: Settings, role: Role) -> Iterator[str]:
     for name in ("jwt_issuer", "jwt_audience"):
         if not getattr(settings, name):
             yield (
-                f"{variable(name)}: is required, or tokens made for others were taken; "
+                f"{variable(name)}: is required, or tokens issued for others would be accepted; "
                 f"{_example(name)}"
             )

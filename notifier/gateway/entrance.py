@@ -49,8 +49,9 @@ async def admission(connection: HTTPConnection) -> None:
     """Refuse while draining or unable to deliver, and refuse pages of other sites."""
     gateway = gateway_of(connection)
     connection.app.state.origins.check(connection)
-    for trouble in filter(None, gateway.trouble().values()):
-        raise Unavailable("gateway", trouble)
+    for part, trouble in gateway.trouble().items():
+        if trouble is not None:  # which /readyz tells in full; strangers get no addresses
+            raise Unavailable("gateway", f"{part} is not ready")
 
 
 def credential(connection: HTTPConnection) -> str | None:
