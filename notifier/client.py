@@ -12,6 +12,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
+from notifier.core.positions import Position, format_cursor
+
 _MUST_NOT_RETURN = 4500
 _TIMEOUT = 15.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
@@ -82,7 +84,7 @@ class Follower:
         self._topics = topics
         self._frame = frame
         self._note = note
-        self._positions: dict[str, str] = {}
+        self._positions: dict[str, Position] = {}
         self._pause = _SHORTEST_PAUSE
 
     async def run(self) -> None:
@@ -121,9 +123,9 @@ class Follower:
             case "hello":
                 self._pause = _SHORTEST_PAUSE
                 for topic, start in frame["topics"].items():
-                    self._positions[topic] = start["position"]
+                    self._positions[topic] = Position.parse(start["position"])
             case "event" | "gap" | "subscribed":
-                self._positions[frame["topic"]] = frame["position"]
+                self._positions[frame["topic"]] = Position.parse(frame["position"])
             case "bye":
                 self._after = frame.get("reconnect_after_ms", 0) / 1000
             case _:  # what later versions may add
@@ -132,7 +134,7 @@ class Follower:
     def _address(self) -> str:
         query = {"topics": ",".join(self._topics)} if self._topics else {}
         if self._positions:
-            query["since"] = ",".join(f"{t}@{p}" for t, p in self._positions.items())
+            query["since"] = format_cursor(self._positions)
         return f"{self._url}/v1/ws" + (f"?{urlencode(query)}" if query else "")
 
     async def _wait(self, why: str, after: float | None) -> None:
