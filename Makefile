@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Extras stay in the pins: without them pip looks past the pin for whoever asks for one, and finds
+# a release without a hash as soon as there is a newer one.
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet \
-	--universal --python-version 3.11 --generate-hashes --no-annotate --upgrade
+	--universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --upgrade
 
 .PHONY: help run test check requirements clean
 
