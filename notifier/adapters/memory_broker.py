@@ -33,6 +33,12 @@ class _Stream:
             del self.seen[oldest]
             oldest = next(iter(self.seen))
 
+    def check(self, seen: Position | None) -> None:
+        """Begin an epoch that continues no other when `seen` is beyond what there is."""
+        if seen is not None and seen.epoch == self.head.epoch and seen > self.head:
+            self.head = Position(secrets.token_hex(4), self.head.offset)
+            self.log.clear()
+
     def append(self, new: NewPublication, history_size: int) -> Publication:
         self.head = self.head._replace(offset=self.head.offset + 1)
         publication = Publication(new.topic, self.head, new.record)
@@ -131,7 +137,9 @@ class MemoryBroker:
 
     def _read(self, question: Since) -> History:
         stream, since = self._streams.stream(question.topic), question.offset
+        stream.check(question.seen)
         if since is None:
             return History(stream.head)
-        behind = [p for p in stream.log if p.position.offset > since]
-        return History(stream.head, behind[:PAGE])
+        page = [p for p in stream.log if p.position.offset > since][:PAGE]
+        newest = {p.collapse_key: p.position.offset for p in stream.log if p.collapse_key}
+        return History(stream.head, page, newest=newest)

@@ -7,8 +7,9 @@ and retries unseen.
 
 import asyncio
 import math
+import re
 from base64 import b32encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from random import uniform
 from secrets import token_bytes
@@ -42,12 +43,16 @@ _MOST_CHANNELS = 1_000  # a command: more of them stall Redis
 _MOST_COMMANDS = 500  # a round trip
 _COMMAND_CONNECTIONS = 16
 _CHANNEL = "notifier:"
+_KEYS = ("head", "log", "seen", "newest")
 
 # In seconds.
 _ANSWERING = 2.0  # a connect, a round trip, a confirmation
 _PING_EVERY = 2.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _TWO_DAYS = 2 * 86_400
+_REMEMBERING = 5.0
+
+_MOST_REMEMBERED = 50_000  # topics
 
 # What repeating cannot mend: a key of a wrong type, a log ahead of its head. Any other error may
 # be Redis' state or its settings, which is no reason to give an event up.
@@ -77,6 +82,7 @@ class RedisBroker:
         silence_seconds: float = 15.0,
     ) -> None:
         self._commands = _Commands(url)
+        self._told = _Told()
         self._metrics = metrics
         self._limits = (history_size, history_seconds, deduplication_seconds)
         # A head that goes before its log would hide what is still there.
@@ -90,7 +96,7 @@ class RedisBroker:
     async def __aenter__(self) -> Self:
         """Begin to connect."""
         await self._background.__aenter__()
-        self._background.start(self._commands.watch(), "redis: watch")
+        self._background.start(self._watch(), "redis: watch")
         return self
 
     async def __aexit__(
@@ -112,6 +118,16 @@ class RedisBroker:
         troubles = (self._commands.trouble, *(s.trouble for s in subscribers))
         return "; ".join(trouble for trouble in troubles if trouble) or None
 
+    async def _watch(self) -> None:
+        """Keep `trouble` true while nothing else is asked."""
+        while True:
+            try:
+                await self._commands.ping()
+                await self._compare()
+            except Unavailable as error:
+                _log.debug("redis_ping_failed", reason=str(error))
+            await asyncio.sleep(_PING_EVERY)
+
     # Commands.
 
     async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
@@ -128,11 +144,23 @@ class RedisBroker:
         replies = await self._commands.run(
             PUBLISH,
             [
-                (*_keys(new.topic), f"{_CHANNEL}{{{new.topic}}}", new.key, new.record, *limits)
+                (new.topic, _channel(new.topic), new.key, new.record, new.collapse_key, *limits)
                 for new in batch
             ],
         )
-        return [_published(reply) for reply in replies]
+        await self._compare()  # before what is remembered is overwritten
+        answers = [_published(reply) for reply in replies]
+        self._told.note(batch, answers)
+        return answers
+
+    async def _compare(self) -> None:
+        """When Redis was replaced: see to it that nothing is missing there without being told."""
+        if self._commands.run_id in (None, self._told.run_id):
+            return
+        run_id, positions = self._commands.run_id, self._told.positions()
+        questions = [Since(topic, None, position) for topic, position in positions.items()]
+        await self.read(questions)
+        self._told.forget(run_id)
 
     async def read(self, questions: Sequence[Since]) -> list[History]:
         """See Broker; in one round trip up to 500 questions."""
@@ -146,8 +174,8 @@ class RedisBroker:
         replies = await self._commands.run(
             READ,
             [
-                (*_keys(topic), *limits, *(() if offset is None else (offset,)))
-                for topic, offset in ((q.topic, q.offset) for q in questions)
+                (topic, *limits, "" if offset is None else offset, *(seen or ("", "")))
+                for topic, offset, seen in ((q.topic, q.offset, q.seen) for q in questions)
             ],
         )
         return [_history(q.topic, reply) for q, reply in zip(questions, replies, strict=False)]
@@ -179,25 +207,77 @@ class RedisBroker:
         return self._subscribers[crc32(topic.encode()) % _SUBSCRIBERS]
 
 
+class _Told:
+    """The positions that publications of the last seconds were given, of each topic the newest.
+
+    Redis may lose the last second or two when its process is replaced. Who had not yet heard of
+    those publications would never know; this process does, and has acked their events.
+    """
+
+    def __init__(self) -> None:
+        self.run_id: str | None = None  # of the process that was compared last
+        self._newest: dict[str, Position] = {}
+        self._former: dict[str, Position] = {}
+        self._since = 0.0
+
+    def note(
+        self, batch: Iterable[NewPublication], answers: Iterable[Published | NotifierError]
+    ) -> None:
+        """Remember what became of a batch."""
+        now = asyncio.get_running_loop().time()
+        if now - self._since > _REMEMBERING or len(self._newest) > _MOST_REMEMBERED:
+            self._former, self._newest, self._since = self._newest, {}, now
+        for new, answer in zip(batch, answers, strict=False):
+            if isinstance(answer, Published) and not answer.duplicate:
+                self._newest[new.topic] = answer.position
+
+    def positions(self) -> dict[str, Position]:
+        """Return them all."""
+        return self._former | self._newest
+
+    def forget(self, run_id: str) -> None:
+        """Drop what has been compared with this process."""
+        self.run_id = run_id
+        self._newest, self._former = {}, {}
+
+
 class _Commands:
     """Scripts run on a bounded pool of connections: whoever finds all of them busy waits."""
 
     def __init__(self, url: str) -> None:
         self._pool = BlockingConnectionPool(
-            max_connections=_COMMAND_CONNECTIONS, timeout=_ANSWERING, **_options(url)
+            max_connections=_COMMAND_CONNECTIONS,
+            timeout=_ANSWERING,
+            redis_connect_func=self._introduce,
+            **_options(url),
         )
+        self._run_ids: dict[AbstractConnection, str] = {}
+        self.run_id: str | None = None  # of the process that was connected to last
         self.trouble: str | None = "Redis has not answered yet"
 
+    async def _introduce(self, connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        await connection.send_packed_command([_pack("INFO", "server")])
+        reply = await _reply(connection)
+        if isinstance(reply, ResponseError):
+            raise reply
+        [run_id] = re.findall(rb"^run_id:(\w+)", reply, re.MULTILINE)
+        self.run_id = self._run_ids[connection] = run_id.decode()
+
     async def run(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run a script for each call, in order, in one round trip.
+        """Run a script for each call, a topic and arguments, in order, in one round trip.
 
         Answers are replies, or Refused; at least one and at most one for each call: the rest is
         to be repeated. Raises Unavailable.
         """
-        # EVAL lets Redis know the script again, if it forgot or never knew.
-        first, *others = calls
-        commands = [("EVAL", script.source, 3, *first)]
-        commands += [("EVALSHA", script.sha, 3, *call) for call in others]
+
+        def commands(run_id: str) -> Iterator[tuple[Any, ...]]:
+            # EVAL lets Redis know the script again, if it forgot or never knew.
+            name = ("EVAL", script.source)
+            for topic, *arguments in calls:
+                yield (*name, len(_KEYS), *_keys(topic), run_id, *arguments)
+                name = ("EVALSHA", script.sha)
+
         answers: list[Any] = []
         for reply in await self._round_trip(commands):
             # Forgotten half-way.
@@ -213,29 +293,24 @@ class _Commands:
             return Refused(str(reply))
         raise self._unavailable(reply)
 
-    async def watch(self) -> None:
-        """Keep `trouble` true while nothing else is asked."""
-        while True:
-            try:
-                for reply in await self._round_trip([("PING",)]):
-                    self._answer(reply)
-            except Unavailable as error:
-                _log.debug("redis_ping_failed", reason=str(error))
-            await asyncio.sleep(_PING_EVERY)
+    async def ping(self) -> None:
+        """Return when Redis has answered; raises Unavailable."""
+        for reply in await self._round_trip(lambda _: [("PING",)]):
+            self._answer(reply)
 
-    async def _round_trip(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
-        packed = [_pack(*command) for command in commands]
+    async def _round_trip(self, commands: Callable[[str], Iterable[tuple[Any, ...]]]) -> list[Any]:
         try:
             async with asyncio.timeout(_ANSWERING):
-                replies = await self._replies(packed)
+                replies = await self._replies(commands)
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
         self.trouble = None
         return replies
 
-    async def _replies(self, packed: Sequence[bytes]) -> list[Any]:
+    async def _replies(self, commands: Callable[[str], Iterable[tuple[Any, ...]]]) -> list[Any]:
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
+            packed = [_pack(*command) for command in commands(self._run_ids[connection])]
             await connection.send_packed_command([b"".join(packed)])
             return [await _reply(connection) for _ in packed]
         finally:
@@ -389,7 +464,7 @@ class _Subscriber:
             return
         self._unanswered = len(topics)
         self._answered = asyncio.get_running_loop().create_future()
-        channels = (f"{_CHANNEL}{{{topic}}}" for topic in topics)
+        channels = map(_channel, topics)
         await connection.send_packed_command([_pack(verb, *channels)])
         done, _ = await asyncio.wait([self._answered], timeout=_ANSWERING)
         if not done:
@@ -474,23 +549,33 @@ def _history(topic: str, reply: Any) -> History:  # noqa: ANN401  # what Redis r
         # Not the others' trouble: to this topic's followers it is one gap after another.
         _log.warning("redis_stream_unusable", topic=topic, reason=str(reply))
         return History(Position(_new_epoch(), 0))
-    epoch, offset, entries = reply[0].decode(), reply[1], reply[2]
+    epoch, offset, lineage, entries, keys = reply
+    epoch = epoch.decode()
     publications: list[Publication] = []
     for entry, fields in entries:
         try:
-            _, record = fields
+            _, record, *_ = fields
             position = Position(epoch, int(entry.removesuffix(b"-0")))
             publications.append(Publication(topic, position, record))
         except ValueError:
             # Nothing of ours: history reaches back to here.
             _log.warning("redis_foreign_entry", topic=topic)
             publications.clear()
-    return History(Position(epoch, offset), publications)
+    newest = dict(zip(keys[::2], map(int, keys[1::2]), strict=True))
+    return History(Position(epoch, offset), publications, _lineage(lineage), newest)
 
 
-def _keys(topic: str) -> tuple[str, str, str]:
-    stream = f"{_CHANNEL}{{{topic}}}"
-    return f"{stream}:head", f"{stream}:log", f"{stream}:seen"
+def _lineage(text: bytes) -> dict[str, int]:
+    pairs = (each.partition(":") for each in text.decode().split())
+    return {epoch: int(offset) for epoch, _, offset in pairs}
+
+
+def _channel(topic: str) -> str:
+    return f"{_CHANNEL}{{{topic}}}"
+
+
+def _keys(topic: str) -> tuple[str, ...]:
+    return tuple(f"{_CHANNEL}{{{topic}}}:{key}" for key in _KEYS)
 
 
 def _new_epoch() -> str:

@@ -2,13 +2,19 @@
 
 Keys of topic T, which share the hash tag {T} and so live in one slot of a cluster:
 
-    notifier:{T}:head   hash: epoch, offset
-    notifier:{T}:log    stream: id `<offset>-0`, field `r` with the record
-    notifier:{T}:seen   sorted set: event keys, scored by the milliseconds of Redis' own clock
-    notifier:{T}        pub/sub channel: `epoch:offset:` and the record
+    notifier:{T}:head    hash: epoch, offset, run, lineage
+    notifier:{T}:log     stream: id `<offset>-0`, field `r` with the record, `k` collapse key
+    notifier:{T}:seen    sorted set: event keys, scored by the milliseconds of Redis' own clock
+    notifier:{T}:newest  hash: the newest offset of each collapse key, where there are any
+    notifier:{T}         pub/sub channel: `epoch:offset:` and the record
 
-A topic without a usable head begins anew: under an epoch that the caller made up, and without the
-log and keys that belong to another epoch.
+A topic without a usable head begins anew: under an epoch that the caller made up, and without what
+belongs to another epoch.
+
+An epoch lasts no longer than the Redis process (`run`) that began it: a process that took its place
+(restarted, failed over) may have lost the newest publications, whose offsets it gives away again.
+The next epoch counts on, and `lineage` (`epoch:offset epoch:offset …`, the latest first) keeps up
+to which offset it continues the former ones. See docs/adr/0011.
 """
 
 from hashlib import sha1
@@ -23,60 +29,110 @@ class Script:
         self.sha: Final = sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-# Nothing may be written before XADD but by `begin`, as XADD is what can be refused: when the log
-# is no stream, or runs ahead of its head.
-PUBLISH = Script("""#!lua
--- KEYS: head, log, seen
--- ARGV: channel, event key, record, epoch to begin with,
---       history size, seconds to keep head and log, deduplication seconds
+_STREAM = """
+local head, log, seen, newest = unpack(KEYS)
+
+-- Returns epoch, offset, lineage, and whether they have to be written because the epoch is new.
+local function stream(run, candidate)
+  local epoch, offset, begun_by, lineage =
+    unpack(redis.call("HMGET", head, "epoch", "offset", "run", "lineage"))
+  offset = tonumber(offset)
+  if not (epoch and offset) then
+    redis.call("DEL", log, seen, newest)
+    return candidate, 0, "", true
+  end
+  if begun_by == run then
+    return epoch, offset, lineage, false
+  end
+  local longer = epoch .. ":" .. string.format("%.0f", offset) .. " " .. (lineage or "")
+  return candidate, offset, string.match(longer:sub(1, 400), "^.* "), true
+end
+
+local function begin(epoch, offset, run, lineage)
+  redis.call("HSET", head, "epoch", epoch, "offset", offset, "run", run, "lineage", lineage)
+end
+"""
+
+# Nothing may be written before XADD but what a stream without a head needs, as XADD is what can be
+# refused: when the log is no stream, or runs ahead of its head.
+PUBLISH = Script(f"""#!lua
+-- KEYS: head, log, seen, newest
+-- ARGV: run, channel, event key, record, collapse key, epoch to begin with, history size,
+--       seconds to keep head and log, deduplication seconds
 -- Returns epoch, offset, and 1 for a duplicate.
-local head, log, seen = unpack(KEYS)
-local channel, key, record, candidate, size, head_seconds, log_seconds, window = unpack(ARGV)
+{_STREAM}
+local run, channel, key, record, collapse_key, candidate, size, head_seconds, log_seconds, window =
+  unpack(ARGV)
+size = tonumber(size)
 
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local forgotten = now - window * 1000
 
+local epoch, offset, lineage, is_new = stream(run, candidate)
 local known = tonumber(redis.call("ZSCORE", seen, key))
-local epoch, offset = unpack(redis.call("HMGET", head, "epoch", "offset"))
-offset = tonumber(offset)
-if not (epoch and offset) then
-  redis.call("DEL", log, seen)
-  epoch, offset, known = candidate, 0, nil
-end
 if known and known > forgotten then
-  return {epoch, offset, 1}
+  if is_new then
+    begin(epoch, offset, run, lineage)
+  end
+  return {{epoch, offset, 1}}
 end
 
 local id = string.format("%.0f", offset + 1)
-redis.call("XADD", log, "MAXLEN", size, id .. "-0", "r", record)
-redis.call("HSET", head, "epoch", epoch, "offset", id)
+if collapse_key == "" then
+  redis.call("XADD", log, "MAXLEN", size, id .. "-0", "r", record)
+else
+  redis.call("XADD", log, "MAXLEN", size, id .. "-0", "r", record, "k", collapse_key)
+  redis.call("HSET", newest, collapse_key, id)
+  redis.call("EXPIRE", newest, log_seconds)
+end
+if is_new then
+  begin(epoch, id, run, lineage)
+else
+  redis.call("HSET", head, "offset", id)
+end
 redis.call("ZADD", seen, now, key)
-if (offset + 1) % 16 == 0 then -- often enough to bound it
+if (offset + 1) % 16 == 0 then -- often enough to bound them
   redis.call("ZREMRANGEBYSCORE", seen, "-inf", forgotten)
   redis.call("ZREMRANGEBYRANK", seen, 0, -10001)
+  if redis.call("HLEN", newest) > 2 * size then
+    local all = redis.call("HGETALL", newest)
+    for i = 1, #all, 2 do
+      if tonumber(all[i + 1]) <= offset - size then
+        redis.call("HDEL", newest, all[i])
+      end
+    end
+  end
 end
 redis.call("PUBLISH", channel, epoch .. ":" .. id .. ":" .. record)
 redis.call("EXPIRE", head, head_seconds)
 redis.call("EXPIRE", log, log_seconds)
 redis.call("EXPIRE", seen, window)
-return {epoch, offset + 1, 0}
+return {{epoch, offset + 1, 0}}
 """)
 
 # May run when memory is short, so that clients still connect; it adds little.
-READ = Script("""#!lua flags=allow-oom
--- KEYS: head, log, seen
--- ARGV: epoch to begin with, seconds to keep the head, most entries, offset (or nothing)
--- Returns epoch, offset, and the log's entries behind the offset asked for.
-local head, log, seen = unpack(KEYS)
-local candidate, head_seconds, most, asked = unpack(ARGV)
+READ = Script(f"""#!lua flags=allow-oom
+-- KEYS: head, log, seen, newest
+-- ARGV: run, epoch to begin with, seconds to keep the head, most entries,
+--       offset (or nothing), epoch and offset that the asker has seen (or nothing)
+-- Returns epoch, offset, lineage, the log's entries behind the offset asked for, and for each
+-- collapse key among them that key and the offset of its newest.
+{_STREAM}
+local run, candidate, head_seconds, most, asked, seen_epoch, seen_offset = unpack(ARGV)
 
-local epoch, offset = unpack(redis.call("HMGET", head, "epoch", "offset"))
-offset = tonumber(offset)
-if not (epoch and offset) then
-  redis.call("DEL", log, seen)
-  epoch, offset = candidate, 0
-  redis.call("HSET", head, "epoch", epoch, "offset", offset)
+local epoch, offset, lineage, is_new = stream(run, candidate)
+if seen_epoch ~= "" then
+  local last = offset
+  if seen_epoch ~= epoch then
+    last = tonumber(string.match(" " .. lineage, " " .. seen_epoch .. ":(%d+)"))
+  end
+  if last and tonumber(seen_offset) > last then -- what was seen there is lost
+    epoch, lineage, is_new = candidate, "", true
+  end
+end
+if is_new then
+  begin(epoch, offset, run, lineage)
 end
 -- Anyone can have the head of an unused topic made, so that does not stay for long; while the topic
 -- is followed it is read, and kept, time and again.
@@ -84,8 +140,18 @@ if offset == 0 then
   head_seconds = math.min(head_seconds, 3600)
 end
 redis.call("EXPIRE", head, head_seconds)
-if not asked then
-  return {epoch, offset, {}}
+if asked == "" then
+  return {{epoch, offset, lineage, {{}}, {{}}}}
 end
-return {epoch, offset, redis.call("XRANGE", log, "(" .. asked .. "-0", "+", "COUNT", most)}
+local entries = redis.call("XRANGE", log, "(" .. asked .. "-0", "+", "COUNT", most)
+local keys, found = {{}}, {{}}
+for _, entry in ipairs(entries) do
+  local collapse_key = entry[2][4]
+  if collapse_key and not found[collapse_key] then
+    found[collapse_key] = true
+    keys[#keys + 1] = collapse_key
+    keys[#keys + 1] = redis.call("HGET", newest, collapse_key)
+  end
+end
+return {{epoch, offset, lineage, entries, keys}}
 """)

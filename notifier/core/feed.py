@@ -6,7 +6,8 @@ functions: nothing here waits, so nothing can come in between.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 
 from notifier.core.frames import Gap, Start
 from notifier.core.ports import Connection, History, Observer, Since
@@ -20,7 +21,7 @@ _MOST_RECENT = 10_000
 class Join:
     """A connection on its way into a feed, from the position `since` if it has one."""
 
-    __slots__ = ("connection", "gap", "served", "since", "start", "topic")
+    __slots__ = ("asked", "connection", "gap", "served", "since", "start", "topic")
 
     def __init__(self, connection: Connection, topic: str, since: Position | None) -> None:
         self.connection = connection
@@ -29,27 +30,39 @@ class Join:
         self.served: Position | None = since
         self.start: Start | None = None
         self.gap: str | None = None
+        self.asked = False
 
 
 def missed(at: Position, history: History) -> str | None:
     """Return why `history` cannot continue the stream behind `at`, or None when it can."""
-    if at.epoch != history.head.epoch:
+    head = history.head
+    last = head.offset if at.epoch == head.epoch else history.lineage.get(at.epoch)
+    if last is None:
         return "restarted"
-    if at.offset > history.head.offset:
+    if at.offset > last:
         return "lost"
     publications = history.publications
     first = publications[0].position.offset if publications else history.head.offset + 1
     return "expired" if first > at.offset + 1 else None
 
 
-def recoverable(publications: Sequence[Publication], now: int) -> list[Publication]:
-    """Return what a client that comes back wants to see: nothing expired, the newest of a key."""
-    newest = {p.collapse_key: p.position for p in publications if p.collapse_key}
-    return [
-        p
-        for p in publications
-        if not p.expired(now) and newest.get(p.collapse_key, p.position) == p.position
-    ]
+def newest_of(history: History, recent: Iterable[Publication]) -> dict[bytes, int]:
+    """Return the newest offset of each collapse key, as of history and what came in since."""
+    newest = dict(history.newest)
+    for publication in recent:
+        if publication.collapse_key:
+            newest[publication.collapse_key] = publication.position.offset
+    return newest
+
+
+def recoverable(publication: Publication, newest: Mapping[bytes, int], now: int) -> bool:
+    """Whether a client that comes back wants it: it has not expired, and is the newest of its key.
+
+    `now` is in Unix milliseconds.
+    """
+    offset = publication.position.offset
+    superseded = newest.get(publication.collapse_key, offset) > offset
+    return not superseded and not publication.expired(now)
 
 
 class Feed:
@@ -121,22 +134,28 @@ class Feed:
             data = encode(publication)
             count += len(connections)
             for connection in connections:
-                connection.write(data)
+                connection.write(data, publication)
         if count:
             self._observer.fanned_out(count, max(0, now - publication.accepted) / 1000)
 
     # Asking history: `question`, a round trip, `settle`, then `admit`, all three in one go.
 
     def question(self) -> Since:
-        """Return what history has to be asked so that followers and joins can go on."""
+        """Return what history has to be asked so that followers and joins can go on.
+
+        A join whose client does not keep up is left out: it goes on once there is room again.
+        """
         # What came in before the question was asked is in history when it is answered.
         self._recent.clear()
         self.unsettled = True
         self._asked = self.position
-        positions = [join.served for join in self.joins if join.served is not None]
-        if self.position is not None:
-            positions.append(self.position)
-        return Since(self.topic, min(p.offset for p in positions) if positions else None)
+        positions = [] if self.position is None else [self.position]
+        for join in self.joins:
+            join.asked = join.start is None or join.connection.has_room
+            if join.asked and join.served is not None:
+                positions.append(join.served)
+        behind = min((position.offset for position in positions), default=None)
+        return Since(self.topic, behind, self.position)
 
     def settle(self, history: History) -> None:
         """Bring the followers up to date with the answer, and find out where each join starts."""
@@ -144,10 +163,14 @@ class Feed:
         for publication in self._recent:
             self._take_next(publication)
         for join in self.joins:
+            if not join.asked:
+                continue
             if join.start is None:
                 self._begin(join, history)
             elif join.served is not None and (reason := missed(join.served, history)):
                 join.gap, join.served = reason, self.position  # between two pages
+            elif join.served is not None:
+                join.served = history.head._replace(offset=join.served.offset)
 
     def _advance(self, history: History) -> None:
         head, position, asked = history.head, self.position, self._asked
@@ -160,6 +183,7 @@ class Feed:
             self.position = head
             self._tell_gap(reason, head)
             return
+        self.position = head._replace(offset=position.offset)
         for publication in history.publications:
             self._take_next(publication)
 
@@ -179,19 +203,20 @@ class Feed:
         if join.gap:
             join.served, join.start = self.position, Start(str(self.position), resumed=False)
         else:
-            join.start = Start(str(join.since), resumed=True)
+            join.served = history.head._replace(offset=join.since.offset)
+            join.start = Start(str(join.served), resumed=True)
 
     def admit(self, history: History) -> None:
         """Replay to each join what it missed; those that are up to date then follow."""
         waiting = []
+        newest = newest_of(history, self._recent)
         for join in self.joins:
             if join.gap:
                 self._observer.gap(join.gap, 1)
                 join.connection.send(Gap(self.topic, str(self.position), join.gap))
                 join.gap = None
-            if join.served != self.position:
-                self._replay(join, history.publications)
-                self._replay(join, self._recent)
+            if join.asked and join.served != self.position:
+                self._replay(join, chain(history.publications, self._recent), newest)
             if join.served == self.position:
                 self.followers.setdefault(join.connection.encode, set()).add(join.connection)
             else:
@@ -199,24 +224,30 @@ class Feed:
         self.joins = waiting
         self._calm(history.head)
 
-    def _replay(self, join: Join, publications: Iterable[Publication]) -> None:
+    def _replay(
+        self, join: Join, publications: Iterable[Publication], newest: Mapping[bytes, int]
+    ) -> None:
         assert join.served is not None  # noqa: S101 - `_begin` has set it
-        behind = []
+        connection, now = join.connection, int(time.time() * 1000)
+        recovered = expired = 0
         for publication in publications:
-            if publication.position == (join.served.epoch, join.served.offset + 1):
-                join.served = publication.position
-                behind.append(publication)
-        if behind:
-            now = int(time.time() * 1000)
-            wanted = recoverable(behind, now)
-            self._observer.recovered(len(wanted))
-            self._observer.expired(sum(p.expired(now) for p in behind))
-            join.connection.write(b"".join(map(join.connection.encode, wanted)))
+            if publication.position != (join.served.epoch, join.served.offset + 1):
+                continue
+            if not connection.has_room:
+                break
+            join.served = publication.position
+            if recoverable(publication, newest, now):
+                recovered += 1
+                connection.write(connection.encode(publication), publication)
+            else:
+                expired += publication.expired(now)
+        self._observer.recovered(recovered)
+        self._observer.expired(expired)
 
     def _calm(self, head: Position) -> None:
         """Stop keeping what comes in, unless history has to be asked again."""
         behind = any(self._beyond(each) for each in (head, *(p.position for p in self._recent)))
-        self.unsettled = behind or bool(self.joins)
+        self.unsettled = behind or any(join.connection.has_room for join in self.joins)
         if not self.unsettled:
             self._recent.clear()
 

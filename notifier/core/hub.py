@@ -100,6 +100,13 @@ class Hub:
                 if feed.empty:
                     self._idle[topic] = self._ticks + _LINGER_TICKS
 
+    def go_on(self, connection: Connection, topics: Iterable[str]) -> None:
+        """Take that a connection, of which a replay was left unfinished, has room again."""
+        for topic in topics:
+            feed = self._feeds.get(topic)
+            if feed and any(join.connection is connection for join in feed.joins):
+                self._unsettle(feed)
+
     def position(self, topic: str) -> Position | None:
         """Return up to where the followers of a topic have been served."""
         feed = self._feeds.get(topic)

@@ -4,8 +4,8 @@ An adapter is one module in `notifier.adapters`; to add one, write it, add a lin
 `notifier.wiring` and a parameter to the port's suite in `tests/contract`.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from notifier.core.access import Identity
@@ -90,10 +90,16 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """A question to history: what does `topic` hold behind `offset`? None: only its head."""
+    """A question to history: what does `topic` hold behind `offset`? None: only its head.
+
+    `seen` is a position that the asker itself was told of by the broker. If the stream does not
+    reach that far any more, publications were lost, and the answer begins an epoch that continues
+    no other: everybody is to be told, those who had not seen them too. Never a client's word.
+    """
 
     topic: str
     offset: int | None = None
+    seen: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +108,14 @@ class History:
 
     They are of the head's epoch, oldest first, without holes between them, at most a page
     (`PAGE`) of them. The first is not the one asked for when history no longer reaches back.
+    `lineage` has the epochs that the head's one continues, each with the last offset they share.
+    `newest` has, for each collapse key on this page, the offset of its newest in the stream.
     """
 
     head: Position
     publications: Sequence[Publication] = ()
+    lineage: Mapping[str, int] = field(default_factory=dict)
+    newest: Mapping[bytes, int] = field(default_factory=dict)
 
 
 PAGE = 256
@@ -148,7 +158,9 @@ class Broker(Dependency, Protocol):
     async def read(self, questions: Sequence[Since]) -> list[History]:
         """Answer each question, hundreds of them in one round trip; raises Unavailable.
 
-        Reading begins the stream of a topic that has none, and keeps a stream's head from expiring.
+        Reading begins the stream of a topic that has none, and keeps a stream's head from
+        expiring. An epoch lasts no longer than the life of the broker's process, as what comes back
+        may be older; the next one continues it, up to the last offset that is still there.
         """
 
 
@@ -163,17 +175,25 @@ class Connection(Protocol):
     """
 
     @property
+    def transport(self) -> str:
+        """What metrics and logs call this kind of connection: `websocket`, `sse`, `poll`."""
+
+    @property
     def encode(self) -> Callable[[Publication], bytes]:
         """The encoding of publications on this kind of connection."""
 
-    def write(self, data: bytes) -> None:
-        """Send bytes made by `encode`. A client that reads too slowly is closed with 4002."""
+    @property
+    def has_room(self) -> bool:
+        """Whether its client keeps up. When it does again, the connection calls `Session.ready`."""
+
+    def write(self, data: bytes, publication: Publication) -> None:
+        """Send what `encode` made of a publication. Who reads too slowly is closed with 4002."""
 
     def send(self, frame: ServerFrame) -> None:
         """Send a frame."""
 
-    def ping(self) -> None:
-        """Provoke a sign of life."""
+    def ping(self) -> bool:
+        """Provoke a sign of life; False where the client has no way to give one."""
 
     def close(self, code: CloseCode) -> None:
         """Flush what was sent, then close; at once if the client does not read."""

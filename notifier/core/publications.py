@@ -15,17 +15,24 @@ from notifier.core.positions import Position
 class NewPublication:
     """One event on its way into one topic.
 
-    `key` is what deduplication compares (32 hexadecimal digits), `record` is what history keeps.
+    `key` is what deduplication compares (32 hexadecimal digits), `record` is what history keeps,
+    and of those with one `collapse_key` a client that comes back gets the newest only.
     """
 
     topic: str
     key: str
     record: bytes
+    collapse_key: str = ""
 
 
 def key_of(event: Event) -> str:
     """Return the deduplication key of an event: of its source and id."""
     return blake2b(event.identity.encode(), digest_size=16).hexdigest()
+
+
+def collapse_key_of(event: Event) -> str:
+    """Return an event's collapse key, empty where it has none."""
+    return "" if event.collapse_key is UNSET else event.collapse_key
 
 
 def record_of(event: Event, accepted: float) -> bytes:
@@ -35,8 +42,7 @@ def record_of(event: Event, accepted: float) -> bytes:
     rest: it never parses an event.
     """
     expires = 0 if event.expires is UNSET else milliseconds(event.expires)
-    collapse_key = "" if event.collapse_key is UNSET else event.collapse_key
-    head = f"{int(accepted * 1000)}:{expires}:{collapse_key}\n"
+    head = f"{int(accepted * 1000)}:{expires}:{collapse_key_of(event)}\n"
     return head.encode() + events.delivered(event)
 
 

@@ -52,8 +52,8 @@ class Host(Protocol):
 class Session:
     """One client's stay: who it is, and what it follows.
 
-    Its connection calls `received` for each text, `heard` for any sign of life, and `closed` once
-    and last.
+    Its connection calls `received` for each text, `heard` for any other sign of life, `ready` when
+    it has room again, and `closed` once and last.
     """
 
     __slots__ = (
@@ -263,6 +263,10 @@ class Session:
         """Take any sign of life."""
         self._heard = True
 
+    def ready(self) -> None:
+        """Take that the connection has room again."""
+        self._host.hub.go_on(self.connection, self.topics)
+
     def on_time(self, now: float) -> float:
         """See Timed: heartbeats, the token's expiry, and the wait for `auth`."""
         if self._closing is not None:
@@ -274,9 +278,8 @@ class Session:
         if self._ping_at <= now:
             if not self._heard:
                 return self.end(CloseCode.HEARTBEAT_TIMEOUT)
-            self._heard = False
             self._ping_at = now + self._host.terms.heartbeat
-            self.connection.ping()
+            self._heard = not self.connection.ping()
         return min(self._ping_at, self.identity.expires)
 
     def end(self, code: CloseCode) -> float:

@@ -90,10 +90,16 @@ class Gateway:
         """Begin a session on a connection; without an identity its first frame has to be `auth`."""
         session = Session(self, connection)
         self._sessions.add(session)
-        self.metrics.connections.labels("websocket").inc()
-        self.metrics.connections_opened.labels("websocket").inc()
+        self.metrics.connections.labels(connection.transport).inc()
+        self.metrics.connections_opened.labels(connection.transport).inc()
         user = identity.user if identity else None
-        _log.info("connected", session=session.id, user=user, resuming=bool(cursor))
+        _log.info(
+            "connected",
+            session=session.id,
+            user=user,
+            transport=connection.transport,
+            resuming=bool(cursor),
+        )
         session.begin(identity, topics, cursor)
         if self.draining:  # it came in after `drain` had listed who has to leave
             session.end(CloseCode.DRAINING)
@@ -125,7 +131,7 @@ class Gateway:
     def ended(self, session: Session, reason: str) -> None:
         """See Host."""
         self._sessions.discard(session)
-        self.metrics.connections.labels("websocket").dec()
+        self.metrics.connections.labels(session.connection.transport).dec()
         self.metrics.connections_closed.labels(reason).inc()
         if reason == CloseCode.SLOW_CONSUMER.reason:
             self.metrics.slow_consumers.inc()

@@ -53,6 +53,9 @@ class Listener(Protocol):
     def heard(self) -> None:
         """Take any other sign of life."""
 
+    def ready(self) -> None:
+        """Take that there is room again for what is written."""
+
     def closed(self, code: CloseCode | None = None) -> None:
         """Take that the connection is gone; the last call."""
 
@@ -69,6 +72,9 @@ class _Nobody:
         pass
 
     def heard(self) -> None:
+        pass
+
+    def ready(self) -> None:
         pass
 
     def closed(self, code: CloseCode | None = None) -> None:
@@ -93,6 +99,7 @@ class WebSocketConnection(asyncio.Protocol):
         "_transport",
     )
 
+    transport = "websocket"
     # Bytes that may wait for a client that does not read; past it the client is closed with 4002.
     send_buffer: ClassVar[int] = 1024 * 1024
 
@@ -150,6 +157,8 @@ class WebSocketConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._paused_at = 0.0
+        if self._listener is not None:
+            self._listener.ready()
 
     def shutdown(self) -> None:
         """Close at once; uvicorn calls this for what is left when the server stops."""
@@ -164,7 +173,12 @@ class WebSocketConnection(asyncio.Protocol):
         """See Connection."""
         return encode
 
-    def write(self, data: bytes) -> None:
+    @property
+    def has_room(self) -> bool:
+        """See Connection."""
+        return not self._paused_at
+
+    def write(self, data: bytes, publication: Publication | None = None) -> None:  # noqa: ARG002 - one frame is as any other here
         """See Connection."""
         if self._timer is not None or self._transport.is_closing():
             return
@@ -177,12 +191,13 @@ class WebSocketConnection(asyncio.Protocol):
         """See Connection."""
         self.write(frame(Opcode.TEXT, frames.encode(frame_)))
 
-    def ping(self) -> None:
+    def ping(self) -> bool:
         """See Connection."""
         if self._paused_at and time.monotonic() - self._paused_at > _LONGEST_PAUSE:
             self._give_up()
         else:
             self.write(_PING)
+        return True
 
     def close(self, code: CloseCode) -> None:
         """See Connection."""

@@ -16,7 +16,7 @@ from notifier.core.errors import Invalid, NotifierError, Unavailable
 from notifier.core.events import Event
 from notifier.core.ingress import events_of
 from notifier.core.ports import Batch, Broker, Delivery, EventSource, Published
-from notifier.core.publications import NewPublication, key_of, record_of
+from notifier.core.publications import NewPublication, collapse_key_of, key_of, record_of
 from notifier.core.routing import topics_of
 from notifier.telemetry.metrics import Metrics
 
@@ -141,5 +141,5 @@ def _publications(delivery: Delivery) -> list[NewPublication]:
 
 def publications_of(event: Event, accepted: float) -> list[NewPublication]:
     """Return one publication for each topic of a complete event; all share one encoded record."""
-    key, record = key_of(event), record_of(event, accepted)
-    return [NewPublication(topic, key, record) for topic in topics_of(event)]
+    key, record, collapse_key = key_of(event), record_of(event, accepted), collapse_key_of(event)
+    return [NewPublication(topic, key, record, collapse_key) for topic in topics_of(event)]

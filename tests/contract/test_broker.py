@@ -82,8 +82,11 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return made
 
 
-def new(topic: str, name: str = "x", *, key: str | None = None) -> NewPublication:
-    return NewPublication(topic, key or uuid4().hex, record(name))
+def new(
+    topic: str, name: str = "x", *, key: str | None = None, collapse_key: str = ""
+) -> NewPublication:
+    text = record(name, collapse_key=collapse_key)
+    return NewPublication(topic, key or uuid4().hex, text, collapse_key)
 
 
 async def publish(broker: Broker, *batch: NewPublication) -> list[Published]:
@@ -338,6 +341,35 @@ async def test_trimmed_history_starts_later_than_asked(backend: Backend) -> None
         told = await history(broker, "news", 0)
 
     assert [p.position.offset for p in told.publications] == [3, 4, 5]
+
+
+async def test_history_knows_the_newest_of_each_collapse_key_beyond_the_page(
+    backend: Backend,
+) -> None:
+    async with backend.broker(history_size=2 * PAGE) as broker:
+        await publish(
+            broker,
+            new("news", collapse_key="a"),
+            new("news", collapse_key="b"),
+            *(new("news") for _ in range(PAGE)),
+            new("news", collapse_key="a"),
+        )
+
+        told = await history(broker, "news", 0)
+
+    assert {key: told.newest[key] for key in (b"a", b"b")} == {b"a": PAGE + 3, b"b": 2}
+
+
+async def test_an_epoch_ends_when_the_stream_has_less_than_was_seen(backend: Backend) -> None:
+    async with backend.broker() as broker:
+        [published] = await publish(broker, new("news"))
+        beyond = published.position._replace(offset=2)
+
+        [told] = await broker.read([Since("news", 1, seen=beyond)])
+        [again] = await broker.read([Since("news", 1)])
+
+    assert told.head.epoch != published.position.epoch
+    assert (told.lineage, told.head) == ({}, again.head)
 
 
 async def test_many_questions_are_answered_in_their_order(backend: Backend) -> None:

@@ -117,7 +117,7 @@ def subscribing_connections(client: redis.Redis) -> list[dict[str, str]]:
 # The streams in Redis.
 
 
-async def test_a_stream_lives_under_three_keys_of_one_slot_that_expire(
+async def test_a_stream_lives_under_keys_of_one_slot_that_expire(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     position = await published(broker, new("news", "a", key="k"))
@@ -127,7 +127,9 @@ async def test_a_stream_lives_under_three_keys_of_one_slot_that_expire(
         "notifier:{news}:log",
         "notifier:{news}:seen",
     ]
-    assert client.hgetall("notifier:{news}:head") == {"epoch": position.epoch, "offset": "1"}
+    run_id = str(client.info("server")["run_id"])
+    head = {"epoch": position.epoch, "offset": "1", "run": run_id, "lineage": ""}
+    assert client.hgetall("notifier:{news}:head") == head
     assert client.xrange("notifier:{news}:log") == [("1-0", {"r": '0:0:\n{"id":"a"}'})]
     assert client.zrange("notifier:{news}:seen", 0, -1) == ["k"]
     lives = [client.ttl(f"notifier:{{news}}:{key}") for key in ("head", "log", "seen")]
@@ -185,6 +187,19 @@ async def test_a_key_counts_for_the_deduplication_window_and_no_longer(
     answers = await broker.publish([new("news", "young"), new("news", "old")])
 
     assert [a.duplicate for a in answers if isinstance(a, Published)] == [True, False]
+
+
+async def test_the_collapse_keys_that_are_remembered_are_bounded(server: RedisServer) -> None:
+    with closing(redis.Redis.from_url(server.url, decode_responses=True)) as client:
+        async with RedisBroker(server.url, metrics=Metrics(), history_size=20) as broker:
+            await broker.publish(
+                [NewPublication("news", str(n), record("x"), f"key {n}") for n in range(400)]
+            )
+
+        remembered = client.hgetall("notifier:{news}:newest")
+        assert {f"key {n}": str(n + 1) for n in range(380, 400)}.items() <= remembered.items()
+        assert len(remembered) <= 2 * 20 + 16
+        assert 0 < client.ttl("notifier:{news}:newest") <= 86_400
 
 
 async def test_the_keys_remembered_for_deduplication_are_bounded(
@@ -419,9 +434,69 @@ async def test_redis_killed_with_a_disk_goes_on_where_it_was(metrics: Metrics) -
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
 
-            assert await published(broker, new("news", "b")) == before._replace(offset=2)
+            after = await published(broker, new("news", "b"))
             [duplicate] = await broker.publish([new("news", "a")])
-            assert duplicate == Published(before._replace(offset=2), duplicate=True)
+            [told] = await broker.read([Since("news", 0, seen=before)])
+            assert (after.offset, after.epoch != before.epoch) == (2, True)
+            assert duplicate == Published(after, duplicate=True)
+            assert [each.position.offset for each in told.publications] == [1, 2]
+            assert (told.head, told.lineage) == (after, {before.epoch: 1})
+
+
+async def test_a_stream_remembers_the_epochs_that_it_continues(metrics: Metrics) -> None:
+    with RedisServer(appendonly="yes", appendfsync="always") as server:
+        async with RedisBroker(server.url, metrics=metrics) as broker:
+            positions = [await published(broker, new("news", "0"))]
+            for number in range(1, 4):
+                await asyncio.to_thread(server.kill)
+                await asyncio.to_thread(server.start)
+                positions.append(await published(broker, new("news", str(number))))
+            [told] = await broker.read([Since("news", 0)])
+
+    former = {position.epoch: position.offset for position in positions[:-1]}
+    assert (told.head, told.lineage) == (positions[-1], former)
+
+
+async def test_what_redis_lost_is_told_to_those_who_had_not_seen_it(metrics: Metrics) -> None:
+    with RedisServer(appendonly="yes", appendfsync="always") as server:
+        async with RedisBroker(server.url, metrics=metrics) as broker:
+            kept = await published(broker, new("news", "a"))
+            lost = await lose_the_next(server, broker)
+
+            [of_the_asker] = await broker.read([Since("news", 1, seen=lost)])
+            [of_others] = await broker.read([Since("news", 1, seen=kept)])
+
+    assert of_the_asker.lineage == of_others.lineage == {}
+    assert of_the_asker.head == of_others.head
+    assert of_others.head.epoch != kept.epoch
+
+
+async def test_what_redis_lost_is_told_though_only_its_publisher_knew_of_it(
+    metrics: Metrics,
+) -> None:
+    with RedisServer(appendonly="yes", appendfsync="always") as server:
+        async with (
+            RedisBroker(server.url, metrics=metrics) as publisher,
+            RedisBroker(server.url, metrics=metrics) as other,
+        ):
+            kept = await published(publisher, new("news", "a"))
+            await lose_the_next(server, publisher)
+
+            await published(publisher, new("elsewhere", "b"))
+            [told] = await other.read([Since("news", 1, seen=kept)])
+
+    assert told.lineage == {}
+    assert told.head.epoch != kept.epoch
+
+
+async def lose_the_next(server: RedisServer, broker: RedisBroker) -> Position:
+    """Publish what Redis, once killed and started again, knows nothing of."""
+    with closing(redis.Redis.from_url(server.url)) as client:
+        client.config_set("appendonly", "no")
+        lost = await published(broker, new("news", "lost"))
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
+    return lost
 
 
 async def test_redis_may_come_after_its_clients(metrics: Metrics) -> None:

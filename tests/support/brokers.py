@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from itertools import count, islice
 from typing import Generic, TypeVar
 
@@ -46,6 +47,12 @@ class Call(Generic[T]):
             self.done.set_exception(Unavailable("redis", "no answer"))
 
 
+def _moved(publication: Publication, epoch: str) -> Publication:
+    moved = copy(publication)
+    moved.position = moved.position._replace(epoch=epoch)
+    return moved
+
+
 class Stream:
     """One topic's stream."""
 
@@ -58,6 +65,25 @@ class Stream:
         self.offset = 0
         self.log: list[Publication] = []
         self.seen: set[str] = set()
+        self.lineage: dict[str, int] = {}
+
+    def go_on(self) -> None:
+        """Continue under another epoch, as when the broker's process was replaced."""
+        self.lineage[self.epoch] = self.offset
+        self._begin_epoch()
+
+    def check(self, seen: Position | None) -> None:
+        """Continue no other epoch when `seen` is beyond what there is."""
+        if seen is None:
+            return
+        last = self.offset if seen.epoch == self.epoch else self.lineage.get(seen.epoch)
+        if last is not None and seen.offset > last:
+            self.lineage.clear()
+            self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        self.epoch = f"e{next(_EPOCHS)}"
+        self.log = [_moved(each, self.epoch) for each in self.log]
 
     @property
     def head(self) -> Position:
@@ -129,9 +155,12 @@ class SteeredBroker:
 
     def _history(self, question: Since) -> History:
         stream = self.stream(question.topic)
+        stream.check(question.seen)
         offset = question.offset
         behind = (p for p in stream.log if offset is not None and p.position.offset > offset)
-        return History(stream.head, tuple(islice(behind, self._page)))
+        newest = {p.collapse_key: p.position.offset for p in stream.log if p.collapse_key}
+        page = tuple(islice(behind, self._page))
+        return History(stream.head, page, dict(stream.lineage), newest)
 
     def _publish(self, new: NewPublication) -> Published | NotifierError:
         if new.topic in self.refused_topics:

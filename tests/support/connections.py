@@ -18,13 +18,17 @@ def line(publication: Publication) -> bytes:
 class RecordingConnection:
     """Fulfils Connection. As on a wire, nothing is sent any more once it is closed."""
 
+    transport = "recording"
+
     def __init__(self) -> None:
         self.encode = line
+        self.has_room = True
+        self.answers_pings = True
         self.sent: list[Sent] = []
         self.pings = 0
         self.closed_with: CloseCode | None = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, publication: Publication | None = None) -> None:  # noqa: ARG002  # the data tells
         """See Connection."""
         if self.closed_with is None:
             self.sent.extend(map(json.loads, data.splitlines()))
@@ -33,9 +37,10 @@ class RecordingConnection:
         """See Connection."""
         self.write(frames.encode(frame))
 
-    def ping(self) -> None:
+    def ping(self) -> bool:
         """See Connection."""
         self.pings += 1
+        return self.answers_pings
 
     def close(self, code: CloseCode) -> None:
         """See Connection."""

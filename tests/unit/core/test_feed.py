@@ -1,6 +1,6 @@
 import pytest
 
-from notifier.core.feed import Feed, Join, missed, recoverable
+from notifier.core.feed import Feed, Join, missed, newest_of, recoverable
 from notifier.core.ports import History, Since
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
@@ -22,7 +22,8 @@ def publication(
 
 def history(head: int, first: int | None = None, epoch: str = "k") -> History:
     offsets = range(head + 1 if first is None else first, head + 1)
-    return History(at(head, epoch), [publication(offset, epoch) for offset in offsets])
+    publications = [publication(offset, epoch) for offset in offsets]
+    return History(at(head, epoch), publications, {"former": 6})
 
 
 # When history cannot continue a stream.
@@ -41,6 +42,10 @@ def history(head: int, first: int | None = None, epoch: str = "k") -> History:
         (at(9), history(8, 8), "lost"),
         (at(5, "old"), history(8, 1), "restarted"),
         (at(9, "old"), history(0), "restarted"),
+        (at(5, "former"), history(8, 6), None),
+        (at(6, "former"), history(8, 7), None),
+        (at(7, "former"), history(8, 7), "lost"),
+        (at(4, "former"), history(8, 6), "expired"),
     ],
 )
 def test_history_continues_a_stream_or_says_why_not(
@@ -52,6 +57,11 @@ def test_history_continues_a_stream_or_says_why_not(
 # What a client that comes back wants to see.
 
 
+def recovered(publications: list[Publication], now: int) -> list[int]:
+    newest = newest_of(History(at(0)), publications)
+    return [p.position.offset for p in publications if recoverable(p, newest, now)]
+
+
 def test_of_publications_with_one_collapse_key_only_the_newest_is_recovered() -> None:
     publications = [
         publication(1, collapse_key="a"),
@@ -61,13 +71,20 @@ def test_of_publications_with_one_collapse_key_only_the_newest_is_recovered() ->
         publication(5),
     ]
 
-    assert [p.position.offset for p in recoverable(publications, 1)] == [2, 3, 4, 5]
+    assert recovered(publications, 1) == [2, 3, 4, 5]
 
 
 def test_what_has_expired_is_not_recovered() -> None:
     publications = [publication(1, expires=10), publication(2, expires=11), publication(3)]
 
-    assert [p.position.offset for p in recoverable(publications, 10)] == [2, 3]
+    assert recovered(publications, 10) == [2, 3]
+
+
+def test_a_newer_publication_of_the_key_on_a_later_page_counts_too() -> None:
+    of_the_key = publication(1, collapse_key="a")
+
+    assert not recoverable(of_the_key, newest_of(History(at(9), newest={b"a": 7}), ()), 1)
+    assert recoverable(of_the_key, newest_of(History(at(9), newest={b"a": 1}), ()), 1)
 
 
 # One feed, without a hub.
@@ -119,7 +136,7 @@ def test_history_is_asked_behind_the_rearmost_of_all() -> None:
     followed(feed, 5)
     feed.joins += [Join(RecordingConnection(), "news", each) for each in (at(3), at(9), None)]
 
-    assert feed.question() == Since("news", 3)
+    assert feed.question() == Since("news", 3, seen=at(5))
 
 
 def test_only_the_head_is_asked_for_when_nobody_has_a_position() -> None:
@@ -208,3 +225,106 @@ def test_what_is_held_while_history_is_asked_is_bounded() -> None:
 
     assert unsettled
     assert connection.positions("news") == [f"k.{n}" for n in range(6, 25_000)]
+
+
+# A stream that goes on under another epoch.
+
+
+def test_followers_go_on_where_the_new_epoch_continues_theirs() -> None:
+    feed = Feed("news", RecordingObserver())
+    connection = followed(feed, 5)
+
+    feed.take(publication(6, "next"))
+    answered(feed, History(at(6, "next"), [publication(6, "next")], {"k": 5}))
+
+    assert connection.positions("news") == ["next.6"]
+    assert connection.of_type("gap") == []
+
+
+def test_followers_who_have_seen_more_than_the_new_epoch_continues_are_told() -> None:
+    feed = Feed("news", RecordingObserver())
+    connection = followed(feed, 5)
+
+    answered(feed, History(at(6, "next"), [publication(6, "next")], {"k": 4}))
+
+    assert connection.positions("news") == []
+    assert connection.only("gap")["position"] == "next.6"
+
+
+def test_who_comes_back_from_a_former_epoch_is_resumed() -> None:
+    feed, connection = Feed("news", RecordingObserver()), RecordingConnection()
+    join = Join(connection, "news", at(3))
+    feed.joins.append(join)
+
+    answered(
+        feed, History(at(5, "next"), [publication(4, "next"), publication(5, "next")], {"k": 4})
+    )
+
+    assert connection.positions("news") == ["next.4", "next.5"]
+    assert join.start is not None
+    assert join.start.resumed is True
+
+
+def test_the_broker_is_told_what_has_been_seen() -> None:
+    feed = Feed("news", RecordingObserver())
+    followed(feed, 5)
+    feed.take(publication(6))
+
+    assert feed.question().seen == at(6)
+
+
+# A client that cannot take all of its history at once.
+
+
+class Narrow(RecordingConnection):
+    """Has room for so many frames."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.sent) < self.room
+
+    @has_room.setter
+    def has_room(self, _: bool) -> None:
+        pass
+
+
+def test_a_replay_stops_when_there_is_no_room_and_goes_on_when_there_is() -> None:
+    feed, connection = Feed("news", RecordingObserver()), Narrow(room=2)
+    feed.joins.append(Join(connection, "news", at(0)))
+
+    answered(feed, history(5, 1))
+    first = connection.positions("news")
+    connection.room = 9
+    answered(feed, history(5, 3))
+
+    assert first == ["k.1", "k.2"]
+    assert connection.positions("news") == ["k.1", "k.2", "k.3", "k.4", "k.5"]
+
+
+def test_who_has_no_room_does_not_hold_up_others() -> None:
+    feed, connection = Feed("news", RecordingObserver()), Narrow(room=0)
+    feed.joins.append(Join(connection, "news", at(0)))
+    answered(feed, history(5, 1))
+
+    other = followed(feed, 5)
+    feed.take(publication(6))
+
+    assert not feed.unsettled
+    assert other.positions("news") == ["k.6"]
+    assert connection.sent == []
+    assert feed.question() == Since("news", 6, seen=at(6))
+
+
+def test_history_trimmed_while_there_was_no_room_is_a_gap() -> None:
+    feed, connection = Feed("news", RecordingObserver()), Narrow(room=1)
+    feed.joins.append(Join(connection, "news", at(0)))
+    answered(feed, history(5, 1))
+
+    connection.room = 9
+    answered(feed, history(8, 4))
+
+    assert connection.only("gap")["position"] == "k.8"

@@ -259,6 +259,27 @@ async def test_more_than_a_page_is_replayed_page_by_page() -> None:
 
 
 @in_virtual_time
+async def test_a_client_without_room_goes_on_once_it_has_some() -> None:
+    async with house() as it:
+        posted = it.broker.post_many("news", 5)
+        client = it.client()
+        client.has_room = False
+        client.follow(news=posted[0])
+        await quiet()
+        before, attempts = client.story()[1:], it.broker.attempts
+        await it.check_all()
+        asked = it.broker.attempts - attempts
+
+        client.has_room = True
+        it.hub.go_on(client, ["news", "other"])
+        await quiet()
+
+        assert before == []
+        assert asked <= 40  # the checks, and no busy rounds
+        assert client.story()[1:] == posted[1:]
+
+
+@in_virtual_time
 async def test_what_is_published_between_pages_is_delivered_once() -> None:
     async with house(history_size=1000, page=3) as it:
         first, *missed = it.broker.post_many("news", 8)
@@ -392,7 +413,38 @@ async def test_followers_are_told_of_a_gap_when_history_lost_what_they_saw() -> 
         await quiet()
         live = it.broker.post("news")
 
-        assert client.story()[1:] == [*posted, f"gap {posted[0]} lost", live]
+        anew = Position.parse(live)._replace(offset=1)
+        assert client.story()[1:] == [*posted, f"gap {anew} restarted", live]
+
+
+@in_virtual_time
+async def test_who_had_not_seen_what_was_lost_is_told_too() -> None:
+    async with house() as it:
+        await it.follower("news")
+        first, *_ = it.broker.post_many("news", 3)
+        it.broker.rewind("news", 2)
+        it.broker.interrupt(["news"])
+        await quiet()
+
+        late = await it.follower(news=first)
+
+        assert late.story() == [
+            f"start {it.broker.head('news')} not resumed",
+            f"gap {it.broker.head('news')} restarted",
+        ]
+
+
+@in_virtual_time
+async def test_followers_notice_nothing_when_the_stream_goes_on_under_another_epoch() -> None:
+    async with house() as it:
+        client = await it.follower("news")
+        before = it.broker.post_many("news", 2)
+
+        it.broker.stream("news").go_on()
+        after = it.broker.post_many("news", 2)
+        await quiet()
+
+        assert client.story()[1:] == [*before, *after]
 
 
 # Holes.

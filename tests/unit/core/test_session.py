@@ -660,6 +660,35 @@ async def test_any_frame_is_a_sign_of_life() -> None:
 
 
 @in_virtual_time
+async def test_who_cannot_show_life_is_not_asked_to() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+        client.answers_pings = False
+
+        await it.pass_time(100)
+
+        assert client.pings >= 3
+        assert client.closed_with is None
+
+
+@in_virtual_time
+async def test_a_replay_goes_on_when_the_connection_has_room_again() -> None:
+    async with house() as it:
+        posted = it.broker.post_many("user:42", 3)
+        client = Client(it)
+        client.has_room = False
+        client.session.begin(ANN, (), {"user:42": Position.parse(posted[0])})
+        await quiet()
+        before = client.positions("user:42")
+
+        client.has_room = True
+        client.session.ready()
+        await quiet()
+
+        assert (before, client.positions("user:42")) == ([], posted[1:])
+
+
+@in_virtual_time
 async def test_who_shows_no_life_between_two_heartbeats_is_closed() -> None:
     async with house() as it:
         client = await welcomed(it)
