@@ -5,8 +5,8 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from typing import cast
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -32,7 +32,11 @@ class _Server(uvicorn.Server):
 
 
 class _BoundedHttp(HttpToolsProtocol):
-    """uvicorn's HTTP, with bounds on the size of a request's head and on a request's time."""
+    """uvicorn's HTTP, with bounds on the size of a request's head and on a request's time.
+
+    An endpoint may take the connection over, by the ASGI extension `notifier.handover`, and return:
+    its task and scope are then freed, while another protocol goes on with the response.
+    """
 
     _in_head = True
     _head = 0
@@ -61,6 +65,7 @@ class _BoundedHttp(HttpToolsProtocol):
         self._in_head = False
         upgrades = self.parser.should_upgrade() and self._should_upgrade()
         self._limit(None if upgrades else _LONGEST_BODY)
+        self.scope["extensions"] = {"notifier.handover": {"from": self}}
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -73,6 +78,48 @@ class _BoundedHttp(HttpToolsProtocol):
             self._deadline = None
         if seconds is not None:
             self._deadline = self.loop.call_later(seconds, self.transport.close)
+
+    # The hand-over.
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has gone."""
+        return self.cycle.disconnected
+
+    def take_over(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Let `protocol` have the connection; it calls `give_back` or `let_go` in the end."""
+        self.cycle.disconnected = True  # so that uvicorn expects no response of the endpoint
+        self.scope = self.cycle.scope = cast("Any", {})  # an idle client must not keep it in memory
+        self.headers = []
+        self._limit(None)
+        self.connections.discard(self)
+        self.connections.add(cast("Any", protocol))
+        self.transport.set_protocol(protocol)
+        return self.transport
+
+    def let_go(self, protocol: asyncio.Protocol) -> None:
+        """Hear that a connection which was taken over is gone."""
+        self.connections.discard(cast("Any", protocol))
+
+    def give_back(self, protocol: asyncio.Protocol, early: bytes) -> None:
+        """Go on with what may follow the response, of which `early` has come in already."""
+        self.let_go(protocol)
+        self.connections.add(self)
+        self.transport.set_protocol(self)
+        self.cycle.response_complete = True
+        if not self.cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+        if early and not self.transport.is_closing():
+            self.data_received(early)
+
+    def head(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Make the head of a response with status 200."""
+        lines = [*self.server_state.default_headers, *headers]
+        if not self.cycle.keep_alive and (b"connection", b"close") not in lines:
+            lines.append((b"connection", b"close"))
+        text = b"".join(b"%s: %s\r\n" % line for line in lines)
+        return b"HTTP/1.1 200 OK\r\n" + text + b"\r\n"
 
 
 @contextlib.asynccontextmanager

@@ -49,6 +49,6 @@ def parse_cursor(text: str) -> dict[str, Position]:
     return cursor
 
 
-def format_cursor(positions: Mapping[str, Position]) -> str:
-    """Write what `parse_cursor` reads."""
+def format_cursor(positions: Mapping[str, Position | str]) -> str:
+    """Write what `parse_cursor` reads; positions may be written already."""
     return ",".join(f"{topic}@{position}" for topic, position in positions.items())

@@ -1,29 +1,46 @@
 """The gateway's public HTTP application."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
 import structlog
 from fastapi import Depends, FastAPI, Request, WebSocket
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from notifier.core import frames
 from notifier.core.errors import (
     CloseCode,
+    Forbidden,
     Invalid,
     NotifierError,
     TooMany,
     Unauthorized,
     Unavailable,
 )
-from notifier.gateway.entrance import SUBPROTOCOL, Origins, Visitor, WrongOrigin, visitor
+from notifier.gateway import sse
+from notifier.gateway.entrance import (
+    SUBPROTOCOL,
+    Caller,
+    Origins,
+    Visitor,
+    WrongOrigin,
+    caller,
+    visitor,
+)
 from notifier.gateway.gateway import Gateway
+from notifier.gateway.held import TakenOver, http_of
+from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, Reading
+from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT, PollConnection
+from notifier.gateway.sse import SseConnection
 from notifier.gateway.websocket import HANDOVER, WebSocketConnection
 
 _log = structlog.get_logger("notifier.gateway")
 _STATUSES = {
     Unauthorized: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     WrongOrigin: HTTPStatus.FORBIDDEN,
     TooMany: HTTPStatus.BAD_REQUEST,
@@ -38,6 +55,9 @@ def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI
     app.state.gateway = gateway
     app.state.origins = Origins(frozenset(origin.lower() for origin in allowed_origins))
     app.add_api_websocket_route("/v1/ws", websocket)
+    for path, endpoint in (("sse", events), ("poll", poll), ("history", history)):
+        app.add_api_route(f"/v1/{path}", endpoint, methods=["GET"])
+        app.add_api_route(f"/v1/{path}", preflight, methods=["OPTIONS"])
     app.add_exception_handler(NotifierError, refuse)  # type: ignore[arg-type] # serves both kinds
     return app
 
@@ -49,6 +69,70 @@ async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]
     gateway: Gateway = socket.app.state.gateway
     session = gateway.open(connection, who.identity, who.topics, who.cursor)
     connection.hand_over(session)
+
+
+Who = Annotated[Caller, Depends(caller)]
+
+
+async def events(request: Request, who: Who) -> Response:
+    """Answer with a stream of server-sent events."""
+    return _hand_over(request, who, SseConnection)
+
+
+async def poll(request: Request, who: Who) -> Response:
+    """Hold the request until there is something to answer it with."""
+    wait = _number(request, "wait", USUAL_WAIT, 0, LONGEST_WAIT)
+    return _hand_over(request, who, partial(PollConnection, wait=wait))
+
+
+def _hand_over(
+    request: Request, who: Caller, kind: Callable[..., SseConnection | PollConnection]
+) -> Response:
+    """Hand the connection over to a session; see `websocket`."""
+    http = http_of(request)
+    if not http.is_gone:
+        gateway: Gateway = request.app.state.gateway
+        connection = kind(http, who.cursor, _cors_lines(request))
+        session = gateway.open(connection, who.identity, who.topics, who.cursor)
+        connection.hand_over(session)
+    return TakenOver()
+
+
+async def history(request: Request, who: Who) -> Response:
+    """Answer with what topics still hold, without following them."""
+    limit = _number(request, "limit", USUAL_LIMIT, 1, LARGEST_LIMIT)
+    reading = Reading(who.identity, who.topics, who.cursor, limit)
+    gateway: Gateway = request.app.state.gateway
+    body = await reading.answer(gateway.read)
+    headers = {"cache-control": "no-store", **_cors(request)}
+    return Response(body, headers=headers, media_type="application/json")
+
+
+async def preflight(request: Request) -> Response:
+    """Tell a browser that an allowed page may send its token along (Fetch standard, 4.8)."""
+    request.app.state.origins.check(request)
+    headers = {
+        "access-control-allow-methods": "GET",
+        "access-control-allow-headers": "authorization, last-event-id",
+        "access-control-max-age": "600",
+    }
+    return Response(None, HTTPStatus.NO_CONTENT, _cors(request) | headers)
+
+
+def _number(request: Request, name: str, usual: int, least: int, most: int) -> int:
+    text = request.query_params.get(name, str(usual))
+    if not (text.isdecimal() and text.isascii() and least <= int(text[:9]) <= most):
+        raise Invalid(name, f"must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def _cors(connection: HTTPConnection) -> dict[str, str]:
+    origins: Origins = connection.app.state.origins
+    return origins.headers(connection)
+
+
+def _cors_lines(request: Request) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("latin-1")) for name, value in _cors(request).items()]
 
 
 def _subprotocol(socket: WebSocket) -> str | None:
@@ -65,13 +149,13 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
     connection.app.state.gateway.metrics.refusals.labels(error.code).inc()
     _log.info("refused", code=error.code, reason=str(error))
     if not isinstance(connection, WebSocket):
-        return _problem(error)
+        return _refusal(connection, error)
     if isinstance(error, Unauthorized):
         await _close(connection, CloseCode.UNAUTHORIZED, error)
     elif isinstance(error, Invalid | TooMany):
         await _close(connection, CloseCode.PROTOCOL_ERROR, error)
     else:
-        await connection.send_denial_response(_problem(error))
+        await connection.send_denial_response(_problem(connection, error))
     return None
 
 
@@ -82,15 +166,28 @@ async def _close(socket: WebSocket, code: CloseCode, error: NotifierError) -> No
     await socket.close(code, code.reason)
 
 
-def _problem(error: NotifierError) -> Response:
+def _refusal(request: Request, error: NotifierError) -> Response:
+    # EventSource gives up for good on any status but 200: what passes is told in its own language.
+    passes = isinstance(error, Unavailable)
+    if passes and request.headers.get("accept") == sse.MEDIA_TYPE:
+        return Response(sse.unavailable(), media_type=sse.MEDIA_TYPE, headers=_cors(request))
+    return _problem(request, error)
+
+
+def _problem(connection: HTTPConnection, error: NotifierError) -> Response:
     status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
-    headers = {"retry-after": _RETRY_AFTER} if isinstance(error, Unavailable) else {}
+    headers = _cors(connection)
+    if isinstance(error, Unavailable):
+        headers["retry-after"] = _RETRY_AFTER
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
     problem = {
         "type": "about:blank",
         "title": status.phrase,
         "status": status,
+        "code": error.code,
         "detail": str(error),
     }
+    if isinstance(error, Invalid) and error.field:
+        problem["field"] = error.field
     return JSONResponse(problem, status, headers, media_type="application/problem+json")

@@ -38,6 +38,17 @@ class Origins:
             return
         raise WrongOrigin(f"origin {origin[:200]} is not among NOTIFIER_ALLOWED_ORIGINS")
 
+    def headers(self, connection: HTTPConnection) -> dict[str, str]:
+        """Return what lets the page that asks read the answer (Fetch standard, section 3.3)."""
+        origin = connection.headers.get("origin", "")
+        if origin.lower() in self.allowed:
+            return {
+                "access-control-allow-origin": origin,
+                "access-control-allow-credentials": "true",
+                "vary": "origin",
+            }
+        return {"access-control-allow-origin": "*"} if origin and "*" in self.allowed else {}
+
 
 def gateway_of(connection: HTTPConnection) -> Gateway:
     """Return the gateway that the application was made for."""
@@ -70,9 +81,11 @@ def credential(connection: HTTPConnection) -> str | None:
 
 
 def _cookie(connection: HTTPConnection) -> str | None:
-    # Browsers attach cookies to any site's requests: only the origin tells whose page it is.
+    # Browsers attach cookies to any site's requests: only the origin tells whose page it is. To
+    # their own site they send none with a GET, but say that it is their own.
     token = connection.cookies.get(COOKIE)
-    if token and "origin" not in connection.headers:
+    own = connection.headers.get("sec-fetch-site") == "same-origin"
+    if token and "origin" not in connection.headers and not own:
         raise Unauthorized("a token in a cookie is only taken together with an Origin header")
     if token and "*" in connection.app.state.origins.allowed:
         raise Unauthorized("a token in a cookie is not taken while NOTIFIER_ALLOWED_ORIGINS is *")
@@ -96,11 +109,28 @@ async def visitor(
     """Establish who came in: the dependency of every transport."""
     gateway = gateway_of(connection)
     topics = _topics(connection.query_params.get("topics", ""), gateway.terms.most_topics)
-    cursor = parse_cursor(connection.query_params.get("since", ""))
+    since = connection.query_params.get("since", "")
+    cursor = parse_cursor(connection.headers.get("last-event-id") or since)
     identity = None if token is None else await gateway.verifier.verify(token)
     if gateway.draining:  # it may have begun while the token was verified
         raise Unavailable("gateway", "draining")
     return Visitor(identity, topics, cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A visitor whose identity is known."""
+
+    identity: Identity
+    topics: tuple[str, ...]
+    cursor: dict[str, Position]
+
+
+async def caller(who: Annotated[Visitor, Depends(visitor)]) -> Caller:
+    """Establish who came in where no frame can tell: on all transports but WebSocket."""
+    if who.identity is None:
+        raise Unauthorized("a token is needed, in the header Authorization: Bearer <token>")
+    return Caller(who.identity, who.topics, who.cursor)
 
 
 def _topics(text: str, most: int) -> tuple[str, ...]:

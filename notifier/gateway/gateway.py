@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,7 @@ from notifier.core.deadlines import Deadlines
 from notifier.core.errors import CloseCode, NotifierError
 from notifier.core.frames import RequestId
 from notifier.core.hub import Hub
-from notifier.core.ports import Broker, Connection, TokenVerifier
+from notifier.core.ports import Broker, Connection, History, Since, TokenVerifier
 from notifier.core.positions import Position
 from notifier.core.session import Session, Terms
 from notifier.telemetry.metrics import Metrics
@@ -79,6 +80,10 @@ class Gateway:
         }
 
     # What the transports ask.
+
+    async def read(self, questions: Sequence[Since]) -> list[History]:
+        """Read history without following; raises Unavailable."""
+        return await self._broker.read(questions)
 
     def open(
         self,

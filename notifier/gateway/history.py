@@ -1,0 +1,80 @@
+"""Reading what topics still hold, without following them."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from notifier.core import frames
+from notifier.core.access import Identity
+from notifier.core.errors import Forbidden
+from notifier.core.feed import missed, newest_of, recoverable
+from notifier.core.frames import Gap
+from notifier.core.names import EVERYONE, personal_topic
+from notifier.core.ports import PAGE, History, Since
+from notifier.core.positions import Position, format_cursor
+
+USUAL_LIMIT, LARGEST_LIMIT = 100, PAGE
+_ENOUGH = 1024 * 1024  # bytes of frames in one answer, give or take an event
+
+Read = Callable[[Sequence[Since]], Awaitable[list[History]]]
+
+
+@dataclass(slots=True)
+class Reading:
+    """One answer under way: at most `limit` publications of each topic, those behind the cursor.
+
+    Without `topics` it reads what every session follows. Raises Forbidden.
+    """
+
+    identity: Identity
+    topics: tuple[str, ...]
+    cursor: dict[str, Position]
+    limit: int
+    _frames: list[bytes] = field(default_factory=list)
+    _size: int = 0
+    _more: bool = False
+
+    def __post_init__(self) -> None:
+        self.topics = self.topics or (personal_topic(self.identity.user), EVERYONE)
+        for topic in self.topics:
+            if not self.identity.may_follow(topic):
+                raise Forbidden(f"the token does not allow topic {topic}")
+
+    async def answer(self, read: Read) -> bytes:
+        """Return the body: frames, the cursor behind them, and whether there is more."""
+        for topic in self.topics:
+            # One at a time: a page may be large, and the rest may be for the next request.
+            if self._size > _ENOUGH:
+                self._more = True
+                break
+            since = self.cursor.get(topic)
+            [history] = await read([Since(topic, since.offset if since else 0)])
+            self._take(topic, since, history)
+        cursor = format_cursor({t: p for t, p in self.cursor.items() if t in self.topics})
+        return b'{"frames":[%s],"cursor":%s,"more":%s}' % (
+            b",".join(self._frames),
+            msgspec.json.encode(cursor),
+            b"true" if self._more else b"false",
+        )
+
+    def _take(self, topic: str, since: Position | None, history: History) -> None:
+        if since is not None and (reason := missed(since, history)):
+            self._add(frames.encode(Gap(topic, str(history.head), reason)))
+            self.cursor[topic] = history.head
+            return
+        newest, now = newest_of(history, ()), int(time.time() * 1000)
+        position = history.head if since is None else history.head._replace(offset=since.offset)
+        for publication in history.publications[: self.limit]:
+            if self._size > _ENOUGH:
+                break
+            position = publication.position
+            if recoverable(publication, newest, now):
+                self._add(frames.event_frame(publication))
+        self._more = self._more or position != history.head
+        self.cursor[topic] = position
+
+    def _add(self, frame: bytes) -> None:
+        self._frames.append(frame)
+        self._size += len(frame)

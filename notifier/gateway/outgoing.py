@@ -1,0 +1,102 @@
+"""What every transport's connection does on its way out: bounded in bytes, and in time.
+
+Back-pressure is the transport's own buffer. Nothing is queued a second time.
+"""
+
+import asyncio
+import time
+from typing import ClassVar, Protocol, cast
+
+from notifier.core.errors import CloseCode
+from notifier.core.publications import Publication
+
+_CLOSE_TIMEOUT = 5.0
+_LONGEST_PAUSE = 15.0
+
+
+class Listener(Protocol):
+    """Who is called back by a connection: a session."""
+
+    def received(self, text: bytes) -> None:
+        """Take a text message."""
+
+    def heard(self) -> None:
+        """Take any other sign of life."""
+
+    def ready(self) -> None:
+        """Take that there is room again for what is written."""
+
+    def closed(self, code: CloseCode | None = None) -> None:
+        """Take that the connection is gone; the last call."""
+
+
+class Outgoing(asyncio.Protocol):
+    """The outgoing side of a connection that has been handed over to its listener."""
+
+    __slots__ = ("_gave_up", "_listener", "_paused_at", "_timer", "_transport")
+
+    # Bytes that may wait for a client that does not read; past it the client is closed with 4002.
+    send_buffer: ClassVar[int] = 1024 * 1024
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._listener: Listener | None = None
+        self._gave_up: CloseCode | None = None
+        self._paused_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # What asyncio calls.
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._listener is not None:
+            self._listener.closed(self._gave_up)
+            self._listener = None
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._paused_at = time.monotonic()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._paused_at = 0.0
+        if self._listener is not None:
+            self._listener.ready()
+
+    # What the session calls.
+
+    @property
+    def has_room(self) -> bool:
+        """See Connection."""
+        return not self._paused_at
+
+    def write(self, data: bytes, publication: Publication | None = None) -> None:  # noqa: ARG002 - for transports that carry cursors
+        """See Connection."""
+        if self._timer is not None or self._transport.is_closing():
+            return
+        if self._paused_at and self._transport.get_write_buffer_size() > self.send_buffer:
+            self._give_up()
+            return
+        self._transport.write(data)
+
+    def close(self, code: CloseCode) -> None:
+        """See Connection."""
+        raise NotImplementedError
+
+    def _give_up(self) -> None:
+        self._gave_up = CloseCode.SLOW_CONSUMER
+        self.close(self._gave_up)
+
+    def _is_stuck(self) -> bool:
+        """Whether nothing has gone out for so long that the client is given up; see `ping`."""
+        stuck = bool(self._paused_at) and time.monotonic() - self._paused_at > _LONGEST_PAUSE
+        if stuck:
+            self._give_up()
+        return stuck
+
+    def _abort_later(self) -> None:
+        """Let what was sent go out for a while, and nothing more."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_CLOSE_TIMEOUT, self._transport.abort)

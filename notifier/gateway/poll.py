@@ -1,0 +1,127 @@
+"""Long-poll: one request, answered with frames as soon as there are any, and with the next cursor.
+
+A session for as long as the request is held, and no task: the answer is written when something is
+there, or when the time to wait is over.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+from msgspec import UNSET
+
+from notifier.core import frames
+from notifier.core.errors import CloseCode
+from notifier.core.frames import ServerFrame
+from notifier.core.positions import Position
+from notifier.core.publications import Publication
+from notifier.gateway.held import Header, Held, Http
+
+LONGEST_WAIT = 60
+USUAL_WAIT = 25
+_ENOUGH = 256 * 1024  # bytes in one answer; what is left comes with the next
+
+
+class PollConnection(Held):
+    """One held request. Fulfils Connection."""
+
+    __slots__ = ("_answering", "_frames", "_is_greeted", "_is_over", "_size", "_wait")
+
+    transport = "poll"
+
+    def __init__(
+        self,
+        http: Http,
+        cursor: Mapping[str, Position],
+        headers: Iterable[Header] = (),
+        *,
+        wait: float,
+    ) -> None:
+        super().__init__(http, cursor, headers)
+        self._frames: list[bytes] = []
+        self._size = 0
+        self._is_greeted = False
+        self._is_over = False
+        self._answering: asyncio.Handle | None = None
+        self._wait = asyncio.get_running_loop().call_later(wait, self._time_is_up)
+
+    # What the session calls.
+
+    @property
+    def encode(self) -> Callable[[Publication], bytes]:
+        """See Connection."""
+        return frames.event_frame
+
+    @property
+    def has_room(self) -> bool:
+        """See Connection. Once there is enough, there never is room again: the answer ends it."""
+        return self._size < _ENOUGH
+
+    def write(self, data: bytes, publication: Publication | None = None) -> None:
+        """See Connection."""
+        if publication is not None:
+            self._positions[publication.topic] = publication.position
+        self._frames.append(data)
+        self._size += len(data)
+        self._answer_soon()
+
+    def send(self, frame: ServerFrame) -> None:
+        """See Connection."""
+        self._note(frame)
+        if isinstance(frame, frames.Hello):
+            self._is_greeted = True
+            # Whoever follows a topic from now on needs to know from where on.
+            starts = any(start.resumed is UNSET for start in frame.topics.values())
+            self._is_over = self._is_over or starts
+            if self._is_over:
+                self._answer_soon()
+        elif isinstance(frame, frames.Error):
+            self._frames.append(frames.encode(frame))  # no reason to answer by itself
+        else:
+            self.write(frames.encode(frame))
+
+    def ping(self) -> bool:
+        """See Connection."""
+        return False
+
+    def close(self, _code: CloseCode) -> None:
+        """See Connection."""
+        self._answer_soon()
+
+    # The answer.
+
+    def _time_is_up(self) -> None:
+        self._is_over = True
+        if self._is_greeted:  # else nothing is known yet, not even that there is nothing
+            self._answer_soon()
+
+    def _answer_soon(self) -> None:
+        # Not at once: what else is there in this moment goes with it, and nobody calls back.
+        if self._answering is None:
+            self._answering = asyncio.get_running_loop().call_soon(self._answer)
+
+    def _answer(self) -> None:
+        if self._transport.is_closing():
+            return
+        body = b'{"frames":[%s],"cursor":%s}' % (
+            b",".join(self._frames),
+            msgspec.json.encode(self.cursor),
+        )
+        length = str(len(body)).encode()
+        headers = (
+            (b"content-type", b"application/json"),
+            (b"content-length", length),
+            (b"cache-control", b"no-store"),
+            *self._headers,
+        )
+        self._transport.write(self._http.head(headers) + body)
+        self._wait.cancel()
+        if self._listener is not None:
+            self._listener.closed()
+            self._listener = None
+        self._http.give_back(self, self._early)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._wait.cancel()
+        super().connection_lost(exc)

@@ -1,0 +1,106 @@
+"""Server-sent events (WHATWG HTML, section 9.2): the frames of the protocol as a stream of text.
+
+`id:` is the cursor, so that browsers come back with it by themselves (`Last-Event-ID`), and `data:`
+is the frame as a WebSocket would get it.
+"""
+
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from random import uniform
+
+from msgspec import UNSET
+
+from notifier.core import frames
+from notifier.core.errors import CloseCode
+from notifier.core.frames import ServerFrame
+from notifier.core.positions import Position
+from notifier.core.publications import Publication
+from notifier.gateway.held import Header, Held, Http
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS: tuple[Header, ...] = (
+    (b"content-type", MEDIA_TYPE.encode()),
+    # Proxies must neither keep nor compress what they would have to hold back for that.
+    (b"cache-control", b"no-cache, no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    # The response ends with the connection: each event is then the same bytes for all clients.
+    (b"connection", b"close"),
+)
+_COMMENT = b":\n\n"
+_UNACKNOWLEDGED = 30_000  # milliseconds
+# In browsers `error` is what EventSource itself says.
+_NAMES = {"error": "failure"}
+
+
+def encode(publication: Publication) -> bytes:
+    """Make the event of a publication, the same bytes for every client, up to the `id`."""
+    return b"event: event\ndata: " + frames.event_frame(publication)
+
+
+def event(frame: ServerFrame, cursor: str = "") -> bytes:
+    """Make the event of any other frame; without a cursor the client keeps the one it has."""
+    kind = str(frame.__struct_config__.tag)
+    text = b"event: %s\ndata: %s\n" % (_NAMES.get(kind, kind).encode(), frames.encode(frame))
+    if isinstance(frame, frames.Bye) and frame.reconnect_after_ms is not UNSET:
+        text = b"retry: %d\n%s" % (frame.reconnect_after_ms, text)
+    return text + (b"id: %s\n\n" % cursor.encode() if cursor else b"\n")
+
+
+def unavailable() -> bytes:
+    """Make the whole stream of who has to come back a little later."""
+    code, after = CloseCode.UNAVAILABLE, round(uniform(1000, 5000))  # noqa: S311 - spread
+    return event(frames.Bye(code, code.reason, after))
+
+
+class SseConnection(Held):
+    """One client's stream of events. Fulfils Connection."""
+
+    __slots__ = ()
+
+    transport = "sse"
+
+    def __init__(
+        self, http: Http, cursor: Mapping[str, Position], headers: Iterable[Header] = ()
+    ) -> None:
+        super().__init__(http, cursor, headers)
+        self._expect_acknowledgement()
+        retry = b"retry: %d\n\n" % uniform(500, 5000)  # noqa: S311 - spread
+        self._transport.write(http.head((*HEADERS, *self._headers)) + retry)
+
+    def _expect_acknowledgement(self) -> None:
+        # Nothing ever comes back on this transport, but TCP itself knows whether it arrives.
+        raw = self._transport.get_extra_info("socket")
+        if raw is not None and raw.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)
+
+    @property
+    def encode(self) -> Callable[[Publication], bytes]:
+        """See Connection."""
+        return encode
+
+    def write(self, data: bytes, publication: Publication | None = None) -> None:
+        """See Connection."""
+        if publication is not None:
+            self._positions[publication.topic] = publication.position
+            data = b"%s\nid: %s\n\n" % (data, self.cursor.encode())
+        super().write(data)
+
+    def send(self, frame: ServerFrame) -> None:
+        """See Connection."""
+        self._note(frame)
+        moves = isinstance(frame, frames.Hello | frames.Gap)
+        super().write(event(frame, self.cursor if moves else ""))
+
+    def ping(self) -> bool:
+        """See Connection."""
+        if not self._is_stuck():
+            super().write(_COMMENT)
+        return False
+
+    def close(self, code: CloseCode) -> None:
+        """See Connection."""
+        if self._timer is None and not self._transport.is_closing():
+            if self._gave_up is not None:
+                self._transport.write(event(frames.Bye(code, code.reason)))
+            self._abort_later()
+            self._transport.close()
