@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -102,6 +103,14 @@ class House:
         self.tokens = tokens
 
     @asynccontextmanager
+    async def http(self, token: str | None = "ann") -> AsyncIterator[httpx.AsyncClient]:  # noqa: S107  # as below
+        """A client over plain HTTP, with the token in a header unless it is None."""
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        url = f"http://127.0.0.1:{self.port}"
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_PATIENCE) as http:
+            yield http
+
+    @asynccontextmanager
     async def client(
         self,
         token: str | None = "ann",  # noqa: S107  # a name in the table
@@ -144,10 +153,10 @@ class House:
         except InvalidStatus as refusal:
             return refusal
 
-    async def gone(self, *, left: int = 0) -> None:
+    async def gone(self, *, left: int = 0, transport: str = "websocket") -> None:
         """Wait until only so many connections are left."""
         async with asyncio.timeout(_PATIENCE):
-            while self.count("notifier_connections", transport="websocket") > left:
+            while self.count("notifier_connections", transport=transport) > left:
                 self.gateway.one_ended.clear()
                 await self.gateway.one_ended.wait()
 
@@ -163,9 +172,10 @@ async def served(
     terms: Terms | None = None,
     connection: type[WebSocketConnection] = WebSocketConnection,
     drain_rate: float = 200.0,
+    history_size: int = 100,
 ) -> AsyncIterator[House]:
     """Run a gateway."""
-    broker, tokens = SteeredBroker(), Tokens()
+    broker, tokens = SteeredBroker(history_size=history_size), Tokens()
     gateway = _Watched(broker, tokens, Metrics(), terms=terms or Terms(), drain_rate=drain_rate)
     app = create_app(gateway, origins)
     failure: Exception | None = None

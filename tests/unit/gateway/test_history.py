@@ -1,0 +1,111 @@
+import httpx
+import pytest
+
+from tests.support.gateways import served
+from tests.support.streams import Frame, ids
+
+
+async def read(http: httpx.AsyncClient, **query: str) -> Frame:
+    answer = await http.get("/v1/history", params=query)
+    assert answer.status_code == 200, answer.text
+    body: Frame = answer.json()
+    return body
+
+
+async def test_history_is_what_topics_still_hold() -> None:
+    async with served(history_size=3) as it, it.http() as http:
+        for number in range(5):
+            last = it.broker.post("user:42", str(number))
+
+        body = await read(http)
+
+        everyone = it.broker.head("everyone")
+    assert ids(body["frames"]) == ["2", "3", "4"]
+    assert body["cursor"] == f"user:42@{last},everyone@{everyone}"
+    assert body["more"] is False
+
+
+async def test_history_is_read_on_from_its_cursor() -> None:
+    async with served() as it, it.http() as http:
+        for number in range(5):
+            it.broker.post("news", str(number))
+
+        first = await read(http, topics="news", limit="2")
+        second = await read(http, topics="news", limit="2", since=first["cursor"])
+        third = await read(http, topics="news", limit="2", since=second["cursor"])
+
+    assert [ids(body["frames"]) for body in (first, second, third)] == [
+        ["0", "1"],
+        ["2", "3"],
+        ["4"],
+    ]
+    assert [body["more"] for body in (first, second, third)] == [True, True, False]
+
+
+async def test_what_a_client_that_comes_back_does_not_want_is_left_out() -> None:
+    async with served() as it, it.http() as http:
+        it.broker.post("news", "expired", expires=1)
+        it.broker.post("news", "superseded", collapse_key="a")
+        it.broker.post("news", "newest", collapse_key="a")
+
+        body = await read(http, topics="news")
+
+    assert ids(body["frames"]) == ["newest"]
+
+
+async def test_history_that_cannot_go_on_says_so() -> None:
+    async with served(history_size=2) as it, it.http() as http:
+        first, *_ = it.broker.post_many("news", 5)
+
+        body = await read(http, topics="news", since=f"news@{first}")
+
+        head = it.broker.head("news")
+    assert body["frames"] == [
+        {"type": "gap", "topic": "news", "position": head, "reason": "expired"}
+    ]
+    assert (body["cursor"], body["more"]) == (f"news@{head}", False)
+
+
+async def test_an_answer_is_bounded_in_bytes() -> None:
+    async with served() as it, it.http() as http:
+        for number in range(60):
+            it.broker.post("news", f"{number}-" + "x" * 50_000)
+
+        body = await read(http, topics="news,everyone", limit="256")
+        rest = await read(http, topics="news,everyone", limit="256", since=body["cursor"])
+
+    assert len(body["frames"]) + len(rest["frames"]) > 40
+    assert 20 <= len(body["frames"]) <= 22
+    assert body["more"] is True
+    assert "everyone@" not in body["cursor"]
+
+
+async def test_reading_follows_nothing() -> None:
+    async with served() as it, it.http() as http:
+        await read(http)
+
+        assert it.broker.follows == []
+
+
+async def test_a_topic_that_is_not_allowed_cannot_be_read() -> None:
+    async with served() as it, it.http() as http:
+        answer = await http.get("/v1/history", params={"topics": "staff"})
+
+    assert answer.status_code == 403
+    assert "staff" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("limit", ["0", "257", "x"])
+async def test_a_limit_that_is_none_is_refused_by_name(limit: str) -> None:
+    async with served() as it, it.http() as http:
+        answer = await http.get("/v1/history", params={"limit": limit})
+
+    assert (answer.status_code, answer.json()["field"]) == (400, "limit")
+
+
+async def test_an_unavailable_broker_is_told() -> None:
+    async with served() as it, it.http() as http:
+        it.broker.away = True
+        answer = await http.get("/v1/history")
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
