@@ -15,13 +15,13 @@ async def read(http: httpx.AsyncClient, **query: str) -> Frame:
 async def test_history_is_what_topics_still_hold() -> None:
     async with served(history_size=3) as it, it.http() as http:
         for number in range(5):
-            last = it.broker.post("user:42", str(number))
+            it.broker.post("user:42", str(number))
 
         body = await read(http)
 
-        everyone = it.broker.head("everyone")
+        own, everyone = it.broker.head("user:42"), it.broker.head("everyone")
     assert ids(body["frames"]) == ["2", "3", "4"]
-    assert body["cursor"] == f"user:42@{last},everyone@{everyone}"
+    assert body["cursor"] == f"user:42@{own},everyone@{everyone}"
     assert body["more"] is False
 
 

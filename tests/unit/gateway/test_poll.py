@@ -158,9 +158,8 @@ async def test_a_gap_is_an_answer() -> None:
 async def test_a_topic_that_is_not_allowed_does_not_make_a_client_ask_in_a_circle() -> None:
     async with served() as it, it.http() as http:
         cursor = await start(http)
-        asked = asyncio.ensure_future(
-            http.get("/v1/poll", params={"topics": "staff", "since": cursor})
-        )
+        query = {"topics": "staff", "since": cursor}
+        asked = asyncio.ensure_future(http.get("/v1/poll", params=query))
         await held(it)
         it.broker.post("user:42", "e1")
         frames: list[Frame] = (await asked).json()["frames"]
