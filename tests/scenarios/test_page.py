@@ -10,14 +10,7 @@ from typing import Protocol
 import pytest
 from playwright.async_api import Locator, Page, async_playwright, expect
 
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+from tests.support.browser import QUIET
 
 
 class Dev(Protocol):
