@@ -1,6 +1,7 @@
-"""A rolling restart under load: 2,000 clients on two gateways, both restarted, events flowing."""
+"""A rolling restart: clients on two gateways, both restarted one after another, events flowing."""
 
 import asyncio
+import os
 import random
 import signal
 from collections import defaultdict
@@ -18,7 +19,9 @@ from tests.support.process import free_port
 from tests.support.producers import HttpProducer, http_producer
 from tests.support.roles import KEY, TOKENS, Role, running, token
 
-CLIENTS, USERS = 2_000, 500
+# 2,000 clients on an idle machine; the clients themselves need most of a processor.
+CLIENTS = int(os.environ.get("TEST_CLIENTS", "400"))
+USERS = CLIENTS // 4
 END = "the-end"
 
 
@@ -70,13 +73,15 @@ def _is_over(client: Client) -> bool:
     return client.frames[-1]["type"] == "bye" or client.events[-1:] == [END]
 
 
-async def post_all_the_time(producer: HttpProducer, posted: dict[str, set[str]]) -> None:
+async def post_until(
+    enough: asyncio.Event, producer: HttpProducer, posted: dict[str, set[str]]
+) -> None:
     number = 0
-    while True:
+    while not enough.is_set():
         number += 1
         user = f"u{number % USERS}"
-        audience = {"everyone": True} if number % 100 == 0 else {"users": [user]}
-        topic = "everyone" if number % 100 == 0 else f"user:{user}"
+        audience = {"everyone": True} if number % 20 == 0 else {"users": [user]}
+        topic = "everyone" if number % 20 == 0 else f"user:{user}"
         posted[topic].add(await sent(producer, {**audience, "type": "t", "id": f"e{number}"}))
 
 
@@ -120,11 +125,13 @@ async def test_a_rolling_restart_loses_nothing_and_doubles_nothing(
                     tasks.create_task(person.live(), name=person.user)
                 for person in people:
                     await person.is_in.wait()
-                posting = tasks.create_task(post_all_the_time(producer, posted), name="posting")
+                enough = asyncio.Event()
+                posting = tasks.create_task(post_until(enough, producer, posted), name="posting")
                 for gateway in gateways:
                     await asyncio.to_thread(restart, gateway)
                     await all_back(people)
-                posting.cancel()
+                enough.set()
+                await posting
                 end = {"everyone": True, "type": "end", "id": END}
                 posted["everyone"].add(await sent(producer, end))
 
