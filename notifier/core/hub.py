@@ -15,7 +15,7 @@ from itertools import islice
 from notifier.core.errors import Unavailable
 from notifier.core.feed import Feed, Join
 from notifier.core.frames import Start
-from notifier.core.ports import Broker, Connection, Observer
+from notifier.core.ports import Broker, Connection, History, Observer
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
 
@@ -32,7 +32,7 @@ class Arrival:
     long.
     """
 
-    __slots__ = ("answer", "asked_at", "connection", "entered", "gone", "joins")
+    __slots__ = ("answer", "asked_at", "connection", "gone", "joins")
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class Arrival:
         self.joins = [Join(connection, topic, since) for topic, since in topics.items()]
         self.answer = answer
         self.asked_at = asked_at
-        self.entered = False
         self.gone = False
 
     def withdraw(self, topic: str) -> None:
@@ -186,9 +185,12 @@ class Hub:
         feeds = self._enter(arrivals)
         # Should the round fail, all of them are asked again, whatever becomes of the arrivals.
         self._unsettled.update((feed.topic, feed) for feed in feeds)
-        await self._subscribe([feed for feed in feeds if not feed.subscribed])
-        questions = [feed.question() for feed in feeds]
-        histories = await self._broker.read(questions) if questions else []
+        try:
+            histories = await self._ask(feeds)
+        except Unavailable:
+            # The next round may be a smaller one, and nobody gets anything before the answer.
+            self._take_out(arrivals)
+            raise
         for feed, history in zip(feeds, histories, strict=True):
             feed.settle(history)
         for arrival in arrivals:
@@ -212,11 +214,20 @@ class Hub:
             for join in () if arrival.gone else arrival.joins:
                 feed = self._feeds.get(join.topic) or Feed(join.topic, self._observer)
                 feeds[join.topic] = self._feeds[join.topic] = feed
-                if not arrival.entered:
-                    feed.joins.append(join)
-            arrival.entered = True
+                feed.joins.append(join)
         feeds.update(islice(self._unsettled.items(), self._size))
         return list(feeds.values())
+
+    def _take_out(self, arrivals: list[Arrival]) -> None:
+        for arrival in arrivals:
+            for join in arrival.joins:
+                if feed := self._feeds.get(join.topic):
+                    feed.joins = [each for each in feed.joins if each is not join]
+
+    async def _ask(self, feeds: list[Feed]) -> list[History]:
+        await self._subscribe([feed for feed in feeds if not feed.subscribed])
+        questions = [feed.question() for feed in feeds]
+        return await self._broker.read(questions) if questions else []
 
     async def _subscribe(self, feeds: list[Feed]) -> None:
         if feeds:
