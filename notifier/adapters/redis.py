@@ -257,7 +257,7 @@ class _Commands:
 
     async def _introduce(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
-        await connection.send_packed_command([_pack("INFO", "server")])
+        await _send(connection, _pack("INFO", "server"))
         reply = await _reply(connection)
         if isinstance(reply, ResponseError):
             raise reply
@@ -311,7 +311,7 @@ class _Commands:
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             packed = [_pack(*command) for command in commands(self._run_ids[connection])]
-            await connection.send_packed_command([b"".join(packed)])
+            await _send(connection, *packed)
             return [await _reply(connection) for _ in packed]
         finally:
             await self._pool.release(connection)
@@ -442,7 +442,7 @@ class _Subscriber:
             async with asyncio.timeout(self._ping_seconds):
                 await self._work.wait()
         except TimeoutError:
-            await connection.send_packed_command([_pack("PING")])
+            await _send(connection, _pack("PING"))
 
     async def _unsubscribe(self, connection: AbstractConnection, topics: set[str]) -> None:
         # Before it is sent: whoever follows one of them from now on waits for a new subscription.
@@ -465,7 +465,7 @@ class _Subscriber:
         self._unanswered = len(topics)
         self._answered = asyncio.get_running_loop().create_future()
         channels = map(_channel, topics)
-        await connection.send_packed_command([_pack(verb, *channels)])
+        await _send(connection, _pack(verb, *channels))
         done, _ = await asyncio.wait([self._answered], timeout=_ANSWERING)
         if not done:
             raise LostConnectionError(f"{verb} was not confirmed within {_ANSWERING} s")
@@ -523,6 +523,13 @@ def _options(url: str) -> dict[str, Any]:
 def _pack(*words: str | bytes | float) -> bytes:
     packed: bytes = pack_command(words)  # type: ignore[arg-type]  # the stub says one word
     return packed
+
+
+async def _send(connection: AbstractConnection, *packed: bytes) -> None:
+    try:
+        await connection.send_packed_command([b"".join(packed)])
+    except RuntimeError as error:  # of uvloop, when the connection was reset just now
+        raise LostConnectionError(str(error)) from error
 
 
 async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401  # what Redis replies

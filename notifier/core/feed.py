@@ -201,7 +201,9 @@ class Feed:
             return
         join.gap = missed(join.since, history)
         if join.gap:
-            join.served, join.start = self.position, Start(str(self.position), resumed=False)
+            # With the position that the client gave: only the gap moves it on, lest one whose
+            # connection breaks in between comes back as if it had been told.
+            join.served, join.start = self.position, Start(str(join.since), resumed=False)
         else:
             join.served = history.head._replace(offset=join.since.offset)
             join.start = Start(str(join.served), resumed=True)

@@ -55,7 +55,10 @@ class _ServerFrame(Struct, frozen=True, omit_defaults=True, tag_field="type"):
 
 
 class Start(Struct, frozen=True, omit_defaults=True):
-    """Where a followed topic goes on; `resumed` is absent when the client gave no position."""
+    """Where a client stands in a topic: at the position that it gave, or else at the stream's.
+
+    `resumed` is absent when it gave none, and False when a `gap` will say where it goes on.
+    """
 
     position: str
     resumed: bool | UnsetType = UNSET

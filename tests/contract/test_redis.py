@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 import redis
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.connection import BlockingConnectionPool
 
 from notifier.adapters.redis import RedisBroker
 from notifier.core.errors import Refused, Unavailable
@@ -655,6 +657,29 @@ async def test_a_timeout_of_tcp_itself_is_a_lost_connection(
             await listening.interrupted("news")
             assert await published(broker, new("news", "b")) == position._replace(offset=2)
             assert await listening.next_events(2) == [b'{"id":"a"}', b'{"id":"b"}']
+
+
+def test_what_uvloop_says_of_a_connection_just_reset_is_no_reason_to_die(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_connection = BlockingConnectionPool.get_connection
+
+    async def get_one_that_is_reset(self: BlockingConnectionPool) -> Any:  # noqa: ANN401  # redis-py's
+        connection = await get_connection(self)  # type: ignore[no-untyped-call]
+        connection._writer.transport.abort()  # noqa: SLF001  # as a reset in this moment does
+        await asyncio.sleep(0.01)  # until uvloop has closed it
+        return connection
+
+    async def ask() -> None:
+        async with RedisBroker(server.url, metrics=Metrics()) as broker:
+            await published(broker, new("news", "a"))
+            with monkeypatch.context() as patch:
+                patch.setattr(BlockingConnectionPool, "get_connection", get_one_that_is_reset)
+                with pytest.raises(Unavailable):
+                    await broker.read([Since("news")])
+            assert (await published(broker, new("news", "b"))).offset == 2
+
+    uvloop.run(ask())
 
 
 async def test_a_timeout_of_tcp_itself_is_no_answer(
