@@ -54,6 +54,7 @@ class MemoryEventQueue:
     """
 
     trouble: str | None = None
+    partitions = ("memory",)
 
     def __init__(self) -> None:
         self.dead_letters: deque[DeadLetter] = deque(maxlen=MOST_DEAD_LETTERS)

@@ -249,7 +249,7 @@ class _Commands:
             max_connections=_COMMAND_CONNECTIONS,
             timeout=_ANSWERING,
             redis_connect_func=self._introduce,
-            **_options(url),
+            **connection_options(url),
         )
         self._run_ids: dict[AbstractConnection, str] = {}
         self.run_id: str | None = None  # of the process that was connected to last
@@ -333,7 +333,7 @@ class _Subscriber:
     """
 
     def __init__(self, url: str, metrics: Metrics, ping: float, silence: float) -> None:
-        self._pool = ConnectionPool(**_options(url))
+        self._pool = ConnectionPool(**connection_options(url))
         self._metrics = metrics
         self._ping_seconds = ping
         self._silence_seconds = silence
@@ -502,7 +502,8 @@ class _Subscriber:
             self._answered.set_result(None)
 
 
-def _options(url: str) -> dict[str, Any]:
+def connection_options(url: str) -> dict[str, Any]:
+    """Return how to connect; raises ValueError when `url` is none of Redis."""
     try:
         options: dict[str, Any] = {**parse_url(url)}
     except ValueError:

@@ -74,7 +74,31 @@ class EventSource(Dependency, Protocol):
         """
 
     def stop(self) -> None:
-        """Begin no further batch; `batches` then ends."""
+        """Begin no further batch; `batches` then ends.
+
+        What is taken from passes to other routers at once, each partition as its batch is settled.
+        """
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        """The partitions that this router takes from now, in their order; not as a standby."""
+
+
+class Roster(Protocol):
+    """Which routers are at work, so that they can share out the partitions between them.
+
+    It is advice: routers that disagree do the work unevenly, never twice or in disorder.
+    """
+
+    async def announce(self, router: str) -> frozenset[str]:
+        """Say that `router` is at work; return all that are, itself among them.
+
+        To be repeated every second: who has not been announced for five seconds is gone. Raises
+        Unavailable when that is not known; who was at work before is then the best guess.
+        """
+
+    async def withdraw(self, router: str) -> None:
+        """Say that `router` is gone; raises Unavailable, and it then goes by itself."""
 
 
 # The broker: live fan-out between processes, and history, behind one atomic publish.

@@ -45,6 +45,8 @@ class Settled:
 class Source:
     """Fulfils EventSource: gives its batches, then waits to be stopped."""
 
+    partitions = ("all",)
+
     def __init__(self, *batches: Settled) -> None:
         self.trouble: str | None = None
         self._batches = batches
