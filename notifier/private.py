@@ -16,8 +16,11 @@ from notifier.telemetry.metrics import Metrics
 Trouble = Callable[[], Mapping[str, str | None]]
 """Each part that a role needs to deliver, with why it does not work, or None."""
 
+Facts = Callable[[], Mapping[str, object]]
+"""What else there is to tell about a process that works."""
 
-def create_app(metrics: Metrics, trouble: Trouble) -> Starlette:
+
+def create_app(metrics: Metrics, trouble: Trouble, facts: Facts = dict) -> Starlette:
     """Make the application of a process's private port."""
 
     async def livez(_: Request) -> Response:
@@ -27,7 +30,7 @@ def create_app(metrics: Metrics, trouble: Trouble) -> Starlette:
     async def readyz(_: Request) -> Response:
         parts = {part: why or "ok" for part, why in trouble().items()}
         ready = all(why == "ok" for why in parts.values())
-        return JSONResponse({"ready": ready, "parts": parts}, 200 if ready else 503)
+        return JSONResponse({"ready": ready, "parts": parts, **facts()}, 200 if ready else 503)
 
     async def metricsz(_: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -12,18 +12,20 @@ from notifier.adapters import tokens
 from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
 from notifier.adapters.memory_broker import MemoryBroker
 from notifier.adapters.memory_queue import MemoryEventQueue
+from notifier.adapters.memory_roster import MemoryRoster
 from notifier.adapters.redis import RedisBroker
+from notifier.adapters.redis_roster import RedisRoster
 from notifier.adapters.tokens import JwtVerifier
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
 from notifier.core.background import Background
-from notifier.core.ports import Broker, EventQueue, EventSource, TokenVerifier
+from notifier.core.ports import Broker, EventQueue, EventSource, Roster, TokenVerifier
 from notifier.core.session import Terms
 from notifier.gateway import app as gateway_app
 from notifier.gateway.gateway import Gateway
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.page import create_page
-from notifier.private import Trouble, measured_loop
+from notifier.private import Facts, Trouble, measured_loop
 from notifier.private import create_app as create_private_app
 from notifier.router.router import Router
 from notifier.serving import serve, stop_signals
@@ -71,9 +73,16 @@ async def _run_gateway(settings: Settings, metrics: Metrics, stopping: asyncio.E
 async def _run_router(settings: Settings, metrics: Metrics, stopping: asyncio.Event) -> None:
     async with (
         _redis(settings, metrics) as broker,
-        _amqp_source(settings, metrics) as source,
+        _roster(settings) as roster,
+        _amqp_source(settings, roster, metrics) as source,
         _routing(source, broker, metrics) as router,
-        _private(settings, settings.host, metrics, router.trouble),
+        _private(
+            settings,
+            settings.host,
+            metrics,
+            router.trouble,
+            lambda: {"partitions": source.partitions},
+        ),
     ):
         await stopping.wait()
 
@@ -175,9 +184,9 @@ def _serve_gateway(
 
 @asynccontextmanager
 async def _private(
-    settings: Settings, host: str, metrics: Metrics, trouble: Trouble
+    settings: Settings, host: str, metrics: Metrics, trouble: Trouble, facts: Facts = dict
 ) -> AsyncIterator[int]:
-    app = create_private_app(metrics, trouble)
+    app = create_private_app(metrics, trouble, facts)
     async with (
         measured_loop(metrics),
         serve(app, host=host, port=settings.private_port, setting="NOTIFIER_PRIVATE_PORT") as port,
@@ -217,9 +226,13 @@ def _amqp_queue(settings: Settings, metrics: Metrics) -> AmqpEventQueue:
     return AmqpEventQueue(url, partitions=settings.partitions, metrics=metrics)
 
 
-def _amqp_source(settings: Settings, metrics: Metrics) -> AmqpEventSource:
+def _amqp_source(settings: Settings, roster: Roster, metrics: Metrics) -> AmqpEventSource:
     url = settings.amqp_url.get_secret_value()
-    return AmqpEventSource(url, partitions=settings.partitions, metrics=metrics)
+    return AmqpEventSource(url, partitions=settings.partitions, roster=roster, metrics=metrics)
+
+
+def _roster(settings: Settings) -> RedisRoster:
+    return RedisRoster(settings.redis_url.get_secret_value())
 
 
 # What only `dev` needs.
@@ -246,7 +259,8 @@ async def _dev_backends(settings: Settings, metrics: Metrics) -> AsyncIterator[_
         )
         if settings.is_given("amqp_url"):
             queue = await stack.enter_async_context(_amqp_queue(settings, metrics))
-            source = await stack.enter_async_context(_amqp_source(settings, metrics))
+            amqp_source = _amqp_source(settings, MemoryRoster(), metrics)
+            source = await stack.enter_async_context(amqp_source)
         if settings.is_given("redis_url"):
             broker = await stack.enter_async_context(_redis(settings, metrics))
         real = (settings.is_given("amqp_url"), settings.is_given("redis_url"))

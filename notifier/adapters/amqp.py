@@ -6,7 +6,6 @@ reading from connections that publish, and would not see their acks either.
 
 import asyncio
 import struct
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from copy import copy
@@ -22,10 +21,11 @@ from aiormq.abc import AbstractChannel, AbstractConnection, ArgumentsType, Deliv
 
 from notifier.adapters.amqp_frames import UNREADABLE
 from notifier.adapters.amqp_link import Keeping, Link, Lost, Vanished, losses
+from notifier.adapters.amqp_partitions import Partition, Sharing
 from notifier.adapters.topology import DEAD, EVENTS, declare
 from notifier.core.errors import Unavailable, Unreadable
 from notifier.core.ingress import Entry
-from notifier.core.ports import Batch, Delivery
+from notifier.core.ports import Batch, Delivery, Roster
 from notifier.telemetry.metrics import Metrics
 
 # In seconds.
@@ -35,8 +35,6 @@ _PATIENCE = 1  # of a put without a connection, since that was lost
 _ALARM_CHECK = 0.1
 
 _TRIES = 3
-_PREFETCH = 200
-_LARGEST_BATCH = 64
 _LONGEST_REASON = 500
 _LARGEST_HEADERS = 100_000  # bytes; a frame has at most 131,072
 
@@ -122,12 +120,13 @@ class _Publisher:
     async def _use(self, connection: AbstractConnection) -> None:
         await declare(connection, self._partitions)
         self._channel = await connection.channel()
+        self.link.watch(self._channel)
         self._connection = connection
         self.link.is_up()
         self._open.set()
         try:
             every = (_ALARM_CHECK, self._end_tries_when_blocked)
-            await self.link.until_lost(connection, [self._channel], every)
+            await self.link.until_lost(connection, every)
         finally:
             self._shut()
 
@@ -209,50 +208,6 @@ class _Delivery:
         return _entry_of(self.message)
 
 
-class _Partition:
-    """The deliveries of one queue, offered to `ready` a batch at a time, over all reconnects."""
-
-    def __init__(self, queue: str, ready: "asyncio.Queue[_Partition | None]") -> None:
-        self.queue = queue
-        self._ready = ready
-        self._channel: AbstractChannel | None = None
-        self._arrived: deque[DeliveredMessage] = deque()  # the prefetch bounds it
-        self._is_taken = False
-
-    async def consume(self, channel: AbstractChannel) -> None:
-        """Take from this channel from now on."""
-        self._channel = channel
-        await channel.basic_qos(prefetch_count=_PREFETCH)
-        await channel.basic_consume(self.queue, self._arrive)
-
-    async def _arrive(self, message: DeliveredMessage) -> None:
-        # aiormq runs this in a task for each: as none of them waits, they keep their order.
-        if message.channel is self._channel:
-            self._arrived.append(message)
-            self._offer()
-
-    def forget(self) -> None:
-        """Drop what has arrived; its connection is lost, so it comes again."""
-        self._channel = None
-        self._arrived.clear()
-
-    def _offer(self) -> None:
-        if self._arrived and not self._is_taken:
-            self._is_taken = True
-            self._ready.put_nowait(self)
-
-    def take(self) -> list[DeliveredMessage]:
-        """Return the next of what is there; nothing when the connection was just lost."""
-        taken = [self._arrived.popleft() for _ in range(min(len(self._arrived), _LARGEST_BATCH))]
-        self._is_taken = bool(taken)
-        return taken
-
-    def settle(self) -> None:
-        """Offer the next batch."""
-        self._is_taken = False
-        self._offer()
-
-
 class _DeadLetters(_Publisher):
     """Keeps what cannot be understood in the queue `notifier.dead`."""
 
@@ -271,7 +226,7 @@ class _Batch:
     """See Batch. RabbitMQ does not answer to an ack, so even what was acked may come again."""
 
     def __init__(
-        self, partition: _Partition, messages: list[DeliveredMessage], dead_letters: _DeadLetters
+        self, partition: Partition, messages: list[DeliveredMessage], dead_letters: _DeadLetters
     ) -> None:
         self._partition = partition
         self._dead_letters = dead_letters
@@ -303,61 +258,49 @@ class _Batch:
 
 
 class AmqpEventSource(Keeping):
-    """Takes from all partitions, and what was unroutable; enter it with `async with`.
+    """Takes from its share of the partitions and the unroutable; enter it with `async with`.
 
-    `url` is as for AmqpEventQueue. Leaving does not wait for open batches: what is not acked by
-    then comes again. Where there were more partitions before, those are emptied too.
+    `url` is as for AmqpEventQueue. The routers of one `roster` share the partitions out between
+    them, each standing by for the others. Leaving does not wait for open batches: what is not acked
+    by then comes again. Where there were more partitions before, those are emptied too.
     """
 
-    def __init__(self, url: str, *, partitions: int, metrics: Metrics) -> None:
+    def __init__(self, url: str, *, partitions: int, roster: Roster, metrics: Metrics) -> None:
         self._link = Link(url, "events out", metrics, self._use)
         self._dead_letters = _DeadLetters(url, partitions, metrics)
         super().__init__(self._link, self._dead_letters.link)
-        self._partitions = partitions
-        self._partition_of: dict[str, _Partition] = {}
-        self._ready: asyncio.Queue[_Partition | None] = asyncio.Queue()  # each at most once
-        self._is_stopped = False
+        self._number = partitions
+        self._ready: asyncio.Queue[Partition | None] = asyncio.Queue()  # each at most once
+        self._sharing = Sharing(roster, self._ready, metrics)
 
     @property
     def trouble(self) -> str | None:
-        """See Dependency: None while it consumes from all queues, be it as a standby."""
+        """See Dependency: None while it consumes from its partitions."""
         return self._link.trouble
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        """See EventSource."""
+        return self._sharing.at_work
 
     def stop(self) -> None:
         """See EventSource."""
-        self._is_stopped = True
+        self._sharing.stop()
         self._ready.put_nowait(None)
 
     async def batches(self) -> AsyncIterator[Batch]:
         """See EventSource."""
-        while partition := await self._next_ready():
+        while partition := await self._ready.get():
             if messages := partition.take():
                 yield _Batch(partition, messages, self._dead_letters)
 
-    async def _next_ready(self) -> _Partition | None:
-        partition = None if self._is_stopped else await self._ready.get()
-        return None if self._is_stopped else partition
-
     async def _use(self, connection: AbstractConnection) -> None:
-        try:
-            queues = await declare(connection, self._partitions)
-            channels = [await self._consume(connection, queue) for queue in queues]
+        queues = await declare(connection, self._number)
+        # Apart: most of what is behind the partitions is idle.
+        groups = (queues[: self._number], queues[self._number :])
+        async with self._sharing.over(connection, groups, self._link):
             self._link.is_up()
-            await self._link.until_lost(connection, channels)
-        finally:
-            # Closing the connection, unlike basic.cancel, keeps the order of what is not acked.
-            for partition in self._partition_of.values():
-                partition.forget()
-
-    async def _consume(self, connection: AbstractConnection, queue: str) -> AbstractChannel:
-        def on_cancel(_: spec.Basic.Cancel) -> None:
-            self._link.give_up(Vanished(f"the queue {queue} was deleted"))
-
-        channel = await connection.channel(publisher_confirms=False)
-        channel.on_consumer_cancel_callbacks.add(on_cancel)
-        partition = self._partition_of.setdefault(queue, _Partition(queue, self._ready))
-        await partition.consume(channel)
-        return channel
+            await self._link.until_lost(connection)
 
 
 def _entry_of(message: DeliveredMessage) -> Entry:

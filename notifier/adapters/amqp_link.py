@@ -1,7 +1,7 @@
 """Connections to RabbitMQ that are made anew whenever they are lost."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import cycle
 from random import uniform
@@ -46,10 +46,10 @@ def losses() -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError:
-        _honour_cancellation()
+        honour_cancellation()
         raise Lost("it fell silent") from None
     except Exception as error:
-        _honour_cancellation()
+        honour_cancellation()
         if type(error) is not Exception and not isinstance(error, _EXPECTED):
             raise
         kind = Vanished if isinstance(error, _GONE) else Lost
@@ -74,7 +74,8 @@ def _in_words(error: Exception) -> str:
             return str(error) or "it closed the connection"
 
 
-def _honour_cancellation() -> None:
+def honour_cancellation() -> None:
+    """Raise the CancelledError that somebody asked for, in case aiormq has swallowed it."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
@@ -113,7 +114,7 @@ class Link:
     async def keep(self) -> None:
         """Connect, again and again, until it is cancelled."""
         for url in cycle(self._urls):
-            _honour_cancellation()  # closing can swallow it
+            honour_cancellation()  # closing can swallow it
             try:
                 with losses():
                     await self._live(url)
@@ -125,6 +126,7 @@ class Link:
 
     async def _live(self, url: str) -> None:
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watched: set[AbstractChannel] = set()
         self._transport, self._is_overdue = Transport(), False
         async with asyncio.timeout(_CONNECTING):
             connection = await aiormq.connect(
@@ -174,22 +176,35 @@ class Link:
         self._reason, self._failures, self._has_been_up = None, 0, True
         _log.info("rabbitmq_connected", purpose=self.purpose)
 
-    def give_up(self, why: Lost) -> None:
+    def give_up(self, why: BaseException) -> None:
         """End this connection; a new one declares what has vanished."""
         if not self._end.done():
             self._end.set_exception(why)
             self._end.exception()  # else asyncio complains when nobody waits for it any more
 
+    def watch(self, channel: AbstractChannel) -> None:
+        """Give up when RabbitMQ closes this channel."""
+
+        def on_end(closing: "asyncio.Future[None]") -> None:
+            why = None if closing.cancelled() else closing.exception()
+            if why and channel in self._watched:
+                self.give_up(why)
+
+        self._watched.add(channel)
+        channel.closing.add_done_callback(on_end)
+
+    async def close(self, channel: AbstractChannel) -> None:
+        """Close a channel that is watched."""
+        self._watched.discard(channel)
+        await channel.close()
+
     async def until_lost(
-        self,
-        connection: AbstractConnection,
-        channels: Iterable[AbstractChannel],
-        every: tuple[float, Callable[[], None]] | None = None,
+        self, connection: AbstractConnection, every: tuple[float, Callable[[], None]] | None = None
     ) -> None:
         """Raise why it was lost; until then call a function `every` so many seconds."""
-        ends = [self._end, connection.closing, *(channel.closing for channel in channels)]
+        ends = [self._end, connection.closing]
         seconds, check = every or (None, lambda: None)
-        _honour_cancellation()  # declaring can swallow it
+        honour_cancellation()  # declaring can swallow it
         while not (done := await _first_of(ends, seconds)):
             check()
         for end in done:

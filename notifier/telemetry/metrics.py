@@ -95,6 +95,12 @@ class Metrics:
             ["backend"],
             registry=registry,
         )
+        self.partitions = Gauge(
+            "notifier_partitions",
+            "1 where this router takes from the partition, 0 where it stands by for another.",
+            ["queue"],
+            registry=registry,
+        )
         self.held_batches = Counter(
             "notifier_held_batches",
             "Times that a router kept a batch because the broker could not take it.",

@@ -18,6 +18,7 @@ from aiormq.abc import AbstractConnection, DeliveredMessage
 
 from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
 from notifier.adapters.amqp_link import Keeping, Link
+from notifier.adapters.memory_roster import MemoryRoster
 from notifier.adapters.topology import definitions
 from notifier.core.errors import Invalid, Unavailable
 from notifier.core.ingress import Entry
@@ -35,7 +36,8 @@ def event_queue(url: str, partitions: int = 1, metrics: Metrics | None = None) -
 
 
 def event_source(url: str, partitions: int = 1, metrics: Metrics | None = None) -> AmqpEventSource:
-    return AmqpEventSource(url, partitions=partitions, metrics=metrics or Metrics())
+    roster = MemoryRoster()
+    return AmqpEventSource(url, partitions=partitions, roster=roster, metrics=metrics or Metrics())
 
 
 async def next_batch(batches: AsyncIterator[Batch], seconds: float = 20) -> Batch:

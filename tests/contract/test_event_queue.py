@@ -18,6 +18,7 @@ import pytest
 
 from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
 from notifier.adapters.memory_queue import MemoryEventQueue
+from notifier.adapters.memory_roster import MemoryRoster
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, EventQueue, EventSource
@@ -81,12 +82,15 @@ class AmqpHarness:
         self._url = url
         self._management_url = management_url
         self._partitions = partitions
+        self._roster = MemoryRoster()
 
     def queue(self) -> AbstractAsyncContextManager[EventQueue]:
         return AmqpEventQueue(self._url, partitions=self._partitions, metrics=Metrics())
 
     def source(self) -> AbstractAsyncContextManager[EventSource]:
-        return AmqpEventSource(self._url, partitions=self._partitions, metrics=Metrics())
+        return AmqpEventSource(
+            self._url, partitions=self._partitions, roster=self._roster, metrics=Metrics()
+        )
 
     async def dead_letters(self) -> list[Kept]:
         async with aiormq.connect(self._url) as connection:

@@ -1,0 +1,291 @@
+"""The partitions that a router consumes from, shared out with the other routers.
+
+RabbitMQ gives each queue to one consumer at a time, the one that has been there longest (single
+active consumer): that alone keeps the order and loses nothing. A partition's owner consumes at
+once; the others register later, in the order in which they are to follow, and stand by.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from secrets import token_hex
+
+import structlog
+from aiormq import spec
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+
+from notifier.adapters.amqp_link import Link, Lost, Vanished, honour_cancellation, losses
+from notifier.core.background import Background
+from notifier.core.errors import Unavailable
+from notifier.core.partitions import Share, shared_out
+from notifier.core.ports import Roster
+from notifier.telemetry.metrics import Metrics
+
+# What one consumer gives back must fit into what the next one takes, or RabbitMQ puts the rest
+# behind it: the same number for all routers.
+_PREFETCH = 200
+_LARGEST_BATCH = 64
+
+# In seconds.
+_BEAT = 1
+_HEIR_WAITS = 2  # longer than a beat, so that the owner is there before
+_OTHERS_WAIT = 4
+_TURN = 30
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Partition:
+    """The deliveries of one queue, offered to `ready` a batch at a time, over all reconnects."""
+
+    def __init__(self, queue: str, ready: "asyncio.Queue[Partition | None]") -> None:
+        self.queue = queue
+        self._ready = ready
+        self._channel: AbstractChannel | None = None
+        self._arrived: deque[DeliveredMessage] = deque()  # the prefetch bounds it
+        self._is_offered = False
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._owner = ""
+        self._is_mine = False
+        self._due = math.inf  # when to register, by the loop's clock
+        self._has_new_due = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._since = 0.0
+        self._has_taken = False
+
+    # Whose it is.
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether this router consumes from it, and not merely stands by."""
+        consumes = self._channel is not None and not self._leaving.is_set()
+        return consumes and (self._is_mine or self._has_taken)
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this router is its owner."""
+        return self._is_mine
+
+    def assign(self, share: Share, router: str) -> None:
+        """Take note of who owns it; `router` is this one."""
+        self._is_mine = share.owner == router
+        if self._is_mine:
+            self._register_in(0)
+        elif share.owner != self._owner:
+            # A standby leaves as well: it would stand before the new owner.
+            self._leaving.set()
+            self._register_in(_HEIR_WAITS if share.heir == router else _OTHERS_WAIT)
+        self._owner = share.owner
+
+    def _register_in(self, seconds: float) -> None:
+        self._due = asyncio.get_running_loop().time() + seconds
+        self._has_new_due.set()
+
+    def give_back(self) -> None:
+        """Let the owner have it again if a standby has had it for long, though nothing changed.
+
+        Whoever takes over cannot tell an owner that is gone from one that was away for a moment.
+        """
+        long_ago = asyncio.get_running_loop().time() - _TURN
+        if self._has_taken and not self._is_mine and self._since < long_ago:
+            self._leaving.set()
+            self._register_in(_HEIR_WAITS)
+
+    def leave(self) -> None:
+        """Let others have it from now on, once its open batch is settled."""
+        self._leaving.set()
+        self._due = math.inf
+
+    # Consuming.
+
+    async def serve(self, connection: AbstractConnection, link: Link) -> None:
+        """Register whenever that is due, and leave when others are to have it."""
+        while True:
+            if self._channel is None:
+                await self._until_due()
+                await self.consume(connection, link)
+            await self._leaving.wait()
+            await self._settled.wait()
+            await self._close(link)
+
+    async def _until_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._due > loop.time():
+            self._has_new_due.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(None if math.isinf(self._due) else self._due):
+                    await self._has_new_due.wait()
+
+    async def consume(self, connection: AbstractConnection, link: Link) -> None:
+        """Register as a consumer: at once the active one, or after those that are there."""
+
+        def on_cancel(_: spec.Basic.Cancel) -> None:
+            link.give_up(Vanished(f"the queue {self.queue} was deleted"))
+
+        self._leaving.clear()
+        channel = await connection.channel(publisher_confirms=False)
+        link.watch(channel)
+        channel.on_consumer_cancel_callbacks.add(on_cancel)
+        self._channel, self._has_taken = channel, False
+        self._since = asyncio.get_running_loop().time()
+        await channel.basic_qos(prefetch_count=_PREFETCH)
+        await channel.basic_consume(self.queue, self._arrive)
+        honour_cancellation()
+
+    async def _close(self, link: Link) -> None:
+        channel = self._channel
+        self.forget()
+        if channel:
+            # Unlike basic.cancel this keeps the order of what is not acked.
+            await link.close(channel)
+        honour_cancellation()
+
+    def forget(self) -> None:
+        """Drop what has arrived; its channel is gone, so it comes again, to whoever is next."""
+        self._channel = None
+        self._arrived.clear()
+
+    def is_of_yesterday(self) -> None:
+        """Forget whose it was: the connection is another one."""
+        self.forget()
+        self._owner, self._is_mine, self._due = "", False, math.inf
+
+    # Batches.
+
+    async def _arrive(self, message: DeliveredMessage) -> None:
+        # aiormq runs this in a task for each: as none of them waits, they keep their order.
+        if message.channel is self._channel:
+            self._arrived.append(message)
+            self._offer()
+
+    def _offer(self) -> None:
+        if self._arrived and self._settled.is_set() and not self._is_offered:
+            self._is_offered = True
+            self._ready.put_nowait(self)
+
+    def take(self) -> list[DeliveredMessage]:
+        """Return the next of what is there; nothing when it was just lost, or is to be left."""
+        self._is_offered = False
+        if self._leaving.is_set():
+            return []
+        taken = [self._arrived.popleft() for _ in range(min(len(self._arrived), _LARGEST_BATCH))]
+        if taken:
+            self._has_taken = True
+            self._settled.clear()
+        return taken
+
+    def settle(self) -> None:
+        """Offer the next batch."""
+        self._settled.set()
+        self._offer()
+
+
+class Sharing:
+    """This router's part in sharing partitions out; `ready` is where they offer their batches."""
+
+    def __init__(
+        self, roster: Roster, ready: "asyncio.Queue[Partition | None]", metrics: Metrics
+    ) -> None:
+        self._roster = roster
+        self._ready = ready
+        self._metrics = metrics
+        self._partitions: dict[str, Partition] = {}
+        self._groups: Sequence[Collection[str]] = ()
+        self._router = ""
+        self._known: frozenset[str] = frozenset()
+        self._stopped = asyncio.Event()
+
+    @property
+    def at_work(self) -> list[str]:
+        """The queues that this router consumes from, and not merely stands by for."""
+        return sorted(each.queue for each in self._partitions.values() if each.is_at_work)
+
+    def stop(self) -> None:
+        """Leave each partition as soon as its open batch is settled."""
+        self._stopped.set()
+        for partition in self._partitions.values():
+            partition.leave()
+
+    @asynccontextmanager
+    async def over(
+        self, connection: AbstractConnection, groups: Sequence[Collection[str]], link: Link
+    ) -> AsyncIterator[None]:
+        """Take part over this connection while inside; each group of queues is shared out evenly.
+
+        Raises what aiormq raises; what happens to a partition later makes `link` give up.
+        """
+        try:
+            await self._begin(connection, groups, link)
+            async with Background() as background:
+                for partition in self._partitions.values():
+                    serving = self._serve(partition, connection, link)
+                    background.start(serving, f"rabbitmq: {partition.queue}")
+                background.start(self._follow(), "rabbitmq: roster")
+                yield
+        finally:
+            for partition in self._partitions.values():
+                partition.is_of_yesterday()
+            await self._withdraw()
+
+    async def _begin(
+        self, connection: AbstractConnection, groups: Sequence[Collection[str]], link: Link
+    ) -> None:
+        self._groups = groups
+        for queue in {queue for group in groups for queue in group} - self._partitions.keys():
+            self._add(Partition(queue, self._ready))
+        # A name for each connection: one that was lost for a moment has lost its turns.
+        before, self._router = self._router, token_hex(8)
+        self._known = self._known - {before} | {self._router}
+        await self._announce(is_new=True)
+        for partition in self._partitions.values():
+            if partition.is_mine:
+                await partition.consume(connection, link)
+
+    def _add(self, partition: Partition) -> None:
+        self._partitions[partition.queue] = partition
+        gauge = self._metrics.partitions.labels(partition.queue)
+        gauge.set_function(lambda: float(partition.is_at_work))
+
+    async def _serve(
+        self, partition: Partition, connection: AbstractConnection, link: Link
+    ) -> None:
+        try:
+            with losses():
+                await partition.serve(connection, link)
+        except Lost as lost:
+            link.give_up(lost)
+
+    async def _follow(self) -> None:
+        while not self._stopped.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_BEAT):
+                    await self._stopped.wait()
+            if not self._stopped.is_set():
+                await self._announce()
+        await self._withdraw()
+
+    async def _announce(self, *, is_new: bool = False) -> None:
+        known = self._known
+        with suppress(Unavailable):
+            known = await self._roster.announce(self._router)
+        if self._stopped.is_set():
+            return
+        if known != self._known or is_new:
+            self._known = known
+            self._share_out()
+        for partition in self._partitions.values():
+            partition.give_back()
+
+    def _share_out(self) -> None:
+        for group in self._groups:
+            for queue, share in shared_out(group, self._known).items():
+                self._partitions[queue].assign(share, self._router)
+        mine = sorted(each.queue for each in self._partitions.values() if each.is_mine)
+        _log.info("partitions_shared_out", routers=len(self._known), mine=mine)
+
+    async def _withdraw(self) -> None:
+        with suppress(Unavailable):
+            await self._roster.withdraw(self._router)
