@@ -4,7 +4,8 @@ A server's frames are not masked, so a frame is the same bytes for every client:
 and written to all.
 """
 
-from collections.abc import Iterator
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -21,7 +22,10 @@ class Opcode(IntEnum):
 
 
 class Message(NamedTuple):
-    """A whole message or control frame of the client's, unmasked and joined."""
+    """A whole message or control frame of the client's, unmasked, joined and decompressed.
+
+    A text message is UTF-8.
+    """
 
     opcode: Opcode
     payload: bytes
@@ -38,17 +42,18 @@ class FramingError(Exception):
 # RFC 6455, section 7.4: those that may stand in a close frame.
 _CLOSE_CODES = frozenset({*range(1000, 1015), *range(3000, 5000)} - {1004, 1005, 1006})
 _OPCODES = {opcode.value: opcode for opcode in Opcode}
-_FIN, _RESERVED, _MASKED, _LONGEST_CONTROL = 0x80, 0x70, 0x80, 125
+_FIN, _RESERVED, _COMPRESSED, _MASKED, _LONGEST_CONTROL = 0x80, 0x70, 0x40, 0x80, 125
 
 
-def frame(opcode: Opcode, payload: bytes) -> bytes:
+def frame(opcode: Opcode, payload: bytes, *, compressed: bool = False) -> bytes:
     """Make a whole, unfragmented server's frame."""
     length = len(payload)
+    first = _FIN | opcode | (_COMPRESSED if compressed else 0)
     if length <= _LONGEST_CONTROL:
-        return bytes((_FIN | opcode, length)) + payload
+        return bytes((first, length)) + payload
     if length < 1 << 16:
-        return bytes((_FIN | opcode, 126)) + length.to_bytes(2) + payload
-    return bytes((_FIN | opcode, 127)) + length.to_bytes(8) + payload
+        return bytes((first, 126)) + length.to_bytes(2) + payload
+    return bytes((first, 127)) + length.to_bytes(8) + payload
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
@@ -64,10 +69,10 @@ def close_code(payload: bytes) -> int:
     """Return the code of a client's close frame, 1005 for none; raises FramingError."""
     if not payload:
         return 1005
+    text_of(payload[2:])
     code = int.from_bytes(payload[:2])
     if len(payload) == 1 or code not in _CLOSE_CODES:
         raise FramingError(1002, "malformed close frame")
-    text_of(payload[2:])
     return code
 
 
@@ -86,18 +91,50 @@ def _unmasked(payload: bytes, mask: bytes) -> bytes:
     return (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(length)
 
 
+class _Unfinished:
+    """A message of which further fragments are to come."""
+
+    __slots__ = ("_decoder", "compressed", "fragments", "held", "opcode")
+
+    def __init__(self, opcode: Opcode, *, compressed: bool) -> None:
+        self.opcode = opcode
+        self.compressed = compressed
+        self.fragments: list[bytes] = []
+        self.held = 0
+        checks = opcode is Opcode.TEXT and not compressed
+        self._decoder = getincrementaldecoder("utf-8")() if checks else None
+
+    def add(self, payload: bytes) -> None:
+        """Take one more fragment; raises FramingError as soon as text cannot be UTF-8 any more."""
+        self.fragments.append(payload)
+        self.held += len(payload)
+        if self._decoder is not None:
+            try:
+                self._decoder.decode(payload)
+            except UnicodeDecodeError as error:
+                raise FramingError(1007, "text is not UTF-8") from error
+
+
 class FrameReader:
-    """Turns a client's bytes into messages. Holds at most one message of `limit` bytes."""
+    """Turns a client's bytes into messages. Holds at most one message of `limit` bytes.
 
-    __slots__ = ("_at", "_buffer", "_fragments", "_held", "_limit", "_opcode")
+    `inflated` is given where compression was agreed on: it makes a compressed message whole again,
+    within the limit it is called with, or raises FramingError.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_at", "_buffer", "_inflated", "_limit", "_unfinished")
+
+    def __init__(self, limit: int, inflated: Callable[[bytes, int], bytes] | None = None) -> None:
         self._limit = limit
-        self._buffer = b""
+        self._inflated = inflated
+        self._buffer: bytes | bytearray = b""
         self._at = 0
-        self._fragments: list[bytes] | None = None
-        self._held = 0
-        self._opcode = Opcode.TEXT
+        self._unfinished: _Unfinished | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it holds nothing: a new one would do as well."""
+        return not self._buffer and self._unfinished is None
 
     def feed(self, data: bytes) -> Iterator[Message]:
         """Yield the messages that `data` completes; raises FramingError.
@@ -107,13 +144,14 @@ class FrameReader:
         self._buffer = self._buffer + data if self._buffer else data
         try:
             while found := self._next_frame():
-                fin, opcode, payload = found
-                if message := self._joined(opcode, payload, fin=fin):
+                if message := self._joined(*found):
                     yield message
         finally:
-            self._buffer, self._at = self._buffer[self._at :], 0
+            rest = self._buffer[self._at :] if self._at else self._buffer
+            # A bytearray grows in place: a message that drips in is not copied with each drop.
+            self._buffer, self._at = bytearray(rest) if rest else b"", 0
 
-    def _next_frame(self) -> tuple[bool, Opcode, bytes] | None:
+    def _next_frame(self) -> tuple[int, Opcode, bytes] | None:
         buffer, at = self._buffer, self._at + 2
         if len(buffer) < at:
             return None
@@ -125,37 +163,56 @@ class FrameReader:
             length, at = int.from_bytes(buffer[at : at + size]), at + size
             if len(buffer) < at:
                 return None
-        if length + (self._held if opcode < Opcode.CLOSE else 0) > self._limit:
-            raise FramingError(1009, f"a message has at most {self._limit} bytes")
+        if opcode < Opcode.CLOSE:
+            self._check_size(length)
         end = at + 4 + length
         if len(buffer) < end:
             return None
         self._at = end
-        return bool(first & _FIN), opcode, _unmasked(buffer[at + 4 : end], buffer[at : at + 4])
+        return first, opcode, _unmasked(buffer[at + 4 : end], buffer[at : at + 4])
+
+    def _check_size(self, length: int) -> None:
+        if unfinished := self._unfinished:
+            length += unfinished.held
+            if len(unfinished.fragments) >= self._limit:  # empty ones cost memory, too
+                raise FramingError(1009, f"a message has at most {self._limit} fragments")
+        if length > self._limit:
+            raise FramingError(1009, f"a message has at most {self._limit} bytes")
 
     def _checked(self, first: int, second: int) -> Opcode:
         opcode = _OPCODES.get(first & 0x0F)
-        if opcode is None or first & _RESERVED:
+        # The first fragment of a message says that it is compressed (RFC 7692, section 6).
+        begins = opcode is Opcode.TEXT or opcode is Opcode.BINARY
+        allowed = _COMPRESSED if begins and self._inflated else 0
+        if opcode is None or first & _RESERVED & ~allowed:
             raise FramingError(1002, "unknown opcode or reserved bit")
         if not second & _MASKED:
             raise FramingError(1002, "a client's frames are masked")
-        if opcode >= Opcode.CLOSE and (not first & _FIN or second & 0x7F > _LONGEST_CONTROL):
-            raise FramingError(1002, "a control frame is whole and short")
+        if opcode >= Opcode.CLOSE:
+            if not first & _FIN or second & 0x7F > _LONGEST_CONTROL:
+                raise FramingError(1002, "a control frame is whole and short")
+        elif begins is (self._unfinished is not None):
+            raise FramingError(1002, "fragments out of order")
         return opcode
 
-    def _joined(self, opcode: Opcode, payload: bytes, *, fin: bool) -> Message | None:
+    def _joined(self, first: int, opcode: Opcode, payload: bytes) -> Message | None:
         if opcode >= Opcode.CLOSE:
             return Message(opcode, payload)
-        if (opcode is Opcode.CONTINUATION) is (self._fragments is None):
-            raise FramingError(1002, "fragments out of order")
-        if self._fragments is None:
-            if fin:
-                return Message(opcode, payload)
-            self._opcode, self._fragments = opcode, []
-        self._fragments.append(payload)
-        self._held += max(1, len(payload))  # empty ones cost memory, too
-        if not fin:
+        unfinished, compressed = self._unfinished, bool(first & _COMPRESSED)
+        if unfinished is None:
+            if first & _FIN:
+                return self._whole(opcode, payload, compressed=compressed)
+            unfinished = self._unfinished = _Unfinished(opcode, compressed=compressed)
+        unfinished.add(payload)
+        if not first & _FIN:
             return None
-        whole = b"".join(self._fragments)
-        self._fragments, self._held = None, 0
-        return Message(self._opcode, whole)
+        self._unfinished = None
+        whole = b"".join(unfinished.fragments)
+        return self._whole(unfinished.opcode, whole, compressed=unfinished.compressed)
+
+    def _whole(self, opcode: Opcode, payload: bytes, *, compressed: bool) -> Message:
+        if compressed and self._inflated:
+            payload = self._inflated(payload, self._limit)
+        if opcode is Opcode.TEXT:
+            text_of(payload)
+        return Message(opcode, payload)

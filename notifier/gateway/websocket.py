@@ -7,7 +7,8 @@ and the connection calls its session back on a message and on the end.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, Protocol, cast
 from urllib.parse import unquote
@@ -23,6 +24,7 @@ from websockets.server import ServerProtocol
 from notifier.core import frames
 from notifier.core.errors import CloseCode
 from notifier.core.publications import Publication
+from notifier.gateway.deflate import EXTENSIONS, SMALLEST, WINDOW, deflated, inflated, window_of
 from notifier.gateway.framing import (
     FrameReader,
     FramingError,
@@ -31,7 +33,6 @@ from notifier.gateway.framing import (
     close_code,
     close_frame,
     frame,
-    text_of,
 )
 
 HANDOVER = "notifier.handover"
@@ -61,8 +62,23 @@ class Listener(Protocol):
 
 
 def encode(publication: Publication) -> bytes:
-    """Make the frame of a publication, the same bytes for every WebSocket."""
+    """Make the frame of a publication, the same bytes for every WebSocket without compression."""
     return frame(Opcode.TEXT, frames.event_frame(publication))
+
+
+def encode_compressed(window: int, publication: Publication) -> bytes:
+    """Make the frame of a publication, the same bytes for every WebSocket of that window."""
+    payload = frames.event_frame(publication)
+    if len(payload) < SMALLEST:
+        return frame(Opcode.TEXT, payload)
+    return frame(Opcode.TEXT, deflated(payload, window), compressed=True)
+
+
+# By the window that was agreed on: a kind of connection each.
+_ENCODINGS: dict[int, Callable[[Publication], bytes]] = {
+    0: encode,
+    **{window: partial(encode_compressed, window) for window in range(9, WINDOW + 1)},
+}
 
 
 class _Nobody:
@@ -81,7 +97,16 @@ class _Nobody:
         pass
 
 
+class _Deaf(FrameReader):
+    """Reads nothing more of a client that broke the protocol."""
+
+    def feed(self, _data: bytes) -> Iterator[Message]:
+        """See FrameReader."""
+        return iter(())
+
+
 _PING = frame(Opcode.PING, b"")
+_DEAF = _Deaf(0)
 
 
 class WebSocketConnection(asyncio.Protocol):
@@ -97,9 +122,12 @@ class WebSocketConnection(asyncio.Protocol):
         "_reader",
         "_timer",
         "_transport",
+        "window",
     )
 
     transport = "websocket"
+    # Bytes of a message of the client's, compressed or not.
+    largest_message: ClassVar[int] = frames.LARGEST_FRAME
     # Bytes that may wait for a client that does not read; past it the client is closed with 4002.
     send_buffer: ClassVar[int] = 1024 * 1024
 
@@ -114,7 +142,8 @@ class WebSocketConnection(asyncio.Protocol):
         self._connections = server_state.connections
         self._handshake: _Handshake | None = _Handshake(self, config, server_state, app_state)
         self._listener: Listener | None = None
-        self._reader = FrameReader(frames.LARGEST_FRAME)
+        self._reader: FrameReader | None = None  # while there is half a message
+        self.window = 0  # of compression, in bits; 0 for none
         self._early = b""
         self._gave_up: CloseCode | None = None
         self._paused_at = 0.0
@@ -171,7 +200,7 @@ class WebSocketConnection(asyncio.Protocol):
     @property
     def encode(self) -> Callable[[Publication], bytes]:
         """See Connection."""
-        return encode
+        return _ENCODINGS[self.window]
 
     @property
     def has_room(self) -> bool:
@@ -232,17 +261,29 @@ class WebSocketConnection(asyncio.Protocol):
             self.hand_over(_Nobody())
 
     def _feed(self, data: bytes) -> None:
+        reader = self._reader or FrameReader(
+            self.largest_message, inflated if self.window else None
+        )
         try:
-            for count, message in enumerate(self._reader.feed(data), 1):
+            for count, message in enumerate(reader.feed(data), 1):
                 self._take(message)
                 if message.opcode is Opcode.CLOSE:  # what follows it does not count, section 5.5.1
+                    reader = _DEAF
                     break
                 if count == _MOST_AT_ONCE:
                     self._go_on_later()
                     break
         except FramingError as error:
-            self.close_with(error.code, str(error))
-            self._transport.close()
+            self._fail(error)
+            reader = _DEAF
+        self._reader = reader if reader is _DEAF or not reader.idle else None
+
+    def _fail(self, error: FramingError) -> None:
+        # Not closed before the client does: a system that closes with bytes unread resets the
+        # connection, and the client would never see the code.
+        self.close_with(error.code, str(error))
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
 
     def _go_on_later(self) -> None:
         # A quarter of a megabyte of empty frames would hold all other clients up.
@@ -260,16 +301,19 @@ class WebSocketConnection(asyncio.Protocol):
         if listener is None:
             return
         if message.opcode is Opcode.TEXT:
-            text_of(message.payload)
             listener.received(message.payload)
         elif message.opcode is Opcode.BINARY:
-            raise FramingError(1003, "frames are text")
+            self.received_binary(message.payload)
         elif message.opcode is Opcode.CLOSE:
             self._closed_by_client(close_code(message.payload))
         else:
             listener.heard()
             if message.opcode is Opcode.PING:
                 self.write(frame(Opcode.PONG, message.payload))
+
+    def received_binary(self, _payload: bytes) -> None:
+        """Refuse what the client protocol does not have; for a subclass that does to override."""
+        raise FramingError(1003, "frames are text")
 
     def _closed_by_client(self, code: int) -> None:
         if self._timer is None:  # else this answers our own close frame
@@ -295,7 +339,7 @@ class _Handshake:
         self._root_path = config.root_path
         self._app_state = app_state
         self._tasks = server_state.tasks
-        self._protocol = ServerProtocol()
+        self._protocol = ServerProtocol(extensions=EXTENSIONS)
         self._response: Response
         self._refusal: tuple[int, Headers] | None = None
         self._received = False
@@ -310,6 +354,7 @@ class _Handshake:
         if self._response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._respond(self._response)
             return
+        self._connection.window = window_of(self._protocol.extensions)
         task = asyncio.get_running_loop().create_task(
             self._run(self._scope(request)), name="websocket-handshake"
         )

@@ -1,16 +1,18 @@
 import struct
+from codecs import getincrementaldecoder
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.exceptions import PayloadTooBig
-from websockets.exceptions import ProtocolError as OracleError
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close
 from websockets.frames import Frame as OracleFrame
 from websockets.frames import Opcode as OracleOpcode
 from websockets.protocol import OPEN, Protocol, Side
 
+from notifier.gateway.deflate import WINDOW, deflated, inflated
 from notifier.gateway.framing import (
     FrameReader,
     FramingError,
@@ -55,7 +57,7 @@ def split(data: bytes, places: list[int]) -> list[bytes]:
 
 @given(
     st.sampled_from([Opcode.TEXT, Opcode.BINARY]),
-    LENGTHS.map(lambda length: bytes(n % 251 for n in range(length))),
+    LENGTHS.map(lambda length: bytes(n % 127 for n in range(length))),
     st.lists(st.integers(0, 100_000), max_size=5),
 )
 def test_a_message_is_read_however_its_bytes_are_split(
@@ -66,15 +68,14 @@ def test_a_message_is_read_however_its_bytes_are_split(
     assert read(*chunks) == [Message(opcode, payload)]
 
 
-@given(st.binary(max_size=60), st.data())
-def test_a_message_is_read_byte_by_byte(payload: bytes, data: st.DataObject) -> None:
-    del data
-    sent = masked(1, payload) + masked(9, b"?") + masked(1, payload)
+@given(st.binary(max_size=60))
+def test_a_message_is_read_byte_by_byte(payload: bytes) -> None:
+    sent = masked(2, payload) + masked(9, b"?") + masked(2, payload)
 
     expected = [
-        Message(Opcode.TEXT, payload),
+        Message(Opcode.BINARY, payload),
         Message(Opcode.PING, b"?"),
-        Message(Opcode.TEXT, payload),
+        Message(Opcode.BINARY, payload),
     ]
     assert read(*(bytes((byte,)) for byte in sent)) == expected
 
@@ -91,35 +92,103 @@ def test_fragments_are_joined_and_control_frames_come_through_between_them(
 ) -> None:
     sent, expected = b"", list[Message]()
     for index, fragment in enumerate(fragments):
-        sent += masked(1 if index == 0 else 0, fragment, fin=index == len(fragments) - 1)
+        sent += masked(2 if index == 0 else 0, fragment, fin=index == len(fragments) - 1)
         control = controls[index] if index < len(controls) else None
         if control and index < len(fragments) - 1:
             sent += masked(*control)
             expected.append(Message(Opcode(control[0].value), control[1]))
-    expected.append(Message(Opcode.TEXT, b"".join(fragments)))
+    expected.append(Message(Opcode.BINARY, b"".join(fragments)))
 
     assert read(*split(sent, places)) == expected
 
 
-@given(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=8))
+TEXTS = st.text(max_size=40).map(str.encode)
+
+
+@given(st.lists(st.tuples(st.just(1), TEXTS) | st.tuples(st.just(2), st.binary(max_size=40))))
 def test_many_messages_in_one_piece_are_read_in_order(messages: list[tuple[int, bytes]]) -> None:
     sent = b"".join(masked(*each) for each in messages)
 
     assert read(sent) == [Message(Opcode(opcode), payload) for opcode, payload in messages]
 
 
-def oracle(sent: bytes, limit: int) -> tuple[list[tuple[int, bytes, bool]], int | None]:
-    """What the websockets library makes of a client's bytes: frames, and its close code."""
-    protocol = Protocol(Side.SERVER, state=OPEN, max_size=limit)
-    protocol.receive_data(sent)
-    frames = [each for each in protocol.events_received() if isinstance(each, OracleFrame)]
-    failed = protocol.parser_exc
-    code = None
-    if isinstance(failed, PayloadTooBig):
-        code = 1009
-    elif isinstance(failed, OracleError):
-        code = 1002
-    return [(each.opcode.value, bytes(each.data), each.fin) for each in frames], code
+# What clients send, right or wrong, against what the websockets library makes of it.
+
+Outcome = tuple[list[tuple[int, bytes]], int | None]  # messages, and the close code of a violation
+
+
+def per_message_deflate(window: int = WINDOW) -> PerMessageDeflate:
+    return PerMessageDeflate(
+        remote_no_context_takeover=True,
+        local_no_context_takeover=True,
+        remote_max_window_bits=15,
+        local_max_window_bits=window,
+    )
+
+
+class Oracle:
+    """The websockets library's protocol, with the checks of text that it leaves to its caller."""
+
+    def __init__(self, limit: int, *, compression: bool) -> None:
+        self._protocol = Protocol(Side.SERVER, state=OPEN, max_size=limit)
+        if compression:
+            self._protocol.extensions = [per_message_deflate()]
+        self._parts: list[bytes] = []
+        self._opcode = 0
+        self._as_it_comes = False
+        self.messages: list[tuple[int, bytes]] = []
+
+    def outcome(self, sent: list[bytes]) -> Outcome:
+        """Take frames one by one, up to a close frame or a violation."""
+        for each in sent:
+            self._protocol.receive_data(each)
+            for event in self._protocol.events_received():
+                assert isinstance(event, OracleFrame)
+                try:
+                    self._take(event, compressed=bool(each[0] & 0x40))
+                except UnicodeDecodeError:
+                    return self.messages, 1007
+            if failed := self._protocol.parser_exc:
+                return self.messages, self._code(failed)
+            if self._protocol.close_rcvd:
+                break
+        return self.messages, None
+
+    def _take(self, event: OracleFrame, *, compressed: bool) -> None:
+        opcode, data = event.opcode.value, bytes(event.data)
+        if opcode >= 8:
+            self.messages.append((opcode, data))
+            return
+        if opcode:
+            self._opcode, self._as_it_comes, self._parts = opcode, not compressed, []
+        self._parts.append(data)
+        whole = b"".join(self._parts)
+        if self._opcode == 1 and (event.fin or self._as_it_comes):
+            getincrementaldecoder("utf-8")().decode(whole, final=event.fin)
+        if event.fin:
+            self.messages.append((self._opcode, whole))
+
+    @staticmethod
+    def _code(failed: Exception) -> int:
+        if isinstance(failed, PayloadTooBig):
+            return 1009
+        return 1007 if isinstance(failed, UnicodeDecodeError) else 1002
+
+
+def ours(chunks: list[bytes], limit: int, *, compression: bool) -> Outcome:
+    """What the reader makes of the same bytes, however they are split."""
+    messages: list[tuple[int, bytes]] = []
+    reader = FrameReader(limit, inflated if compression else None)
+    try:
+        for chunk in chunks:
+            for message in reader.feed(chunk):
+                if message.opcode is Opcode.CLOSE:
+                    close_code(message.payload)
+                    return [*messages, (8, message.payload)], None
+                messages.append((message.opcode.value, message.payload))
+    except FramingError as error:
+        return messages, error.code
+    return messages, None
 
 
 def header(first: int, second: int, length: int | None) -> bytes:
@@ -128,13 +197,24 @@ def header(first: int, second: int, length: int | None) -> bytes:
     return bytes((first, second)) + struct.pack("!H" if second & 0x7F == 126 else "!Q", length)
 
 
+CLOSES = st.tuples(
+    st.sampled_from([999, 1000, 1005, 1006, 1007, 1014, 1015, 3000, 4999, 5000]),
+    st.sampled_from([b"", b"why", b"\xc3\xa9", b"\xc3", b"\xff"]),
+).map(lambda close: close[0].to_bytes(2) + close[1])
+
+
 @st.composite
 def strange_frames(draw: st.DrawFn) -> bytes:
-    """Frames that may break any rule of the header."""
-    payload = draw(st.binary(max_size=130))
+    """Frames that may break any rule of the header, of UTF-8, of deflate and of close frames."""
+    opcode = draw(st.sampled_from([0, 0, 1, 1, 2, 9, 10, 8, 3, 7, 11, 15]))
     fin = draw(st.sampled_from([0x80, 0x80, 0x80, 0]))
-    reserved = draw(st.sampled_from([0] * 8 + [0x40, 0x20, 0x10]))
-    opcode = draw(st.sampled_from([0, 0, 1, 1, 2, 9, 10, 3, 7, 11, 15]))
+    reserved = draw(st.sampled_from([0] * 6 + [0x40] * 4 + [0x20, 0x10]))
+    texts = st.text(max_size=60).map(str.encode)
+    payload = draw(texts if opcode < 2 and draw(st.booleans()) else st.binary(max_size=130))
+    if opcode == 8 and draw(st.booleans()):
+        payload = draw(CLOSES)
+    if reserved == 0x40 and draw(st.booleans()):
+        payload = deflated(payload, WINDOW)
     mask = draw(st.sampled_from([0x80] * 8 + [0]))
     short = len(payload) <= 125
     second = mask | (len(payload) if short else 126)
@@ -144,32 +224,52 @@ def strange_frames(draw: st.DrawFn) -> bytes:
     return head + key + body
 
 
-@given(st.lists(strange_frames(), max_size=8), st.lists(st.integers(0, 2000), max_size=4))
+PLACES = st.lists(st.integers(0, 2000), max_size=4)
+
+
+@given(st.lists(strange_frames(), max_size=8), PLACES)
 def test_what_is_taken_and_what_is_a_violation_is_what_the_library_says(
     sent: list[bytes], places: list[int]
 ) -> None:
-    whole = b"".join(sent)
-    frames, code = oracle(whole, 200)
+    expected = Oracle(200, compression=False).outcome(sent)
 
-    messages, found = list[Message](), None
-    reader = FrameReader(200)
-    try:
-        for chunk in split(whole, places):
-            messages.extend(reader.feed(chunk))
-    except FramingError as error:
-        found = error.code
+    assert ours(split(b"".join(sent), places), 200, compression=False) == expected
 
-    assert found == code
-    controls = [(opcode, data) for opcode, data, _ in frames if opcode >= 8]
-    assert [(m.opcode, m.payload) for m in messages if m.opcode >= 8] == controls
-    parts, joined = b"", list[bytes]()
-    for opcode, data, fin in frames:
-        if opcode < 8:
-            parts += data
-            if fin:
-                joined.append(parts)
-                parts = b""
-    assert [m.payload for m in messages if m.opcode < 8] == joined
+
+@given(st.lists(strange_frames(), max_size=8), PLACES)
+def test_so_it_is_with_compression(sent: list[bytes], places: list[int]) -> None:
+    expected = Oracle(100_000, compression=True).outcome(sent)
+
+    assert ours(split(b"".join(sent), places), 100_000, compression=True) == expected
+
+
+@st.composite
+def compressed_messages(draw: st.DrawFn) -> list[bytes]:
+    """Frames of a compressed message, by the library, with control frames in between."""
+    sender = per_message_deflate(draw(st.integers(9, 15)))
+    payload = draw(st.binary(max_size=300)) * draw(st.sampled_from([1, 1, 20, 400]))
+    whole = sender.encode(OracleFrame(OracleOpcode.BINARY, payload))
+    data = bytes(whole.data)
+    parts = split(data, draw(PLACES)) if data else [data]
+    sent = []
+    for index, part in enumerate(parts):
+        opcode = OracleOpcode.BINARY if index == 0 else OracleOpcode.CONT
+        last = index == len(parts) - 1
+        frame = masked(opcode, part, fin=last)
+        sent.append(bytes((frame[0] | (0 if index else 0x40),)) + frame[1:])
+        if not last and (control := draw(st.none() | CONTROLS)):
+            sent.append(masked(*control))
+    return sent
+
+
+@given(st.lists(compressed_messages(), max_size=3), PLACES)
+def test_compressed_messages_are_read_as_by_the_library(
+    messages: list[list[bytes]], places: list[int]
+) -> None:
+    sent = [frame for message in messages for frame in message]
+    expected = Oracle(LIMIT, compression=True).outcome(sent)
+
+    assert ours(split(b"".join(sent), places), LIMIT, compression=True) == expected
 
 
 # Each violation has its close code.
@@ -289,7 +389,7 @@ def parsed(sent: bytes) -> OracleFrame:
 
 @given(
     st.sampled_from([Opcode.TEXT, Opcode.BINARY]),
-    LENGTHS.map(lambda length: bytes(n % 251 for n in range(length))),
+    LENGTHS.map(lambda length: bytes(n % 127 for n in range(length))),
 )
 def test_a_servers_frame_is_read_by_clients(opcode: Opcode, payload: bytes) -> None:
     found = parsed(frame(opcode, payload))
