@@ -84,7 +84,7 @@ def text_of(payload: bytes) -> str:
         raise FramingError(1007, "text is not UTF-8") from error
 
 
-def _unmasked(payload: bytes, mask: bytes) -> bytes:
+def _unmasked(payload: bytes | bytearray, mask: bytes | bytearray) -> bytes:
     # One XOR of two long integers: quick enough for what clients send, and no C needed.
     length = len(payload)
     key = (mask * (length // 4 + 1))[:length]

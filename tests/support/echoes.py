@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+
+from starlette.types import Receive, Scope, Send
 
 from notifier.core.errors import CloseCode
 from notifier.gateway.deflate import deflated
@@ -48,7 +49,7 @@ class Echo:
         """See Listener."""
 
 
-async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401  # ASGI
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Accept, and hand the connection over."""
     await receive()
     connection: EchoConnection = scope["extensions"][HANDOVER]["to"]

@@ -138,11 +138,27 @@ class House:
         token: str | None = "ann",  # noqa: S107  # as above
         *,
         max_queue: int = 16,
+        compression: str | None = "deflate",
     ) -> AsyncIterator[Client]:
         """Connect, and take the hello; `max_queue` messages are read ahead of the test."""
-        async with self.client(token, max_queue=max_queue) as client:
+        async with self.client(token, max_queue=max_queue, compression=compression) as client:
             await client.next_of("hello")
             yield client
+
+    @asynccontextmanager
+    async def plain(
+        self, upgrade: bytes
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Connect without a library, and pass the hello over."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(upgrade)
+            await asyncio.wait_for(reader.readuntil(b'"hello"'), _PATIENCE)
+            await asyncio.wait_for(reader.readuntil(b"}}}"), _PATIENCE)
+            yield reader, writer
+        finally:
+            writer.close()
+            await writer.wait_closed()
 
     async def refused(self, *, query: str = "", origin: str | None = None) -> InvalidStatus:
         """Connect, and return the refusal of the upgrade."""

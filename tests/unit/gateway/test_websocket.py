@@ -1,18 +1,25 @@
 import asyncio
 import json
 import socket
+from typing import ClassVar
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from notifier.gateway.websocket import WebSocketConnection
+from notifier.gateway.deflate import SMALLEST
+from notifier.gateway.websocket import Listener, WebSocketConnection
 from tests.support.gateways import Client, House, served
 
 UPGRADE = (
     b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     b"Authorization: Bearer ann\r\n\r\n"
+)
+
+
+COMPRESSING = UPGRADE.replace(
+    b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 )
 
 
@@ -104,7 +111,7 @@ async def test_messages_that_come_before_the_hand_over_are_heard() -> None:
 
 @pytest.mark.parametrize(
     ("message", "code"),
-    [(b"binary", 1003), ("x" * (64 * 1024 + 1), 1009)],
+    [(b"binary", 1003), ("x" * (64 * 1024 + 1), 1009), ("x" * 10_000_000, 1009)],
 )
 async def test_a_message_that_is_not_taken_has_a_close_code(
     message: str | bytes, code: int
@@ -137,6 +144,84 @@ async def test_five_frames_that_are_none_close_with_4502() -> None:
             await client.socket.send("nonsense")
 
         assert await client.closed_with() == 4502
+
+
+# Compression.
+
+
+class Kept(WebSocketConnection):
+    """Can be looked at by the test."""
+
+    all: ClassVar[list["Kept"]] = []
+
+    def hand_over(self, listener: Listener) -> None:
+        """See WebSocketConnection."""
+        self.all.append(self)
+        super().hand_over(listener)
+
+
+@pytest.mark.parametrize("size", [10, SMALLEST, 65_535, 200_000])
+async def test_an_event_of_any_size_arrives_whole_from_a_compressed_frame(size: int) -> None:
+    async with served() as it, it.client() as client:
+        await client.next_of("hello")
+        assert client.socket.protocol.extensions
+
+        it.broker.post("user:42", "x" * size)
+
+        assert (await client.next_of("event"))["event"] == {"id": "x" * size}
+
+
+async def test_a_large_event_is_compressed_and_a_small_one_is_not() -> None:
+    async with served() as it, it.plain(COMPRESSING) as (reader, _):
+        it.broker.post("user:42", "x" * 100)
+        it.broker.post("user:42", "x" * 10_000)
+
+        small = await reader.readexactly(2)
+        await reader.readexactly(
+            small[1] if small[1] < 126 else int.from_bytes(await reader.readexactly(2))
+        )
+        large = await reader.readexactly(2)
+
+        assert small[0] == 0x81
+        assert large[0] == 0xC1
+        assert large[1] < 126
+
+
+async def test_connections_of_one_window_share_their_frames() -> None:
+    Kept.all.clear()
+    async with (
+        served(connection=Kept) as it,
+        it.client(),
+        it.client("bob"),
+        it.client(compression=None),
+    ):
+        one, two, without = Kept.all
+
+        assert one.encode is two.encode
+        assert one.encode is not without.encode
+
+
+async def test_what_a_client_compresses_is_read() -> None:
+    async with served() as it, it.client() as client:
+        await client.next_of("hello")
+
+        await client.say(type="ping", x="x" * 50_000)
+
+        await client.next_of("pong")
+
+
+async def test_a_message_that_grows_over_the_bound_has_a_close_code() -> None:
+    async with served() as it, it.client() as client:
+        await client.socket.send("x" * 10_000_000)
+
+        assert await client.closed_with() == 1009
+
+
+async def test_compression_that_was_not_agreed_on_is_a_violation() -> None:
+    async with served() as it, it.plain(UPGRADE) as (reader, writer):
+        writer.write(b"\xc1\x80mask")
+
+        assert (await reader.read())[2:4] == (1002).to_bytes(2)
 
 
 # The end.
@@ -183,7 +268,7 @@ async def test_nothing_that_follows_a_close_frame_is_heard() -> None:
 async def test_who_does_not_read_is_closed_with_4002_and_others_go_on() -> None:
     async with (
         served(connection=Impatient) as it,
-        it.welcomed(max_queue=1) as slow,
+        it.welcomed(max_queue=1, compression=None) as slow,
         it.welcomed() as quick,
     ):
         posted = []
@@ -214,7 +299,7 @@ async def read_to_the_end(client: Client) -> tuple[list[str], int]:
 
 async def test_who_resumes_after_4002_misses_nothing() -> None:
     async with served(connection=Impatient) as it:
-        async with it.welcomed(max_queue=1) as slow, it.welcomed() as quick:
+        async with it.welcomed(max_queue=1, compression=None) as slow, it.welcomed() as quick:
             posted = []
             for _ in range(90):
                 posted.append(it.broker.post("user:42", "x" * 200_000))

@@ -1,0 +1,108 @@
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.datastructures import Headers
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+from notifier.gateway.deflate import EXTENSIONS, WINDOW, deflated, inflated, window_of
+from notifier.gateway.framing import FramingError
+
+NO_CONTEXT = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+
+def negotiate(*offers: str) -> tuple[str | None, int]:
+    """Return what is answered to offers, and the window that is then ours."""
+    headers = Headers(Host="x", Upgrade="websocket", Connection="Upgrade")
+    headers["Sec-WebSocket-Version"] = "13"
+    headers["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
+    for offer in offers:
+        headers["Sec-WebSocket-Extensions"] = offer
+    protocol = ServerProtocol(extensions=EXTENSIONS)
+    response = protocol.accept(Request("/", headers))
+    return response.headers.get("Sec-WebSocket-Extensions"), window_of(protocol.extensions)
+
+
+# What is agreed on.
+
+
+@pytest.mark.parametrize(
+    ("offer", "window"),
+    [
+        ("permessage-deflate", 12),
+        ("permessage-deflate; client_max_window_bits", 12),  # as browsers offer it
+        ("permessage-deflate; server_max_window_bits=15", 12),
+        ("permessage-deflate; server_max_window_bits=9", 9),
+        ("permessage-deflate; server_max_window_bits=8, permessage-deflate", 12),
+        ("x-webkit-deflate-frame, permessage-deflate", 12),
+    ],
+)
+def test_no_context_is_kept_whatever_a_client_offers(offer: str, window: int) -> None:
+    answer = f"{NO_CONTEXT}; server_max_window_bits={window}"
+
+    assert negotiate(offer) == (answer, window)
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "permessage-deflate; server_max_window_bits=8",  # which zlib cannot make
+        "permessage-deflate; server_max_window_bits=16",
+        "permessage-deflate; nonsense",
+        "x-webkit-deflate-frame",
+    ],
+)
+def test_what_cannot_be_kept_is_not_agreed_on(offer: str) -> None:
+    assert negotiate(offer) == (None, 0)
+
+
+def test_without_an_offer_nothing_is_compressed() -> None:
+    assert negotiate() == (None, 0)
+
+
+# Messages.
+
+
+@given(st.binary(max_size=20_000), st.integers(9, WINDOW))
+def test_a_client_reads_what_was_compressed(payload: bytes, window: int) -> None:
+    client = PerMessageDeflate(
+        remote_no_context_takeover=True,
+        local_no_context_takeover=True,
+        remote_max_window_bits=window,
+        local_max_window_bits=15,
+    )
+    sent = Frame(Opcode.TEXT, deflated(payload, window), rsv1=True)
+
+    assert bytes(client.decode(sent).data) == payload
+
+
+@given(st.binary(max_size=2_000))
+def test_a_message_comes_back_as_it_was(payload: bytes) -> None:
+    assert inflated(deflated(payload, WINDOW), len(payload)) == payload
+
+
+def test_a_message_may_end_in_a_final_block() -> None:  # RFC 7692, section 7.2.3.4
+    compressor = zlib.compressobj(wbits=-15)
+
+    assert inflated(compressor.compress(b"hello") + compressor.flush() + b"\0", 5) == b"hello"
+
+
+def test_a_message_that_inflates_over_the_limit_is_too_big() -> None:
+    bomb = deflated(b"\0" * 50_000_000, WINDOW)
+
+    with pytest.raises(FramingError) as error:
+        inflated(bomb, 65_536)
+
+    assert len(bomb) < 65_536
+    assert error.value.code == 1009
+
+
+def test_what_is_not_compressed_cannot_be_read() -> None:
+    with pytest.raises(FramingError) as error:
+        inflated(b"\xff\xff\xff", 100)
+
+    assert error.value.code == 1002
