@@ -45,6 +45,9 @@ class Echo:
     def heard(self) -> None:
         """See Listener."""
 
+    def ready(self) -> None:
+        """See Listener."""
+
     def closed(self, code: CloseCode | None = None) -> None:
         """See Listener."""
 
