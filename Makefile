@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet \
 	--universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --upgrade
 
-.PHONY: help run test check requirements clean
+.PHONY: help run test autobahn check requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
@@ -19,12 +19,15 @@ test: .venv/dev ## run all tests with coverage; finds or installs Redis, RabbitM
 	sh tests/support/install-services.sh
 	$(BIN)/python -m pytest --cov --cov-report=term
 
+autobahn: .venv/dev ## run all Autobahn cases; those of compression take minutes
+	$(BIN)/python -m pytest -m "long or not long" tests/scenarios/test_autobahn.py
+
 check: .venv/dev ## format, lint, types, imports and the tests that need no services
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not services" tests/unit tests/contract
+	$(BIN)/python -m pytest -m "not services and not long" tests/unit tests/contract
 
 requirements: .venv/made ## pin the newest versions of all dependencies, with their hashes
 	$(INSTALL) uv
