@@ -11,7 +11,9 @@ from typing import Any, cast
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import is_ssl
 
 _log = structlog.get_logger("notifier.serving")
 _BACKLOG = 4096
@@ -43,7 +45,12 @@ class _BoundedHttp(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        # As uvicorn's own, without the addresses of both ends: nobody here asks for them, and
+        # uvloop keeps what was asked once, 360 bytes, for as long as the connection lives.
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
         self._limit(_LONGEST_HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:

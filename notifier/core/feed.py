@@ -6,7 +6,7 @@ functions: nothing here waits, so nothing can come in between.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
 
 from notifier.core.frames import Gap, Start
@@ -16,6 +16,8 @@ from notifier.core.publications import Publication
 
 # Held while history is being asked, which takes a round trip; past it history is asked once more.
 _MOST_RECENT = 10_000
+# Followers by their kind, all of which get the same bytes.
+_Kinds = dict[Callable[[Publication], bytes], set[Connection]]
 
 
 class Join:
@@ -70,9 +72,10 @@ class Feed:
 
     __slots__ = (
         "_asked",
+        "_followers",
         "_observer",
+        "_only",
         "_recent",
-        "followers",
         "joins",
         "position",
         "subscribed",
@@ -83,30 +86,58 @@ class Feed:
     def __init__(self, topic: str, observer: Observer) -> None:
         self.topic = topic
         self.position: Position | None = None
-        self.followers: dict[Callable[[Publication], bytes], set[Connection]] = {}
-        self.joins: list[Join] = []
+        self.joins: tuple[Join, ...] = ()
         self.subscribed = False
         self.unsettled = False
+        # Most topics are a user's, with one follower: a dictionary and a set would double its cost.
+        self._only: Connection | None = None
+        self._followers: _Kinds | None = None
         self._asked: Position | None = None
-        self._recent: list[Publication] = []
+        self._recent: list[Publication] | None = []  # None when nothing has to be kept
         self._observer = observer
 
     @property
     def empty(self) -> bool:
         """Whether nobody follows or is about to."""
-        return not self.followers and not self.joins
+        return self._only is None and not self._followers and not self.joins
+
+    def join(self, join: Join) -> None:
+        """Let a connection be on its way in."""
+        self.joins = (*self.joins, join)
+
+    def take_out(self, join: Join) -> None:
+        """Let it be on its way no longer."""
+        self.joins = tuple(each for each in self.joins if each is not join)
+
+    def add(self, connection: Connection) -> None:
+        """Let a connection follow from here on."""
+        if self._followers is None:
+            if self._only is None:
+                self._only = connection
+                return
+            self._followers = {self._only.encode: {self._only}}
+            self._only = None
+        self._followers.setdefault(connection.encode, set()).add(connection)
 
     def drop(self, connection: Connection) -> None:
         """Let go of a follower, or of one that is about to be."""
-        connections = self.followers.get(connection.encode, set())
-        connections.discard(connection)
-        if not connections:
-            self.followers.pop(connection.encode, None)
-        self.joins = [join for join in self.joins if join.connection is not connection]
+        if self._only is connection:
+            self._only = None
+        elif self._followers is not None:
+            connections = self._followers.get(connection.encode, set())
+            connections.discard(connection)
+            if not connections:
+                self._followers.pop(connection.encode, None)
+        self.joins = tuple(join for join in self.joins if join.connection is not connection)
+
+    def _kinds(self) -> Iterable[tuple[Callable[[Publication], bytes], Collection[Connection]]]:
+        if self._only is not None:
+            return ((self._only.encode, (self._only,)),)
+        return self._followers.items() if self._followers else ()
 
     def take(self, publication: Publication) -> bool:
         """Take a live publication; False when history must be asked before anything goes on."""
-        if self.unsettled or self.position is None:
+        if self._recent is not None:
             self._recent.append(publication)
             if len(self._recent) > _MOST_RECENT:
                 del self._recent[:-1]  # the one that stays has history asked once more
@@ -130,7 +161,7 @@ class Feed:
             self._observer.expired(1)
             return
         count = 0
-        for encode, connections in self.followers.items():
+        for encode, connections in self._kinds():
             data = encode(publication)
             count += len(connections)
             for connection in connections:
@@ -146,8 +177,7 @@ class Feed:
         A join whose client does not keep up is left out: it goes on once there is room again.
         """
         # What came in before the question was asked is in history when it is answered.
-        self._recent.clear()
-        self.unsettled = True
+        self._recent, self.unsettled = [], True
         self._asked = self.position
         positions = [] if self.position is None else [self.position]
         for join in self.joins:
@@ -160,7 +190,7 @@ class Feed:
     def settle(self, history: History) -> None:
         """Bring the followers up to date with the answer, and find out where each join starts."""
         self._advance(history)
-        for publication in self._recent:
+        for publication in self._recent or ():
             self._take_next(publication)
         for join in self.joins:
             if not join.asked:
@@ -189,7 +219,7 @@ class Feed:
 
     def _tell_gap(self, reason: str, head: Position) -> None:
         gap = Gap(self.topic, str(head), reason)
-        for connections in self.followers.values():
+        for _, connections in self._kinds():
             self._observer.gap(reason, len(connections))
             for connection in connections:
                 connection.send(gap)
@@ -210,20 +240,20 @@ class Feed:
 
     def admit(self, history: History) -> None:
         """Replay to each join what it missed; those that are up to date then follow."""
-        waiting = []
-        newest = newest_of(history, self._recent)
+        waiting, recent = [], self._recent or ()
+        newest = newest_of(history, recent)
         for join in self.joins:
             if join.gap:
                 self._observer.gap(join.gap, 1)
                 join.connection.send(Gap(self.topic, str(self.position), join.gap))
                 join.gap = None
             if join.asked and join.served != self.position:
-                self._replay(join, chain(history.publications, self._recent), newest)
+                self._replay(join, chain(history.publications, recent), newest)
             if join.served == self.position:
-                self.followers.setdefault(join.connection.encode, set()).add(join.connection)
+                self.add(join.connection)
             else:
                 waiting.append(join)
-        self.joins = waiting
+        self.joins = tuple(waiting)
         self._calm(history.head)
 
     def _replay(
@@ -248,10 +278,11 @@ class Feed:
 
     def _calm(self, head: Position) -> None:
         """Stop keeping what comes in, unless history has to be asked again."""
-        behind = any(self._beyond(each) for each in (head, *(p.position for p in self._recent)))
+        recent = (publication.position for publication in self._recent or ())
+        behind = any(self._beyond(each) for each in (head, *recent))
         self.unsettled = behind or any(join.connection.has_room for join in self.joins)
         if not self.unsettled:
-            self._recent.clear()
+            self._recent = None
 
     def _beyond(self, position: Position) -> bool:
         epoch, offset = position

@@ -214,7 +214,7 @@ class Hub:
             for join in () if arrival.gone else arrival.joins:
                 feed = self._feeds.get(join.topic) or Feed(join.topic, self._observer)
                 feeds[join.topic] = self._feeds[join.topic] = feed
-                feed.joins.append(join)
+                feed.join(join)
         feeds.update(islice(self._unsettled.items(), self._size))
         return list(feeds.values())
 
@@ -222,7 +222,7 @@ class Hub:
         for arrival in arrivals:
             for join in arrival.joins:
                 if feed := self._feeds.get(join.topic):
-                    feed.joins = [each for each in feed.joins if each is not join]
+                    feed.take_out(join)
 
     async def _ask(self, feeds: list[Feed]) -> list[History]:
         await self._subscribe([feed for feed in feeds if not feed.subscribed])

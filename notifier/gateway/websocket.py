@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import structlog
 from uvicorn.config import Config
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -374,8 +374,8 @@ class _Handshake:
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
             "scheme": "wss" if is_ssl(self._transport) else "ws",
-            "server": get_local_addr(self._transport),
-            "client": get_remote_addr(self._transport),
+            "server": None,  # uvloop would keep the addresses for as long as the connection lives
+            "client": None,
             "root_path": self._root_path,
             "path": self._root_path + unquote(path),
             "raw_path": (self._root_path + path).encode(),

@@ -92,7 +92,7 @@ def test_a_newer_publication_of_the_key_on_a_later_page_counts_too() -> None:
 
 def followed(feed: Feed, head: int) -> RecordingConnection:
     connection = RecordingConnection()
-    feed.joins.append(Join(connection, "news", None))
+    feed.join(Join(connection, "news", None))
     answered(feed, history(head))
     return connection
 
@@ -107,7 +107,7 @@ def test_a_feed_is_empty_until_somebody_is_about_to_follow() -> None:
     feed, connection = Feed("news", RecordingObserver()), RecordingConnection()
     before = feed.empty
 
-    feed.joins.append(Join(connection, "news", None))
+    feed.join(Join(connection, "news", None))
 
     assert (before, feed.empty) == (True, False)
 
@@ -134,32 +134,65 @@ def test_who_never_followed_can_be_let_go() -> None:
 def test_history_is_asked_behind_the_rearmost_of_all() -> None:
     feed = Feed("news", RecordingObserver())
     followed(feed, 5)
-    feed.joins += [Join(RecordingConnection(), "news", each) for each in (at(3), at(9), None)]
+    for since in (at(3), at(9), None):
+        feed.join(Join(RecordingConnection(), "news", since))
 
     assert feed.question() == Since("news", 3, seen=at(5))
 
 
 def test_only_the_head_is_asked_for_when_nobody_has_a_position() -> None:
     feed = Feed("news", RecordingObserver())
-    feed.joins.append(Join(RecordingConnection(), "news", None))
+    feed.join(Join(RecordingConnection(), "news", None))
 
     assert feed.question() == Since("news", None)
 
 
 def test_a_publication_is_encoded_once_for_all_followers_of_a_kind() -> None:
     feed, encoded = Feed("news", RecordingObserver()), list[Publication]()
-    connections = [followed(feed, 5) for _ in range(3)]
+    connections = [RecordingConnection() for _ in range(3)]
+    other = followed(feed, 5)
 
     def encode(publication: Publication) -> bytes:
         encoded.append(publication)
         return b'{"type":"event"}'
 
-    feed.followers = {encode: set(connections)}
+    for connection in connections:
+        connection.encode = encode
+        feed.add(connection)
 
     feed.take(publication(6))
 
+    assert other.types == ["event"]
+
     assert len(encoded) == 1
     assert [connection.types for connection in connections] == [["event"]] * 3
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_followers_that_leave_get_nothing_more_and_the_last_leaves_the_feed_empty(
+    number: int,
+) -> None:
+    feed = Feed("news", RecordingObserver())
+    connections = [followed(feed, 5) for _ in range(number)]
+
+    for left, connection in enumerate(connections, 1):
+        feed.drop(connection)
+        feed.drop(connection)
+        feed.take(publication(5 + left))
+        assert feed.empty is (left == number)
+
+    assert [len(each.sent) for each in connections] == list(range(number))
+
+
+def test_who_follows_after_all_have_left_is_served() -> None:
+    feed = Feed("news", RecordingObserver())
+    for connection in [followed(feed, 5), followed(feed, 5)]:
+        feed.drop(connection)
+
+    one, two = followed(feed, 5), followed(feed, 5)
+    feed.take(publication(6))
+
+    assert (one.types, two.types) == (["event"], ["event"])
 
 
 def test_the_observer_hears_of_a_publication_once_with_all_its_followers() -> None:
@@ -213,7 +246,7 @@ def test_a_feed_stays_unsettled_while_something_beyond_its_position_is_known() -
 def test_what_is_held_while_history_is_asked_is_bounded() -> None:
     feed = Feed("news", RecordingObserver())
     connection = RecordingConnection()
-    feed.joins.append(Join(connection, "news", at(5)))
+    feed.join(Join(connection, "news", at(5)))
 
     feed.question()
     for offset in range(6, 25_000):
@@ -254,7 +287,7 @@ def test_followers_who_have_seen_more_than_the_new_epoch_continues_are_told() ->
 def test_who_comes_back_from_a_former_epoch_is_resumed() -> None:
     feed, connection = Feed("news", RecordingObserver()), RecordingConnection()
     join = Join(connection, "news", at(3))
-    feed.joins.append(join)
+    feed.join(join)
 
     answered(
         feed, History(at(5, "next"), [publication(4, "next"), publication(5, "next")], {"k": 4})
@@ -294,7 +327,7 @@ class Narrow(RecordingConnection):
 
 def test_a_replay_stops_when_there_is_no_room_and_goes_on_when_there_is() -> None:
     feed, connection = Feed("news", RecordingObserver()), Narrow(room=2)
-    feed.joins.append(Join(connection, "news", at(0)))
+    feed.join(Join(connection, "news", at(0)))
 
     answered(feed, history(5, 1))
     first = connection.positions("news")
@@ -307,7 +340,7 @@ def test_a_replay_stops_when_there_is_no_room_and_goes_on_when_there_is() -> Non
 
 def test_who_has_no_room_does_not_hold_up_others() -> None:
     feed, connection = Feed("news", RecordingObserver()), Narrow(room=0)
-    feed.joins.append(Join(connection, "news", at(0)))
+    feed.join(Join(connection, "news", at(0)))
     answered(feed, history(5, 1))
 
     other = followed(feed, 5)
@@ -321,7 +354,7 @@ def test_who_has_no_room_does_not_hold_up_others() -> None:
 
 def test_history_trimmed_while_there_was_no_room_is_a_gap() -> None:
     feed, connection = Feed("news", RecordingObserver()), Narrow(room=1)
-    feed.joins.append(Join(connection, "news", at(0)))
+    feed.join(Join(connection, "news", at(0)))
     answered(feed, history(5, 1))
 
     connection.room = 9
