@@ -30,6 +30,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from notifier.adapters.redis_reader import RedisReader
 from notifier.adapters.redis_scripts import PUBLISH, READ, Script
 from notifier.core.background import Background
 from notifier.core.errors import NotifierError, Refused, Unavailable
@@ -389,24 +390,29 @@ class _Subscriber:
         # Asked for each time: a TaskGroup swallows a cancellation that meets an error.
         while this and not this.cancelling():
             try:
-                await self._live(f"{this.get_name()}, hearing")
+                await self._live()
             except* (RedisError, OSError) as errors:
                 self._lose(_reason(errors.exceptions[0]))
             # Jitter, so that not all come back to a restarted Redis in the same moment.
             longest = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(self._failures, 10))
             await asyncio.sleep(uniform(_SHORTEST_PAUSE, longest))  # noqa: S311  # no secret
 
-    async def _live(self, hearing: str) -> None:
+    async def _live(self) -> None:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
             async with asyncio.timeout(_ANSWERING):
                 await connection.connect()  # type: ignore[no-untyped-call]
+            reader = RedisReader(connection, self._pass_on, self._count_answer)
             self._gain()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._hear(connection), name=hearing)
-                await self._ask(connection)
+            await self._ask_until_end(reader)
         finally:
             await connection.disconnect(nowait=True)
+
+    async def _ask_until_end(self, reader: RedisReader) -> None:
+        this = asyncio.current_task()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._ask(reader), name=f"{this and this.get_name()}, asking")
+            await reader.end(self._silence_seconds)
 
     def _gain(self) -> None:
         if self._has_been_up:
@@ -425,16 +431,16 @@ class _Subscriber:
 
     # The asking half: whatever is sent, one command at a time.
 
-    async def _ask(self, connection: AbstractConnection) -> None:
+    async def _ask(self, reader: RedisReader) -> None:
         while True:
             changed, self._changed = self._changed, set()
             for some in _chunks(changed, _MOST_CHANNELS):
-                await self._unsubscribe(connection, (self._subscribed & some) - self._wanted)
-                await self._subscribe(connection, (self._wanted & some) - self._subscribed)
+                await self._unsubscribe(reader, (self._subscribed & some) - self._wanted)
+                await self._subscribe(reader, (self._wanted & some) - self._subscribed)
             if not self._changed:
-                await self._idle(connection)
+                await self._idle(reader)
 
-    async def _idle(self, connection: AbstractConnection) -> None:
+    async def _idle(self, reader: RedisReader) -> None:
         """Wait for work, and see to it that Redis is heard of meanwhile."""
         self._failures = 0  # not before: it may let us connect, but not subscribe
         self._work.clear()
@@ -442,15 +448,15 @@ class _Subscriber:
             async with asyncio.timeout(self._ping_seconds):
                 await self._work.wait()
         except TimeoutError:
-            await _send(connection, _pack("PING"))
+            reader.send(_pack("PING"))
 
-    async def _unsubscribe(self, connection: AbstractConnection, topics: set[str]) -> None:
+    async def _unsubscribe(self, reader: RedisReader, topics: set[str]) -> None:
         # Before it is sent: whoever follows one of them from now on waits for a new subscription.
         self._subscribed -= topics
-        await self._command(connection, "UNSUBSCRIBE", topics)
+        await self._command(reader, "UNSUBSCRIBE", topics)
 
-    async def _subscribe(self, connection: AbstractConnection, topics: set[str]) -> None:
-        await self._command(connection, "SUBSCRIBE", topics)
+    async def _subscribe(self, reader: RedisReader, topics: set[str]) -> None:
+        await self._command(reader, "SUBSCRIBE", topics)
         self._subscribed |= topics
         if again := topics & self._interrupted:
             self._interrupted -= again
@@ -458,33 +464,19 @@ class _Subscriber:
         for topic in topics:
             self._confirm(topic)
 
-    async def _command(self, connection: AbstractConnection, verb: str, topics: set[str]) -> None:
+    async def _command(self, reader: RedisReader, verb: str, topics: set[str]) -> None:
         """Return when Redis has confirmed the command for each topic."""
         if not topics:
             return
         self._unanswered = len(topics)
         self._answered = asyncio.get_running_loop().create_future()
         channels = map(_channel, topics)
-        await _send(connection, _pack(verb, *channels))
+        reader.send(_pack(verb, *channels))
         done, _ = await asyncio.wait([self._answered], timeout=_ANSWERING)
         if not done:
             raise LostConnectionError(f"{verb} was not confirmed within {_ANSWERING} s")
 
-    # The hearing half: it never waits for anyone but Redis.
-
-    async def _hear(self, connection: AbstractConnection) -> None:
-        while True:
-            match await connection.read_response(
-                disable_decoding=True, timeout=self._silence_seconds
-            ):
-                case [b"message", channel, payload]:
-                    self._pass_on(channel, payload)
-                case [b"subscribe" | b"unsubscribe", _, _]:
-                    self._count_answer()
-                case None:  # in time, or TCP's keepalive had none: redis-py would just go on
-                    raise LostConnectionError(f"nothing heard for {self._silence_seconds} s")
-                case _:  # PONG
-                    pass
+    # The hearing half: called by the reader, as it comes in.
 
     def _pass_on(self, channel: bytes, payload: bytes) -> None:
         topic = channel[len(_CHANNEL) + 1 : -1].decode()

@@ -645,14 +645,14 @@ async def test_idle_connections_are_kept(
 async def test_a_timeout_of_tcp_itself_is_a_lost_connection(
     server: RedisServer, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readers = recorded_readers(monkeypatch)
+    transports = recorded_transports(monkeypatch)
     with no_longer_than(15):  # a loop that spins sees no other timeout
         async with RedisBroker(server.url, metrics=metrics) as broker:
             listening = await follow(broker, "news")
             position = await published(broker, new("news", "a"))
 
-            for reader in list(readers):
-                reader.set_exception(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+            for transport in list(transports):
+                time_out(transport)
 
             await listening.interrupted("news")
             assert await published(broker, new("news", "b")) == position._replace(offset=2)
@@ -685,15 +685,15 @@ def test_what_uvloop_says_of_a_connection_just_reset_is_no_reason_to_die(
 async def test_a_timeout_of_tcp_itself_is_no_answer(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readers = recorded_readers(monkeypatch)
+    transports = recorded_transports(monkeypatch)
     async with RedisBroker(server.url, metrics=Metrics()) as broker:
         position = await published(broker, new("news", "a"))
         server.pause()
         asking = asyncio.gather(broker.read([Since("news")]), return_exceptions=True)
         await asyncio.wait([asking], timeout=0.2)
 
-        for reader in readers:
-            reader.set_exception(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+        for transport in list(transports):
+            time_out(transport)
 
         [answer] = await asking
         assert isinstance(answer, Unavailable)
@@ -702,20 +702,26 @@ async def test_a_timeout_of_tcp_itself_is_no_answer(
         assert await published(broker, new("news", "b")) == position._replace(offset=2)
 
 
-def recorded_readers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.StreamReader]:
-    """Collect the readers of all connections from now on: there the system reports its errors."""
-    readers: list[asyncio.StreamReader] = []
+def recorded_transports(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.WriteTransport]:
+    """Collect the transports of all connections from now on."""
+    transports: list[asyncio.WriteTransport] = []
     connect = asyncio.open_connection
 
     async def recording(
         **address: Any,  # noqa: ANN401  # whatever it is
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await connect(**address)
-        readers.append(reader)
+        transports.append(writer.transport)
         return reader, writer
 
     monkeypatch.setattr(asyncio, "open_connection", recording)
-    return readers
+    return transports
+
+
+def time_out(transport: asyncio.WriteTransport) -> None:
+    """Let a connection be lost as by TCP's keepalive."""
+    lost = TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+    transport.get_protocol().connection_lost(lost)
 
 
 @contextmanager

@@ -1,0 +1,88 @@
+"""What Redis sends to a subscribing connection, read as it comes in: no task, no future a message.
+
+redis-py connects, secures and authenticates. Its own reading costs several times what the rest of
+a delivery does, and it takes a TimeoutError of TCP's keepalive for one of its caller's.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as LostConnectionError
+from redis.exceptions import InvalidResponse, ResponseError
+
+
+class RedisReader(asyncio.Protocol):
+    """Takes a subscribing connection over from redis-py, once that has connected it.
+
+    `on_message` is called with channel and payload, `on_confirmation` for each channel that was
+    subscribed or unsubscribed; both return at once. Closing stays the connection's own work.
+    Raises redis-py's ConnectionError when there is nothing to take over any more.
+    """
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        on_message: Callable[[bytes, bytes], None],
+        on_confirmation: Callable[[], None],
+    ) -> None:
+        writer = connection._writer  # noqa: SLF001 - redis-py names no transport
+        if writer is None or writer.transport.is_closing():
+            raise LostConnectionError("closed as soon as it was made")
+        self._on_message = on_message
+        self._on_confirmation = on_confirmation
+        self._loop = asyncio.get_running_loop()
+        self._replies = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=ResponseError, notEnoughData=None
+        )
+        self._heard_at = self._loop.time()
+        self._end: asyncio.Future[Exception] = self._loop.create_future()
+        self._transport = cast("asyncio.Transport", writer.transport)
+        self._transport.set_protocol(self)
+
+    def send(self, command: bytes) -> None:
+        """Send a packed command; its answer comes in like anything else."""
+        if not self._transport.is_closing():  # uvloop raises when it is lost just now; `end` tells
+            self._transport.write(command)
+
+    async def end(self, silence: float) -> None:
+        """Raise why it ended: lost, refused, `silence` seconds without a byte, or a callback's."""
+        while not self._end.done():
+            left = self._heard_at + silence - self._loop.time()
+            if left <= 0:
+                raise LostConnectionError(f"nothing heard for {silence} s")
+            await asyncio.wait([self._end], timeout=left)
+        raise self._end.result()
+
+    # What asyncio calls.
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self._heard_at = self._loop.time()
+        replies = self._replies
+        try:
+            replies.feed(data)
+            while (reply := replies.gets(False)) is not None:  # noqa: FBT003 - positional there
+                if type(reply) is list and reply[0] == b"message":
+                    self._on_message(reply[1], reply[2])
+                else:
+                    self._take(reply)
+        except Exception as error:  # noqa: BLE001 - `end` raises it, whatever it is
+            self._stop(error)
+
+    def _take(self, reply: Any) -> None:  # noqa: ANN401 - what Redis replies
+        if isinstance(reply, Exception):
+            raise reply
+        if reply[0] in (b"subscribe", b"unsubscribe"):  # else it is the answer to PING
+            self._on_confirmation()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._stop(LostConnectionError(str(exc) if exc else "Redis closed the connection"))
+
+    def _stop(self, error: Exception) -> None:
+        if not self._end.done():
+            self._end.set_result(error)
+        self._transport.abort()
