@@ -23,6 +23,7 @@ from notifier.core.ports import Broker, EventQueue, EventSource, Roster, TokenVe
 from notifier.core.session import Terms
 from notifier.gateway import app as gateway_app
 from notifier.gateway.gateway import Gateway
+from notifier.gateway.outgoing import Outgoing
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.page import create_page
 from notifier.private import Facts, Trouble, measured_loop
@@ -172,7 +173,7 @@ def _serve_gateway(
     app = gateway_app.create_app(gateway, settings.allowed_origins)
     if page is not None:
         app.mount("", page)  # type: ignore[arg-type]
-    WebSocketConnection.send_buffer = settings.send_buffer_bytes
+    Outgoing.send_buffer = settings.send_buffer_bytes
     return serve(
         app,
         host=host,

@@ -147,9 +147,10 @@ class Feed:
         if self.position is None:
             return False
         epoch, offset = publication.position
-        if epoch == self.position.epoch and offset <= self.position.offset:
+        served_epoch, served = self.position
+        if epoch == served_epoch and offset <= served:
             return True
-        if epoch != self.position.epoch or offset != self.position.offset + 1:
+        if epoch != served_epoch or offset != served + 1:
             return False
         self.position = publication.position
         self._fan_out(publication)
@@ -157,7 +158,7 @@ class Feed:
 
     def _fan_out(self, publication: Publication) -> None:
         now = int(time.time() * 1000)
-        if publication.expired(now):
+        if publication.expires and publication.expired(now):
             self._observer.expired(1)
             return
         count = 0

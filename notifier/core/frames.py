@@ -170,5 +170,6 @@ def encode(frame: ServerFrame) -> bytes:
 
 def event_frame(publication: Publication) -> bytes:
     """Write the `event` frame of a publication as JSON, by joining what is already encoded."""
-    head = f'{{"type":"event","topic":"{publication.topic}","position":"{publication.position}"'
-    return b'%s,"event":%s}' % (head.encode(), publication.event)
+    epoch, offset = publication.position  # written out, as this is done for every publication
+    head = f'{{"type":"event","topic":"{publication.topic}","position":"{epoch}.{offset}","event":'
+    return b"%b%b}" % (head.encode(), publication.event)

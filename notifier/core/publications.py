@@ -57,8 +57,8 @@ class Publication:
     __slots__ = ("accepted", "collapse_key", "event", "expires", "position", "topic")
 
     def __init__(self, topic: str, position: Position, record: bytes) -> None:
-        head, _, self.event = record.partition(b"\n")
-        accepted, expires, self.collapse_key = head.split(b":", 2)
+        accepted, expires, rest = record.split(b":", 2)
+        self.collapse_key, _, self.event = rest.partition(b"\n")
         self.topic = topic
         self.position = position
         self.accepted = int(accepted)

@@ -48,13 +48,21 @@ def deflated(payload: bytes, window: int) -> bytes:
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(_END)]
 
 
-def inflated(payload: bytes, limit: int) -> bytes:
-    """Decompress a client's message; raises FramingError, with 1009 above `limit` bytes."""
-    inflater = zlib.decompressobj(wbits=-_LARGEST_WINDOW)
-    try:
-        message = inflater.decompress(payload + _END, limit + 1)
-    except zlib.error as error:
-        raise FramingError(1002, "a compressed message cannot be read") from error
-    if len(message) > limit:
-        raise FramingError(1009, f"a message has at most {limit} bytes")
-    return message
+class Inflater:
+    """Decompresses one message of a client's, fragment by fragment. Fulfils Inflating."""
+
+    __slots__ = ("_inflater",)
+
+    def __init__(self) -> None:
+        self._inflater = zlib.decompressobj(wbits=-_LARGEST_WINDOW)
+
+    def add(self, fragment: bytes, room: int, *, last: bool) -> bytes:
+        """See Inflating."""
+        compressed = fragment + _END if last else fragment
+        try:
+            data = self._inflater.decompress(compressed, room + 1)
+        except zlib.error as error:
+            raise FramingError(1002, "a compressed message cannot be read") from error
+        if len(data) > room:
+            raise FramingError(1009, "a message is too large once it is decompressed")
+        return data

@@ -7,7 +7,8 @@ and written to all.
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import NamedTuple
+from struct import Struct
+from typing import NamedTuple, Protocol
 
 
 class Opcode(IntEnum):
@@ -42,6 +43,7 @@ class FramingError(Exception):
 # RFC 6455, section 7.4: those that may stand in a close frame.
 _CLOSE_CODES = frozenset({*range(1000, 1015), *range(3000, 5000)} - {1004, 1005, 1006})
 _OPCODES = {opcode.value: opcode for opcode in Opcode}
+_SHORT, _LONG, _LONGEST = (Struct(form).pack for form in ("!BB", "!BBH", "!BBQ"))
 _FIN, _RESERVED, _COMPRESSED, _MASKED, _LONGEST_CONTROL = 0x80, 0x70, 0x40, 0x80, 125
 
 
@@ -50,10 +52,10 @@ def frame(opcode: Opcode, payload: bytes, *, compressed: bool = False) -> bytes:
     length = len(payload)
     first = _FIN | opcode | (_COMPRESSED if compressed else 0)
     if length <= _LONGEST_CONTROL:
-        return bytes((first, length)) + payload
+        return _SHORT(first, length) + payload
     if length < 1 << 16:
-        return bytes((first, 126)) + length.to_bytes(2) + payload
-    return bytes((first, 127)) + length.to_bytes(8) + payload
+        return _LONG(first, 126, length) + payload
+    return _LONGEST(first, 127, length) + payload
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
@@ -91,26 +93,34 @@ def _unmasked(payload: bytes | bytearray, mask: bytes | bytearray) -> bytes:
     return (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(length)
 
 
+class Inflating(Protocol):
+    """Decompresses one message, fragment by fragment."""
+
+    def add(self, fragment: bytes, room: int, *, last: bool) -> bytes:
+        """Return what a fragment holds; raises FramingError, with 1009 above `room` bytes."""
+
+
 class _Unfinished:
     """A message of which further fragments are to come."""
 
-    __slots__ = ("_decoder", "compressed", "fragments", "held", "opcode")
+    __slots__ = ("_decoder", "_inflating", "fragments", "held", "opcode")
 
-    def __init__(self, opcode: Opcode, *, compressed: bool) -> None:
+    def __init__(self, opcode: Opcode, inflating: Inflating | None) -> None:
         self.opcode = opcode
-        self.compressed = compressed
         self.fragments: list[bytes] = []
         self.held = 0
-        checks = opcode is Opcode.TEXT and not compressed
-        self._decoder = getincrementaldecoder("utf-8")() if checks else None
+        self._inflating = inflating
+        self._decoder = getincrementaldecoder("utf-8")() if opcode is Opcode.TEXT else None
 
-    def add(self, payload: bytes) -> None:
-        """Take one more fragment; raises FramingError as soon as text cannot be UTF-8 any more."""
-        self.fragments.append(payload)
-        self.held += len(payload)
+    def add(self, fragment: bytes, limit: int, *, last: bool) -> None:
+        """Take one more; raises FramingError as soon as the message cannot be good any more."""
+        if self._inflating is not None:
+            fragment = self._inflating.add(fragment, limit - self.held, last=last)
+        self.fragments.append(fragment)
+        self.held += len(fragment)
         if self._decoder is not None:
             try:
-                self._decoder.decode(payload)
+                self._decoder.decode(fragment, final=last)
             except UnicodeDecodeError as error:
                 raise FramingError(1007, "text is not UTF-8") from error
 
@@ -118,15 +128,14 @@ class _Unfinished:
 class FrameReader:
     """Turns a client's bytes into messages. Holds at most one message of `limit` bytes.
 
-    `inflated` is given where compression was agreed on: it makes a compressed message whole again,
-    within the limit it is called with, or raises FramingError.
+    `inflating` is given where compression was agreed on.
     """
 
-    __slots__ = ("_at", "_buffer", "_inflated", "_limit", "_unfinished")
+    __slots__ = ("_at", "_buffer", "_inflating", "_limit", "_unfinished")
 
-    def __init__(self, limit: int, inflated: Callable[[bytes, int], bytes] | None = None) -> None:
+    def __init__(self, limit: int, inflating: Callable[[], Inflating] | None = None) -> None:
         self._limit = limit
-        self._inflated = inflated
+        self._inflating = inflating
         self._buffer: bytes | bytearray = b""
         self._at = 0
         self._unfinished: _Unfinished | None = None
@@ -183,7 +192,7 @@ class FrameReader:
         opcode = _OPCODES.get(first & 0x0F)
         # The first fragment of a message says that it is compressed (RFC 7692, section 6).
         begins = opcode is Opcode.TEXT or opcode is Opcode.BINARY
-        allowed = _COMPRESSED if begins and self._inflated else 0
+        allowed = _COMPRESSED if begins and self._inflating else 0
         if opcode is None or first & _RESERVED & ~allowed:
             raise FramingError(1002, "unknown opcode or reserved bit")
         if not second & _MASKED:
@@ -198,21 +207,19 @@ class FrameReader:
     def _joined(self, first: int, opcode: Opcode, payload: bytes) -> Message | None:
         if opcode >= Opcode.CLOSE:
             return Message(opcode, payload)
-        unfinished, compressed = self._unfinished, bool(first & _COMPRESSED)
+        unfinished, last = self._unfinished, bool(first & _FIN)
         if unfinished is None:
-            if first & _FIN:
-                return self._whole(opcode, payload, compressed=compressed)
-            unfinished = self._unfinished = _Unfinished(opcode, compressed=compressed)
-        unfinished.add(payload)
-        if not first & _FIN:
+            inflating = self._inflating() if self._inflating and first & _COMPRESSED else None
+            if last and inflating is None:
+                return self._whole(opcode, payload)
+            unfinished = self._unfinished = _Unfinished(opcode, inflating)
+        unfinished.add(payload, self._limit, last=last)
+        if not last:
             return None
         self._unfinished = None
-        whole = b"".join(unfinished.fragments)
-        return self._whole(unfinished.opcode, whole, compressed=unfinished.compressed)
+        return Message(unfinished.opcode, b"".join(unfinished.fragments))
 
-    def _whole(self, opcode: Opcode, payload: bytes, *, compressed: bool) -> Message:
-        if compressed and self._inflated:
-            payload = self._inflated(payload, self._limit)
+    def _whole(self, opcode: Opcode, payload: bytes) -> Message:
         if opcode is Opcode.TEXT:
             text_of(payload)
         return Message(opcode, payload)

@@ -74,12 +74,13 @@ class Outgoing(asyncio.Protocol):
 
     def write(self, data: bytes, publication: Publication | None = None) -> None:  # noqa: ARG002 - for transports that carry cursors
         """See Connection."""
-        if self._timer is not None or self._transport.is_closing():
+        transport = self._transport
+        if self._timer is not None or transport.is_closing():
             return
-        if self._paused_at and self._transport.get_write_buffer_size() > self.send_buffer:
+        if self._paused_at and transport.get_write_buffer_size() > self.send_buffer:
             self._give_up()
             return
-        self._transport.write(data)
+        transport.write(data)
 
     def close(self, code: CloseCode) -> None:
         """See Connection."""

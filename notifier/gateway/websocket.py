@@ -6,11 +6,10 @@ and the connection calls its session back on a message and on the end.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, cast
 from urllib.parse import unquote
 
 import structlog
@@ -24,7 +23,7 @@ from websockets.server import ServerProtocol
 from notifier.core import frames
 from notifier.core.errors import CloseCode
 from notifier.core.publications import Publication
-from notifier.gateway.deflate import EXTENSIONS, SMALLEST, WINDOW, deflated, inflated, window_of
+from notifier.gateway.deflate import EXTENSIONS, SMALLEST, WINDOW, Inflater, deflated, window_of
 from notifier.gateway.framing import (
     FrameReader,
     FramingError,
@@ -34,31 +33,14 @@ from notifier.gateway.framing import (
     close_frame,
     frame,
 )
+from notifier.gateway.outgoing import Listener, Outgoing
 
 HANDOVER = "notifier.handover"
-_CLOSE_TIMEOUT = 5.0
-_LONGEST_PAUSE = 15.0
 _MOST_AT_ONCE = 100  # messages of one client, before others have their turn
 # What may come in before the endpoint has decided: a client may speak without waiting for us.
 _MOST_EARLY = 64 * 1024
 
 _log = structlog.get_logger("notifier.gateway")
-
-
-class Listener(Protocol):
-    """Who is called back by a connection: a session."""
-
-    def received(self, text: bytes) -> None:
-        """Take a text message."""
-
-    def heard(self) -> None:
-        """Take any other sign of life."""
-
-    def ready(self) -> None:
-        """Take that there is room again for what is written."""
-
-    def closed(self, code: CloseCode | None = None) -> None:
-        """Take that the connection is gone; the last call."""
 
 
 def encode(publication: Publication) -> bytes:
@@ -109,27 +91,14 @@ _PING = frame(Opcode.PING, b"")
 _DEAF = _Deaf(0)
 
 
-class WebSocketConnection(asyncio.Protocol):
+class WebSocketConnection(Outgoing):
     """One client's WebSocket. Fulfils Connection, once it has been handed over."""
 
-    __slots__ = (
-        "_connections",
-        "_early",
-        "_gave_up",
-        "_handshake",
-        "_listener",
-        "_paused_at",
-        "_reader",
-        "_timer",
-        "_transport",
-        "window",
-    )
+    __slots__ = ("_connections", "_early", "_handshake", "_reader", "encode", "window")
 
     transport = "websocket"
     # Bytes of a message of the client's, compressed or not.
     largest_message: ClassVar[int] = frames.LARGEST_FRAME
-    # Bytes that may wait for a client that does not read; past it the client is closed with 4002.
-    send_buffer: ClassVar[int] = 1024 * 1024
 
     def __init__(
         self,
@@ -138,16 +107,12 @@ class WebSocketConnection(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        super().__init__()
         self._connections = server_state.connections
         self._handshake: _Handshake | None = _Handshake(self, config, server_state, app_state)
-        self._listener: Listener | None = None
         self._reader: FrameReader | None = None  # while there is half a message
-        self.window = 0  # of compression, in bits; 0 for none
+        self.agree_on(0)
         self._early = b""
-        self._gave_up: CloseCode | None = None
-        self._paused_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
 
     # What asyncio calls.
 
@@ -167,27 +132,13 @@ class WebSocketConnection(asyncio.Protocol):
         else:
             self._feed(data)
 
-    def connection_lost(self, _exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._connections.discard(cast("Any", self))
-        if self._timer is not None:
-            self._timer.cancel()
         if self._handshake is not None:
             self._handshake.lost()
             self._handshake = None
-        if self._listener is not None:
-            self._listener.closed(self._gave_up)
-            self._listener = None
-
-    def pause_writing(self) -> None:
-        """See asyncio.Protocol."""
-        self._paused_at = time.monotonic()
-
-    def resume_writing(self) -> None:
-        """See asyncio.Protocol."""
-        self._paused_at = 0.0
-        if self._listener is not None:
-            self._listener.ready()
+        super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """Close at once; uvicorn calls this for what is left when the server stops."""
@@ -197,24 +148,9 @@ class WebSocketConnection(asyncio.Protocol):
 
     # What the session calls.
 
-    @property
-    def encode(self) -> Callable[[Publication], bytes]:
-        """See Connection."""
-        return _ENCODINGS[self.window]
-
-    @property
-    def has_room(self) -> bool:
-        """See Connection."""
-        return not self._paused_at
-
-    def write(self, data: bytes, publication: Publication | None = None) -> None:  # noqa: ARG002 - one frame is as any other here
-        """See Connection."""
-        if self._timer is not None or self._transport.is_closing():
-            return
-        if self._paused_at and self._transport.get_write_buffer_size() > self.send_buffer:
-            self._give_up()
-            return
-        self._transport.write(data)
+    def agree_on(self, window: int) -> None:
+        """Compress with this window, in bits; 0 for not at all."""
+        self.window, self.encode = window, _ENCODINGS[window]
 
     def send(self, frame_: frames.ServerFrame) -> None:
         """See Connection."""
@@ -222,9 +158,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def ping(self) -> bool:
         """See Connection."""
-        if self._paused_at and time.monotonic() - self._paused_at > _LONGEST_PAUSE:
-            self._give_up()
-        else:
+        if not self._is_stuck():
             self.write(_PING)
         return True
 
@@ -236,12 +170,7 @@ class WebSocketConnection(asyncio.Protocol):
         """Send what is left and a close frame, and wait a while for the client's own."""
         if self._timer is None and not self._transport.is_closing():
             self._transport.write(close_frame(code, reason))
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_CLOSE_TIMEOUT, self._transport.abort)
-
-    def _give_up(self) -> None:
-        self._gave_up = CloseCode.SLOW_CONSUMER
-        self.close(self._gave_up)
+            self._abort_later()
 
     # What the client sends.
 
@@ -262,7 +191,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         reader = self._reader or FrameReader(
-            self.largest_message, inflated if self.window else None
+            self.largest_message, Inflater if self.window else None
         )
         try:
             for count, message in enumerate(reader.feed(data), 1):
@@ -354,7 +283,7 @@ class _Handshake:
         if self._response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._respond(self._response)
             return
-        self._connection.window = window_of(self._protocol.extensions)
+        self._connection.agree_on(window_of(self._protocol.extensions))
         task = asyncio.get_running_loop().create_task(
             self._run(self._scope(request)), name="websocket-handshake"
         )

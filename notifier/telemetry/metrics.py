@@ -10,6 +10,8 @@ from prometheus_client import (
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from notifier.telemetry.tally import Tally
+
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
@@ -23,6 +25,8 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # three lines a metric would become four, to no one's use
         self.registry = registry = CollectorRegistry()
+        self._tally = Tally()
+        registry.register(self._tally)  # first: what comes after tells what is passed on
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self.events = Counter(
@@ -49,6 +53,8 @@ class Metrics:
             buckets=_LATENCIES,
             registry=registry,
         )
+        fanned_out = self.publications.labels("fanned_out")
+        self._tally.feed(fanned_out, self.deliveries, self.delivery_seconds)
         self.dead_letters = Counter(
             "notifier_dead_letters",
             "Deliveries put aside because they cannot be understood, by reason.",
@@ -120,9 +126,7 @@ class Metrics:
 
     def fanned_out(self, followers: int, delay: float) -> None:
         """See Observer."""
-        self.publications.labels("fanned_out").inc()
-        self.deliveries.inc(followers)
-        self.delivery_seconds.observe(delay)
+        self._tally.add(followers, delay)
 
     def recovered(self, publications: int) -> None:
         """See Observer."""

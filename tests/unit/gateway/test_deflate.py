@@ -9,7 +9,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from notifier.gateway.deflate import EXTENSIONS, WINDOW, deflated, inflated, window_of
+from notifier.gateway.deflate import EXTENSIONS, WINDOW, Inflater, deflated, window_of
 from notifier.gateway.framing import FramingError
 
 NO_CONTEXT = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -65,6 +65,10 @@ def test_without_an_offer_nothing_is_compressed() -> None:
 
 
 # Messages.
+
+
+def inflated(message: bytes, limit: int) -> bytes:
+    return Inflater().add(message, limit, last=True)
 
 
 @given(st.binary(max_size=20_000), st.integers(9, WINDOW))

@@ -12,7 +12,7 @@ from websockets.frames import Frame as OracleFrame
 from websockets.frames import Opcode as OracleOpcode
 from websockets.protocol import OPEN, Protocol, Side
 
-from notifier.gateway.deflate import WINDOW, deflated, inflated
+from notifier.gateway.deflate import WINDOW, Inflater, deflated
 from notifier.gateway.framing import (
     FrameReader,
     FramingError,
@@ -135,7 +135,6 @@ class Oracle:
             self._protocol.extensions = [per_message_deflate()]
         self._parts: list[bytes] = []
         self._opcode = 0
-        self._as_it_comes = False
         self.messages: list[tuple[int, bytes]] = []
 
     def outcome(self, sent: list[bytes]) -> Outcome:
@@ -145,7 +144,7 @@ class Oracle:
             for event in self._protocol.events_received():
                 assert isinstance(event, OracleFrame)
                 try:
-                    self._take(event, compressed=bool(each[0] & 0x40))
+                    self._take(event)
                 except UnicodeDecodeError:
                     return self.messages, 1007
             if failed := self._protocol.parser_exc:
@@ -154,16 +153,16 @@ class Oracle:
                 break
         return self.messages, None
 
-    def _take(self, event: OracleFrame, *, compressed: bool) -> None:
+    def _take(self, event: OracleFrame) -> None:
         opcode, data = event.opcode.value, bytes(event.data)
         if opcode >= 8:
             self.messages.append((opcode, data))
             return
         if opcode:
-            self._opcode, self._as_it_comes, self._parts = opcode, not compressed, []
+            self._opcode, self._parts = opcode, []
         self._parts.append(data)
         whole = b"".join(self._parts)
-        if self._opcode == 1 and (event.fin or self._as_it_comes):
+        if self._opcode == 1:
             getincrementaldecoder("utf-8")().decode(whole, final=event.fin)
         if event.fin:
             self.messages.append((self._opcode, whole))
@@ -178,7 +177,7 @@ class Oracle:
 def ours(chunks: list[bytes], limit: int, *, compression: bool) -> Outcome:
     """What the reader makes of the same bytes, however they are split."""
     messages: list[tuple[int, bytes]] = []
-    reader = FrameReader(limit, inflated if compression else None)
+    reader = FrameReader(limit, Inflater if compression else None)
     try:
         for chunk in chunks:
             for message in reader.feed(chunk):

@@ -8,7 +8,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from notifier.gateway.deflate import SMALLEST
-from notifier.gateway.websocket import Listener, WebSocketConnection
+from notifier.gateway.outgoing import Listener
+from notifier.gateway.websocket import WebSocketConnection
 from tests.support.gateways import Client, House, served
 
 UPGRADE = (

@@ -1,0 +1,35 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+
+from notifier.telemetry.metrics import Metrics
+
+
+def seconds(metrics: Metrics) -> list[str]:
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    return [line for line in lines if line.startswith("notifier_delivery_seconds")]
+
+
+@given(st.lists(st.floats(0, 400) | st.sampled_from([0.001, 0.0025, 1, 300]), max_size=30))
+def test_delays_are_told_as_the_library_would_tell_them(delays: list[float]) -> None:
+    tallied, plain = Metrics(), Metrics()
+
+    for delay in delays:
+        tallied.fanned_out(1, delay)
+        plain.delivery_seconds.observe(delay)
+
+    *buckets, count, total = seconds(tallied)
+    *expected, expected_count, expected_total = seconds(plain)
+    assert [*buckets, count] == [*expected, expected_count]
+    assert float(total.split()[1]) == pytest.approx(float(expected_total.split()[1]))
+
+
+def test_what_was_told_once_is_not_counted_again() -> None:
+    metrics = Metrics()
+    for followers in (3, 4):
+        metrics.fanned_out(followers, 0.02)
+        generate_latest(metrics.registry)
+
+    assert metrics.registry.get_sample_value("notifier_deliveries_total") == 7
+    assert metrics.registry.get_sample_value("notifier_delivery_seconds_count") == 2
