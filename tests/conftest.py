@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.support.services import Broker
+
+settings.register_profile("any machine", deadline=None)  # however slow it is
+settings.load_profile("any machine")
 
 _SERVICES = {"amqp_url", "amqp_management_url", "redis_url", "chromium"}
 
