@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aio_pika
+import httpx
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -18,6 +19,7 @@ from tests.support.invariants import assert_delivered
 from tests.support.process import free_port, wait_until
 from tests.support.producers import amqp_producer
 from tests.support.roles import KEY, TOKENS, Role, Service, running, service_of, token
+from tests.support.streams import polled, streamed
 
 
 @pytest.fixture
@@ -88,6 +90,34 @@ async def test_a_stopping_gateway_says_good_bye_and_closes_with_4000(stoppable: 
             bye = client.frames[-1]
             assert (bye["type"], bye["code"], bye["reason"]) == ("bye", 4000, "draining")
             assert bye["reconnect_after_ms"] > 0
+    assert await asyncio.to_thread(gateway.wait) == 0
+
+
+async def test_a_stopping_gateway_ends_streams_and_answers_who_polls(stoppable: Service) -> None:
+    gateway = stoppable.gateway
+    headers = {"authorization": f"Bearer {token('u')}"}
+    url = gateway.gateway_url.replace("ws:", "http:")
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as http:
+        cursor = (await polled(http))["cursor"]
+        async with streamed(http) as stream:
+            await stream.next_of("hello")
+            asked = asyncio.ensure_future(polled(http, cursor, wait=60))
+            waiting = {"transport": "poll"}
+            await asyncio.to_thread(
+                wait_until,
+                lambda: gateway.metric("notifier_connections", **waiting) == 1,
+                seconds=20,
+                otherwise=gateway.log_tail,
+            )
+
+            gateway.signal(signal.SIGTERM)
+
+            bye = await stream.next_of("bye")
+            assert (bye.data["code"], bye.retry) == (4000, bye.data["reconnect_after_ms"])
+            assert await stream.next() is None
+            answer = await asked
+    assert [frame["type"] for frame in answer["frames"]] == ["bye"]
+    assert answer["cursor"] == cursor
     assert await asyncio.to_thread(gateway.wait) == 0
 
 
