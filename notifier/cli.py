@@ -19,6 +19,7 @@ from notifier.core.errors import Invalid
 from notifier.serving import ServingError, loop_factory
 from notifier.settings import CLIENT_VARIABLES, Role, Settings, SettingsError, variable
 from notifier.telemetry import logs
+from notifier.telemetry.metrics import Metrics, Values
 
 _FAILED, _WRONG_USE = 1, 2
 _ACCEPTED = 202
@@ -384,6 +385,28 @@ def settings_(*, markdown: bool) -> None:
             click.echo(f"{name}{f' = {default}' if default else ''}\n    {meaning}")
     if not markdown:
         click.echo("\nAny of them can stand in a file that NOTIFIER_…_FILE names, or in .env.")
+
+
+@main.command("metrics")
+@click.option("--markdown", is_flag=True, help="As a Markdown table.")
+def metrics_(*, markdown: bool) -> None:
+    """List every metric: name, type, labels, meaning.
+
+    Each role tells all of them on its private port, at /metrics.
+    """
+    if markdown:
+        click.echo("| metric | type | labels | meaning |\n|---|---|---|---|")
+    for row in Metrics().rows():
+        labels = [f"`{name}`: {_values(values)}" for name, values in row.labels.items()]
+        if markdown:
+            cells = (f"`{row.name}`", row.type, "; ".join(labels), row.meaning)
+            click.echo(f"| {' | '.join(cells)} |")
+        else:
+            click.echo("\n    ".join((f"{row.name} ({row.type})", row.meaning, *labels)))
+
+
+def _values(values: Values) -> str:
+    return values if isinstance(values, str) else ", ".join(values)
 
 
 def _default(field: FieldInfo) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -22,6 +23,7 @@ Facts = Callable[[], Mapping[str, object]]
 
 def create_app(metrics: Metrics, trouble: Trouble, facts: Facts = dict) -> Starlette:
     """Make the application of a process's private port."""
+    _tell_trouble(metrics, trouble)
 
     async def livez(_: Request) -> Response:
         # Restarting does not bring back a dependency, so this asks none.
@@ -38,6 +40,16 @@ def create_app(metrics: Metrics, trouble: Trouble, facts: Facts = dict) -> Starl
     return Starlette(
         routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metricsz)]
     )
+
+
+def _tell_trouble(metrics: Metrics, trouble: Trouble) -> None:
+    """Have the metrics ask, whenever they are read, what readiness asks."""
+
+    def has_trouble(part: str) -> float:
+        return trouble()[part] is not None
+
+    for part in trouble():
+        metrics.trouble.labels(part).set_function(partial(has_trouble, part))
 
 
 @contextlib.asynccontextmanager

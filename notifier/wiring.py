@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import structlog
 
@@ -45,6 +46,7 @@ async def run(role: Role, settings: Settings, announce: Callable[[str], None]) -
     `announce` is given what `dev` has to say to the person who started it.
     """
     metrics = Metrics()
+    metrics.build_info.labels(role, version("notifier")).set(1)
     with stop_signals() as stopping:
         _log.info("starting", role=role)
         match role:
@@ -62,7 +64,7 @@ async def run(role: Role, settings: Settings, announce: Callable[[str], None]) -
 async def _run_gateway(settings: Settings, metrics: Metrics, stopping: asyncio.Event) -> None:
     async with (
         _redis(settings, metrics) as broker,
-        _verifier(settings) as verifier,
+        _verifier(settings, metrics) as verifier,
         _gateway(settings, broker, verifier, metrics) as gateway,
         _serve_gateway(settings, settings.host, gateway),
         _private(settings, settings.host, metrics, gateway.trouble),
@@ -195,7 +197,7 @@ async def _private(
         yield port
 
 
-def _verifier(settings: Settings) -> JwtVerifier:
+def _verifier(settings: Settings, metrics: Metrics) -> JwtVerifier:
     secret = settings.jwt_secret
     try:
         return tokens.verifier_of(
@@ -204,6 +206,7 @@ def _verifier(settings: Settings) -> JwtVerifier:
             jwks_url=settings.jwks_url,
             issuer=settings.jwt_issuer,
             audience=settings.jwt_audience,
+            on_fetch=lambda outcome: metrics.issuer_fetches.labels(outcome).inc(),
         )
     except ValueError as error:
         raise SettingsError([f"NOTIFIER_JWT_…: {error}"]) from error

@@ -6,7 +6,7 @@ for (RFC 8725, section 3.1).
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -184,18 +184,25 @@ class Pacing:
 
 
 _UNHURRIED = Pacing()
+OnFetch = Callable[[str], None]
+
+
+def _unheard(outcome: str) -> None:
+    """Let nobody hear."""
 
 
 class IssuerKeys:
     """The keys that an issuer publishes (a JWK Set, RFC 7517), fetched when a token needs them.
 
     All callers share one fetch. Keys that are no longer fresh serve on while the issuer is away.
-    Raises ValueError for a URL that is neither https nor on this machine.
+    Raises ValueError for a URL that is neither https nor on this machine. `on_fetch` hears what
+    became of each fetch: `fetched` or `failed`.
     """
 
-    def __init__(self, url: str, pacing: Pacing = _UNHURRIED) -> None:
+    def __init__(self, url: str, pacing: Pacing = _UNHURRIED, on_fetch: OnFetch = _unheard) -> None:
         self._url = _checked_url(url)
         self._pacing = pacing
+        self._on_fetch = on_fetch
         self._client = httpx.AsyncClient(
             timeout=None,  # noqa: S113  # a fetch as a whole has one
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
@@ -259,7 +266,9 @@ class IssuerKeys:
         except (httpx.HTTPError, msgspec.DecodeError, ValueError, OSError, RecursionError) as error:
             self._failure = str(error) or "it did not answer in time"  # TimeoutError says nothing
             _log.warning("issuer_keys_not_fetched", reason=self._failure, held=len(self._keys))
+            self._on_fetch("failed")
         else:
+            self._on_fetch("fetched")
             self._keys, self._failure = keys, None
             self._fresh_until = monotonic() + self._pacing.freshness(cache_control)
 
@@ -402,19 +411,20 @@ def _written(seconds: float) -> str:
     return f"{datetime.fromtimestamp(int(seconds), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def verifier_of(
+def verifier_of(  # noqa: PLR0913  # three kinds of keys, and what to check
     *,
     secret: str | None = None,
     public_key: str | None = None,
     jwks_url: str | None = None,
     issuer: str | None = None,
     audience: str | None = None,
+    on_fetch: OnFetch = _unheard,
 ) -> JwtVerifier:
     """Make a verifier of exactly one of the three; raises ValueError when it cannot be used.
 
     `secret` is for HS256, at least 32 bytes; `public_key` is one or more PEM blocks: RSA for RS256,
     EC for ES256 or ES384, Ed25519 for EdDSA; `jwks_url` is https. An `issuer` or `audience` that
-    is None is not checked.
+    is None is not checked. `on_fetch` is for IssuerKeys.
     """
     keys: KeySource
     match secret, public_key, jwks_url:
@@ -423,7 +433,7 @@ def verifier_of(
         case None, str(), None:
             keys = FixedKeys(_keys_of_pem(public_key))
         case None, None, str():
-            keys = IssuerKeys(jwks_url)
+            keys = IssuerKeys(jwks_url, on_fetch=on_fetch)
         case _:
             raise ValueError("give exactly one of a secret, a public key and a key set's URL")
     return JwtVerifier(keys, issuer=issuer, audience=audience)

@@ -64,6 +64,7 @@ class Accepting:
         complete = events.completed(event, source=source, now=now)
         await self._queue.put(ingress.entry_of(complete, now))
         self._metrics.events.labels("accepted").inc()
+        self._metrics.reached("confirmed", (now,))
         _log.debug("accepted", event_id=complete.id, source=complete.source)
         return str(complete.id)
 
@@ -84,7 +85,7 @@ class Accepting:
 
     def problem(self, error: NotifierError) -> dict[str, Any]:
         """Return the problem (RFC 9457) that answers a refused event, and count it."""
-        self._metrics.events.labels("rejected").inc()
+        self._metrics.rejections.labels(error.code).inc()
         return problem_of(error)
 
 

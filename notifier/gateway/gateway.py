@@ -51,6 +51,7 @@ class Gateway:
         self._broker = broker
         self._drain_rate = drain_rate
         self._drain_deadline = drain_deadline
+        metrics.drain_capacity.set(drain_rate * drain_deadline)
         self._sessions: set[Session] = set()
         self._empty = asyncio.Event()
         self._background = Background()
@@ -168,8 +169,10 @@ class Gateway:
             left = deadline - loop.time()
             if start and left > 0:
                 await asyncio.sleep(min(pace / self._drain_rate, left))
+            manner = "paced" if left > 0 else "forced"
             for session in leaving[start : start + pace]:
                 session.end(CloseCode.DRAINING)
+                self.metrics.drain_closes.labels(manner).inc()
         await self._all_gone()
 
     async def _all_gone(self) -> None:

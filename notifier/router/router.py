@@ -14,7 +14,7 @@ import structlog
 
 from notifier.core.errors import Invalid, NotifierError, Unavailable
 from notifier.core.events import Event
-from notifier.core.ingress import events_of
+from notifier.core.ingress import Entry, events_of
 from notifier.core.ports import Batch, Broker, Delivery, EventSource, Published
 from notifier.core.publications import NewPublication, collapse_key_of, key_of, record_of
 from notifier.core.routing import topics_of
@@ -57,13 +57,19 @@ class Router:
         While the broker or the dead letters are out of reach the batch is kept, unacked.
         """
         publications: list[tuple[int, NewPublication]] = []
+        accepted: list[float] = []
         errors: dict[int, NotifierError] = {}
         for index, delivery in enumerate(batch.deliveries):
             try:
-                publications += [(index, new) for new in _publications(delivery)]
+                entry = delivery.entry
+                publications += [(index, new) for new in _publications(entry)]
             except Invalid as error:
                 errors[index] = error
+            else:
+                accepted += [entry.accepted] if entry.accepted else []
+        self._metrics.reached("taken", accepted)
         errors |= await self._publish(publications)
+        self._metrics.reached("published", accepted)
         for index, reason in errors.items():
             await self._put_aside(batch, batch.deliveries[index], reason)
         try:
@@ -128,11 +134,11 @@ def _pauses() -> Iterator[float]:
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def _publications(delivery: Delivery) -> list[NewPublication]:
+def _publications(entry: Entry) -> list[NewPublication]:
     now = time.time()
-    accepted = delivery.entry.accepted or now
+    accepted = entry.accepted or now
     found: list[NewPublication] = []
-    for event in events_of(delivery.entry, now):
+    for event in events_of(entry, now):
         publications = publications_of(event, accepted)
         _log.debug("routing", event_id=event.id, source=event.source, topics=len(publications))
         found += publications

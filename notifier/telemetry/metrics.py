@@ -1,5 +1,10 @@
 """Every metric of notifier, in one place. Labels only take values from short, fixed lists."""
 
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from typing import NamedTuple, TypeVar
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -7,13 +12,31 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from notifier.core.errors import CloseCode
 from notifier.telemetry.tally import Tally
 
-_LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+M = TypeVar("M", bound=MetricWrapperBase)
+Values = Sequence[str] | str
+"""What a label may be: a closed list, or words on what it depends on."""
+
+_AGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+_TRANSPORTS = ("websocket", "sse", "poll")
+_BACKENDS = ("rabbitmq", "redis")
+_NOT_UNDERSTOOD = ("invalid", "unreadable", "too_large")
+
+
+class Row(NamedTuple):
+    """What an operator has to know of a metric; `labels` has the values of each."""
+
+    name: str
+    type: str
+    labels: dict[str, Values]
+    meaning: str
 
 
 class Metrics:
@@ -24,105 +47,185 @@ class Metrics:
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # three lines a metric would become four, to no one's use
-        self.registry = registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        self._labels: dict[str, dict[str, Values]] = {}
         self._tally = Tally()
-        registry.register(self._tally)  # first: what comes after tells what is passed on
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        self.events = Counter(
+        self.registry.register(self._tally)  # first: what comes after tells what is passed on
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._of_events()
+        self._of_connections()
+        self._of_backends()
+        self._of_the_process()
+        fanned_out, written = self.publications.labels("fanned_out"), self.event_age.labels("written")
+        self._tally.feed(fanned_out, self.deliveries, written)
+
+    def _of_events(self) -> None:
+        self.events = self._counter(
             "notifier_events",
-            "Events by the stage they reached: accepted (confirmed by the event queue), routed "
-            "(all their topics published), and rejected (refused to the producer).",
-            ["stage"],
-            registry=registry,
+            "Events by the stage they reached: accepted (confirmed by the event queue) and routed "
+            "(all their topics published).",
+            stage=("accepted", "routed"),
         )
-        self.publications = Counter(
+        self.rejections = self._counter(
+            "notifier_rejections",
+            "Events that the api refused, by reason; unavailable means that the event queue could "
+            "not confirm, and that the producer should repeat.",
+            reason=(*_NOT_UNDERSTOOD, "unsupported_type", "unauthorized", "unavailable"),
+        )
+        self.event_age = self._histogram(
+            "notifier_event_age_seconds",
+            "Time since an event's acceptance when it reached a stage: confirmed (by the event "
+            "queue), taken (by a router), published (in Redis) and written (to its followers, live "
+            "ones only). Each by the clock of the process that tells; events that producers put "
+            "into RabbitMQ themselves count from the router on.",
+            _AGES,
+            stage=("confirmed", "taken", "published", "written"),
+        )
+        self.publications = self._counter(
             "notifier_publications",
             "Publications by outcome: published, duplicate (recognised and dropped), fanned_out, "
             "recovered (sent to a client that came back), "
             "expired (not delivered because their time was over).",
-            ["outcome"],
-            registry=registry,
+            outcome=("published", "duplicate", "fanned_out", "recovered", "expired"),
         )
-        self.deliveries = Counter(
-            "notifier_deliveries", "Frames with an event written to connections.", registry=registry
+        self.deliveries = self._counter(
+            "notifier_deliveries", "Frames with an event written to connections."
         )
-        self.delivery_seconds = Histogram(
-            "notifier_delivery_seconds",
-            "From an event's acceptance until it was written to its followers, live ones only.",
-            buckets=_LATENCIES,
-            registry=registry,
-        )
-        fanned_out = self.publications.labels("fanned_out")
-        self._tally.feed(fanned_out, self.deliveries, self.delivery_seconds)
-        self.dead_letters = Counter(
+        self.dead_letters = self._counter(
             "notifier_dead_letters",
-            "Deliveries put aside because they cannot be understood, by reason.",
-            ["reason"],
-            registry=registry,
+            "Deliveries put aside because they cannot be understood, by reason; refused is by "
+            "Redis, for this one only.",
+            reason=(*_NOT_UNDERSTOOD, "refused"),
         )
-        self.connections = Gauge(
-            "notifier_connections", "Open client connections.", ["transport"], registry=registry
-        )
-        self.connections_opened = Counter(
-            "notifier_connections_opened", "Connections taken.", ["transport"], registry=registry
-        )
-        self.connections_closed = Counter(
-            "notifier_connections_closed",
-            "Connections ended, by the close code's name; `client` when the client ended it.",
-            ["reason"],
-            registry=registry,
-        )
-        self.refusals = Counter(
-            "notifier_connections_refused",
-            "Connections refused before or instead of a session, by reason.",
-            ["reason"],
-            registry=registry,
-        )
-        self.slow_consumers = Counter(
-            "notifier_slow_consumers",
-            "Connections closed because their client read too slowly.",
-            registry=registry,
-        )
-        self.gaps = Counter(
+        self.gaps = self._counter(
             "notifier_gaps",
-            "Sessions told that they missed something.",
-            ["reason"],
-            registry=registry,
+            "Sessions told that they missed something: history had expired, or the stream was lost "
+            "or has restarted.",
+            reason=("expired", "lost", "restarted"),
         )
-        self.holes = Counter(
+        self.holes = self._counter(
             "notifier_holes",
             "Live publications that did not follow the one before; history was asked.",
-            registry=registry,
         )
-        self.reconnects = Counter(
+
+    def _of_connections(self) -> None:
+        self.connections = self._gauge(
+            "notifier_connections", "Open client connections.", transport=_TRANSPORTS
+        )
+        self.connections_opened = self._counter(
+            "notifier_connections_opened", "Connections taken.", transport=_TRANSPORTS
+        )
+        self.connections_closed = self._counter(
+            "notifier_connections_closed",
+            "Connections ended, by the close code's name; `client` when the client ended it.",
+            reason=(*(code.reason for code in CloseCode), "client"),
+        )
+        self.refusals = self._counter(
+            "notifier_connections_refused",
+            "Connections refused before or instead of a session, by reason.",
+            reason=("unauthorized", "unavailable", "wrong_origin", "invalid", "too_many"),
+        )
+        self.slow_consumers = self._counter(
+            "notifier_slow_consumers", "Connections closed because their client read too slowly."
+        )
+        self.drain_closes = self._counter(
+            "notifier_drain_closes",
+            "Connections that a stopping gateway closed: paced, or forced when its time was over.",
+            manner=("paced", "forced"),
+        )
+        self.drain_capacity = self._gauge(
+            "notifier_drain_capacity_connections",
+            "Connections that a gateway can close within its drain's time, at its pace; with more "
+            "than that open, a stop forces the rest. 0 in other roles.",
+        )
+
+    def _of_backends(self) -> None:
+        self.trouble = self._gauge(
+            "notifier_trouble",
+            "1 while a part that the role needs does not work, with the reason in /readyz; else 0.",
+            part="broker, draining, holding, queue, tokens; each in the roles that have it",
+        )
+        self.reconnects = self._counter(
             "notifier_reconnects",
             "Connections to a backend that were lost and opened anew.",
-            ["backend"],
-            registry=registry,
+            backend=_BACKENDS,
         )
-        self.partitions = Gauge(
-            "notifier_partitions",
-            "1 where this router takes from the partition, 0 where it stands by for another.",
-            ["queue"],
-            registry=registry,
-        )
-        self.held_batches = Counter(
+        self.held_batches = self._counter(
             "notifier_held_batches",
             "Times that a router kept a batch because the broker could not take it.",
-            registry=registry,
         )
-        self.topology_repairs = Counter(
+        self.partitions = self._gauge(
+            "notifier_partitions",
+            "1 where this router takes from the partition, 0 where it stands by for another.",
+            queue="notifier.events.N for each partition N, and notifier.unroutable; in routers",
+        )
+        self.topology_repairs = self._counter(
             "notifier_topology_repairs",
             "Times that RabbitMQ's queues were declared anew because one had vanished.",
-            registry=registry,
         )
-        self.loop_lag = Histogram(
+        self.issuer_fetches = self._counter(
+            "notifier_issuer_fetches",
+            "Times that the token issuer was asked for its keys, by outcome.",
+            outcome=("fetched", "failed"),
+        )
+        self.certificate_expiry = self._gauge(
+            "notifier_certificate_expiry_timestamp_seconds",
+            "When the certificate expires that a backend showed at the last connect, in Unix time; "
+            "only where TLS is used and verified.",
+            backend="rabbitmq, redis; once connected over TLS",
+        )
+
+    def _of_the_process(self) -> None:
+        self.build_info = self._gauge(
+            "notifier_build_info",
+            "Always 1: which role this process has, of which release.",
+            role="api, router, gateway or dev: one in a process",
+            version="the release",
+        )
+        self.loop_lag = self._histogram(
             "notifier_loop_lag_seconds",
             "How late the event loop came to a timer, measured once a second.",
-            buckets=_LAGS,
-            registry=registry,
+            _LAGS,
         )
+
+    # Making them.
+
+    def _counter(self, name: str, meaning: str, **labels: Values) -> Counter:
+        return self._known(Counter(name, meaning, list(labels), registry=self.registry), labels)
+
+    def _gauge(self, name: str, meaning: str, **labels: Values) -> Gauge:
+        return self._known(Gauge(name, meaning, list(labels), registry=self.registry), labels)
+
+    def _histogram(
+        self, name: str, meaning: str, buckets: Sequence[float], **labels: Values
+    ) -> Histogram:
+        metric = Histogram(name, meaning, list(labels), registry=self.registry, buckets=buckets)
+        return self._known(metric, labels)
+
+    def _known(self, metric: M, labels: dict[str, Values]) -> M:
+        """Let closed lists begin at 0: an alert sees no growth of what was not there before."""
+        (family,) = metric.describe()
+        self._labels[family.name] = labels
+        if labels and not any(isinstance(values, str) for values in labels.values()):
+            for values in product(*labels.values()):
+                metric.labels(*values)
+        return metric
+
+    def rows(self) -> Iterator[Row]:
+        """Yield a row for each metric of ours; those of the process and of Python are known."""
+        for family in self.registry.collect():
+            if family.name.startswith("notifier_"):
+                name = f"{family.name}_total" if family.type == "counter" else family.name
+                yield Row(name, family.type, self._labels[family.name], family.documentation)
+
+    def reached(self, stage: str, accepted: Iterable[float]) -> None:
+        """Events that were accepted at these moments (Unix seconds) have now reached a stage."""
+        now, age = time.time(), self.event_age.labels(stage)
+        for moment in accepted:
+            age.observe(max(0.0, now - moment))
+
+    # What the hub tells.
 
     def fanned_out(self, followers: int, delay: float) -> None:
         """See Observer."""

@@ -23,6 +23,7 @@ COMMANDS = {
     "key": "API key",
     "check": "what to mend",
     "settings": "every setting",
+    "metrics": "every metric",
     "topology": "rabbitmqctl import_definitions",
 }
 

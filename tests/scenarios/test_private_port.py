@@ -67,7 +67,13 @@ async def test_an_event_is_counted_wherever_it_passes(service: Service) -> None:
         seconds=10,
         otherwise=lambda: f"not counted: {before}",
     )
-    assert service.gateway.metric("notifier_delivery_seconds_count") >= 1
+    for role, stage in (
+        (service.api, "confirmed"),
+        (service.router, "taken"),
+        (service.router, "published"),
+        (service.gateway, "written"),
+    ):
+        assert role.metric("notifier_event_age_seconds_count", stage=stage) >= 1
 
 
 async def test_every_line_of_a_log_is_json_with_time_level_and_happening(

@@ -188,11 +188,19 @@ async def served(
     terms: Terms | None = None,
     connection: type[WebSocketConnection] = WebSocketConnection,
     drain_rate: float = 200.0,
+    drain_deadline: float = 60.0,
     history_size: int = 100,
 ) -> AsyncIterator[House]:
     """Run a gateway."""
     broker, tokens = SteeredBroker(history_size=history_size), Tokens()
-    gateway = _Watched(broker, tokens, Metrics(), terms=terms or Terms(), drain_rate=drain_rate)
+    gateway = _Watched(
+        broker,
+        tokens,
+        Metrics(),
+        terms=terms or Terms(),
+        drain_rate=drain_rate,
+        drain_deadline=drain_deadline,
+    )
     app = create_app(gateway, origins)
     failure: Exception | None = None
     async with (

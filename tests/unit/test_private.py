@@ -1,6 +1,7 @@
 from collections.abc import Mapping
 
 import httpx
+from prometheus_client import generate_latest
 
 from notifier.private import create_app
 from notifier.telemetry.metrics import Metrics
@@ -49,7 +50,22 @@ async def test_metrics_are_told_in_the_format_of_prometheus() -> None:
     assert "notifier_deliveries_total 3.0" in lines
     assert 'notifier_publications_total{outcome="fanned_out"} 1.0' in lines
     assert 'notifier_gaps_total{reason="expired"} 2.0' in lines
-    assert "notifier_delivery_seconds_count 1.0" in lines
+    assert 'notifier_event_age_seconds_count{stage="written"} 1.0' in lines
+
+
+async def test_trouble_is_asked_whenever_metrics_are_read() -> None:
+    metrics, trouble = Metrics(), dict[str, str | None](broker=None, queue="away")
+    app = create_app(metrics, lambda: trouble)
+
+    before = generate_latest(metrics.registry).decode().splitlines()
+    trouble.update(broker="no answer for 5 s", queue=None)
+    after = generate_latest(metrics.registry).decode().splitlines()
+
+    assert app.routes
+    assert {'notifier_trouble{part="broker"} 0.0', 'notifier_trouble{part="queue"} 1.0'} <= {
+        *before
+    }
+    assert {'notifier_trouble{part="broker"} 1.0', 'notifier_trouble{part="queue"} 0.0'} <= {*after}
 
 
 async def test_two_processes_worth_of_metrics_do_not_mix() -> None:

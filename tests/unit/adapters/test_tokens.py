@@ -179,7 +179,7 @@ def test_an_unfit_public_key_is_refused_with_the_reason(pem: str, reason: str) -
         {"public_key": pem_of(RSA), "jwks_url": "https://issuer.example/jwks"},
     ],
 )
-def test_a_verifier_has_exactly_one_source_of_keys(sources: dict[str, str]) -> None:
+def test_a_verifier_has_exactly_one_source_of_keys(sources: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="exactly one"):
         verifier_of(**sources)
 
@@ -601,6 +601,20 @@ async def test_invented_kids_do_not_make_us_hammer_the_issuer(issuer: Issuer) ->
             await refusal(verifier, signed(P256, "ES256", f"invented-{number}"))
 
     assert issuer.requests == 1
+
+
+async def test_the_outcome_of_each_fetch_is_told(issuer: Issuer) -> None:
+    issuer.keys = [jwk_of(ED25519, "a")]
+    heard: list[str] = []
+    keys = IssuerKeys(issuer.url, Pacing(pause=0), on_fetch=heard.append)
+    await keys.candidates("a")
+    issuer.status = "500 Internal Server Error"
+
+    with pytest.raises(Unavailable):
+        await keys.candidates("b")
+
+    await keys.close()
+    assert heard == ["fetched", "failed"]
 
 
 async def test_all_who_wait_for_keys_share_one_fetch(issuer: Issuer) -> None:

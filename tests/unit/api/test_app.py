@@ -46,10 +46,8 @@ class Producer:
     def put(self) -> list[Event]:
         return [event for entry in self.queue.entries for event in events_of(entry, 0.0)]
 
-    def count(self, stage: str) -> float:
-        return (
-            self._metrics.registry.get_sample_value("notifier_events_total", {"stage": stage}) or 0
-        )
+    def count(self, name: str, **labels: str) -> float:
+        return self._metrics.registry.get_sample_value(f"notifier_{name}", labels) or 0
 
 
 @asynccontextmanager
@@ -71,7 +69,8 @@ async def test_an_event_is_put_and_answered_with_its_id() -> None:
         assert (answer.status_code, answer.json()) == (202, {"id": "e1"})
         [event] = shop.put
         assert (event.id, event.source, event.users) == ("e1", "shop", ["42"])
-        assert shop.count("accepted") == 1
+        assert shop.count("events_total", stage="accepted") == 1
+        assert shop.count("event_age_seconds_count", stage="confirmed") == 1
 
 
 async def test_an_event_without_id_gets_one() -> None:
@@ -102,7 +101,9 @@ async def test_an_event_that_is_not_confirmed_is_to_be_posted_again_later() -> N
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
         assert answer.json()["code"] == "unavailable"
-        assert shop.count("accepted") == 0
+        assert shop.count("events_total", stage="accepted") == 0
+        assert shop.count("event_age_seconds_count", stage="confirmed") == 0
+        assert shop.count("rejections_total", reason="unavailable") == 1
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ async def test_bad_input_is_a_problem_that_names_the_field(
         assert (problem["status"], problem.get("field")) == (status, field)
         assert problem.keys() >= {"type", "title", "code", "detail"}
         assert shop.queue.entries == []
-        assert shop.count("rejected") == 1
+        assert shop.count("rejections_total", reason=problem["code"]) == 1
 
 
 @pytest.mark.parametrize(

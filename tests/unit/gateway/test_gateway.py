@@ -24,6 +24,20 @@ async def test_draining_says_good_bye_with_4000_and_when_to_come_back() -> None:
         await asyncio.wait_for(draining, 10)
 
 
+@pytest.mark.parametrize(("deadline", "manner"), [(60.0, "paced"), (0.0, "forced")])
+async def test_who_is_closed_when_the_time_is_over_is_counted_as_forced(
+    deadline: float, manner: str
+) -> None:
+    async with served(drain_deadline=deadline) as it, it.welcomed() as client:
+        draining = asyncio.create_task(it.gateway.drain())
+        assert await client.closed_with() == 4000
+        await draining
+
+        counts = {m: it.count("notifier_drain_closes_total", manner=m) for m in ("paced", "forced")}
+        assert counts == {"paced": 0, "forced": 0, manner: 1}
+        assert it.count("notifier_drain_capacity_connections") == 200 * deadline
+
+
 async def test_what_is_queued_is_flushed_before_the_good_bye() -> None:
     async with served() as it, it.welcomed() as client:
         posted = [it.broker.post("user:42", "x" * 50_000) for _ in range(10)]

@@ -1,6 +1,8 @@
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -80,6 +82,15 @@ class House:
     def count(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"notifier_{name}_total", labels) or 0.0
 
+    def age(self, stage: str) -> tuple[float, float]:
+        """How many ages were told, and how many of them lie between one and five seconds."""
+        name = "notifier_event_age_seconds_bucket"
+        most, some, few = (
+            self.metrics.registry.get_sample_value(name, {"stage": stage, "le": le}) or 0.0
+            for le in ("+Inf", "5.0", "1.0")
+        )
+        return most, some - few
+
 
 def event(name: str, *users: str) -> Entry:
     body = {"type": "t", "id": name, "source": "a", "users": users or ["42"]}
@@ -100,6 +111,24 @@ async def test_events_are_published_in_the_order_of_the_queue() -> None:
     assert it.published == expected
     assert it.count("publications", outcome="published") == 4
     assert it.count("events", stage="routed") == 3
+
+
+@in_virtual_time
+async def test_the_age_of_an_event_is_told_when_it_is_taken_and_again_when_it_is_published() -> (
+    None
+):
+    batch = Settled(replace(event("1"), accepted=time.time() - 2), event("2"), BAD)
+    it = House()
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(batch))
+    publishing = await it.broker.asked()
+    before = (it.age("taken"), it.age("published"))
+
+    publishing.answer()
+    await routing
+
+    assert before == ((1, 1), (0, 0))
+    assert it.age("published") == (1, 1)
 
 
 @in_virtual_time

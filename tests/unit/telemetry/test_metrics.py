@@ -1,3 +1,5 @@
+import time
+
 from prometheus_client import generate_latest
 
 from notifier.telemetry.metrics import Metrics
@@ -14,8 +16,8 @@ def test_a_fan_out_counts_one_publication_and_each_delivery() -> None:
 
     assert 'notifier_publications_total{outcome="fanned_out"} 1.0' in exposed(metrics)
     assert "notifier_deliveries_total 3.0" in exposed(metrics)
-    assert 'notifier_delivery_seconds_bucket{le="0.025"} 1.0' in exposed(metrics)
-    assert 'notifier_delivery_seconds_bucket{le="0.01"} 0.0' in exposed(metrics)
+    assert 'notifier_event_age_seconds_bucket{le="0.025",stage="written"} 1.0' in exposed(metrics)
+    assert 'notifier_event_age_seconds_bucket{le="0.01",stage="written"} 0.0' in exposed(metrics)
 
 
 def test_what_a_client_recovered_counts_as_delivered() -> None:
@@ -45,3 +47,28 @@ def test_two_processes_worth_of_metrics_live_side_by_side() -> None:
     one.hole()
 
     assert "notifier_holes_total 0.0" in exposed(other)
+
+
+def test_what_is_counted_by_a_closed_list_begins_at_zero() -> None:
+    metrics = Metrics()
+
+    assert 'notifier_dead_letters_total{reason="invalid"} 0.0' in exposed(metrics)
+    assert 'notifier_connections{transport="sse"} 0.0' in exposed(metrics)
+
+
+def test_an_age_is_never_negative_whatever_the_clocks_say() -> None:
+    metrics = Metrics()
+
+    metrics.reached("taken", [time.time() + 60])
+
+    assert 'notifier_event_age_seconds_bucket{le="0.001",stage="taken"} 1.0' in exposed(metrics)
+    assert 'notifier_event_age_seconds_sum{stage="taken"} 0.0' in exposed(metrics)
+
+
+def test_each_label_of_each_metric_is_described() -> None:
+    described = {(row.name.removesuffix("_total"), *row.labels) for row in Metrics().rows()}
+
+    for family in Metrics().registry.collect():
+        for sample in family.samples if family.name.startswith("notifier_") else ():
+            labels = [label for label in sample.labels if label != "le"]
+            assert (family.name, *labels) in described

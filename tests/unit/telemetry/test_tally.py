@@ -8,7 +8,8 @@ from notifier.telemetry.metrics import Metrics
 
 def seconds(metrics: Metrics) -> list[str]:
     lines = generate_latest(metrics.registry).decode().splitlines()
-    return [line for line in lines if line.startswith("notifier_delivery_seconds")]
+    name = "notifier_event_age_seconds"
+    return [line for line in lines if line.startswith(name) and 'stage="written"' in line]
 
 
 @given(st.lists(st.floats(0, 400) | st.sampled_from([0.001, 0.0025, 1, 300]), max_size=30))
@@ -17,7 +18,7 @@ def test_delays_are_told_as_the_library_would_tell_them(delays: list[float]) -> 
 
     for delay in delays:
         tallied.fanned_out(1, delay)
-        plain.delivery_seconds.observe(delay)
+        plain.event_age.labels("written").observe(delay)
 
     *buckets, count, total = seconds(tallied)
     *expected, expected_count, expected_total = seconds(plain)
@@ -32,4 +33,5 @@ def test_what_was_told_once_is_not_counted_again() -> None:
         generate_latest(metrics.registry)
 
     assert metrics.registry.get_sample_value("notifier_deliveries_total") == 7
-    assert metrics.registry.get_sample_value("notifier_delivery_seconds_count") == 2
+    name = "notifier_event_age_seconds_count"
+    assert metrics.registry.get_sample_value(name, {"stage": "written"}) == 2
