@@ -13,6 +13,7 @@ is_debian() { grep -qsx 'ID=debian' /etc/os-release; }
 
 apt_packages() {
     has amqp-publish || echo amqp-tools
+    has promtool || echo prometheus
     # On Ubuntu the package is a snap, which containers and servers cannot run.
     if is_debian; then chromium_is_there || echo chromium; fi
     docker_answers && return

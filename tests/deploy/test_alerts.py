@@ -1,0 +1,69 @@
+"""The alerts: each fires and stays quiet when it should, and has a runbook."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.prometheus import program
+
+ROOT = Path(__file__).parents[2]
+RULES = sorted((ROOT / "deploy/helm/notifier/rules").glob("*.yaml"))
+TESTS = ROOT / "tests/deploy/alerts.yaml"
+RUNBOOKS = ROOT / "docs/runbooks"
+
+ALERTS: dict[str, dict[str, Any]] = {
+    rule["alert"]: rule
+    for file in RULES
+    for group in yaml.safe_load(file.read_text())["groups"]
+    for rule in group["rules"]
+}
+
+
+def promtool(*arguments: str | Path) -> None:
+    done = subprocess.run(
+        [program("promtool"), *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
+    promtool("check", "rules", "--lint-fatal", *RULES)
+
+
+def test_each_alert_fires_for_what_is_sick_and_not_for_what_is_well() -> None:
+    promtool("test", "rules", TESTS)
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_there_is_a_case_that_fires_and_one_that_does_not(alert: str) -> None:
+    (case,) = (test for test in yaml.safe_load(TESTS.read_text())["tests"] if test["name"] == alert)
+
+    fires = [each["exp_alerts"] for each in case["alert_rule_test"] if each["alertname"] == alert]
+
+    assert any(fires)
+    assert '="well"' in str(case["input_series"])
+    assert "'well'" not in str(fires)
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_says_what_is_wrong_how_bad_and_what_to_do(alert: str) -> None:
+    rule = ALERTS[alert]
+
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert rule["annotations"]["summary"].endswith(".")
+    assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{alert}.md"
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_a_runbook_says_what_users_notice_where_to_look_and_how_to_mend_it(alert: str) -> None:
+    book = (RUNBOOKS / f"{alert}.md").read_text()
+
+    assert book.startswith(f"# {alert}\n\n")
+    assert book.count("**Users ") == book.count("**Look**") == book.count("**Mend**") == 1
+
+
+def test_there_is_no_runbook_without_its_alert() -> None:
+    assert {file.stem for file in RUNBOOKS.glob("*.md")} == {*ALERTS}
