@@ -1,6 +1,7 @@
 """Prometheus and its tool, from Debian's package."""
 
 import shutil
+import subprocess
 
 import pytest
 
@@ -14,3 +15,15 @@ def program(name: str) -> str:
         "prometheus; macOS: brew install prometheus).",
         pytrace=False,
     )
+
+
+def check_metrics(text: str) -> None:
+    """Have promtool look for names, types and helps that go against Prometheus' conventions."""
+    done = subprocess.run(
+        [program("promtool"), "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
