@@ -67,10 +67,7 @@ def complaints(query: Query, known: Known, of_targets: frozenset[str]) -> list[s
     return [
         *(odd for each in asked.selectors for odd in _odd(each, known, of_targets)),
         *(f"no label {label} to group by" for label in asked.labels - there),
-        *(
-            f"no label {label} to show"
-            for label in query.shown - _labels_of(tree, known, of_targets)
-        ),
+        *(f"no label {label} to show" for label in query.shown - answered),
     ]
 
 
