@@ -1,7 +1,7 @@
 """What the documents, dashboards and alerts say of metrics is what running processes tell."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import httpx
 import pytest
@@ -9,8 +9,8 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifier.telemetry.metrics import Metrics
-from tests.support.prometheus import check_metrics
-from tests.support.promql import Known, Query, complaints, queries
+from tests.support.prometheus import Prometheus, check_metrics
+from tests.support.promql import Known, Query, complaints, filled_in, queries
 from tests.support.roles import Role, Service
 
 # Prometheus gives them to whatever it scrapes.
@@ -64,6 +64,23 @@ def _series_of(family: Metric) -> list[tuple[str, set[str]]]:
 @pytest.mark.parametrize("query", queries(), ids=lambda query: query.place)
 def test_a_panel_or_alert_asks_for_nothing_that_no_role_tells(query: Query, known: Known) -> None:
     assert complaints(query, known, OF_TARGETS) == []
+
+
+@pytest.fixture(scope="module")
+def prometheus(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that has scraped two instances of each role, be it twice the same."""
+    roles = {"api": service.api, "router": service.router, "gateway": service.gateway}
+    targets = {f"{name}-{n}": role.private_url for name, role in roles.items() for n in (0, 1)}
+    with Prometheus(tmp_path_factory.mktemp("prometheus"), targets) as running:
+        running.wait_until_scraped()
+        yield running
+
+
+@pytest.mark.parametrize("query", queries(), ids=lambda query: query.place)
+def test_prometheus_can_answer_what_a_panel_or_alert_asks(
+    query: Query, prometheus: Prometheus
+) -> None:
+    prometheus.query(filled_in(query.expression))
 
 
 @pytest.mark.parametrize(

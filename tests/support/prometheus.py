@@ -2,8 +2,15 @@
 
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+import yaml
+
+from tests.support.process import Process, free_port, wait_until
 
 
 def program(name: str) -> str:
@@ -27,3 +34,59 @@ def check_metrics(text: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Prometheus(Process):
+    """A Prometheus that scrapes every second; `targets` are addresses, by the name of each.
+
+    The name becomes the label `instance`; there is no `namespace` and no `pod`.
+    """
+
+    def __init__(self, home: Path, targets: Mapping[str, str]) -> None:
+        port = free_port()
+        self._url = f"http://127.0.0.1:{port}"
+        self._wanted = len(targets)
+        (home / "prometheus.yml").write_text(yaml.safe_dump(_configuration(targets)))
+        command = (
+            program("prometheus"),
+            f"--config.file={home}/prometheus.yml",
+            f"--storage.tsdb.path={home}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+        )
+        super().__init__(command, log=home / "prometheus.log", environment={})
+
+    def wait_until_scraped(self) -> None:
+        """Return when each target has been scraped."""
+        wait_until(self._has_scraped, seconds=30, otherwise=self.log_tail)
+
+    def _has_scraped(self) -> bool:
+        try:
+            return len(self.query("up == 1")) == self._wanted
+        except (httpx.TransportError, httpx.HTTPStatusError):
+            return False
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """What an expression amounts to now; raises httpx.HTTPStatusError, and says why."""
+        return self._ask("query", query=expression)
+
+    def query_range(
+        self, expression: str, start: float, end: float, step: float
+    ) -> list[dict[str, Any]]:
+        """What an expression amounted to over time, in Unix seconds."""
+        return self._ask("query_range", query=expression, start=start, end=end, step=step)
+
+    def _ask(self, what: str, **parameters: str | float) -> list[dict[str, Any]]:
+        answer = httpx.get(f"{self._url}/api/v1/{what}", params=parameters, timeout=30)
+        if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+            raise AssertionError(answer.json()["error"])
+        result: list[dict[str, Any]] = answer.raise_for_status().json()["data"]["result"]
+        return result
+
+
+def _configuration(targets: Mapping[str, str]) -> dict[str, Any]:
+    scraped: Sequence[dict[str, Any]] = [
+        {"targets": [url.removeprefix("http://")], "labels": {"instance": name}}
+        for name, url in targets.items()
+    ]
+    job = {"job_name": "notifier", "static_configs": scraped}
+    return {"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}

@@ -43,12 +43,16 @@ def queries() -> list[Query]:
     return list(_queries())
 
 
-def parsed(query: Query) -> promql.Expr:
-    """The syntax tree of a query, its variables filled in; raises ValueError."""
-    expression = query.expression
+def filled_in(expression: str) -> str:
+    """An expression as Grafana sends it."""
     for variable, value in _VARIABLES.items():
         expression = expression.replace(variable, value)
-    return promql.parse(expression)
+    return expression
+
+
+def parsed(query: Query) -> promql.Expr:
+    """The syntax tree of a query, its variables filled in; raises ValueError."""
+    return promql.parse(filled_in(query.expression))
 
 
 Known = Mapping[str, Mapping[str, frozenset[str]]]
