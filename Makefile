@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet \
 	--universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --upgrade
 
-.PHONY: help run test autobahn check requirements clean
+.PHONY: help run test autobahn check pictures requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,10 @@ check: .venv/dev ## format, lint, types, imports and the tests that need no serv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not services and not long" tests/unit tests/contract
+
+pictures: .venv/dev ## draw the dashboards in docs/ from a local run of two minutes
+	sh tests/support/install-services.sh
+	$(BIN)/python -m tests.support.picture
 
 requirements: .venv/made ## pin the newest versions of all dependencies, with their hashes
 	$(INSTALL) uv

@@ -65,9 +65,9 @@ class Prometheus(Process):
         except (httpx.TransportError, httpx.HTTPStatusError):
             return False
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """What an expression amounts to now; raises httpx.HTTPStatusError, and says why."""
-        return self._ask("query", query=expression)
+    def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
+        """What an expression amounts to, now or at a moment in Unix seconds."""
+        return self._ask("query", query=expression, **({} if at is None else {"time": at}))
 
     def query_range(
         self, expression: str, start: float, end: float, step: float

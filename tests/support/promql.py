@@ -11,8 +11,6 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/notifier"
-# What Grafana puts in the place of its variables.
-_VARIABLES = {"$__rate_interval": "5m", "$namespace": ".*"}
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,9 @@ def queries() -> list[Query]:
     return list(_queries())
 
 
-def filled_in(expression: str) -> str:
+def filled_in(expression: str, interval: str = "5m") -> str:
     """An expression as Grafana sends it."""
-    for variable, value in _VARIABLES.items():
-        expression = expression.replace(variable, value)
-    return expression
+    return expression.replace("$__rate_interval", interval).replace("$namespace", ".*")
 
 
 def parsed(query: Query) -> promql.Expr:
