@@ -124,7 +124,16 @@ class Metrics:
         self.refusals = self._counter(
             "notifier_connections_refused",
             "Connections refused before or instead of a session, by reason.",
-            reason=("unauthorized", "unavailable", "wrong_origin", "invalid", "too_many"),
+            reason=(
+                *(
+                    "unauthorized",
+                    "forbidden",
+                    "unavailable",
+                    "wrong_origin",
+                    "invalid",
+                    "too_many",
+                ),
+            ),
         )
         self.slow_consumers = self._counter(
             "notifier_slow_consumers", "Connections closed because their client read too slowly."
