@@ -36,7 +36,7 @@ pictures: .venv/dev ## draw the dashboards in docs/ from a local run of two minu
 requirements: .venv/made ## pin the newest versions of all dependencies, with their hashes
 	$(INSTALL) uv
 	$(COMPILE) pyproject.toml -o requirements.txt
-	$(COMPILE) pyproject.toml --extra dev --constraint requirements.txt -o requirements-dev.txt
+	$(COMPILE) pyproject.toml --extra dev --extra otel --constraint requirements.txt -o requirements-dev.txt
 	$(COMPILE) --group build -o requirements-build.txt
 
 clean: ## remove the virtual environment and everything made by tools

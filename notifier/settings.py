@@ -154,6 +154,12 @@ class Settings(BaseSettings):
         "address where it is not given.",
         examples=["http://notifier:secret@rabbitmq:15672"],
     )
+    traces: bool = Field(
+        default=False,
+        description="Send traces by OpenTelemetry, to where its own variables (OTEL_…) say; needs "
+        "the extra notifier[otel].",
+        examples=["true"],
+    )
     log_format: Literal["console", "json"] | None = Field(
         None, description="console or json; console in a terminal by itself.", examples=["json"]
     )

@@ -33,6 +33,7 @@ from notifier.router.router import Router
 from notifier.serving import serve, stop_signals
 from notifier.settings import Role, Settings, SettingsError
 from notifier.telemetry.metrics import Metrics
+from notifier.telemetry.traces import Traces, traces
 
 _log = structlog.get_logger("notifier.wiring")
 _ROUTER_GRACE = 10.0
@@ -49,23 +50,26 @@ async def run(role: Role, settings: Settings, announce: Callable[[str], None]) -
     metrics.build_info.labels(role, version("notifier")).set(1)
     with stop_signals() as stopping:
         _log.info("starting", role=role)
-        match role:
-            case "gateway":
-                await _run_gateway(settings, metrics, stopping)
-            case "router":
-                await _run_router(settings, metrics, stopping)
-            case "api":
-                await _run_api(settings, metrics, stopping)
-            case "dev":
-                await _run_dev(settings, metrics, stopping, announce)
+        async with _traces(role, settings) as traces:
+            match role:
+                case "gateway":
+                    await _run_gateway(settings, metrics, traces, stopping)
+                case "router":
+                    await _run_router(settings, metrics, traces, stopping)
+                case "api":
+                    await _run_api(settings, metrics, traces, stopping)
+                case "dev":
+                    await _run_dev(settings, metrics, traces, stopping, announce)
         _log.info("stopped", role=role)
 
 
-async def _run_gateway(settings: Settings, metrics: Metrics, stopping: asyncio.Event) -> None:
+async def _run_gateway(
+    settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
+) -> None:
     async with (
         _redis(settings, metrics) as broker,
         _verifier(settings, metrics) as verifier,
-        _gateway(settings, broker, verifier, metrics) as gateway,
+        _gateway(settings, traces.broker(broker), verifier, metrics) as gateway,
         _serve_gateway(settings, settings.host, gateway),
         _private(settings, settings.host, metrics, gateway.trouble),
     ):
@@ -73,12 +77,14 @@ async def _run_gateway(settings: Settings, metrics: Metrics, stopping: asyncio.E
         await gateway.drain()
 
 
-async def _run_router(settings: Settings, metrics: Metrics, stopping: asyncio.Event) -> None:
+async def _run_router(
+    settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
+) -> None:
     async with (
         _redis(settings, metrics) as broker,
         _roster(settings) as roster,
         _amqp_source(settings, roster, metrics) as source,
-        _routing(source, broker, metrics) as router,
+        _routing(traces.source(source), traces.broker(broker), metrics) as router,
         _private(
             settings,
             settings.host,
@@ -90,9 +96,11 @@ async def _run_router(settings: Settings, metrics: Metrics, stopping: asyncio.Ev
         await stopping.wait()
 
 
-async def _run_api(settings: Settings, metrics: Metrics, stopping: asyncio.Event) -> None:
+async def _run_api(
+    settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
+) -> None:
     async with _amqp_queue(settings, metrics) as queue:
-        app = api_app.create_app(queue, metrics, ApiKeys(settings.api_keys))
+        app = api_app.create_app(traces.queue(queue), metrics, ApiKeys(settings.api_keys))
         async with (
             serve(
                 app,
@@ -109,6 +117,7 @@ async def _run_api(settings: Settings, metrics: Metrics, stopping: asyncio.Event
 async def _run_dev(
     settings: Settings,
     metrics: Metrics,
+    traces: Traces,
     stopping: asyncio.Event,
     announce: Callable[[str], None],
 ) -> None:
@@ -118,11 +127,12 @@ async def _run_dev(
         backends = await enter(_dev_backends(settings, metrics))
         dev_tokens = DevTokens(settings)
         verifier = await enter(dev_tokens.verifier())
-        gateway = await enter(_gateway(settings, backends.broker, verifier, metrics))
-        router = await enter(_routing(backends.source, backends.broker, metrics))
+        queue, broker = traces.queue(backends.queue), traces.broker(backends.broker)
+        gateway = await enter(_gateway(settings, broker, verifier, metrics))
+        router = await enter(_routing(traces.source(backends.source), broker, metrics))
         keys = ApiKeys(settings.api_keys, open_to=None if settings.api_keys else "dev")
-        producer_api = api_app.create_app(backends.queue, metrics, keys)
-        page_api = api_app.create_app(backends.queue, metrics, ApiKeys((), open_to="page"))
+        producer_api = api_app.create_app(queue, metrics, keys)
+        page_api = api_app.create_app(queue, metrics, ApiKeys((), open_to="page"))
         page = create_page(mint=dev_tokens.mint, api=page_api)
 
         def trouble() -> dict[str, str | None]:
@@ -195,6 +205,15 @@ async def _private(
         serve(app, host=host, port=settings.private_port, setting="NOTIFIER_PRIVATE_PORT") as port,
     ):
         yield port
+
+
+def _traces(role: Role, settings: Settings) -> AbstractAsyncContextManager[Traces]:
+    try:
+        return traces(role, wanted=settings.traces)
+    except ImportError as error:
+        raise SettingsError(
+            [f"NOTIFIER_TRACES: needs OpenTelemetry ({error}): pip install 'notifier[otel]'"]
+        ) from error
 
 
 def _verifier(settings: Settings, metrics: Metrics) -> JwtVerifier:

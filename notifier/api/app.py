@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -46,6 +47,14 @@ class UnsupportedType(NotifierError):
     code = "unsupported_type"
 
 
+@dataclass(frozen=True, slots=True)
+class Unsaid:
+    """What stands for what an event does not say: its producer's name, and a header."""
+
+    source: str
+    traceparent: str | None
+
+
 class Accepting:
     """Takes events in: completes them, puts them on the event queue, and counts."""
 
@@ -53,15 +62,16 @@ class Accepting:
         self._queue = queue
         self._metrics = metrics
 
-    async def accept(self, event: Event, source: str) -> str:
-        """Return the event's id once the event queue has confirmed it; raises Invalid, Unavailable.
+    async def accept(self, event: Event, unsaid: Unsaid) -> str:
+        """Return the event's id once it is confirmed by the event queue.
 
-        `source` stands for the producer when the event does not name one.
+        Raises Invalid, Unavailable.
         """
         if not event.has_audience:
             raise Invalid("users", "is missing: name users, topic or everyone")
         now = time.time()
-        complete = events.completed(event, source=source, now=now)
+        traced = events.with_traceparent(event, unsaid.traceparent)
+        complete = events.completed(traced, source=unsaid.source, now=now)
         await self._queue.put(ingress.entry_of(complete, now))
         self._metrics.events.labels("accepted").inc()
         self._metrics.reached("confirmed", (now,))
@@ -69,13 +79,13 @@ class Accepting:
         return str(complete.id)
 
     async def accept_each(
-        self, read: Callable[[bytes], Event], bodies: list[bytes], source: str
+        self, read: Callable[[bytes], Event], bodies: list[bytes], unsaid: Unsaid
     ) -> list[dict[str, Any]]:
         """Accept a batch's events side by side; the answers stand in the order of the events."""
 
         async def accept_one(body: bytes) -> dict[str, Any]:
             try:
-                return {"status": 202, "id": await self.accept(read(body), source)}
+                return {"status": 202, "id": await self.accept(read(body), unsaid)}
             except NotifierError as error:
                 return self.problem(error)
 
@@ -123,6 +133,7 @@ async def post_events(request: Request, name: Annotated[str, Depends(producer)])
     """
     accepting: Accepting = request.app.state.accepting
     body = await body_of(request)
+    unsaid = Unsaid(name, request.headers.get("traceparent"))
     media = cloudevents.media_type(request.headers.get("content-type", "application/json"))
     attributes = _attributes_in(request.headers)
     if attributes and not media.startswith("application/cloudevents"):
@@ -130,14 +141,14 @@ async def post_events(request: Request, name: Annotated[str, Depends(producer)])
     elif media == cloudevents.STRUCTURED:
         event = cloudevents.structured(body)
     elif media == cloudevents.BATCHED:
-        return await _batch(accepting, cloudevents.structured, body, name)
+        return await _batch(accepting, cloudevents.structured, body, unsaid)
     elif media != "application/json":
         raise UnsupportedType(f"send application/json, or CloudEvents; not {media[:100]}")
     elif body.lstrip()[:1] == b"[":
-        return await _batch(accepting, events.decode, body, name)
+        return await _batch(accepting, events.decode, body, unsaid)
     else:
         event = events.decode(body)
-    return JSONResponse({"id": await accepting.accept(event, name)}, HTTPStatus.ACCEPTED)
+    return JSONResponse({"id": await accepting.accept(event, unsaid)}, HTTPStatus.ACCEPTED)
 
 
 def _attributes_in(headers: Mapping[str, str]) -> dict[str, object]:
@@ -150,12 +161,12 @@ def _attributes_in(headers: Mapping[str, str]) -> dict[str, object]:
 
 
 async def _batch(
-    accepting: Accepting, read: Callable[[bytes], Event], body: bytes, source: str
+    accepting: Accepting, read: Callable[[bytes], Event], body: bytes, unsaid: Unsaid
 ) -> Response:
     bodies = ingress.items(body)
     if not bodies:
         raise Invalid("", "the batch is empty")
-    results = await accepting.accept_each(read, bodies, source)
+    results = await accepting.accept_each(read, bodies, unsaid)
     statuses = {result["status"] for result in results}
     status = statuses.pop() if len(statuses) == 1 else HTTPStatus.MULTI_STATUS
     headers = {"retry-after": _RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else None

@@ -98,6 +98,10 @@ _encoder = msgspec.json.Encoder()
 _AT_PATH = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"Object (?:missing required|contains unknown) field `(?P<name>.*?)`")
 _EXTENSION = re.compile(r"[a-z0-9]{1,64}")
+# Version, trace, span and flags; neither of the ids is all zeros (Trace Context, section 3.2.2).
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 RESERVED_EXTENSIONS = frozenset(_Delivered.__struct_fields__) | {"datacontentencoding"}
 
 
@@ -193,6 +197,18 @@ def completed(event: Event, *, source: str, now: float) -> Event:
     if event.ttl is not UNSET:
         changes |= {"ttl": UNSET, "expires": _moment(now + event.ttl)}
     return msgspec.structs.replace(event, **changes) if changes else event
+
+
+def with_traceparent(event: Event, beside: object) -> Event:
+    """Fill in the `traceparent` that came beside an event's body, in a header, if it has none.
+
+    What is not one is ignored, as W3C's Trace Context asks (section 4.3).
+    """
+    if event.traceparent is not UNSET or not isinstance(beside, str):
+        return event
+    if not _TRACEPARENT.fullmatch(beside):
+        return event
+    return msgspec.structs.replace(event, traceparent=beside)
 
 
 def _moment(seconds: float) -> datetime:

@@ -76,7 +76,8 @@ def events_of(entry: Entry, now: float) -> list[Event]:
     """
     source = _source_of(entry)
     accepted = entry.accepted or now
-    found = _read(entry)
+    traceparent = entry.headers.get("traceparent")
+    found = [events.with_traceparent(event, traceparent) for event in _read(entry)]
     return [
         events.completed(
             _with_id(_with_audience(event, entry.routing_key), entry.message_id, index, len(found)),

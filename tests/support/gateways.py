@@ -182,7 +182,7 @@ class House:
 
 
 @asynccontextmanager
-async def served(
+async def served(  # noqa: PLR0913  # what a gateway may be given
     *,
     origins: Iterable[str] = (),
     terms: Terms | None = None,

@@ -73,6 +73,15 @@ async def test_an_event_is_put_and_answered_with_its_id() -> None:
         assert shop.count("event_age_seconds_count", stage="confirmed") == 1
 
 
+async def test_the_traceparent_of_a_request_is_that_of_each_event_without_one() -> None:
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with producer() as shop:
+        await shop.post(EVENT, traceparent=traceparent)
+        await shop.post([EVENT, EVENT | {"traceparent": "its own"}], traceparent=traceparent)
+
+        assert [e.traceparent for e in shop.put] == [traceparent, traceparent, "its own"]
+
+
 async def test_an_event_without_id_gets_one() -> None:
     async with producer() as shop:
         answer = await shop.post(EVENT)

@@ -18,6 +18,7 @@ from notifier.core.events import (
     delivered,
     encode,
     new_id,
+    with_traceparent,
 )
 from tests.support.events import EVENTS, JSON
 from tests.support.events import given as members_of
@@ -304,6 +305,39 @@ def test_extensions_stand_beside_the_attributes(event: Event) -> None:
     expected = event.extensions or {}
 
     assert {name: sent(event)[name] for name in expected} == expected
+
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_traceparent_beside_the_body_reaches_the_client() -> None:
+    event = with_traceparent(decode(body()), TRACEPARENT)
+
+    assert sent(event)["traceparent"] == TRACEPARENT
+
+
+def test_a_traceparent_in_the_body_is_the_one_that_counts() -> None:
+    event = with_traceparent(decode(body(traceparent="the event's own")), TRACEPARENT)
+
+    assert event.traceparent == "the event's own"
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        None,
+        7,
+        "",
+        "nonsense",
+        TRACEPARENT + "-more",
+        TRACEPARENT.upper(),
+        TRACEPARENT.replace("00-4bf9", "ff-4bf9"),
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-4bf92f3577b34da6a3ce929d0e0e4736-{'0' * 16}-01",
+    ],
+)
+def test_what_is_no_traceparent_is_ignored(beside: object) -> None:
+    assert "traceparent" not in sent(with_traceparent(decode(body()), beside))
 
 
 def test_binary_data_arrives_in_base64() -> None:

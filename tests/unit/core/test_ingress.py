@@ -378,3 +378,12 @@ def test_whatever_comes_in_is_understood_or_invalid(**of: Any) -> None:  # noqa:
         assert error.reason  # noqa: PT017  # either way is right
     else:
         assert all(json.loads(record_of(each, NOW).split(b"\n", 1)[1]) for each in found)
+
+
+def test_a_traceparent_among_the_headers_is_that_of_each_event_without_one() -> None:
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    body = b'[{"type":"t","users":["1"]},{"type":"t","users":["1"],"traceparent":"its own"}]'
+
+    found = events_of(Entry(body, headers={"traceparent": traceparent}), NOW)
+
+    assert [event.traceparent for event in found] == [traceparent, "its own"]

@@ -1,0 +1,237 @@
+"""Spans by OpenTelemetry's SDK; where they go, and how many, its own variables (OTEL_…) say."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Self
+
+import msgspec
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from notifier.core.errors import Invalid, NotifierError
+from notifier.core.ingress import Entry
+from notifier.core.ports import (
+    Batch,
+    Broker,
+    BrokerListener,
+    Delivery,
+    EventQueue,
+    EventSource,
+    History,
+    Published,
+    Since,
+)
+from notifier.core.publications import NewPublication, Publication
+
+_propagator = TraceContextTextMapPropagator()
+
+
+class _Event(msgspec.Struct):
+    """What a span needs of an event; the rest of it is skipped."""
+
+    id: str = ""
+    source: str = ""
+    type: str = ""
+    traceparent: str = ""
+
+    @property
+    def context(self) -> Context:
+        """The context that the event came in; empty if it has none."""
+        return _propagator.extract({"traceparent": self.traceparent}, Context())
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """As OpenTelemetry's conventions for CloudEvents have them."""
+        named = {"event_id": self.id, "event_source": self.source, "event_type": self.type}
+        return {f"cloudevents.{name}": value for name, value in named.items() if value}
+
+
+_events = msgspec.json.Decoder(_Event)
+
+
+def _event_of(body: bytes) -> _Event:
+    try:
+        return _events.decode(body)
+    except msgspec.DecodeError:  # whoever reads all of it will say so
+        return _Event()
+
+
+class OpenTelemetry:
+    """Fulfils Traces while it is entered."""
+
+    def __init__(self, role: str) -> None:
+        self._provider = TracerProvider(
+            resource=Resource.create({SERVICE_NAME: f"notifier-{role}"})
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("notifier")
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Send what is left."""
+        await asyncio.to_thread(self._provider.shutdown)
+
+    def queue(self, queue: EventQueue) -> EventQueue:
+        """See Traces."""
+        return _Queue(queue, self._tracer)
+
+    def source(self, source: EventSource) -> EventSource:
+        """See Traces."""
+        return _Source(source, self._tracer)
+
+    def broker(self, broker: Broker) -> Broker:
+        """See Traces."""
+        return _Broker(broker, self._tracer)
+
+
+class _Queue:
+    def __init__(self, queue: EventQueue, tracer: Tracer) -> None:
+        self._queue = queue
+        self._tracer = tracer
+
+    @property
+    def trouble(self) -> str | None:
+        return self._queue.trouble
+
+    async def put(self, entry: Entry) -> None:
+        event = _event_of(entry.body)
+        with self._tracer.start_as_current_span(
+            "accept", event.context, SpanKind.SERVER, event.attributes
+        ) as span:
+            await self._queue.put(entry if event.traceparent else _begun(entry, span))
+
+
+def _begun(entry: Entry, span: Span) -> Entry:
+    """Let a trace that begins here go on in whatever becomes of the entry."""
+    return replace(entry, headers={**entry.headers, "traceparent": _traceparent_of(span)})
+
+
+def _traceparent_of(span: Span) -> str:
+    context = span.get_span_context()
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+class _Source:
+    def __init__(self, source: EventSource, tracer: Tracer) -> None:
+        self._source = source
+        self._tracer = tracer
+
+    @property
+    def trouble(self) -> str | None:
+        return self._source.trouble
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        return self._source.partitions
+
+    def stop(self) -> None:
+        self._source.stop()
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        async for batch in self._source.batches():
+            yield _Batch(batch, self._tracer)
+
+
+class _Batch:
+    def __init__(self, batch: Batch, tracer: Tracer) -> None:
+        self._batch = batch
+        self._spans: dict[int, Span] = {}  # by the id of their delivery
+        for delivery in batch.deliveries:
+            event = _event_in(delivery)
+            if event.traceparent:
+                self._spans[id(delivery)] = tracer.start_span(
+                    "route", event.context, SpanKind.CONSUMER, event.attributes
+                )
+
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        return self._batch.deliveries
+
+    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
+        await self._batch.dead_letter(delivery, code, reason)
+        if span := self._spans.get(id(delivery)):
+            span.set_status(Status(StatusCode.ERROR, reason))
+
+    async def ack(self) -> None:
+        try:
+            await self._batch.ack()
+        finally:
+            for span in self._spans.values():
+                span.end()
+
+
+def _event_in(delivery: Delivery) -> _Event:
+    try:
+        entry = delivery.entry
+    except Invalid:
+        return _Event()
+    event = _event_of(entry.body)
+    beside = entry.headers.get("traceparent")
+    if not event.traceparent and isinstance(beside, str):
+        event.traceparent = beside
+    return event
+
+
+class _Broker:
+    def __init__(self, broker: Broker, tracer: Tracer) -> None:
+        self._broker = broker
+        self._tracer = tracer
+
+    @property
+    def trouble(self) -> str | None:
+        return self._broker.trouble
+
+    def listen(self, listener: BrokerListener) -> None:
+        self._broker.listen(_Listener(listener, self._tracer))
+
+    async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
+        # All topics of one event share their record.
+        records = {id(new.record): new.record for new in batch}
+        with ExitStack() as spans:
+            for record in records.values():
+                event = _event_of(record.partition(b"\n")[2])
+                if event.traceparent:
+                    spans.enter_context(
+                        self._tracer.start_as_current_span(
+                            "publish", event.context, SpanKind.PRODUCER, event.attributes
+                        )
+                    )
+            return await self._broker.publish(batch)
+
+    async def follow(self, topics: Sequence[str]) -> None:
+        await self._broker.follow(topics)
+
+    async def unfollow(self, topics: Sequence[str]) -> None:
+        await self._broker.unfollow(topics)
+
+    async def read(self, questions: Sequence[Since]) -> list[History]:
+        return await self._broker.read(questions)
+
+
+class _Listener:
+    def __init__(self, listener: BrokerListener, tracer: Tracer) -> None:
+        self._listener = listener
+        self._tracer = tracer
+
+    def on_publication(self, publication: Publication) -> None:
+        event = _event_of(publication.event)
+        if not event.traceparent:
+            self._listener.on_publication(publication)
+            return
+        with self._tracer.start_as_current_span(
+            "deliver", event.context, SpanKind.CONSUMER, event.attributes
+        ):
+            self._listener.on_publication(publication)
+
+    def on_interruption(self, topics: Iterable[str]) -> None:
+        self._listener.on_interruption(topics)
