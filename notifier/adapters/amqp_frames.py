@@ -32,6 +32,11 @@ class Transport(TransportFactory):
     def __init__(self) -> None:
         self._writer: asyncio.StreamWriter | None = None
 
+    @property
+    def writer(self) -> asyncio.StreamWriter | None:
+        """The open connection, None before."""
+        return self._writer
+
     def abort(self) -> None:
         """End the connection at once, whoever waits for the other side."""
         if self._writer:

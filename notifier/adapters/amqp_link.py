@@ -134,6 +134,7 @@ class Link:
                 client_properties={"connection_name": f"notifier: {self.purpose}"},
                 transport_factory=self._transport,
             )
+        self._metrics.connected("rabbitmq", self._transport.writer)
         self._limit(_SETTING_UP)
         try:
             await self._use(connection)

@@ -1,8 +1,10 @@
 """Every metric of notifier, in one place. Labels only take values from short, fixed lists."""
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
+from ssl import cert_time_to_seconds
 from typing import NamedTuple, TypeVar
 
 from prometheus_client import (
@@ -233,6 +235,13 @@ class Metrics:
         now, age = time.time(), self.event_age.labels(stage)
         for moment in accepted:
             age.observe(max(0.0, now - moment))
+
+    def connected(self, backend: str, writer: asyncio.StreamWriter | None) -> None:
+        """A connection to a backend is open: what it shows of its certificate counts from now."""
+        tls = writer and writer.get_extra_info("ssl_object")
+        if tls and (certificate := tls.getpeercert()):  # empty where it was not verified
+            expiry = cert_time_to_seconds(certificate["notAfter"])
+            self.certificate_expiry.labels(backend).set(expiry)
 
     # What the hub tells.
 
