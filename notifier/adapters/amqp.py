@@ -19,6 +19,7 @@ import pamqp.encode
 from aiormq import spec
 from aiormq.abc import AbstractChannel, AbstractConnection, ArgumentsType, DeliveredMessage
 
+from notifier.adapters.amqp_backlog import watched_backlog
 from notifier.adapters.amqp_frames import UNREADABLE
 from notifier.adapters.amqp_link import Keeping, Link, Lost, Vanished, losses
 from notifier.adapters.amqp_partitions import Partition, Sharing
@@ -270,6 +271,7 @@ class AmqpEventSource(Keeping):
         self._dead_letters = _DeadLetters(url, partitions, metrics)
         super().__init__(self._link, self._dead_letters.link)
         self._number = partitions
+        self._metrics = metrics
         self._ready: asyncio.Queue[Partition | None] = asyncio.Queue()  # each at most once
         self._sharing = Sharing(roster, self._ready, metrics)
 
@@ -298,7 +300,10 @@ class AmqpEventSource(Keeping):
         queues = await declare(connection, self._number)
         # Apart: most of what is behind the partitions is idle.
         groups = (queues[: self._number], queues[self._number :])
-        async with self._sharing.over(connection, groups, self._link):
+        async with (
+            self._sharing.over(connection, groups, self._link),
+            watched_backlog(connection, [*queues, DEAD], self._metrics),
+        ):
             self._link.is_up()
             await self._link.until_lost(connection)
 

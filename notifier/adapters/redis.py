@@ -82,7 +82,7 @@ class RedisBroker:
         ping_seconds: float = 5.0,
         silence_seconds: float = 15.0,
     ) -> None:
-        self._commands = _Commands(url)
+        self._commands = _Commands(url, metrics)
         self._told = _Told()
         self._metrics = metrics
         self._limits = (history_size, history_seconds, deduplication_seconds)
@@ -245,7 +245,8 @@ class _Told:
 class _Commands:
     """Scripts run on a bounded pool of connections: whoever finds all of them busy waits."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._pool = BlockingConnectionPool(
             max_connections=_COMMAND_CONNECTIONS,
             timeout=_ANSWERING,
@@ -258,6 +259,7 @@ class _Commands:
 
     async def _introduce(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
+        self._metrics.connected("redis", connection._writer)  # noqa: SLF001  # shown nowhere else
         await _send(connection, _pack("INFO", "server"))
         reply = await _reply(connection)
         if isinstance(reply, ResponseError):

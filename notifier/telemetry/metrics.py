@@ -166,6 +166,12 @@ class Metrics:
             "notifier_held_batches",
             "Times that a router kept a batch because the broker could not take it.",
         )
+        self.backlog = self._gauge(
+            "notifier_backlog_entries",
+            "Entries that wait in a queue of RabbitMQ and are with no router yet, asked every 5 s "
+            "by each router; in notifier.dead, those that wait for a person.",
+            queue="as for notifier_partitions, and notifier.dead",
+        )
         self.partitions = self._gauge(
             "notifier_partitions",
             "1 where this router takes from the partition, 0 where it stands by for another.",

@@ -27,8 +27,14 @@ from notifier.telemetry.metrics import Metrics
 from tests.support.eventually import eventually
 from tests.support.process import free_port
 from tests.support.services import Broker, Container, RabbitServer, fresh_vhost
+from tests.support.tls import expiry, expiry_of, tls_in_front_of
 
 pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
 
 
 def event_queue(url: str, partitions: int = 1, metrics: Metrics | None = None) -> AmqpEventQueue:
@@ -294,6 +300,42 @@ async def test_another_number_of_partitions_loses_and_doubles_nothing(
             await batch.ack()
 
     assert sorted(taken) == sorted([b"last", *(str(number).encode() for number in range(100))])
+
+
+# What it tells.
+
+
+def backlog(metrics: Metrics, queue: str) -> float | None:
+    return metrics.registry.get_sample_value("notifier_backlog_entries", {"queue": queue})
+
+
+async def test_the_backlog_of_each_queue_is_told_and_forgotten_with_the_connection(
+    amqp_url: str, metrics: Metrics
+) -> None:
+    async with event_queue(amqp_url) as queue:
+        await asyncio.gather(*(queue.put(Entry(b"{}", "user.42")) for _ in range(300)))
+    async with event_source(amqp_url, metrics=metrics) as source:
+        batch = await next_batch(source.batches())
+        await batch.dead_letter(batch.deliveries[0], "invalid", "an example")
+
+        await eventually(lambda: backlog(metrics, "notifier.events.0") == 100)  # 200 are taken
+        await eventually(lambda: backlog(metrics, "notifier.dead") == 1)
+        assert backlog(metrics, "notifier.unroutable") == 0
+
+    assert backlog(metrics, "notifier.events.0") is None
+
+
+async def test_the_expiry_of_the_certificate_is_told(
+    amqp_url: str, metrics: Metrics, tmp_path: Path
+) -> None:
+    authority, plain = tmp_path / "authority.pem", urlsplit(amqp_url)
+    async with tls_in_front_of(plain.port or 5672, authority) as port:
+        place = f"{plain.username or 'guest'}:{plain.password or 'guest'}@127.0.0.1:{port}"
+        url = f"amqps://{place}{plain.path}?cafile={authority}"
+        async with event_queue(url, metrics=metrics) as queue:
+            await eventually(lambda: queue.trouble is None)
+
+    assert expiry(metrics, "rabbitmq") == expiry_of(authority)
 
 
 # Topology.

@@ -5,13 +5,10 @@ Each trap of redis-py that the adapter avoids has its test here.
 
 import asyncio
 import errno
-import ipaddress
 import re
 import signal
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,9 +16,6 @@ from typing import Any
 import pytest
 import redis
 import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.connection import BlockingConnectionPool
 
@@ -34,6 +28,7 @@ from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import record
 from tests.support.listening import Listening
 from tests.support.services import RedisServer
+from tests.support.tls import expiry, expiry_of, tls_in_front_of
 
 pytestmark = pytest.mark.services
 
@@ -825,60 +820,20 @@ def test_a_url_that_is_none_is_told_without_its_password(url: str) -> None:
     assert "se" not in str(caught.value).replace("user", "").split(":")
 
 
-async def test_tls_is_verified(server: RedisServer, tmp_path: Path) -> None:
+async def test_tls_is_verified_and_the_certificates_expiry_told(
+    server: RedisServer, metrics: Metrics, tmp_path: Path
+) -> None:
     authority = tmp_path / "authority.pem"
-    async with tls_in_front_of(server, authority) as address:
-        good = RedisBroker(f"{address}?ssl_ca_certs={authority}", metrics=Metrics())
+    port = int(server.url.rpartition(":")[2].partition("/")[0])
+    async with tls_in_front_of(port, authority) as tls:
+        address = f"rediss://127.0.0.1:{tls}/0"
+        good = RedisBroker(f"{address}?ssl_ca_certs={authority}", metrics=metrics)
         async with good as broker:
             listening = await follow(broker, "news")
             await published(broker, new("news", "a"))
             assert await listening.next_events(1) == [b'{"id":"a"}']
+        assert expiry(metrics, "redis") == expiry_of(authority)
 
         async with RedisBroker(address, metrics=Metrics()) as broker:
             with pytest.raises(Unavailable, match="certificate"):
                 await broker.publish([new("news")])
-
-
-@asynccontextmanager
-async def tls_in_front_of(server: RedisServer, authority: Path) -> AsyncIterator[str]:
-    """Take TLS for a Redis, with a certificate that signs itself."""
-    port = int(server.url.rpartition(":")[2].partition("/")[0])
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        with suppress(OSError):
-            await asyncio.gather(copied(reader, inner_writer), copied(inner_reader, writer))
-
-    context = certified(authority)
-    async with await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context) as listener:
-        yield f"rediss://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0"
-
-
-async def copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with closing(writer):
-        while data := await reader.read(65_536):
-            writer.write(data)
-
-
-def certified(authority: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "redis")])
-    now = datetime.now(UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(hours=1))
-    builder = builder.not_valid_after(now + timedelta(hours=1))
-    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
-    certificate = builder.sign(key, hashes.SHA256())
-    authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private = authority.with_suffix(".key")
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(authority, private)
-    return context

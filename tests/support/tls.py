@@ -1,0 +1,71 @@
+"""TLS in front of servers that speak without, as a proxy would put it there."""
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from notifier.telemetry.metrics import Metrics
+
+
+def expiry(metrics: Metrics, backend: str) -> float | None:
+    """When the metrics say that the certificate of a backend expires."""
+    name = "notifier_certificate_expiry_timestamp_seconds"
+    return metrics.registry.get_sample_value(name, {"backend": backend})
+
+
+def expiry_of(authority: Path) -> float:
+    """When a certificate expires."""
+    certificate = x509.load_pem_x509_certificate(authority.read_bytes())
+    return certificate.not_valid_after_utc.timestamp()
+
+
+@asynccontextmanager
+async def tls_in_front_of(port: int, authority: Path) -> AsyncIterator[int]:
+    """Take TLS for a server without, with a certificate that signs itself; yield the port."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        with suppress(OSError):
+            await asyncio.gather(_copied(reader, inner_writer), _copied(inner_reader, writer))
+
+    context = _certified(authority)
+    async with await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context) as listener:
+        yield listener.sockets[0].getsockname()[1]
+
+
+async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with closing(writer):
+        while data := await reader.read(65_536):
+            writer.write(data)
+
+
+def _certified(authority: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
+    now = datetime.now(UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1))
+    builder = builder.not_valid_after(now + timedelta(hours=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
+    authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private = authority.with_suffix(".key")
+    private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority, private)
+    return context
