@@ -170,12 +170,12 @@ class Metrics:
             "notifier_backlog_entries",
             "Entries that wait in a queue of RabbitMQ and are with no router yet, asked every 5 s "
             "by each router; in notifier.dead, those that wait for a person.",
-            queue="as for notifier_partitions, and notifier.dead",
+            queue="notifier.events.0 to N-1, notifier.unroutable, notifier.dead; in routers",
         )
         self.partitions = self._gauge(
             "notifier_partitions",
             "1 where this router takes from the partition, 0 where it stands by for another.",
-            queue="notifier.events.N for each partition N, and notifier.unroutable; in routers",
+            queue="notifier.events.0 to N-1, notifier.unroutable; in routers",
         )
         self.topology_repairs = self._counter(
             "notifier_topology_repairs",
