@@ -59,7 +59,10 @@ class Metrics:
         self._of_connections()
         self._of_backends()
         self._of_the_process()
-        fanned_out, written = self.publications.labels("fanned_out"), self.event_age.labels("written")
+        fanned_out, written = (
+            self.publications.labels("fanned_out"),
+            self.event_age.labels("written"),
+        )
         self._tally.feed(fanned_out, self.deliveries, written)
 
     def _of_events(self) -> None:
