@@ -234,6 +234,7 @@ class SteeredBroker:
         stream = self.stream(topic)
         stream.offset -= number
         stream.log = stream.log[:-number]
+        stream.lineage = {e: min(last, stream.offset) for e, last in stream.lineage.items()}
 
     async def asked(self) -> Call[object]:
         """Wait until a call is held, and return it; it is then no longer among `calls`."""
