@@ -82,7 +82,7 @@ class RedisBroker:
         ping_seconds: float = 5.0,
         silence_seconds: float = 15.0,
     ) -> None:
-        self._commands = _Commands(url, metrics)
+        self._commands = Commands(url, metrics)
         self._told = _Told()
         self._metrics = metrics
         self._limits = (history_size, history_seconds, deduplication_seconds)
@@ -145,7 +145,11 @@ class RedisBroker:
         replies = await self._commands.run(
             PUBLISH,
             [
-                (new.topic, _channel(new.topic), new.key, new.record, new.collapse_key, *limits)
+                (
+                    *_keys(new.topic),
+                    *(_channel(new.topic), new.key, new.record, new.collapse_key),
+                    *limits,
+                )
                 for new in batch
             ],
         )
@@ -175,7 +179,7 @@ class RedisBroker:
         replies = await self._commands.run(
             READ,
             [
-                (topic, *limits, "" if offset is None else offset, *(seen or ("", "")))
+                (*_keys(topic), *limits, "" if offset is None else offset, *(seen or ("", "")))
                 for topic, offset, seen in ((q.topic, q.offset, q.seen) for q in questions)
             ],
         )
@@ -242,8 +246,11 @@ class _Told:
         self._newest, self._former = {}, {}
 
 
-class _Commands:
-    """Scripts run on a bounded pool of connections: whoever finds all of them busy waits."""
+class Commands:
+    """Scripts run on a bounded pool of connections: whoever finds all of them busy waits.
+
+    `url` is as for RedisBroker; raises ValueError when it is none.
+    """
 
     def __init__(self, url: str, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -268,17 +275,17 @@ class _Commands:
         self.run_id = self._run_ids[connection] = run_id.decode()
 
     async def run(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run a script for each call, a topic and arguments, in order, in one round trip.
+        """Run a script for each call, keys and arguments, in order, in one round trip.
 
-        Answers are replies, or Refused; at least one and at most one for each call: the rest is
+        Before its arguments the script gets the name of the Redis process (`run`). Answers are replies, or Refused; at least one and at most one for each call: the rest is
         to be repeated. Raises Unavailable.
         """
 
         def commands(run_id: str) -> Iterator[tuple[Any, ...]]:
             # EVAL lets Redis know the script again, if it forgot or never knew.
             name = ("EVAL", script.source)
-            for topic, *arguments in calls:
-                yield (*name, len(_KEYS), *_keys(topic), run_id, *arguments)
+            for call in calls:
+                yield (*name, script.keys, *call[: script.keys], run_id, *call[script.keys :])
                 name = ("EVALSHA", script.sha)
 
         answers: list[Any] = []
@@ -325,6 +332,7 @@ class _Commands:
         return unavailable
 
     async def close(self) -> None:
+        """Disconnect."""
         await self._pool.disconnect()
 
 

@@ -1,4 +1,4 @@
-"""What the broker does inside Redis: two Lua scripts (Redis 7, 8 or Valkey), each atomic.
+"""What is done inside Redis: Lua scripts (Redis 7, 8 or Valkey), each atomic.
 
 Keys of topic T, which share the hash tag {T} and so live in one slot of a cluster:
 
@@ -15,6 +15,12 @@ An epoch lasts no longer than the Redis process (`run`) that began it: a process
 (restarted, failed over) may have lost the newest publications, whose offsets it gives away again.
 The next epoch counts on, and `lineage` (`epoch:offset epoch:offset …`, the latest first) keeps up
 to which offset it continues the former ones. See docs/adr/0011.
+
+Where connections per user are bounded:
+
+    notifier:gateways           sorted set: gateways, scored by the millisecond of Redis' own clock
+                                in which each was last heard of
+    notifier:{user:ID}:seats    hash: gateway, how many connections of the user's it has
 """
 
 from hashlib import sha1
@@ -22,10 +28,14 @@ from typing import Final
 
 
 class Script:
-    """A script's source, and the name that EVALSHA knows it by once EVAL has been given it."""
+    """A script's source, and the name that EVALSHA knows it by once EVAL has been given it.
 
-    def __init__(self, source: str) -> None:
+    The first `keys` of its arguments are keys.
+    """
+
+    def __init__(self, source: str, keys: int) -> None:
         self.source: Final = source
+        self.keys: Final = keys
         self.sha: Final = sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -55,7 +65,8 @@ end
 
 # Nothing may be written before XADD but what a stream without a head needs, as XADD is what can be
 # refused: when the log is no stream, or runs ahead of its head.
-PUBLISH = Script(f"""#!lua
+PUBLISH = Script(
+    f"""#!lua
 -- KEYS: head, log, seen, newest
 -- ARGV: run, channel, event key, record, collapse key, epoch to begin with, history size,
 --       seconds to keep head and log, deduplication seconds
@@ -109,10 +120,13 @@ redis.call("EXPIRE", head, head_seconds)
 redis.call("EXPIRE", log, log_seconds)
 redis.call("EXPIRE", seen, window)
 return {{epoch, offset + 1, 0}}
-""")
+""",
+    keys=4,
+)
 
 # May run when memory is short, so that clients still connect; it adds little.
-READ = Script(f"""#!lua flags=allow-oom
+READ = Script(
+    f"""#!lua flags=allow-oom
 -- KEYS: head, log, seen, newest
 -- ARGV: run, epoch to begin with, seconds to keep the head, most entries,
 --       offset (or nothing), epoch and offset that the asker has seen (or nothing)
@@ -154,4 +168,60 @@ for _, entry in ipairs(entries) do
   end
 end
 return {{epoch, offset, lineage, entries, keys}}
-""")
+""",
+    keys=4,
+)
+
+# May run when memory is short: clients that are closed for it would only come back.
+BEAT = Script(
+    """#!lua flags=allow-oom
+-- KEYS: gateways
+-- ARGV: run, gateway, milliseconds after which one is gone, milliseconds after which it is
+--       forgotten, milliseconds since it was heard of
+-- Returns the gateways that are gone and not forgotten.
+local gateways, _, gateway, lapse, memory, since = KEYS[1], unpack(ARGV)
+
+local time = redis.call("TIME")
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call("ZADD", gateways, now - since, gateway)
+redis.call("ZREMRANGEBYSCORE", gateways, "-inf", now - memory)
+redis.call("PEXPIRE", gateways, memory)
+return redis.call("ZRANGEBYSCORE", gateways, "-inf", now - lapse)
+""",
+    keys=1,
+)
+
+# A gateway tells how many connections it has, never that there is one more or less: whatever was
+# lost on the way is true again the next time.
+SEAT = Script(
+    """#!lua flags=allow-oom
+-- KEYS: seats
+-- ARGV: run, gateway, how many connections it has, how many more it asks for, most of all gateways,
+--       seconds to keep this, gateways that are gone
+-- Returns how many more it may have.
+local seats = KEYS[1]
+local _, gateway, held, asked, most, seconds = unpack(ARGV)
+
+for index = 7, #ARGV do
+  redis.call("HDEL", seats, ARGV[index])
+end
+local granted, taken = 0, tonumber(held)
+if asked ~= "0" then
+  local found = redis.call("HGETALL", seats)
+  for index = 1, #found, 2 do
+    if found[index] ~= gateway then
+      taken = taken + found[index + 1]
+    end
+  end
+  granted = math.max(0, math.min(asked, most - taken))
+end
+if held + granted > 0 then
+  redis.call("HSET", seats, gateway, string.format("%.0f", held + granted))
+  redis.call("EXPIRE", seats, seconds)
+else
+  redis.call("HDEL", seats, gateway)
+end
+return granted
+""",
+    keys=1,
+)

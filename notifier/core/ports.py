@@ -230,6 +230,26 @@ class TokenVerifier(Dependency, Protocol):
         """Return whom the token identifies; raises Unauthorized, or Unavailable (`issuer`)."""
 
 
+class Seats(Protocol):
+    """How many connections each user has, over all gateways, and no more than a cap.
+
+    It keeps misuse out and is no lock: while the count cannot be had, everybody is let in.
+    """
+
+    async def take(self, user: str) -> bool:
+        """Count one more connection of the user's; False, and not counted, when there are enough.
+
+        Never raises Unavailable: it takes two seconds at most to find that out, once, and from then
+        on no time until the count is back.
+        """
+
+    def release(self, user: str) -> None:
+        """Count one less, soon; once for each `take` that was True.
+
+        What is not released counts no more ten seconds after its gateway died.
+        """
+
+
 class Observer(Protocol):
     """Who counts what the hub does. Called on the hot path, once a publication, not per client."""
 

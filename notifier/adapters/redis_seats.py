@@ -1,0 +1,189 @@
+"""Seats on Redis: of each user a hash with what every gateway has, and a list of the gateways.
+
+One worker tells Redis, in rounds, of all users whose number has changed. A gateway says each second
+that it is there; what one has that has not said so for a while counts no more, so a connection costs
+nothing while it stays.
+"""
+
+import asyncio
+import secrets
+from collections import Counter, deque
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from notifier.adapters.redis import Commands
+from notifier.adapters.redis_scripts import BEAT, SEAT
+from notifier.core.background import Background
+from notifier.core.errors import Refused, Unavailable
+from notifier.core.names import personal_topic
+from notifier.telemetry.metrics import Metrics
+
+_GATEWAYS = "notifier:gateways"
+_ROUND = 500  # users
+_BEAT = 1.0
+# All users are told of anew in this time, should Redis have lost them. In seconds.
+_RENEWAL = 600
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class RedisSeats:
+    """Fulfils `notifier.core.ports.Seats` while it is entered; entering does not wait for Redis.
+
+    `url` is as for RedisBroker. A user has `most` connections on all gateways together; what a
+    gateway has that died counts no more after `lapse_seconds`.
+    """
+
+    def __init__(
+        self, url: str, most: int, *, metrics: Metrics, lapse_seconds: float = 10.0
+    ) -> None:
+        self._commands = Commands(url, metrics)
+        self._gateway = secrets.token_hex(4)
+        self._most = most
+        self._lapse = round(lapse_seconds * 1000)
+        self._held = Counter[str]()
+        self._asking: dict[str, deque[asyncio.Future[bool]]] = {}
+        self._changed: dict[str, None] = {}
+        self._renewals: deque[str] = deque()
+        self._gone: list[bytes] = []
+        self._away = False
+        self._work = asyncio.Event()
+        self._background = Background()
+
+    async def __aenter__(self) -> Self:
+        """Begin to count."""
+        await self._background.__aenter__()
+        self._background.start(self._run(), "seats")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Say that this gateway is gone, with all that it has; then disconnect."""
+        try:
+            await self._background.__aexit__(kind, error, trace)
+            await self._beat(since=self._lapse)
+        finally:
+            await self._commands.close()
+
+    # The port.
+
+    async def take(self, user: str) -> bool:
+        """See Seats."""
+        if self._away:
+            self._held[user] += 1
+            self._changed[user] = None
+            return True
+        asked = asyncio.get_running_loop().create_future()
+        self._asking.setdefault(user, deque()).append(asked)
+        self._change(user)
+        try:
+            return await asked
+        except asyncio.CancelledError:
+            if asked.done() and not asked.cancelled() and asked.result():
+                self.release(user)  # granted, and nobody there to have it
+            raise
+
+    def release(self, user: str) -> None:
+        """See Seats."""
+        self._held[user] -= 1
+        if not self._held[user]:
+            del self._held[user]
+        self._change(user)
+
+    def _change(self, user: str) -> None:
+        self._changed[user] = None
+        self._work.set()
+
+    # The worker.
+
+    async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        due = clock()
+        while True:
+            if clock() >= due:
+                due = clock() + _BEAT
+                await self._beat()
+                self._renew()
+            while self._changed and not self._away and clock() < due:
+                await self._round()
+            await self._idle_until(due)
+
+    async def _idle_until(self, due: float) -> None:
+        if self._away or not self._changed:
+            self._work.clear()
+        try:
+            async with asyncio.timeout_at(due):
+                await self._work.wait()
+        except TimeoutError:
+            pass  # time for the next beat
+
+    async def _beat(self, since: int = 0) -> None:
+        memory = 4 * _RENEWAL * 1000
+        try:
+            [gone] = await self._commands.run(
+                BEAT, [(_GATEWAYS, self._gateway, self._lapse, memory, since)]
+            )
+        except Unavailable as error:
+            self._lose(error)
+        else:
+            self._gone = [] if isinstance(gone, Refused) else gone
+            self._away = False
+
+    def _renew(self) -> None:
+        """Let the next few of all users be told of anew."""
+        if not self._renewals:
+            self._renewals.extend(self._held)
+        for _ in range(min(len(self._renewals), -(-len(self._held) // _RENEWAL))):
+            self._changed[self._renewals.popleft()] = None
+
+    async def _round(self) -> None:
+        users = list(islice(self._changed, _ROUND))
+        asking = [len(self._asking.get(user, ())) for user in users]
+        for user in users:
+            del self._changed[user]
+        try:
+            answers = await self._commands.run(
+                SEAT, [self._call(user, asked) for user, asked in zip(users, asking, strict=True)]
+            )
+        except Unavailable as error:
+            self._changed.update(dict.fromkeys(users))
+            self._lose(error)
+            return
+        self._changed.update(dict.fromkeys(users[len(answers) :]))
+        for user, asked, granted in zip(users, asking, answers, strict=False):
+            self._answer(user, asked, asked if isinstance(granted, Refused) else granted)
+
+    def _call(self, user: str, asked: int) -> tuple[Any, ...]:
+        key = f"notifier:{{{personal_topic(user)}}}:seats"
+        numbers = (self._held[user], asked, self._most, 2 * _RENEWAL)
+        return (key, self._gateway, *numbers, *self._gone)
+
+    def _answer(self, user: str, asked: int, granted: int) -> None:
+        """Answer those who had asked before the round, the first ones with True."""
+        waiting = self._asking.get(user, deque())
+        for place in range(asked):
+            one = waiting.popleft()
+            if one.cancelled():
+                self._change(user)  # so that it does not stay counted
+                continue
+            if place < granted:
+                self._held[user] += 1
+            one.set_result(place < granted)
+        if not waiting:
+            self._asking.pop(user, None)
+
+    def _lose(self, error: Unavailable) -> None:
+        """Let everybody in until Redis answers again, and tell it of them then."""
+        if not self._away:
+            _log.warning("seats_not_counted", reason=str(error))
+        self._away = True
+        for user, waiting in list(self._asking.items()):
+            self._changed[user] = None
+            self._answer(user, len(waiting), len(waiting))

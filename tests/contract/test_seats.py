@@ -1,0 +1,195 @@
+"""What all seats promise (`notifier.core.ports.Seats`).
+
+To add an adapter: write a Backend for it below, and name it in `_BACKENDS`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Protocol
+
+import pytest
+
+from notifier.adapters.memory_seats import MemorySeats
+from notifier.adapters.redis_seats import RedisSeats
+from notifier.core.ports import Seats
+from notifier.telemetry.metrics import Metrics
+from tests.support.services import RedisServer
+
+
+class Backend(Protocol):
+    """Where connections of users are counted."""
+
+    def seats(self, most: int) -> AbstractAsyncContextManager[Seats]:
+        """Make one more of them, as another gateway would; all count together."""
+
+
+class MemoryBackend:
+    def __init__(self, _: pytest.FixtureRequest) -> None:
+        self._taken = Counter[str]()
+
+    def seats(self, most: int) -> AbstractAsyncContextManager[Seats]:
+        return MemorySeats(most, self._taken)
+
+
+class RedisBackend:
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._url = request.getfixturevalue("redis_url")
+
+    def seats(self, most: int) -> AbstractAsyncContextManager[Seats]:
+        return RedisSeats(self._url, most, metrics=Metrics())
+
+
+_BACKENDS = [
+    pytest.param(MemoryBackend, id="memory"),
+    pytest.param(RedisBackend, id="redis", marks=pytest.mark.services),
+]
+
+
+@pytest.fixture(params=_BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    made: Backend = request.param(request)
+    return made
+
+
+async def taken(seats: Seats, user: str) -> None:
+    """Return when a seat was given, which may be some time after it was released elsewhere."""
+    async with asyncio.timeout(15):
+        while not await seats.take(user):
+            await asyncio.sleep(0)
+
+
+async def test_a_user_gets_as_many_as_the_cap_and_no_more(backend: Backend) -> None:
+    async with backend.seats(2) as seats:
+        assert [await seats.take("42") for _ in range(4)] == [True, True, False, False]
+
+
+async def test_gateways_count_together(backend: Backend) -> None:
+    async with backend.seats(2) as one, backend.seats(2) as other:
+        assert await one.take("42")
+        assert await other.take("42")
+        assert not await one.take("42")
+        assert not await other.take("42")
+
+
+async def test_users_do_not_count_for_one_another(backend: Backend) -> None:
+    async with backend.seats(1) as seats:
+        assert await seats.take("42")
+        assert await seats.take("43")
+
+
+async def test_what_is_released_can_be_taken_again_elsewhere(backend: Backend) -> None:
+    async with backend.seats(1) as one, backend.seats(1) as other:
+        assert await one.take("42")
+        one.release("42")
+
+        await taken(other, "42")
+        assert not await one.take("42")
+
+
+async def test_a_refusal_is_not_counted(backend: Backend) -> None:
+    async with backend.seats(1) as seats:
+        assert await seats.take("42")
+        assert not await seats.take("42")
+        seats.release("42")
+
+        assert await seats.take("42")
+
+
+async def test_of_many_who_ask_at_once_as_many_as_the_cap_are_let_in(backend: Backend) -> None:
+    async with backend.seats(10) as one, backend.seats(10) as other:
+        answers = await asyncio.gather(*(s.take("42") for s in (one, other) for _ in range(50)))
+
+        assert answers.count(True) == 10
+
+
+async def test_hundreds_of_users_are_counted_at_once(backend: Backend) -> None:
+    users = [f"u{n}" for n in range(1200)]
+    async with backend.seats(1) as one, backend.seats(1) as other:
+        assert all(await asyncio.gather(*(one.take(user) for user in users)))
+        assert not any(await asyncio.gather(*(other.take(user) for user in users)))
+
+
+async def test_who_gave_up_asking_is_not_counted(backend: Backend) -> None:
+    async with backend.seats(1) as seats:
+        asking = asyncio.create_task(seats.take("42"))
+        asking.cancel()
+        await asyncio.wait({asking})
+
+        await taken(seats, "42")
+
+
+async def test_a_gateway_that_has_left_holds_nothing(backend: Backend) -> None:
+    async with backend.seats(1) as other:
+        async with backend.seats(1) as one:
+            assert await one.take("42")
+            assert not await other.take("42")
+
+        await taken(other, "42")
+
+
+# When Redis is away.
+
+
+@contextmanager
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+def on_redis(server: RedisServer) -> RedisSeats:
+    return RedisSeats(server.url, 1, metrics=Metrics())
+
+
+@pytest.mark.services
+async def test_while_redis_is_away_everybody_is_let_in_and_is_counted_afterwards() -> None:
+    with redis_server() as server:
+        async with on_redis(server) as one, on_redis(server) as other:
+            assert await one.take("42")
+            await asyncio.to_thread(server.kill)
+
+            assert all([await other.take("42"), await one.take("42"), await one.take("43")])
+
+            await asyncio.to_thread(server.start)
+            await full(other, "43")
+            await full(one, "42")
+
+
+@pytest.mark.services
+async def test_a_redis_that_hangs_holds_nobody_up() -> None:
+    with redis_server() as server:
+        async with on_redis(server) as seats:
+            assert await seats.take("42")
+            server.pause()
+            try:
+                async with asyncio.timeout(10):
+                    assert await seats.take("42")
+                    assert all(await asyncio.gather(*(seats.take("42") for _ in range(100))))
+            finally:
+                server.resume()
+
+
+@pytest.mark.services
+async def test_what_was_released_while_redis_was_away_does_not_stay_counted() -> None:
+    with redis_server() as server:
+        async with on_redis(server) as one, on_redis(server) as other:
+            assert await one.take("42")
+            server.pause()
+            try:
+                assert await one.take("43")
+                one.release("42")
+                assert await one.take("44")
+            finally:
+                server.resume()
+
+            await full(other, "43")
+            await taken(other, "42")
+
+
+async def full(seats: Seats, user: str) -> None:
+    """Return when the count is there again, and there is no seat for this user."""
+    async with asyncio.timeout(15):
+        while await seats.take(user):
+            seats.release(user)
+            await asyncio.sleep(0)

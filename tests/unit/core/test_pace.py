@@ -1,0 +1,59 @@
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.core.pace import Pace
+
+PACE = Pace(rate=4, burst=2)
+
+
+def taken(pace: Pace, moments: list[float]) -> list[float]:
+    """The moments, in their order, at which one more was not too much."""
+    until, those = 0.0, []
+    for now in moments:
+        if (after := pace.paid(until, now)) is not None:
+            until = after
+            those.append(now)
+    return those
+
+
+def test_a_burst_is_taken_at_once_and_no_more() -> None:
+    assert len(taken(PACE, [10.0] * 20)) == 8
+
+
+def test_after_a_burst_it_goes_on_at_the_rate() -> None:
+    assert taken(PACE, [10.0] * 8 + [10.25, 10.25, 10.5]) == [10.0] * 8 + [10.25, 10.5]
+
+
+def test_after_a_rest_there_is_a_whole_burst_again_and_never_more() -> None:
+    assert len(taken(PACE, [10.0] * 8 + [1000.0] * 20)) == 16
+
+
+def test_what_is_too_much_costs_nothing() -> None:
+    refused = [10.0 + n / 1000 for n in range(200)]
+
+    assert taken(PACE, [10.0] * 8 + refused + [10.25])[-1] == 10.25
+
+
+def test_something_large_counts_as_much_as_it_is() -> None:
+    until = PACE.paid(0.0, 10.0, 7)
+
+    assert until is not None
+    assert PACE.paid(until, 10.0, 2) is None
+    assert PACE.paid(until, 10.0, 1) is not None
+
+
+@given(st.lists(st.floats(0, 0.5), min_size=1, max_size=100))
+def test_in_no_time_is_more_taken_than_burst_and_rate_allow(pauses: list[float]) -> None:
+    moments = [1.0]
+    for pause in pauses:
+        moments.append(moments[-1] + pause)
+
+    those = taken(PACE, moments)
+
+    assert all(one <= other for one, other in pairwise(those))
+    for first in range(len(those)):
+        for last in range(first, len(those)):
+            most = PACE.rate * (PACE.burst + those[last] - those[first])
+            assert last - first + 1 <= most + 1e-6
