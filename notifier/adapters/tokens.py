@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.algorithms import AllowedPublicKeys
 from msgspec import Meta, Struct
 
+from notifier.adapters.known_tokens import KnownTokens
 from notifier.core.access import Identity, identity_of
 from notifier.core.errors import Unauthorized, Unavailable
 from notifier.core.names import checked_name
@@ -136,6 +137,14 @@ class KeySource(Protocol):
     async def candidates(self, kid: str | None) -> Sequence[_Key]:
         """Return the keys that a token with this key id may be signed with; raises Unavailable."""
 
+    @property
+    def generation(self) -> int:
+        """A number that is another one whenever the keys are."""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the keys may be relied on without asking for candidates."""
+
     async def open(self) -> None:
         """Prepare; never raises for an issuer that is away."""
 
@@ -147,6 +156,8 @@ class FixedKeys:
     """Keys known from the start, whatever their ids."""
 
     trouble = None
+    generation = 0
+    is_fresh = True
 
     def __init__(self, keys: Sequence[_Key]) -> None:
         self._keys = keys
@@ -210,6 +221,9 @@ class IssuerKeys:
         self._keys: Sequence[_Key] = ()
         self._fresh_until = self._next_fetch = float("-inf")
         self._failure: str | None = "its keys have not been fetched yet"
+        self._fetches = 0
+        self.generation = 0
+        self._missing: set[str | None] = set()  # key ids that the last fetch did not bring
         self._fetching: asyncio.Task[None] | None = None
 
     @property
@@ -222,13 +236,28 @@ class IssuerKeys:
         return f"the token issuer's keys are missing: {self._failure}"
 
     async def candidates(self, kid: str | None) -> Sequence[_Key]:
-        """Return the keys of this id, fetching when they are stale or there are none."""
-        if monotonic() >= self._fresh_until or not self._of(kid):
+        """Return the keys of this id, fetching when they are stale or there are none.
+
+        None only when a fetch since it was asked for has not brought any.
+        """
+        fetches = self._fetches
+        if not self.is_fresh or not self._of(kid):
             await self._fetched()
-        found = self._of(kid)
-        if not found and self._failure:
+        if found := self._of(kid):
+            return found
+        if self._failure:
             raise Unavailable("issuer", self._failure)
+        if fetches == self._fetches and kid not in self._missing:
+            # It may be a new one. Who is told that a token is bad does not come back with it.
+            raise Unavailable("issuer", "its keys were fetched a moment ago, and not yet again")
+        if len(self._missing) < MOST_KEYS:
+            self._missing.add(kid)
         return found
+
+    @property
+    def is_fresh(self) -> bool:
+        """See KeySource."""
+        return monotonic() < self._fresh_until
 
     def _of(self, kid: str | None) -> list[_Key]:
         return [key for key in self._keys if key.kid == kid]
@@ -269,7 +298,10 @@ class IssuerKeys:
             self._on_fetch("failed")
         else:
             self._on_fetch("fetched")
+            self.generation += keys != self._keys
             self._keys, self._failure = keys, None
+            self._fetches += 1
+            self._missing.clear()
             self._fresh_until = monotonic() + self._pacing.freshness(cache_control)
 
     async def _get(self) -> tuple[bytes, str]:
@@ -326,6 +358,7 @@ class JwtVerifier:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
+        self._known = KnownTokens()
 
     async def __aenter__(self) -> Self:
         """Fetch keys where that is needed; an issuer that is away is no error yet."""
@@ -343,12 +376,18 @@ class JwtVerifier:
 
     async def verify(self, token: str) -> Identity:
         """Return whom the token identifies; raises Unauthorized, or Unavailable (`issuer`)."""
+        known = self._known.get(token, self._keys.generation, time())
+        if known is not None and self._keys.is_fresh:
+            return known
         header = _header(token)
         candidates = await self._keys.candidates(header.get("kid"))
+        generation = self._keys.generation  # of these: nothing has come in between
         claims = _signed_claims(token, header.get("alg"), candidates)
         self._check_times(claims, time())
         self._check_origin(claims)
-        return identity_of(claims.sub, claims.exp, claims.topics)
+        identity = identity_of(claims.sub, claims.exp, claims.topics)
+        self._known.add(token, generation, identity)
+        return identity
 
     def _check_times(self, claims: _Claims, now: float) -> None:
         if claims.exp <= now:

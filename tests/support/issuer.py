@@ -15,11 +15,15 @@ from tests.support.roles import AUDIENCE, ISSUER
 
 
 class Issuer:
-    """An issuer with one RSA key at a time; within the `with` block `url` serves its key set."""
+    """An issuer with one RSA key at a time; within the `with` block `url` serves its key set.
+
+    While it is `away` it serves nothing.
+    """
 
     def __init__(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        self.away = False
         self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
         self.rotate()
 
@@ -39,17 +43,18 @@ class Issuer:
         claims = {"sub": user, "iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 600}
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._kid})
 
-    def _key_set(self) -> dict[str, Any]:
+    def key_set(self) -> dict[str, Any]:
+        """What it publishes."""
         key = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
         return {"keys": [{**key, "kid": self._kid, "use": "sig"}]}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        key_set = self._key_set
+        issuer = self
 
         class Answering(BaseHTTPRequestHandler):
             def do_GET(self) -> None:  # so http.server calls it
-                body = json.dumps(key_set()).encode()
-                self.send_response(200)
+                body = json.dumps(issuer.key_set()).encode()
+                self.send_response(503 if issuer.away else 200)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

@@ -487,7 +487,7 @@ async def test_a_key_with_alg_is_for_that_algorithm_only(issuer: Issuer) -> None
 async def test_a_token_needs_the_key_of_its_kid(issuer: Issuer) -> None:
     issuer.keys = [jwk_of(RSA, "a"), jwk_of(P256, "b")]
 
-    async with verifier_for(issuer) as verifier:
+    async with verifier_for(issuer, EAGER) as verifier:
         reasons = [
             await refusal(verifier, signed(RSA, "RS256", "b")),
             await refusal(verifier, signed(RSA, "RS256", "c")),
@@ -540,7 +540,7 @@ async def test_a_key_that_is_not_for_verifying_signatures_is_passed_over(
 ) -> None:
     issuer.keys = [jwk, jwk_of(P384, "good")]
 
-    async with verifier_for(issuer) as verifier:
+    async with verifier_for(issuer, EAGER) as verifier:
         reason = await refusal(verifier, token)
         identity = await verifier.verify(signed(P384, "ES384", "good"))
 
@@ -598,7 +598,8 @@ async def test_invented_kids_do_not_make_us_hammer_the_issuer(issuer: Issuer) ->
 
     async with verifier_for(issuer) as verifier:
         for number in range(20):
-            await refusal(verifier, signed(P256, "ES256", f"invented-{number}"))
+            with pytest.raises(Unavailable):
+                await verifier.verify(signed(P256, "ES256", f"invented-{number}"))
 
     assert issuer.requests == 1
 
@@ -615,6 +616,79 @@ async def test_the_outcome_of_each_fetch_is_told(issuer: Issuer) -> None:
 
     await keys.close()
     assert heard == ["fetched", "failed"]
+
+
+async def test_a_new_kid_cannot_be_judged_between_two_fetches(issuer: Issuer) -> None:
+    issuer.keys = [jwk_of(P256, "a")]
+
+    async with verifier_for(issuer) as verifier:
+        issuer.keys = [jwk_of(RSA, "new")]
+        with pytest.raises(Unavailable, match="issuer is unavailable: its keys were fetched a mo"):
+            await verifier.verify(signed(RSA, "RS256", "new"))
+
+
+async def test_a_kid_that_a_fetch_did_not_bring_is_judged_until_the_next_one(
+    issuer: Issuer,
+) -> None:
+    issuer.keys = [jwk_of(P256, "a")]
+    verifier = verifier_for(issuer)
+
+    reasons = [await refusal(verifier, signed(RSA, "RS256", "none")) for _ in range(3)]
+    await verifier.__aexit__()
+
+    assert reasons == ["the token's kid is none of the issuer's"] * 3
+    assert issuer.requests == 1
+
+
+async def test_a_token_verified_once_is_known(issuer: Issuer) -> None:
+    issuer.keys = [jwk_of(P256, "a")]
+    token = signed(P256, "ES256", "a")
+
+    async with verifier_for(issuer) as verifier:
+        first = await verifier.verify(token)
+        again = await verifier.verify(token)
+        other = await verifier.verify(signed(P256, "ES256", "a", sub="43"))
+
+    assert again is first
+    assert other.user == "43"
+
+
+async def test_a_token_of_a_key_that_was_withdrawn_is_known_no_longer(issuer: Issuer) -> None:
+    issuer.keys = [jwk_of(P256, "old")]
+    token = signed(P256, "ES256", "old")
+
+    async with verifier_for(issuer, FORGETFUL) as verifier:
+        await verifier.verify(token)
+        issuer.keys = [jwk_of(RSA, "new")]
+        reason = await refusal(verifier, token)
+
+    assert reason == "the token's kid is none of the issuer's"
+
+
+async def test_a_token_is_not_known_by_keys_that_came_while_it_was_verified(
+    issuer: Issuer,
+) -> None:
+    issuer.keys = [jwk_of(P256, "a")]
+    token = signed(P256, "ES256", "a")
+
+    async with verifier_for(issuer, FORGETFUL) as verifier:
+        await asyncio.gather(*(verifier.verify(token) for _ in range(5)))
+        issuer.keys = [jwk_of(P384, "a")]
+        reasons = await asyncio.gather(*(refusal(verifier, token) for _ in range(5)))
+
+    assert set(reasons) == {"the token's alg is not its key's: ES384"}
+
+
+async def test_a_known_token_ends_when_it_expires(issuer: Issuer) -> None:
+    issuer.keys = [jwk_of(P256, "a")]
+    token = signed(P256, "ES256", "a", exp=time() + 0.5)
+
+    async with verifier_for(issuer) as verifier:
+        known = await verifier.verify(token)
+        await asyncio.sleep(known.expires - time())
+        reason = await refusal(verifier, token)
+
+    assert reason.startswith("the token expired at")
 
 
 async def test_all_who_wait_for_keys_share_one_fetch(issuer: Issuer) -> None:

@@ -1,0 +1,44 @@
+"""Tokens that were verified already, so that whoever comes back costs no signature."""
+
+from hashlib import sha256
+from typing import NamedTuple
+
+from notifier.core.access import Identity
+
+MOST_KNOWN = 50_000
+
+
+class _Known(NamedTuple):
+    identity: Identity
+    keys: int
+
+
+class KnownTokens:
+    """At most `most` identities by the hash of their token; the token itself is not kept.
+
+    Each is known until it expires, or until `keys`, a number for the keys in force, is another one:
+    a key that is withdrawn takes all that it signed with it.
+    """
+
+    def __init__(self, most: int = MOST_KNOWN) -> None:
+        self._most = most
+        self._known: dict[bytes, _Known] = {}
+
+    def get(self, token: str, keys: int, now: float) -> Identity | None:
+        """Return whom a token identifies, None if that is to be found out."""
+        known = self._known.get(_hash(token))
+        if known is None or known.keys != keys or known.identity.expires <= now:
+            return None
+        return known.identity
+
+    def add(self, token: str, keys: int, identity: Identity) -> None:
+        """Remember a token verified by these keys; the one known longest may have to go."""
+        name = _hash(token)
+        self._known.pop(name, None)
+        if len(self._known) >= self._most:
+            del self._known[next(iter(self._known))]
+        self._known[name] = _Known(identity, keys)
+
+
+def _hash(token: str) -> bytes:
+    return sha256(token.encode(errors="surrogatepass")).digest()
