@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -18,6 +19,7 @@ from uvicorn.protocols.utils import is_ssl
 _log = structlog.get_logger("notifier.serving")
 _BACKLOG = 4096
 _LARGEST_HEAD = 64 * 1024  # bytes: a cursor of a hundred topics fits
+_OTHER_FILES = 256  # backends, logs, clients that are being refused
 _LONGEST_HEAD, _LONGEST_BODY = 10.0, 30.0  # seconds
 
 
@@ -169,6 +171,25 @@ async def serve(  # noqa: PLR0913 - what a port is
             server.should_exit = True
     finally:
         await server.shutdown(sockets=[listening])
+
+
+def room_for(connections: int) -> int:
+    """Raise the process's bound on open files where it may, and return how many connections fit.
+
+    Past that bound nobody is refused: the system takes clients, and no one ever answers them.
+    """
+    wanted = connections + _OTHER_FILES
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        raised = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        with contextlib.suppress(ValueError, OSError):  # some systems have a bound beside it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, most))
+            now = raised
+    if now == resource.RLIM_INFINITY or now >= wanted:
+        return connections
+    room = max(1, now - _OTHER_FILES)
+    _log.info("open files bound connections", open_files=now, connections=room)
+    return room
 
 
 def _listen(host: str, port: int, setting: str) -> socket.socket:

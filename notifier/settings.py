@@ -148,6 +148,54 @@ class Settings(BaseSettings):
         description="Time after which a stopping gateway closes the rest at once.",
         examples=[60],
     )
+    max_connections: int = Field(
+        50_000,
+        ge=1,
+        description="Connections that one gateway holds; more are refused with 503.",
+        examples=[50000],
+    )
+    connect_rate: float = Field(
+        2000.0,
+        ge=1,
+        description="Connections that one gateway takes a second, and five times as many at once; "
+        "more are refused with 503.",
+        examples=[2000],
+    )
+    connections_per_user: int | None = Field(
+        None,
+        ge=1,
+        description="Connections of one user over all gateways; more are closed with 4504. "
+        "Unset: not counted.",
+        examples=[20],
+    )
+    topics_per_connection: int = Field(
+        100,
+        ge=1,
+        le=100,
+        description="Topics that one connection follows.",
+        examples=[100],
+    )
+    frame_rate: float = Field(
+        20.0,
+        ge=1,
+        description="Frames that one client sends a second, and ten times as many at once; "
+        "a client that sends more is closed with 4502.",
+        examples=[20],
+    )
+    byte_rate: int = Field(
+        16 * 1024,
+        ge=8 * 1024,
+        description="Bytes that one client sends a second, and ten times as many at once; "
+        "a client that sends more is closed with 4502.",
+        examples=[16384],
+    )
+    max_connection_age_seconds: float | None = Field(
+        None,
+        ge=1,
+        description="Age at which a connection is closed with 4005, so that clients spread over "
+        "gateways anew; each at 80 to 100 % of it. Unset: never.",
+        examples=[3600],
+    )
     rabbitmq_management_url: SecretStr | None = Field(
         None,
         description="Management API that `notifier check` asks for policies; made of the AMQP "

@@ -3,7 +3,12 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -14,23 +19,26 @@ from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
 from notifier.adapters.memory_broker import MemoryBroker
 from notifier.adapters.memory_queue import MemoryEventQueue
 from notifier.adapters.memory_roster import MemoryRoster
+from notifier.adapters.memory_seats import MemorySeats
 from notifier.adapters.redis import RedisBroker
 from notifier.adapters.redis_roster import RedisRoster
+from notifier.adapters.redis_seats import RedisSeats
 from notifier.adapters.tokens import JwtVerifier
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
 from notifier.core.background import Background
-from notifier.core.ports import Broker, EventQueue, EventSource, Roster, TokenVerifier
+from notifier.core.pace import Pace
+from notifier.core.ports import Broker, EventQueue, EventSource, Roster, Seats, TokenVerifier
 from notifier.core.session import Terms
 from notifier.gateway import app as gateway_app
-from notifier.gateway.gateway import Gateway
+from notifier.gateway.gateway import Capacity, Gateway
 from notifier.gateway.outgoing import Outgoing
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.page import create_page
 from notifier.private import Facts, Trouble, measured_loop
 from notifier.private import create_app as create_private_app
 from notifier.router.router import Router
-from notifier.serving import serve, stop_signals
+from notifier.serving import room_for, serve, stop_signals
 from notifier.settings import Role, Settings, SettingsError
 from notifier.telemetry.metrics import Metrics
 from notifier.telemetry.traces import Traces, traces
@@ -38,6 +46,8 @@ from notifier.telemetry.traces import Traces, traces
 _log = structlog.get_logger("notifier.wiring")
 _ROUTER_GRACE = 10.0
 _API_GRACE = 12  # longer than a put may take: each request in flight still gets its true answer
+_CONNECTS_AT_ONCE = 5.0  # seconds' worth: a gateway that dies sends its clients all at once
+_INBOUND_AT_ONCE = 10.0  # seconds' worth: who comes back may subscribe to a hundred topics
 _DEV_TOKEN_SECONDS = 12 * 3600
 
 
@@ -69,7 +79,8 @@ async def _run_gateway(
     async with (
         _redis(settings, metrics) as broker,
         _verifier(settings, metrics) as verifier,
-        _gateway(settings, traces.broker(broker), verifier, metrics) as gateway,
+        _seats(settings, metrics) as seats,
+        _gateway(settings, traces.broker(broker), verifier, metrics, seats) as gateway,
         _serve_gateway(settings, settings.host, gateway),
         _private(settings, settings.host, metrics, gateway.trouble),
     ):
@@ -128,7 +139,8 @@ async def _run_dev(
         dev_tokens = DevTokens(settings)
         verifier = await enter(dev_tokens.verifier())
         queue, broker = traces.queue(backends.queue), traces.broker(backends.broker)
-        gateway = await enter(_gateway(settings, broker, verifier, metrics))
+        seats = await enter(_dev_seats(settings, metrics))
+        gateway = await enter(_gateway(settings, broker, verifier, metrics, seats))
         router = await enter(_routing(traces.source(backends.source), broker, metrics))
         keys = ApiKeys(settings.api_keys, open_to=None if settings.api_keys else "dev")
         producer_api = api_app.create_app(queue, metrics, keys)
@@ -167,15 +179,30 @@ async def _routing(source: EventSource, broker: Broker, metrics: Metrics) -> Asy
 
 
 def _gateway(
-    settings: Settings, broker: Broker, verifier: TokenVerifier, metrics: Metrics
+    settings: Settings,
+    broker: Broker,
+    verifier: TokenVerifier,
+    metrics: Metrics,
+    seats: Seats | None,
 ) -> Gateway:
+    connects = Pace(settings.connect_rate, _CONNECTS_AT_ONCE)
     return Gateway(
         broker,
         verifier,
         metrics,
-        terms=Terms(heartbeat=settings.heartbeat_seconds),
+        terms=_terms(settings),
+        capacity=Capacity(room_for(settings.max_connections), connects),
+        seats=seats,
         drain_rate=settings.drain_rate,
         drain_deadline=settings.drain_seconds,
+    )
+
+
+def _terms(settings: Settings) -> Terms:
+    return Terms(
+        heartbeat=settings.heartbeat_seconds,
+        most_topics=settings.topics_per_connection,
+        max_age=settings.max_connection_age_seconds,
     )
 
 
@@ -186,6 +213,8 @@ def _serve_gateway(
     if page is not None:
         app.mount("", page)  # type: ignore[arg-type]
     Outgoing.send_buffer = settings.send_buffer_bytes
+    WebSocketConnection.frame_pace = Pace(settings.frame_rate, _INBOUND_AT_ONCE)
+    WebSocketConnection.byte_pace = Pace(settings.byte_rate, _INBOUND_AT_ONCE)
     return serve(
         app,
         host=host,
@@ -244,6 +273,13 @@ def _redis(settings: Settings, metrics: Metrics) -> RedisBroker:
         raise SettingsError([f"NOTIFIER_REDIS_URL: {error}"]) from error
 
 
+def _seats(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[Seats | None]:
+    if settings.connections_per_user is None:
+        return nullcontext()
+    url, most = settings.redis_url.get_secret_value(), settings.connections_per_user
+    return RedisSeats(url, most, metrics=metrics)
+
+
 def _amqp_queue(settings: Settings, metrics: Metrics) -> AmqpEventQueue:
     url = settings.amqp_url.get_secret_value()
     return AmqpEventQueue(url, partitions=settings.partitions, metrics=metrics)
@@ -289,6 +325,14 @@ async def _dev_backends(settings: Settings, metrics: Metrics) -> AsyncIterator[_
         real = (settings.is_given("amqp_url"), settings.is_given("redis_url"))
         names = ("RabbitMQ" if real[0] else "memory", "Redis" if real[1] else "memory")
         yield _Backends(" and ".join(dict.fromkeys(names)), queue, source, broker)
+
+
+def _dev_seats(
+    settings: Settings, metrics: Metrics
+) -> AbstractAsyncContextManager[Seats | None]:
+    if settings.is_given("redis_url") or settings.connections_per_user is None:
+        return _seats(settings, metrics)
+    return MemorySeats(settings.connections_per_user)
 
 
 class DevTokens:

@@ -277,8 +277,9 @@ class Commands:
     async def run(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run a script for each call, keys and arguments, in order, in one round trip.
 
-        Before its arguments the script gets the name of the Redis process (`run`). Answers are replies, or Refused; at least one and at most one for each call: the rest is
-        to be repeated. Raises Unavailable.
+        Before its arguments the script gets the name of the Redis process (`run`). Answers are
+        replies, or Refused; at least one and at most one for each call: the rest is to be repeated.
+        Raises Unavailable.
         """
 
         def commands(run_id: str) -> Iterator[tuple[Any, ...]]:

@@ -1,8 +1,8 @@
 """Seats on Redis: of each user a hash with what every gateway has, and a list of the gateways.
 
-One worker tells Redis, in rounds, of all users whose number has changed. A gateway says each second
-that it is there; what one has that has not said so for a while counts no more, so a connection costs
-nothing while it stays.
+One worker tells Redis, in rounds, of all users whose number has changed. A gateway says each
+second that it is there; what one has that has not said so for a while counts no more. So a
+connection costs nothing while it stays.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ class RedisSeats:
             self._held[user] += 1
             self._changed[user] = None
             return True
-        asked = asyncio.get_running_loop().create_future()
+        asked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._asking.setdefault(user, deque()).append(asked)
         self._change(user)
         try:

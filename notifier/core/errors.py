@@ -7,7 +7,10 @@ NotifierError
 ├── Unauthorized   who it is cannot be established: 401, close 4500
 ├── Forbidden      known, but not allowed to do that: 403, an `error` frame
 ├── TooMany        over a bound on how many or how often: 429, an `error` frame
+│   └── TooManyConnections  of this user: 429, close 4504
 ├── Unavailable    a backend is out of reach; repeating later may help: 503, close 4004
+│   ├── Full        this process has as many connections as it may: 503
+│   └── TooFast     clients come faster than this process may take them: 503
 └── Refused        the broker takes everything but this one publication: a dead letter
 """
 
@@ -62,14 +65,38 @@ class TooMany(NotifierError):
     code = "too_many"
 
 
+class TooManyConnections(TooMany):
+    """The user has as many connections, over all gateways, as a user may have."""
+
+    code = "too_many_connections"
+
+
 class Unavailable(NotifierError):
-    """`backend` is one of `rabbitmq`, `redis`, `issuer`."""
+    """`backend` is one of `rabbitmq`, `redis`, `issuer`, `gateway`."""
 
     code = "unavailable"
 
     def __init__(self, backend: str, reason: str) -> None:
         super().__init__(f"{backend} is unavailable: {reason}")
         self.backend = backend
+
+
+class Full(Unavailable):
+    """Another process may have room."""
+
+    code = "full"
+
+    def __init__(self) -> None:
+        super().__init__("gateway", "it has as many connections as it may")
+
+
+class TooFast(Unavailable):
+    """So do not come back all at once."""
+
+    code = "too_fast"
+
+    def __init__(self) -> None:
+        super().__init__("gateway", "too many clients come at once")
 
 
 class Refused(NotifierError):

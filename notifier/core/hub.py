@@ -75,6 +75,11 @@ class Hub:
 
     # What sessions ask.
 
+    @property
+    def trouble(self) -> str | None:
+        """Why no topic can be followed anew at present; None when it can."""
+        return self._broker.trouble
+
     def follow(
         self,
         connection: Connection,

@@ -1,5 +1,6 @@
 """A session: one client's stay. It answers frames with frames, and holds no task and no queue."""
 
+import math
 import random
 import secrets
 from collections.abc import Callable, Iterable
@@ -12,7 +13,16 @@ from msgspec import UNSET, UnsetType
 from notifier.core import frames
 from notifier.core.access import Identity
 from notifier.core.deadlines import Deadlines
-from notifier.core.errors import CloseCode, Forbidden, Invalid, NotifierError, TooMany, Unauthorized
+from notifier.core.errors import (
+    CloseCode,
+    Forbidden,
+    Invalid,
+    NotifierError,
+    TooMany,
+    TooManyConnections,
+    Unauthorized,
+    Unavailable,
+)
 from notifier.core.frames import RequestId, Start
 from notifier.core.hub import Arrival, Hub
 from notifier.core.names import EVERYONE, checked_topic, personal_topic
@@ -20,6 +30,12 @@ from notifier.core.ports import Connection
 from notifier.core.positions import Position
 
 _MOST_ERRORS = 5
+# What a token may be refused for before there is a session; anything else is the token's fault.
+_REFUSALS = {
+    Unavailable: CloseCode.UNAVAILABLE,
+    TooManyConnections: CloseCode.TOO_MANY_CONNECTIONS,
+    NotifierError: CloseCode.UNAUTHORIZED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +45,7 @@ class Terms:
     heartbeat: float = 25.0
     auth_timeout: float = 10.0
     most_topics: int = 100
+    max_age: float | None = None
     reconnect_spread: tuple[float, float] = (0.5, 5.0)
 
 
@@ -44,6 +61,9 @@ class Host(Protocol):
 
     def authenticate(self, session: "Session", token: str, request_id: RequestId | None) -> None:
         """Have the token verified, then call `authenticated` or `refused`."""
+
+    def refused_frame(self, reason: str) -> None:
+        """Hear that a frame of a client's was answered by an error."""
 
     def ended(self, session: "Session", reason: str) -> None:
         """Hear that a session is over; `reason` is a close code's name, or `client`."""
@@ -64,6 +84,7 @@ class Session:
         "_errors",
         "_heard",
         "_host",
+        "_old_at",
         "_ping_at",
         "connection",
         "due",
@@ -86,6 +107,7 @@ class Session:
         self._errors = 0
         self._heard = True
         self._ping_at = 0.0
+        self._old_at = math.inf
 
     # Beginning.
 
@@ -105,8 +127,11 @@ class Session:
 
     def _identified(self, identity: Identity) -> None:
         self.identity = identity
-        self._ping_at = self._host.now() + self._host.terms.heartbeat * random.uniform(0.5, 1)  # noqa: S311 - spread
-        self._host.deadlines.set(self, min(self._ping_at, identity.expires))
+        now, terms = self._host.now(), self._host.terms
+        self._ping_at = now + terms.heartbeat * random.uniform(0.5, 1)  # noqa: S311 - spread
+        if terms.max_age is not None:
+            self._old_at = now + terms.max_age * random.uniform(0.8, 1)  # noqa: S311 - spread
+        self._host.deadlines.set(self, self._next_moment(identity))
         cursor, self._cursor = self._cursor or {}, None
         wanted = dict.fromkeys((personal_topic(identity.user), EVERYONE, *self.topics))
         refused = [topic for topic in wanted if not identity.may_follow(topic)]
@@ -118,7 +143,13 @@ class Session:
                 sentence = f"the token does not allow topic {topic}"
                 self.connection.send(frames.Error(Forbidden.code, sentence))
 
-        self._follow({topic: cursor.get(topic) for topic in self.topics}, greet)
+        def not_greeted() -> None:
+            self.end(CloseCode.UNAVAILABLE)
+
+        self._follow({topic: cursor.get(topic) for topic in self.topics}, greet, not_greeted)
+
+    def _next_moment(self, identity: Identity) -> float:
+        return min(self._ping_at, self._old_at, identity.expires)
 
     def _greet(self, starts: dict[str, Start]) -> None:
         assert self.identity is not None  # noqa: S101 - only who is identified follows
@@ -136,11 +167,12 @@ class Session:
         self,
         topics: dict[str, Position | None],
         answer: Callable[[dict[str, Start]], None],
+        give_up: Callable[[], None],
     ) -> None:
         def answered(starts: dict[str, Start] | None) -> None:
             self._arrivals = tuple(each for each in self._arrivals if each is not arrival)
             if starts is None:
-                self.end(CloseCode.UNAVAILABLE)
+                give_up()
             else:
                 answer(starts)
 
@@ -185,7 +217,13 @@ class Session:
         if max(pending, len(self.topics)) >= self._host.terms.most_topics:
             raise TooMany(f"at most {self._host.terms.most_topics} topics a connection")
         since = None if frame.since is None else Position.parse(frame.since)
+        if self._host.hub.trouble:  # the connection still has what it follows already
+            raise _away()
         self.topics = (*self.topics, topic)
+
+        def not_subscribed() -> None:
+            self._unfollow(topic)
+            self._refuse(_or_unset(frame.id), _away())
 
         def subscribed(starts: dict[str, Start]) -> None:
             if start := starts.get(topic):  # else unsubscribed meanwhile
@@ -194,7 +232,7 @@ class Session:
                     frames.Subscribed(topic, start.position, request_id, start.resumed)
                 )
 
-        self._follow({topic: since}, subscribed)
+        self._follow({topic: since}, subscribed, not_subscribed)
 
     def _on_unsubscribe(self, frame: frames.Unsubscribe) -> None:
         if frame.topic not in self.topics:
@@ -215,9 +253,19 @@ class Session:
         self._host.authenticate(self, frame.token, frame.id)
 
     def _refuse(self, request_id: RequestId | UnsetType, error: NotifierError) -> None:
+        self._host.refused_frame(error.code)
         self.connection.send(frames.Error(error.code, str(error), request_id))
         self._errors += isinstance(error, Invalid)  # what is not allowed is understood all the same
         if self._errors >= _MOST_ERRORS:
+            self.end(CloseCode.PROTOCOL_ERROR)
+
+    def flooded(self, what: str, most: float) -> None:
+        """Take that the client sends more than it may of `frames` or `bytes`, and close."""
+        if self._closing is None:
+            self._host.refused_frame(f"too_many_{what}")
+            error = TooMany(f"a client sends at most {most:g} {what} a second")
+            self.connection.send(frames.Error(error.code, str(error)))
+            # Whoever came back would only go on: the client has to be changed first.
             self.end(CloseCode.PROTOCOL_ERROR)
 
     # What the host answers.
@@ -239,7 +287,7 @@ class Session:
 
     def _renewed(self, identity: Identity) -> None:
         self.identity = identity
-        self._host.deadlines.set(self, min(self._ping_at, identity.expires))
+        self._host.deadlines.set(self, self._next_moment(identity))
         for topic in self.topics:
             if not identity.may_follow(topic):
                 self._unfollow(topic)
@@ -254,8 +302,7 @@ class Session:
             self._refuse(_or_unset(request_id), error)
             return
         self.connection.send(frames.Error(error.code, str(error), _or_unset(request_id)))
-        unavailable = error.code == CloseCode.UNAVAILABLE.reason
-        self.end(CloseCode.UNAVAILABLE if unavailable else CloseCode.UNAUTHORIZED)
+        self.end(next(code for kind, code in _REFUSALS.items() if isinstance(error, kind)))
 
     # Time, and the end.
 
@@ -268,19 +315,21 @@ class Session:
         self._host.hub.go_on(self.connection, self.topics)
 
     def on_time(self, now: float) -> float:
-        """See Timed: heartbeats, the token's expiry, and the wait for `auth`."""
+        """See Timed: heartbeats, the token's expiry, the greatest age, and the wait for `auth`."""
         if self._closing is not None:
             return 0.0
         if self.identity is None:
             return self.end(CloseCode.AUTH_TIMEOUT)
         if self.identity.expires <= now:
             return self.end(CloseCode.TOKEN_EXPIRED)
+        if self._old_at <= now:
+            return self.end(CloseCode.MAX_AGE)
         if self._ping_at <= now:
             if not self._heard:
                 return self.end(CloseCode.HEARTBEAT_TIMEOUT)
             self._ping_at = now + self._host.terms.heartbeat
             self._heard = not self.connection.ping()
-        return min(self._ping_at, self.identity.expires)
+        return self._next_moment(self.identity)
 
     def end(self, code: CloseCode) -> float:
         """Say good-bye and close; 0.0, for there is no next moment."""
@@ -307,6 +356,10 @@ class Session:
         self._host.hub.leave(self.connection, self.topics)
         self.topics = ()
         self._host.deadlines.clear(self)
+
+
+def _away() -> Unavailable:
+    return Unavailable("gateway", "the broker is not ready")
 
 
 def _or_unset(request_id: RequestId | None) -> RequestId | UnsetType:

@@ -17,6 +17,7 @@ from notifier.core.errors import (
     Invalid,
     NotifierError,
     TooMany,
+    TooManyConnections,
     Unauthorized,
     Unavailable,
 )
@@ -43,6 +44,7 @@ _STATUSES = {
     Forbidden: HTTPStatus.FORBIDDEN,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     WrongOrigin: HTTPStatus.FORBIDDEN,
+    TooManyConnections: HTTPStatus.TOO_MANY_REQUESTS,
     TooMany: HTTPStatus.BAD_REQUEST,
     Invalid: HTTPStatus.BAD_REQUEST,
 }
@@ -65,8 +67,9 @@ def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI
 async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]) -> None:
     """Accept, and hand the connection over to a session; this ends before the connection does."""
     connection: WebSocketConnection = socket.scope["extensions"][HANDOVER]["to"]
-    await socket.accept(subprotocol=_subprotocol(socket))
     gateway: Gateway = socket.app.state.gateway
+    await gateway.seat(who.identity)
+    await socket.accept(subprotocol=_subprotocol(socket))
     session = gateway.open(connection, who.identity, who.topics, who.cursor)
     connection.hand_over(session)
 
@@ -76,22 +79,25 @@ Who = Annotated[Caller, Depends(caller)]
 
 async def events(request: Request, who: Who) -> Response:
     """Answer with a stream of server-sent events."""
-    return _hand_over(request, who, SseConnection)
+    return await _hand_over(request, who, SseConnection)
 
 
 async def poll(request: Request, who: Who) -> Response:
     """Hold the request until there is something to answer it with."""
     wait = _number(request, "wait", USUAL_WAIT, 0, LONGEST_WAIT)
-    return _hand_over(request, who, partial(PollConnection, wait=wait))
+    return await _hand_over(request, who, partial(PollConnection, wait=wait))
 
 
-def _hand_over(
+async def _hand_over(
     request: Request, who: Caller, kind: Callable[..., SseConnection | PollConnection]
 ) -> Response:
     """Hand the connection over to a session; see `websocket`."""
+    gateway: Gateway = request.app.state.gateway
     http = http_of(request)
-    if not http.is_gone:
-        gateway: Gateway = request.app.state.gateway
+    await gateway.seat(who.identity)
+    if http.is_gone:
+        gateway.unseat(who.identity)
+    else:
         connection = kind(http, who.cursor, _cors_lines(request))
         session = gateway.open(connection, who.identity, who.topics, who.cursor)
         connection.hand_over(session)
@@ -143,7 +149,7 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
     """Answer what a dependency refused, as the transport allows.
 
     Browsers cannot read the status of a refused upgrade. A client that must change something
-    before it comes back is therefore told in frames, and closed with 4500 or 4502.
+    before it comes back is therefore told in frames, and closed with 4500, 4502 or 4504.
     """
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
     connection.app.state.gateway.metrics.refusals.labels(error.code).inc()
@@ -152,6 +158,8 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
         return _refusal(connection, error)
     if isinstance(error, Unauthorized):
         await _close(connection, CloseCode.UNAUTHORIZED, error)
+    elif isinstance(error, TooManyConnections):
+        await _close(connection, CloseCode.TOO_MANY_CONNECTIONS, error)
     elif isinstance(error, Invalid | TooMany):
         await _close(connection, CloseCode.PROTOCOL_ERROR, error)
     else:

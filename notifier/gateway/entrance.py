@@ -57,12 +57,13 @@ def gateway_of(connection: HTTPConnection) -> Gateway:
 
 
 async def admission(connection: HTTPConnection) -> None:
-    """Refuse while draining or unable to deliver, and refuse pages of other sites."""
+    """Refuse while draining, unable to deliver or full, and refuse pages of other sites."""
     gateway = gateway_of(connection)
     connection.app.state.origins.check(connection)
     for part, trouble in gateway.trouble().items():
         if trouble is not None:  # which /readyz tells in full; strangers get no addresses
             raise Unavailable("gateway", f"{part} is not ready")
+    gateway.admit()
 
 
 def credential(connection: HTTPConnection) -> str | None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -11,23 +12,36 @@ import structlog
 from notifier.core.access import Identity
 from notifier.core.background import Background
 from notifier.core.deadlines import Deadlines
-from notifier.core.errors import CloseCode, NotifierError
+from notifier.core.errors import CloseCode, Full, NotifierError, TooFast, TooManyConnections
 from notifier.core.frames import RequestId
 from notifier.core.hub import Hub
-from notifier.core.ports import Broker, Connection, History, Since, TokenVerifier
+from notifier.core.pace import Pace
+from notifier.core.ports import Broker, Connection, History, Seats, Since, TokenVerifier
 from notifier.core.positions import Position
 from notifier.core.session import Session, Terms
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.gateway")
 _DRAIN_TICK = 0.05
+_CONNECTS = Pace(rate=2_000, burst=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What one gateway takes on: connections at once, and clients that come in."""
+
+    connections: int = 50_000
+    connects: Pace = _CONNECTS
+
+
+_CAPACITY = Capacity()
 
 
 class Gateway:
     """The sessions of this process. Fulfils Host.
 
     Use as `async with`: its tasks end with it, and if one of them fails the `async with` fails.
-    `drain_rate` is in sessions a second.
+    `drain_rate` is in sessions a second. Without `seats` connections of users are not counted.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a gateway
@@ -37,6 +51,8 @@ class Gateway:
         metrics: Metrics,
         *,
         terms: Terms,
+        capacity: Capacity = _CAPACITY,
+        seats: Seats | None = None,
         drain_rate: float = 200.0,
         drain_deadline: float = 60.0,
     ) -> None:
@@ -48,7 +64,11 @@ class Gateway:
         self.verifier = verifier
         self.metrics = metrics
         self.draining = False
+        metrics.connections_limit.set(capacity.connections)
         self._broker = broker
+        self._capacity = capacity
+        self._connects_paid = 0.0
+        self._seats = seats
         self._drain_rate = drain_rate
         self._drain_deadline = drain_deadline
         metrics.drain_capacity.set(drain_rate * drain_deadline)
@@ -80,7 +100,39 @@ class Gateway:
             "tokens": self.verifier.trouble,
         }
 
-    # What the transports ask.
+    # What the transports ask, in this order: `admit`, `seat` once it is known who it is, `open`.
+
+    def admit(self) -> None:
+        """Let one more client come in; raises Full or TooFast."""
+        self._check_room()
+        now = asyncio.get_running_loop().time()
+        paid = self._capacity.connects.paid(self._connects_paid, now)
+        if paid is None:
+            raise TooFast
+        self._connects_paid = paid
+
+    def _check_room(self) -> None:
+        if len(self._sessions) >= self._capacity.connections:
+            raise Full
+
+    async def seat(self, identity: Identity | None) -> None:
+        """Let a user have one more connection; raises TooManyConnections or Full.
+
+        The end of what is opened next gives the seat back; where it is not opened, `unseat` has to.
+        Whoever is still to say who it is gets a seat then.
+        """
+        self._check_room()  # others may have come in meanwhile
+        if identity is not None:
+            await self._take_seat(identity)
+
+    async def _take_seat(self, identity: Identity) -> None:
+        if self._seats is not None and not await self._seats.take(identity.user):
+            raise TooManyConnections("the user has too many connections already")
+
+    def unseat(self, identity: Identity | None) -> None:
+        """Let a user have one connection less."""
+        if self._seats is not None and identity is not None:
+            self._seats.release(identity.user)
 
     async def read(self, questions: Sequence[Since]) -> list[History]:
         """Read history without following; raises Unavailable."""
@@ -125,14 +177,25 @@ class Gateway:
     async def _authenticate(
         self, session: Session, token: str, request_id: RequestId | None
     ) -> None:
+        renews = session.identity is not None
         try:
             identity = await self.verifier.verify(token)
+            if not renews:
+                await self._take_seat(identity)
         except NotifierError as error:
             _log.info("token refused", session=session.id, reason=str(error))
+            if not renews:
+                self.metrics.refusals.labels(error.code).inc()
             session.refused(error, request_id)
         else:
             _log.info("authenticated", session=session.id, user=identity.user)
             session.authenticated(identity, request_id)
+            if session.identity is None:  # it had ended before
+                self.unseat(identity)
+
+    def refused_frame(self, reason: str) -> None:
+        """See Host."""
+        self.metrics.frames_refused.labels(reason).inc()
 
     def ended(self, session: Session, reason: str) -> None:
         """See Host."""
@@ -143,6 +206,7 @@ class Gateway:
             self.metrics.slow_consumers.inc()
         user = session.identity.user if session.identity else None
         _log.info("disconnected", session=session.id, user=user, reason=reason)
+        self.unseat(session.identity)
         if not self._sessions:
             self._empty.set()
 

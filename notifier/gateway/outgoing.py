@@ -26,6 +26,9 @@ class Listener(Protocol):
     def ready(self) -> None:
         """Take that there is room again for what is written."""
 
+    def flooded(self, what: str, most: float) -> None:
+        """Take that more `frames` or `bytes` came in than the `most` a second, and close."""
+
     def closed(self, code: CloseCode | None = None) -> None:
         """Take that the connection is gone; the last call."""
 

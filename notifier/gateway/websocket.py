@@ -6,6 +6,7 @@ and the connection calls its session back on a message and on the end.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
@@ -22,6 +23,7 @@ from websockets.server import ServerProtocol
 
 from notifier.core import frames
 from notifier.core.errors import CloseCode
+from notifier.core.pace import Pace
 from notifier.core.publications import Publication
 from notifier.gateway.deflate import EXTENSIONS, SMALLEST, WINDOW, Inflater, deflated, window_of
 from notifier.gateway.framing import (
@@ -41,6 +43,12 @@ _MOST_AT_ONCE = 100  # messages of one client, before others have their turn
 _MOST_EARLY = 64 * 1024
 
 _log = structlog.get_logger("notifier.gateway")
+
+
+class _Flood(FramingError):
+    def __init__(self, what: str, pace: Pace) -> None:
+        super().__init__(CloseCode.PROTOCOL_ERROR, f"too many {what}")
+        self.what, self.most = what, pace.rate
 
 
 def encode(publication: Publication) -> bytes:
@@ -75,6 +83,9 @@ class _Nobody:
     def ready(self) -> None:
         pass
 
+    def flooded(self, what: str, most: float) -> None:
+        pass
+
     def closed(self, code: CloseCode | None = None) -> None:
         pass
 
@@ -94,11 +105,23 @@ _DEAF = _Deaf(0)
 class WebSocketConnection(Outgoing):
     """One client's WebSocket. Fulfils Connection, once it has been handed over."""
 
-    __slots__ = ("_connections", "_early", "_handshake", "_reader", "encode", "window")
+    __slots__ = (
+        "_bytes_paid",
+        "_connections",
+        "_early",
+        "_frames_paid",
+        "_handshake",
+        "_reader",
+        "encode",
+        "window",
+    )
 
     transport = "websocket"
     # Bytes of a message of the client's, compressed or not.
     largest_message: ClassVar[int] = frames.LARGEST_FRAME
+    # What a client may send a second, and ten times of it at once.
+    frame_pace: ClassVar[Pace] = Pace(rate=20, burst=10)
+    byte_pace: ClassVar[Pace] = Pace(rate=16 * 1024, burst=10)
 
     def __init__(
         self,
@@ -113,6 +136,7 @@ class WebSocketConnection(Outgoing):
         self._reader: FrameReader | None = None  # while there is half a message
         self.agree_on(0)
         self._early = b""
+        self._frames_paid = self._bytes_paid = 0.0
 
     # What asyncio calls.
 
@@ -194,7 +218,9 @@ class WebSocketConnection(Outgoing):
             self.largest_message, Inflater if self.window else None
         )
         try:
+            self._pay_bytes(len(data))
             for count, message in enumerate(reader.feed(data), 1):
+                self._pay_frame()
                 self._take(message)
                 if message.opcode is Opcode.CLOSE:  # what follows it does not count, section 5.5.1
                     reader = _DEAF
@@ -203,9 +229,26 @@ class WebSocketConnection(Outgoing):
                     self._go_on_later()
                     break
         except FramingError as error:
+            if isinstance(error, _Flood) and self._listener is not None:
+                self._listener.flooded(error.what, error.most)
             self._fail(error)
             reader = _DEAF
         self._reader = reader if reader is _DEAF or not reader.idle else None
+
+    def _pay_frame(self) -> None:
+        paid = self.frame_pace.paid(self._frames_paid, time.monotonic())
+        if paid is None:
+            raise _Flood("frames", self.frame_pace)
+        self._frames_paid = paid
+
+    def _pay_bytes(self, count: int) -> None:
+        # As they come from the client: a message may have been cut into thousands of frames.
+        if self._reader is _DEAF:
+            return
+        paid = self.byte_pace.paid(self._bytes_paid, time.monotonic(), count)
+        if paid is None:
+            raise _Flood("bytes", self.byte_pace)
+        self._bytes_paid = paid
 
     def _fail(self, error: FramingError) -> None:
         # Not closed before the client does: a system that closes with bytes unread resets the

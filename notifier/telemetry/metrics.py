@@ -118,6 +118,10 @@ class Metrics:
         self.connections = self._gauge(
             "notifier_connections", "Open client connections.", transport=_TRANSPORTS
         )
+        self.connections_limit = self._gauge(
+            "notifier_connections_limit",
+            "Connections that this gateway holds at most; 0 in other roles.",
+        )
         self.connections_opened = self._counter(
             "notifier_connections_opened", "Connections taken.", transport=_TRANSPORTS
         )
@@ -128,7 +132,8 @@ class Metrics:
         )
         self.refusals = self._counter(
             "notifier_connections_refused",
-            "Connections refused before or instead of a session, by reason.",
+            "Connections refused before or instead of a session, by reason; full and too_fast are "
+            "bounds of this gateway, too_many_connections is the user's.",
             reason=(
                 *(
                     "unauthorized",
@@ -137,7 +142,19 @@ class Metrics:
                     "wrong_origin",
                     "invalid",
                     "too_many",
+                    "full",
+                    "too_fast",
+                    "too_many_connections",
                 ),
+            ),
+        )
+        self.frames_refused = self._counter(
+            "notifier_frames_refused",
+            "Frames of clients that were answered by an error, by reason; too_many_frames and "
+            "too_many_bytes closed the connection.",
+            reason=(
+                *("invalid", "too_large", "unauthorized", "forbidden", "unavailable"),
+                *("too_many", "too_many_frames", "too_many_bytes"),
             ),
         )
         self.slow_consumers = self._counter(

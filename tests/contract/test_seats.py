@@ -57,7 +57,11 @@ async def taken(seats: Seats, user: str) -> None:
     """Return when a seat was given, which may be some time after it was released elsewhere."""
     async with asyncio.timeout(15):
         while not await seats.take(user):
-            await asyncio.sleep(0)
+            await next_turn()
+
+
+async def next_turn() -> None:
+    await asyncio.sleep(0)
 
 
 async def test_a_user_gets_as_many_as_the_cap_and_no_more(backend: Backend) -> None:
@@ -192,4 +196,4 @@ async def full(seats: Seats, user: str) -> None:
     async with asyncio.timeout(15):
         while await seats.take(user):
             seats.release(user)
-            await asyncio.sleep(0)
+            await next_turn()

@@ -2,21 +2,33 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import redis
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from tests.support.clients import Client, connected
 from tests.support.invariants import assert_delivered, streams_of
+from tests.support.issuer import Issuer
 from tests.support.process import wait_until
 from tests.support.producers import HttpProducer, amqp_producer, http_producer
-from tests.support.roles import TOKENS, Role, Service, running, service_of, token
+from tests.support.roles import (
+    AUDIENCE,
+    ISSUER,
+    TOKENS,
+    Role,
+    Service,
+    running,
+    service_of,
+    token,
+)
 from tests.support.services import RabbitServer, RedisServer
 
 IDS = [f"e{n}" for n in range(600)]
@@ -311,3 +323,99 @@ async def post_for_three_seconds(producer: HttpProducer) -> list[str]:
     while clock() < end:
         ids.append(await producer.send({"users": ["42"], "type": "t"}))
     return ids
+
+
+async def test_while_redis_hangs_each_surface_says_so_and_what_is_connected_stays(
+    tmp_path: Path, amqp_url: str, durable_redis: RedisServer
+) -> None:
+    with ExitStack() as stack:
+        service = on(stack, tmp_path, amqp_url, durable_redis.url)
+        url = service.gateway.gateway_url
+        async with (
+            connected(url, token("42", "news"), topics=["news"]) as client,
+            amqp_producer(amqp_url) as producer,
+        ):
+            durable_redis.pause()
+            await asyncio.to_thread(wait_for_trouble, service.gateway, "broker")
+            await client.send(type="unsubscribe", topic="news")
+            await client.send(type="subscribe", topic="news", id=7)
+            error = await client.next("error")
+            upgrade = await refused_upgrade(url)
+            poll = await polled_once(url)
+            await client.send(type="ping")
+            await client.next("pong")
+
+            durable_redis.resume()
+            await asyncio.to_thread(service.gateway.wait_until_ready)
+            await client.follow("news")
+            async with connected(url, token("43")):
+                pass
+            await producer.send_to_user("42", ["after"])
+            await client.next_event()
+
+        assert (error["id"], error["code"]) == (7, "unavailable")
+        for status, headers in (upgrade, poll):
+            assert status == 503
+            assert int(headers["retry-after"]) > 0
+        assert client.events == ["after"]
+
+
+async def refused_upgrade(url: str) -> tuple[int, Mapping[str, str]]:
+    """The status and the headers of an upgrade that is refused."""
+    with pytest.raises(InvalidStatus) as refused:
+        async with connected(url, token("43")):
+            pass
+    return refused.value.response.status_code, refused.value.response.headers
+
+
+async def polled_once(url: str) -> tuple[int, Mapping[str, str]]:
+    """The status and the headers of the answer to a long-poll."""
+    async with httpx.AsyncClient(timeout=30) as http:
+        given = {"Authorization": f"Bearer {token('43')}"}
+        answer = await http.get(f"{url.replace('ws', 'http', 1)}/v1/poll", headers=given)
+    return answer.status_code, answer.headers
+
+
+async def test_while_the_issuer_is_away_who_needs_its_keys_is_told_and_may_come_back(
+    tmp_path: Path, redis_url: str
+) -> None:
+    checked = {"NOTIFIER_JWT_ISSUER": ISSUER, "NOTIFIER_JWT_AUDIENCE": AUDIENCE}
+    with Issuer() as issuer:
+        settings = {"NOTIFIER_REDIS_URL": redis_url, "NOTIFIER_JWKS_URL": issuer.url, **checked}
+        gateway = Role("gateway", tmp_path / "gateway.log", **settings)
+        with running(gateway):
+            async with connected(gateway.gateway_url, issuer.token("42")) as client:
+                known = issuer.token("42")
+                issuer.away = True
+                issuer.rotate()
+                unknown = issuer.token("42")
+
+                await client.send(type="auth", token=unknown, id=7)
+                error = await client.next("error")
+                code = await closed_after_auth(gateway.gateway_url, unknown)
+                async with connected(gateway.gateway_url, known):
+                    pass  # by a key that was fetched before
+
+                issuer.away = False
+                await renewed(client, unknown)
+
+        assert (error["id"], error["code"]) == (7, "unavailable")
+        assert code == 4004
+
+
+async def closed_after_auth(url: str, given: str) -> int:
+    """The code that a client is closed with whose first frame holds this token."""
+    async with connect(f"{url}/v1/ws", subprotocols=[Subprotocol("notifier.v1")]) as socket_:
+        client = Client(socket_)
+        await client.send(type="auth", token=given)
+        return await client.closed_with()
+
+
+async def renewed(client: Client, given: str) -> None:
+    """Return when the token was taken, which is asked for again and again."""
+    async with asyncio.timeout(30):
+        while True:
+            await client.send(type="auth", token=given)
+            if (await client.next_frame())["type"] == "authenticated":
+                return
+            await asyncio.sleep(0.2)  # a client of good manners: there is a bound on frames

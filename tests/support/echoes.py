@@ -1,11 +1,13 @@
 """A server that echoes, on the gateway's own WebSocket protocol class: a peer for fuzzers."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.types import Receive, Scope, Send
 
 from notifier.core.errors import CloseCode
+from notifier.core.pace import Pace
 from notifier.gateway.deflate import deflated
 from notifier.gateway.framing import Opcode, frame
 from notifier.gateway.websocket import HANDOVER, WebSocketConnection
@@ -19,6 +21,7 @@ class EchoConnection(WebSocketConnection):
 
     largest_message = 20 * 1024 * 1024
     send_buffer = 64 * 1024 * 1024
+    frame_pace = byte_pace = Pace(rate=math.inf, burst=1)  # a fuzzer sends as fast as it can
 
     def received_binary(self, payload: bytes) -> None:
         """Echo, where the gateway refuses."""
@@ -46,6 +49,9 @@ class Echo:
         """See Listener."""
 
     def ready(self) -> None:
+        """See Listener."""
+
+    def flooded(self, what: str, most: float) -> None:
         """See Listener."""
 
     def closed(self, code: CloseCode | None = None) -> None:

@@ -14,9 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from notifier.core.access import Identity
 from notifier.core.errors import NotifierError, Unauthorized
+from notifier.core.ports import Seats
 from notifier.core.session import Session, Terms
 from notifier.gateway.app import create_app
-from notifier.gateway.gateway import Gateway
+from notifier.gateway.gateway import Capacity, Gateway
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.serving import serve
 from notifier.telemetry.metrics import Metrics
@@ -190,6 +191,8 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
     drain_rate: float = 200.0,
     drain_deadline: float = 60.0,
     history_size: int = 100,
+    capacity: Capacity | None = None,
+    seats: Seats | None = None,
 ) -> AsyncIterator[House]:
     """Run a gateway."""
     broker, tokens = SteeredBroker(history_size=history_size), Tokens()
@@ -198,6 +201,8 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
         tokens,
         Metrics(),
         terms=terms or Terms(),
+        capacity=capacity or Capacity(),
+        seats=seats,
         drain_rate=drain_rate,
         drain_deadline=drain_deadline,
     )

@@ -2,12 +2,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from notifier.core.access import Identity
 from notifier.core.deadlines import Deadlines
-from notifier.core.errors import CloseCode, NotifierError, Unauthorized, Unavailable
+from notifier.core.errors import (
+    CloseCode,
+    NotifierError,
+    TooManyConnections,
+    Unauthorized,
+    Unavailable,
+)
 from notifier.core.frames import RequestId
 from notifier.core.hub import Hub
 from notifier.core.positions import Position
@@ -30,6 +37,7 @@ class House:
         self.deadlines = Deadlines(START)
         self.terms = Terms(heartbeat=20.0, auth_timeout=10.0, most_topics=4)
         self.over: list[str] = []
+        self.refused: list[str] = []
         self._time = START
         self._asked: list[tuple[Session, str, RequestId | None]] = []
 
@@ -38,6 +46,9 @@ class House:
 
     def authenticate(self, session: Session, token: str, request_id: RequestId | None) -> None:
         self._asked.append((session, token, request_id))
+
+    def refused_frame(self, reason: str) -> None:
+        self.refused.append(reason)
 
     def ended(self, session: Session, reason: str) -> None:
         del session
@@ -330,6 +341,7 @@ async def test_topics_are_bounded() -> None:
 
         assert client.only("error")["code"] == "too_many"
         assert client.only("subscribed")["id"] == 3
+        assert it.refused == ["too_many"]
 
 
 @in_virtual_time
@@ -536,6 +548,19 @@ async def test_an_issuer_out_of_reach_closes_with_a_code_to_come_back() -> None:
 
 
 @in_virtual_time
+async def test_a_user_with_too_many_connections_is_closed_with_a_code_not_to_come_back() -> None:
+    async with house() as it:
+        client = await connected(it, None)
+
+        await client.say(type="auth", id=9, token="t")
+        await it.verify(TooManyConnections("the user has too many connections already"))
+
+        assert client.only("error")["code"] == "too_many_connections"
+        assert client.only("bye")["reason"] == "too_many_connections"
+        assert client.closed_with == CloseCode.TOO_MANY_CONNECTIONS
+
+
+@in_virtual_time
 async def test_one_token_is_verified_at_a_time() -> None:
     async with house() as it:
         client = await connected(it, None)
@@ -635,6 +660,39 @@ async def test_the_end_of_the_token_ends_the_stay() -> None:
 
 
 @in_virtual_time
+async def test_who_has_been_there_for_long_is_sent_to_come_back_elsewhere() -> None:
+    async with house() as it:
+        it.terms = replace(it.terms, max_age=100.0)
+        clients = [await welcomed(it) for _ in range(20)]
+        ended: list[int] = []
+
+        for second in range(1, 102):
+            await it.pass_time(1)
+            for client in clients:
+                client.session.heard()
+            ended += [second] * (sum(c.closed_with is not None for c in clients) - len(ended))
+
+        assert {client.closed_with for client in clients} == {CloseCode.MAX_AGE}
+        assert all(client.only("bye")["reconnect_after_ms"] > 0 for client in clients)
+        assert all(80 <= second <= 101 for second in ended)
+        assert len(set(ended)) > 1
+
+
+@in_virtual_time
+async def test_a_token_renewed_in_place_does_not_make_a_connection_younger() -> None:
+    async with house() as it:
+        it.terms = replace(it.terms, max_age=10.0)
+        client = await welcomed(it)
+
+        await it.pass_time(5)
+        await client.say(type="auth", token="t")
+        await it.verify(replace(ANN, expires=START + 7200))
+        await it.pass_time(6)
+
+        assert client.closed_with == CloseCode.MAX_AGE
+
+
+@in_virtual_time
 async def test_who_shows_life_is_pinged_each_heartbeat_and_stays() -> None:
     async with house() as it:
         client = await welcomed(it)
@@ -710,6 +768,41 @@ async def test_a_broker_out_of_reach_for_long_closes_who_waits_for_it() -> None:
         await pass_time(15)
 
         assert client.closed_with == CloseCode.UNAVAILABLE
+
+
+@in_virtual_time
+async def test_a_subscription_is_refused_at_once_while_the_broker_is_away() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+        it.broker.trouble = "redis at 10.0.0.1 is away"
+
+        await client.say(type="subscribe", id=7, topic="news")
+
+        error = client.only("error")
+        assert (error["id"], error["code"]) == (7, "unavailable")
+        assert "10.0.0.1" not in error["message"]
+        assert client.closed_with is None
+
+
+@in_virtual_time
+async def test_a_subscription_that_the_broker_leaves_unanswered_is_refused_and_the_rest_stays() -> (
+    None
+):
+    async with house() as it:
+        client = await welcomed(it)
+        it.broker.away = True
+
+        await client.say(type="subscribe", id=7, topic="news")
+        await pass_time(15)
+        it.broker.away = False
+        await client.say(type="subscribe", id=8, topic="news")
+        await pass_time(2)
+        it.broker.post("user:42")
+
+        error = client.only("error")
+        assert (error["id"], error["code"]) == (7, "unavailable")
+        assert client.only("subscribed")["id"] == 8
+        assert len(client.positions("user:42")) == 1
 
 
 # The end.

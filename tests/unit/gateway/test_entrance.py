@@ -1,13 +1,18 @@
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from structlog.testing import capture_logs
 
+from notifier.adapters.memory_seats import MemorySeats
 from notifier.core.access import Identity
 from notifier.core.errors import Unavailable
+from notifier.core.pace import Pace
 from notifier.core.session import Terms
-from tests.support.gateways import PROTOCOL, served
+from notifier.gateway.gateway import Capacity
+from tests.support.gateways import PROTOCOL, House, served
 
 # The ways to hand over a token.
 
@@ -234,6 +239,120 @@ async def test_who_was_being_verified_when_draining_began_is_refused() -> None:
         it.tokens.open.set()
 
         assert (await coming).response.status_code == 503
+
+
+# A gateway, or a user, with as many connections as there may be.
+
+
+async def test_a_full_gateway_refuses_before_the_upgrade_until_someone_leaves() -> None:
+    async with served(capacity=Capacity(connections=2)) as it, it.welcomed():
+        async with it.welcomed():
+            refusal = await it.refused()
+        await it.gone(left=1)
+        async with it.welcomed():
+            pass
+
+        assert refusal.response.status_code == 503
+        assert int(refusal.response.headers["Retry-After"]) > 0
+        assert it.count("notifier_connections_refused_total", reason="full") == 1
+        assert it.count("notifier_connections_limit") == 2
+
+
+async def test_those_who_were_verified_while_the_last_place_was_taken_are_refused() -> None:
+    async with served(capacity=Capacity(connections=1)) as it:
+        it.tokens.open.clear()
+        coming = asyncio.create_task(it.refused())
+        await it.tokens.asked.wait()
+
+        async with it.client(None) as first:  # says later who it is
+            it.tokens.open.set()
+            refusal = await coming
+            await first.say(type="auth", token="bob")
+            await first.next_of("authenticated")
+
+        assert refusal.response.status_code == 503
+
+
+async def test_clients_that_come_too_fast_are_refused_before_the_upgrade() -> None:
+    async with served(capacity=Capacity(connects=Pace(rate=0.001, burst=2_000))) as it:
+        async with it.welcomed(), it.welcomed():
+            refusal = await it.refused()
+
+        assert refusal.response.status_code == 503
+        assert int(refusal.response.headers["Retry-After"]) > 0
+        assert it.count("notifier_connections_refused_total", reason="too_fast") == 1
+
+
+async def test_who_is_refused_for_another_reason_does_not_count_as_coming() -> None:
+    async with served(capacity=Capacity(connects=Pace(rate=0.001, burst=1_000))) as it:
+        await it.refused(origin="https://evil.example")
+        it.broker.trouble = "away"
+        await it.refused()
+        it.broker.trouble = None
+
+        async with it.welcomed():
+            pass
+
+
+async def test_a_user_with_too_many_connections_is_told_in_frames_and_closed_with_4504() -> None:
+    async with served(seats=MemorySeats(2)) as it, it.welcomed(), it.welcomed():
+        async with it.client() as third:
+            assert (await third.next_of("error"))["code"] == "too_many_connections"
+            assert (await third.next_of("bye"))["code"] == 4504
+            assert await third.closed_with() == 4504
+        async with it.welcomed("bob"):
+            pass
+
+        assert it.count("notifier_connections_refused_total", reason="too_many_connections") == 1
+
+
+async def test_tokens_of_a_first_frame_count_as_others_do() -> None:
+    async with served(seats=MemorySeats(2)) as it, it.welcomed(), identified(it):
+        async with it.client(None) as third:
+            await third.say(type="auth", token="ann", id=9)
+
+            assert (await third.next_of("error"))["code"] == "too_many_connections"
+            assert await third.closed_with() == 4504
+
+        assert it.count("notifier_connections_refused_total", reason="too_many_connections") == 1
+
+
+async def test_a_token_renewed_in_place_takes_no_second_seat() -> None:
+    async with served(seats=MemorySeats(1)) as it, it.welcomed() as client:
+        await client.say(type="auth", token="ann")
+        await client.next_of("authenticated")
+
+
+@pytest.mark.parametrize("first_frame", [False, True])
+async def test_whoever_leaves_gives_the_seat_back(first_frame: bool) -> None:  # noqa: FBT001 - a case
+    async with served(seats=MemorySeats(1)) as it:
+        for _ in range(3):
+            async with identified(it) if first_frame else it.welcomed():
+                pass
+            await it.gone()
+
+
+async def test_who_goes_while_the_first_token_is_verified_leaves_no_seat_taken() -> None:
+    async with served(seats=MemorySeats(1)) as it:
+        async with it.client(None) as going:
+            it.tokens.open.clear()
+            await going.say(type="auth", token="ann")
+            await it.tokens.asked.wait()
+        await it.gone()
+        it.tokens.open.set()
+
+        async with it.welcomed():
+            pass
+
+
+@asynccontextmanager
+async def identified(it: House) -> AsyncIterator[None]:
+    """Connect as `ann`, by a token in the first frame."""
+    async with it.client(None) as client:
+        await client.say(type="auth", token="ann")
+        await client.next_of("authenticated")
+        await client.next_of("hello")
+        yield
 
 
 async def test_there_is_nothing_else_to_connect_to() -> None:

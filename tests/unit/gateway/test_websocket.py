@@ -1,5 +1,6 @@
 import asyncio
 import json
+import math
 import socket
 from typing import ClassVar
 
@@ -7,6 +8,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
+from notifier.core.pace import Pace
 from notifier.gateway.deflate import SMALLEST
 from notifier.gateway.outgoing import Listener
 from notifier.gateway.websocket import WebSocketConnection
@@ -28,6 +30,19 @@ class Impatient(WebSocketConnection):
     """Closes whoever lets more than a few frames wait."""
 
     send_buffer = 64 * 1024
+
+
+class Enduring(WebSocketConnection):
+    """Takes any flood."""
+
+    frame_pace = byte_pace = Pace(rate=math.inf, burst=1)
+
+
+class Strict(WebSocketConnection):
+    """Takes four frames at once, or two hundred bytes, and hardly any more later."""
+
+    frame_pace = Pace(rate=0.001, burst=4_000)
+    byte_pace = Pace(rate=0.001, burst=200_000)
 
 
 async def test_an_event_arrives() -> None:
@@ -368,10 +383,58 @@ async def test_what_is_open_when_the_server_stops_is_closed_with_1012() -> None:
 
 
 async def test_a_flood_of_pings_is_answered_to_the_last_and_holds_nobody_up() -> None:
-    async with served() as it, it.welcomed() as flooding, it.welcomed() as other:
+    async with (
+        served(connection=Enduring) as it,
+        it.welcomed() as flooding,
+        it.welcomed() as other,
+    ):
         pongs = [await flooding.socket.ping(f"{n}".encode()) for n in range(1_000)]
 
         await other.socket.send('{"type":"ping"}')
         await other.next_of("pong")
 
         await asyncio.wait_for(asyncio.gather(*pongs), 10)
+
+
+# Floods.
+
+
+@pytest.mark.parametrize(
+    ("flood", "reason"),
+    [
+        ([Frame(Opcode.TEXT, b'{"type":"ping"}')] * 5, "too_many_frames"),
+        ([Frame(Opcode.PING, b"")] * 5, "too_many_frames"),
+        ([Frame(Opcode.PONG, b"")] * 5, "too_many_frames"),
+        ([Frame(Opcode.TEXT, b" " * 250)], "too_many_bytes"),
+        (
+            [Frame(Opcode.TEXT, b" ", fin=False), *[Frame(Opcode.CONT, b"", fin=False)] * 50],
+            "too_many_bytes",
+        ),
+    ],
+)
+async def test_who_floods_is_told_and_closed_with_4502(flood: list[Frame], reason: str) -> None:
+    async with served(connection=Strict) as it, it.client() as client:
+        await client.next_of("hello")
+
+        write(client, b"".join(frame.serialize(mask=True) for frame in flood))
+
+        while (frame := await client.next_frame())["type"] == "pong":
+            pass
+        assert (frame["type"], frame["code"]) == ("error", "too_many")
+        assert (await client.next_of("bye"))["code"] == 4502
+        assert await client.closed_with() == 4502
+        assert it.count("notifier_frames_refused_total", reason=reason) == 1
+
+
+async def test_what_comes_within_the_pace_is_taken() -> None:
+    async with served(connection=Strict) as it, it.client() as client:
+        await client.next_of("hello")
+
+        for _ in range(4):
+            await client.say(type="ping")
+            await client.next_of("pong")
+
+
+def write(client: Client, data: bytes) -> None:
+    """Send bytes as they are."""
+    client.socket.transport.write(data)
