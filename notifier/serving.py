@@ -6,8 +6,10 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any, cast
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, ClassVar, cast
 
 import structlog
 import uvicorn
@@ -20,6 +22,7 @@ _log = structlog.get_logger("notifier.serving")
 _BACKLOG = 4096
 _LARGEST_HEAD = 64 * 1024  # bytes: a cursor of a hundred topics fits
 _OTHER_FILES = 256  # backends, logs, clients that are being refused
+_TURN = 0.001  # seconds
 _LONGEST_HEAD, _LONGEST_BODY = 10.0, 30.0  # seconds
 
 
@@ -35,6 +38,42 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Turns:
+    """Time for what clients ask for: a little in each turn of the event loop, the rest in the next.
+
+    When thousands come back at once, all their requests are there at once, and the loop would serve
+    nobody else until it had taken the last of them.
+    """
+
+    def __init__(self) -> None:
+        self._ends: float | None = None
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def take(self, work: Callable[[], None], *, behind: bool) -> bool:
+        """Do the work now, or in a later turn if this one's time is over, or if it is `behind`.
+
+        Return whether it is done.
+        """
+        if behind or not self._has_time():
+            self._waiting.append(work)
+            return False
+        work()
+        return True
+
+    def _has_time(self) -> bool:
+        loop = asyncio.get_running_loop()
+        if self._ends is not None:
+            return loop.time() < self._ends
+        self._ends = loop.time() + _TURN
+        loop.call_soon(self._next)
+        return True
+
+    def _next(self) -> None:
+        self._ends = None
+        while self._waiting and self._has_time():
+            self._waiting.popleft()()
+
+
 class _BoundedHttp(HttpToolsProtocol):
     """uvicorn's HTTP, with bounds on the size of a request's head and on a request's time.
 
@@ -42,8 +81,11 @@ class _BoundedHttp(HttpToolsProtocol):
     its task and scope are then freed, while another protocol goes on with the response.
     """
 
+    turns: ClassVar[_Turns]
+
     _in_head = True
     _head = 0
+    _chunks = 0  # that wait for their turn
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -60,6 +102,21 @@ class _BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._chunks += 1
+        if not self.turns.take(partial(self._receive, data), behind=self._chunks > 1):
+            self._limit(None)  # it is not the client any more that takes its time
+
+    def _receive(self, data: bytes) -> None:
+        self._chunks -= 1
+        protocol = cast("asyncio.Protocol", self.transport.get_protocol())
+        if protocol is not self:  # upgraded by an earlier chunk
+            protocol.data_received(data)
+        elif not self.transport.is_closing():
+            if self._in_head and self._deadline is None:
+                self._limit(_LONGEST_HEAD)
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         super().data_received(data)
         self._head += len(data)
         if self._in_head and self._head > _LARGEST_HEAD and not self.transport.is_closing():
@@ -147,14 +204,19 @@ async def serve(  # noqa: PLR0913 - what a port is
     cannot be had. Leaving closes what is still open; requests have `grace` seconds to be answered.
     """
     listening = _listen(host, port, setting)
+
+    class Http(_BoundedHttp):
+        turns = _Turns()
+
     config = uvicorn.Config(
         app,
         ws=websocket or "none",
-        http=_BoundedHttp,
+        http=Http,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks where a client is
         backlog=_BACKLOG,
         timeout_graceful_shutdown=grace,
     )

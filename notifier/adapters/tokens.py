@@ -6,6 +6,7 @@ for (RFC 8725, section 3.1).
 
 import asyncio
 import re
+from base64 import b64decode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
@@ -334,6 +335,17 @@ def _checked_url(text: str) -> httpx.URL:
 NumericDate = Annotated[float, Meta(ge=0, lt=253_402_300_800)]
 
 
+_NO_TOKEN = "the token is not a signed JWT: header.payload.signature"  # noqa: S105 - a sentence
+
+
+class _Header(Struct):
+    alg: Any = None
+    kid: str | None = None
+
+
+_headers = msgspec.json.Decoder(_Header)
+
+
 class _Claims(Struct):
     exp: NumericDate
     nbf: NumericDate = 0
@@ -380,9 +392,9 @@ class JwtVerifier:
         if known is not None and self._keys.is_fresh:
             return known
         header = _header(token)
-        candidates = await self._keys.candidates(header.get("kid"))
+        candidates = await self._keys.candidates(header.kid)
         generation = self._keys.generation  # of these: nothing has come in between
-        claims = _signed_claims(token, header.get("alg"), candidates)
+        claims = _signed_claims(token, header.alg, candidates)
         self._check_times(claims, time())
         self._check_origin(claims)
         identity = identity_of(claims.sub, claims.exp, claims.topics)
@@ -405,15 +417,16 @@ class JwtVerifier:
             raise Unauthorized(f"the token's aud is not {self._audience}")
 
 
-def _header(token: str) -> dict[str, Any]:
+def _header(token: str) -> _Header:
+    # Only to find the key by. What it says is checked with the signature, by PyJWT, which would
+    # otherwise read the whole token twice.
     if len(token) > LONGEST_TOKEN:
         raise Unauthorized(f"the token is longer than {LONGEST_TOKEN} bytes")
-    if not token.isascii():
-        raise Unauthorized("the token is not a signed JWT: header.payload.signature")
+    encoded = token.partition(".")[0]
     try:
-        return _jws.get_unverified_header(token)
-    except jwt.PyJWTError:
-        raise Unauthorized("the token is not a signed JWT: header.payload.signature") from None
+        return _headers.decode(b64decode(encoded + "=" * (-len(encoded) % 4), b"-_", validate=True))
+    except (ValueError, RecursionError):  # base64's and msgspec's are ValueErrors
+        raise Unauthorized(_NO_TOKEN) from None
 
 
 def _signed_claims(token: str, algorithm: object, candidates: Sequence[_Key]) -> _Claims:
@@ -433,6 +446,8 @@ def _signed_payload(token: str, key: _Key) -> bytes | None:
     try:
         with suppress(jwt.InvalidSignatureError):
             return bytes(_jws.decode(token, key.material, [key.algorithm]))
+    except jwt.DecodeError:
+        raise Unauthorized(_NO_TOKEN) from None
     except jwt.InvalidTokenError:
         raise Unauthorized("the token's header asks for what is not supported") from None
     return None

@@ -9,6 +9,7 @@ import structlog
 from fastapi import Depends, FastAPI, Request, WebSocket
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
+from starlette.routing import WebSocketRoute
 
 from notifier.core import frames
 from notifier.core.errors import (
@@ -26,7 +27,6 @@ from notifier.gateway.entrance import (
     SUBPROTOCOL,
     Caller,
     Origins,
-    Visitor,
     WrongOrigin,
     caller,
     visitor,
@@ -56,7 +56,7 @@ def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI
     app = FastAPI(title="notifier gateway", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.gateway = gateway
     app.state.origins = Origins(frozenset(origin.lower() for origin in allowed_origins))
-    app.add_api_websocket_route("/v1/ws", websocket)
+    app.router.routes.append(WebSocketRoute("/v1/ws", websocket))
     for path, endpoint in (("sse", events), ("poll", poll), ("history", history)):
         app.add_api_route(f"/v1/{path}", endpoint, methods=["GET"])
         app.add_api_route(f"/v1/{path}", preflight, methods=["OPTIONS"])
@@ -64,8 +64,9 @@ def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI
     return app
 
 
-async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]) -> None:
+async def websocket(socket: WebSocket) -> None:
     """Accept, and hand the connection over to a session; this ends before the connection does."""
+    who = await visitor(socket)  # called, not injected: thousands may come back at once
     connection: WebSocketConnection = socket.scope["extensions"][HANDOVER]["to"]
     gateway: Gateway = socket.app.state.gateway
     await gateway.seat(who.identity)

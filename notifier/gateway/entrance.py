@@ -56,7 +56,7 @@ def gateway_of(connection: HTTPConnection) -> Gateway:
     return gateway
 
 
-async def admission(connection: HTTPConnection) -> None:
+def admission(connection: HTTPConnection) -> None:
     """Refuse while draining, unable to deliver or full, and refuse pages of other sites."""
     gateway = gateway_of(connection)
     connection.app.state.origins.check(connection)
@@ -102,12 +102,11 @@ class Visitor:
     cursor: dict[str, Position]
 
 
-async def visitor(
-    connection: HTTPConnection,
-    _: Annotated[None, Depends(admission)],
-    token: Annotated[str | None, Depends(credential)],
-) -> Visitor:
+async def visitor(connection: HTTPConnection) -> Visitor:
     """Establish who came in: the dependency of every transport."""
+    # Plain calls: FastAPI would run each dependency that does not wait in a thread of its own.
+    admission(connection)
+    token = credential(connection)
     gateway = gateway_of(connection)
     topics = _topics(connection.query_params.get("topics", ""), gateway.terms.most_topics)
     since = connection.query_params.get("since", "")

@@ -18,14 +18,13 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
-from websockets.server import ServerProtocol
+from websockets.http11 import Response
 
 from notifier.core import frames
 from notifier.core.errors import CloseCode
 from notifier.core.pace import Pace
 from notifier.core.publications import Publication
-from notifier.gateway.deflate import EXTENSIONS, SMALLEST, WINDOW, Inflater, deflated, window_of
+from notifier.gateway.deflate import SMALLEST, WINDOW, Inflater, deflated
 from notifier.gateway.framing import (
     FrameReader,
     FramingError,
@@ -36,6 +35,7 @@ from notifier.gateway.framing import (
     frame,
 )
 from notifier.gateway.outgoing import Listener, Outgoing
+from notifier.gateway.upgrade import Agreement, UpgradeRequest
 
 HANDOVER = "notifier.handover"
 _MOST_AT_ONCE = 100  # messages of one client, before others have their turn
@@ -311,8 +311,8 @@ class _Handshake:
         self._root_path = config.root_path
         self._app_state = app_state
         self._tasks = server_state.tasks
-        self._protocol = ServerProtocol(extensions=EXTENSIONS)
-        self._response: Response
+        self._request: UpgradeRequest
+        self._agreement: Agreement
         self._refusal: tuple[int, Headers] | None = None
         self._received = False
         self._gone = asyncio.get_running_loop().create_future()
@@ -321,14 +321,15 @@ class _Handshake:
         """Read the upgrade request, and run the application on it."""
         self.begun = True
         self._transport = transport
-        request = _request_of(data)
-        self._response = self._protocol.accept(request)
-        if self._response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            self._respond(self._response)
+        self._request = UpgradeRequest.parse(data)
+        answer = self._request.answer()
+        if not isinstance(answer, Agreement):
+            self._respond(answer)
             return
-        self._connection.agree_on(window_of(self._protocol.extensions))
+        self._agreement = answer
+        self._connection.agree_on(answer.window)
         task = asyncio.get_running_loop().create_task(
-            self._run(self._scope(request)), name="websocket-handshake"
+            self._run(self._scope(self._request)), name="websocket-handshake"
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -338,9 +339,9 @@ class _Handshake:
         if not self._gone.done():
             self._gone.set_result(None)
 
-    def _scope(self, request: Request) -> dict[str, Any]:
-        path, _, query = request.path.partition("?")
-        offered = request.headers.get_all("Sec-WebSocket-Protocol")
+    def _scope(self, request: UpgradeRequest) -> dict[str, Any]:
+        path, _, query = request.target.partition(b"?")
+        offered = request.values(b"sec-websocket-protocol")
         return {
             "type": "websocket",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -349,13 +350,10 @@ class _Handshake:
             "server": None,  # uvloop would keep the addresses for as long as the connection lives
             "client": None,
             "root_path": self._root_path,
-            "path": self._root_path + unquote(path),
-            "raw_path": (self._root_path + path).encode(),
-            "query_string": query.encode(),
-            "headers": [
-                (name.lower().encode("latin-1"), value.encode("latin-1"))
-                for name, value in request.headers.raw_items()
-            ],
+            "path": self._root_path + unquote(path.decode("latin-1")),
+            "raw_path": self._root_path.encode() + path,
+            "query_string": query,
+            "headers": request.headers,
             "subprotocols": [each.strip() for line in offered for each in line.split(",")],
             "state": self._app_state.copy(),
             "extensions": {"websocket.http.response": {}, HANDOVER: {"to": self._connection}},
@@ -367,7 +365,7 @@ class _Handshake:
         except Exception:  # noqa: BLE001 - whatever an endpoint raises ends this one connection, not the gateway
             _log.exception("endpoint failed", path=scope["path"])
         if not self._answered:
-            self._respond(self._protocol.reject(500, "Internal Server Error\n"))
+            self._refuse(500, Headers(), b"Internal Server Error\n")
         elif self.accepted:
             self._connection.leave_alone()
 
@@ -387,7 +385,7 @@ class _Handshake:
             case "websocket.close" if self.accepted:
                 self._connection.close_with(message.get("code", 1000), message.get("reason") or "")
             case "websocket.close":
-                self._respond(self._protocol.reject(HTTPStatus.FORBIDDEN, "Forbidden\n"))
+                self._refuse(HTTPStatus.FORBIDDEN, Headers(), b"Forbidden\n")
             case "websocket.http.response.start":
                 pairs = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in message["headers"]]
                 self._refusal = message["status"], Headers(pairs)
@@ -395,13 +393,12 @@ class _Handshake:
                 self._refuse(*self._refusal, message.get("body", b""))
 
     def _accept(self, message: dict[str, Any]) -> None:
-        for name, value in message.get("headers", ()):
-            self._response.headers[name.decode("latin-1")] = value.decode("latin-1")
+        more = [*self._agreement.headers, *message.get("headers", ())]
         if subprotocol := message.get("subprotocol"):
-            self._response.headers["Sec-WebSocket-Protocol"] = subprotocol
+            more.append((b"Sec-WebSocket-Protocol", subprotocol.encode()))
         self.accepted = self._answered = True
         if not self._transport.is_closing():  # uvloop raises when the client has gone meanwhile
-            self._transport.write(self._response.serialize())
+            self._transport.write(self._request.acceptance(more))
 
     def _refuse(self, status: int, headers: Headers, body: bytes) -> None:
         headers["Connection"] = "close"
@@ -413,10 +410,3 @@ class _Handshake:
         if not self._transport.is_closing():
             self._transport.write(response.serialize())
             self._transport.close()
-
-
-def _request_of(head: bytes) -> Request:
-    """Read the request that uvicorn has read before, and written anew for us."""
-    first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-    pairs = (line.partition(": ") for line in lines)
-    return Request(first.split(" ", 2)[1], Headers([(name, value) for name, _, value in pairs]))

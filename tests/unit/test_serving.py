@@ -1,5 +1,7 @@
+import asyncio
 import resource
 import socket
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -9,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from notifier import serving
 from notifier.serving import ServingError, room_for, serve
 
 
@@ -77,3 +80,87 @@ def test_no_more_connections_are_taken_than_files_may_be_open(most_files: int) -
 def test_a_bound_that_is_high_enough_is_left_alone(most_files: int) -> None:
     assert room_for(100) == 100 < most_files
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 600
+
+
+# Thousands at once.
+
+
+class Crowd:
+    """Clients whose requests are there at the same moment."""
+
+    def __init__(self, port: int, number: int, request: bytes) -> None:
+        self._sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(number)]
+        self._request = request
+
+    def ask(self) -> None:
+        """Send all requests."""
+        for each in self._sockets:
+            each.sendall(self._request)
+
+    def answered(self) -> int:
+        """Read all answers to their end, and count the good ones."""
+        answers = []
+        for each in self._sockets:
+            with each, each.makefile("rb") as answer:
+                answers.append(answer.read())
+        return sum(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+
+
+ONE_REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+async def test_a_crowd_is_served_over_many_turns_of_the_loop() -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def slow(_: Request) -> PlainTextResponse:
+        turns_of.append(turns)
+        return PlainTextResponse("hello")
+
+    turns_of: list[int] = []
+    app = Starlette(routes=[Route("/", slow)])
+    async with serve(app, host="127.0.0.1", port=0, setting="X") as port:
+        crowd = Crowd(port, 200, ONE_REQUEST)
+        for _ in range(400):  # so that all are accepted
+            await asyncio.sleep(0)
+        counting = asyncio.create_task(count_turns())
+        crowd.ask()
+        answered = await asyncio.to_thread(crowd.answered)
+        counting.cancel()
+
+    assert answered == 200
+    assert max(turns_of.count(turn) for turn in turns_of) < 100
+
+
+async def test_who_waits_for_a_turn_is_not_closed_for_being_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def busy(_: Request) -> PlainTextResponse:
+        time.sleep(0.02)  # noqa: ASYNC251  # the loop is what it keeps busy
+        return PlainTextResponse("hello")
+
+    monkeypatch.setattr(serving, "_LONGEST_HEAD", 0.5)
+    monkeypatch.setattr(serving, "_TURN", 0.0)  # one after another
+    app = Starlette(routes=[Route("/", busy)])
+    async with serve(app, host="127.0.0.1", port=0, setting="X") as port:
+        crowd = Crowd(port, 50, ONE_REQUEST)
+        crowd.ask()
+
+        assert await asyncio.to_thread(crowd.answered) == 50
+
+
+async def test_who_sends_half_a_head_is_closed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "_LONGEST_HEAD", 0.2)
+    monkeypatch.setattr(serving, "_TURN", 0.0)
+    async with serve(APP, host="127.0.0.1", port=0, setting="X") as port:
+        crowd = Crowd(port, 5, b"GET / HTTP/1.1\r\n")
+        crowd.ask()
+
+        assert await asyncio.wait_for(asyncio.to_thread(crowd.answered), 10) == 0

@@ -653,6 +653,21 @@ async def test_a_token_verified_once_is_known(issuer: Issuer) -> None:
     assert other.user == "43"
 
 
+async def test_a_token_is_known_no_longer_once_a_fetch_has_not_brought_its_key(
+    issuer: Issuer,
+) -> None:
+    issuer.keys = [jwk_of(P256, "old")]
+    token = signed(P256, "ES256", "old")
+
+    async with verifier_for(issuer, EAGER) as verifier:
+        await verifier.verify(token)
+        issuer.keys = [jwk_of(RSA, "new")]
+        await verifier.verify(signed(RSA, "RS256", "new"))  # for which the keys are fetched
+        reason = await refusal(verifier, token)
+
+    assert reason == "the token's kid is none of the issuer's"
+
+
 async def test_a_token_of_a_key_that_was_withdrawn_is_known_no_longer(issuer: Issuer) -> None:
     issuer.keys = [jwk_of(P256, "old")]
     token = signed(P256, "ES256", "old")

@@ -247,13 +247,16 @@ async def test_who_was_being_verified_when_draining_began_is_refused() -> None:
 async def test_a_full_gateway_refuses_before_the_upgrade_until_someone_leaves() -> None:
     async with served(capacity=Capacity(connections=2)) as it, it.welcomed():
         async with it.welcomed():
+            it.tokens.asked.clear()
             refusal = await it.refused()
+            verified = it.tokens.asked.is_set()
         await it.gone(left=1)
         async with it.welcomed():
             pass
 
         assert refusal.response.status_code == 503
         assert int(refusal.response.headers["Retry-After"]) > 0
+        assert not verified
         assert it.count("notifier_connections_refused_total", reason="full") == 1
         assert it.count("notifier_connections_limit") == 2
 

@@ -1,0 +1,99 @@
+"""The opening handshake of a WebSocket (RFC 6455, section 4.2), judged by the `websockets` library.
+
+What a request asks for is the same for all clients of one kind, but for its key: so the library is
+asked once a kind. The plain case then costs a lookup and a hash; any other is the library's own.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from http import HTTPStatus
+from typing import NamedTuple, Self
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.utils import accept_key
+
+from notifier.gateway.deflate import EXTENSIONS, window_of
+
+Header = tuple[bytes, bytes]
+_EXTENSIONS = b"sec-websocket-extensions"
+_TERMS = frozenset({b"connection", b"upgrade", b"sec-websocket-version", _EXTENSIONS})
+_KEY = b"sec-websocket-key"
+_LONGEST_TERMS = 512  # bytes that are worth remembering
+_GOOD_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # sixteen bytes
+_EXAMPLE_KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+_ACCEPTED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %s\r\n"
+)
+
+
+class Agreement(NamedTuple):
+    """What was agreed on with a client: the window of compression, 0 for none, and its header."""
+
+    window: int
+    headers: tuple[Header, ...]
+
+
+class UpgradeRequest(NamedTuple):
+    """An upgrade request; names of headers are in lower case."""
+
+    target: bytes
+    headers: list[Header]
+
+    @classmethod
+    def parse(cls, head: bytes) -> Self:
+        """Read what uvicorn has read and checked before, and written anew for its protocols."""
+        first, *lines = head.rstrip(b"\r\n").split(b"\r\n")
+        pairs = (line.partition(b": ") for line in lines)
+        return cls(first.split(b" ", 2)[1], [(name.lower(), value) for name, _, value in pairs])
+
+    def values(self, name: bytes) -> list[str]:
+        """Return the values of a header, in the order of their lines."""
+        return [value.decode("latin-1") for each, value in self.headers if each == name]
+
+    def answer(self) -> Agreement | Response:
+        """Return what is agreed on, or the response that refuses the request."""
+        terms = tuple(header for header in self.headers if header[0] in _TERMS)
+        keys = [value for name, value in self.headers if name == _KEY]
+        if len(keys) == 1 and _GOOD_KEY.fullmatch(keys[0]) and _is_short(terms):
+            answer = _answer_of_kind(terms)
+            if isinstance(answer, Agreement):
+                return answer
+        return _answer(self.headers)
+
+    def acceptance(self, more: Iterable[Header]) -> bytes:
+        """Return the head of the response that accepts the request."""
+        lines = [_ACCEPTED % accept_key(self.values(_KEY)[0]).encode()]
+        lines += [b"%s: %s\r\n" % header for header in more]
+        return b"".join([*lines, b"\r\n"])
+
+
+def _is_short(headers: tuple[Header, ...]) -> bool:
+    return sum(len(name) + len(value) for name, value in headers) <= _LONGEST_TERMS
+
+
+@lru_cache(maxsize=256)
+def _answer_of_kind(terms: tuple[Header, ...]) -> Agreement | Response:
+    return _answer([*terms, (_KEY, _EXAMPLE_KEY)])
+
+
+def _answer(headers: list[Header]) -> Agreement | Response:
+    protocol = ServerProtocol(extensions=EXTENSIONS)
+    response = protocol.accept(_request(headers))
+    if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+        return response
+    agreed = response.headers.get(_EXTENSIONS.decode())
+    said = () if agreed is None else ((b"Sec-WebSocket-Extensions", agreed.encode()),)
+    return Agreement(window_of(protocol.extensions), said)
+
+
+def _request(headers: list[Header]) -> Request:
+    return Request("/", Headers(list(_decoded(headers))))
+
+
+def _decoded(headers: list[Header]) -> Iterator[tuple[str, str]]:
+    for name, value in headers:
+        yield name.decode("latin-1"), value.decode("latin-1")
