@@ -123,7 +123,8 @@ class Follower:
             case "hello":
                 self._pause = _SHORTEST_PAUSE
                 for topic, start in frame["topics"].items():
-                    self._positions[topic] = Position.parse(start["position"])
+                    if start.get("resumed") is not False:  # else the gap is still to be told
+                        self._positions[topic] = Position.parse(start["position"])
             case "event" | "gap" | "subscribed":
                 self._positions[frame["topic"]] = Position.parse(frame["position"])
             case "bye":

@@ -76,7 +76,13 @@ class Held(Outgoing):
 
     def _note(self, frame: ServerFrame) -> None:
         if isinstance(frame, Hello):
-            self._positions = {topic: start.position for topic, start in frame.topics.items()}
+            # Until an announced gap is told the client stays before it: the stream may break.
+            self._positions = {
+                topic: self._positions.get(topic, start.position)
+                if start.resumed is False
+                else start.position
+                for topic, start in frame.topics.items()
+            }
         elif isinstance(frame, Gap):
             self._positions[frame.topic] = frame.position
 

@@ -178,9 +178,9 @@ function greeted(frame) {
   showTopics();
 }
 
-// When resumed, what was missed is still on its way: our own position stays right until it is here.
+// What was missed, or the gap, is still on its way: our own position stays right until it is here.
 function startFrom(topic, { position, resumed }) {
-  if (!resumed || !state.topics.has(topic)) state.topics.set(topic, position);
+  if (resumed === undefined || !state.topics.has(topic)) state.topics.set(topic, position);
 }
 
 function arrived(frame) {
