@@ -1,22 +1,17 @@
 """The whole service in processes of its own. What logs gained shows when a test fails."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.roles import Role, Service, running, service_of
+from tests.support.roles import Role, Service, clean_environment, running, service_of
 from tests.support.services import Broker, emptied, fresh_vhost
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _environment_of_processes(logs: Path, pytestconfig: pytest.Config) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(pytestconfig.rootpath))
-        patch.chdir(logs)  # where no .env is
-        for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
-            patch.delenv(name)
+def _environment_of_processes(logs: Path) -> Iterator[None]:
+    with clean_environment(logs):
         yield
 
 

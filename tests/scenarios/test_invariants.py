@@ -2,7 +2,13 @@
 
 import pytest
 
-from tests.support.invariants import assert_delivered, assert_in_order, streams_of
+from tests.support.invariants import (
+    Ledger,
+    Recipient,
+    assert_delivered,
+    assert_in_order,
+    streams_of,
+)
 
 
 def hello(position: str = "a.0", **start: bool) -> dict[str, object]:
@@ -24,7 +30,7 @@ ONE, TWO = event("a.1", "one"), event("a.2", "two")
     "frames",
     [
         pytest.param([hello(), TWO], id="a hole"),
-        pytest.param([hello(), ONE, event("b.2", "two")], id="another epoch without a gap"),
+        pytest.param([hello(), ONE, event("b.3", "two")], id="another epoch, a hole"),
         pytest.param([hello(), ONE, ONE], id="a position twice"),
         pytest.param([hello(), ONE, event("a.2", "one")], id="an event twice"),
         pytest.param([hello(), TWO, ONE], id="out of order"),
@@ -36,6 +42,12 @@ ONE, TWO = event("a.1", "one"), event("a.2", "two")
 def test_frames_that_break_the_protocol_are_noticed(frames: list[dict[str, object]]) -> None:
     with pytest.raises(AssertionError):
         streams_of(frames)
+
+
+def test_a_stream_may_go_on_under_another_epoch() -> None:
+    streams = streams_of([hello(), ONE, event("b.2", "two")])
+
+    assert streams["news"].events == ["one", "two"]
 
 
 def test_a_client_that_resumes_is_followed_over_its_stays() -> None:
@@ -82,3 +94,82 @@ def test_a_lane_out_of_order_is_noticed() -> None:
     assert_in_order(["one", "other", "two"], places)
     with pytest.raises(AssertionError, match="one of lane"):
         assert_in_order(["two", "other", "one"], places)
+
+
+# While events flow.
+
+
+class Flowing:
+    """A recipient of `news` and what is posted there, on a clock of its own."""
+
+    def __init__(self, *names: str) -> None:
+        self.now = 1.0
+        self.ledger = Ledger()
+        self.recipient = Recipient(self.ledger, ["news"], lambda: self.now)
+        self.post(*names)
+
+    def post(self, *names: str) -> None:
+        for name in names:
+            self.ledger.post(name, ["news"], "lane", self.now)
+            self.ledger.confirm(["news"], "lane")
+
+    def take(self, *frames: dict[str, object]) -> None:
+        self.now += 1
+        for frame in frames:
+            self.recipient.take(frame)
+
+    @property
+    def kinds(self) -> list[str]:
+        self.recipient.give_up()
+        return [complaint.kind for complaint in self.recipient.complaints]
+
+
+def test_what_is_confirmed_is_missed_until_it_has_come() -> None:
+    flowing = Flowing("one", "two")
+
+    flowing.take(hello(), ONE)
+    assert flowing.recipient.missing() == [("news", "two")]
+    flowing.take(TWO)
+
+    assert flowing.recipient.missing() == []
+    assert flowing.kinds == []
+
+
+@pytest.mark.parametrize(
+    ("frames", "kinds"),
+    [
+        pytest.param([ONE], ["lost"], id="the last one"),
+        pytest.param([event("a.1", "two")], ["lost"], id="one that was passed over"),
+        pytest.param([ONE, TWO, event("a.3", "one")], ["twice"], id="one that came again"),
+        pytest.param([ONE, TWO, event("a.3", "x")], ["twice"], id="another's"),
+        pytest.param([event("a.1", "two"), event("a.2", "one")], ["disordered"], id="a late one"),
+        pytest.param(
+            [ONE, TWO, {"type": "cursor", "cursor": "news@a.3"}], ["disordered"], id="a cursor"
+        ),
+    ],
+)
+def test_what_is_wrong_is_counted(frames: list[dict[str, object]], kinds: list[str]) -> None:
+    flowing = Flowing("one", "two")
+
+    flowing.take(hello(), *frames)
+
+    assert flowing.kinds == kinds
+
+
+def test_a_gap_excuses_what_was_posted_before_it_and_nothing_after() -> None:
+    flowing = Flowing("one", "two")
+
+    flowing.take(hello(), gap("b.2"))
+    flowing.now += 1
+    flowing.post("three")
+
+    assert flowing.recipient.missing() == [("news", "three")]
+
+
+def test_what_comes_again_behind_a_gap_is_no_fault_and_is_counted() -> None:
+    flowing = Flowing("one")
+
+    flowing.take(hello(), ONE, gap("b.0"), event("b.1", "one"))
+
+    assert flowing.kinds == []
+    assert flowing.recipient.repeats == 1

@@ -45,7 +45,7 @@ class Person:
             try:
                 await self._stay(self.gateways[self.at].gateway_url)
             except (OSError, InvalidHandshake, InvalidMessage, ConnectionClosed, KeyError):
-                await asyncio.sleep(random.uniform(0.2, 1))  # noqa: S311  # as a client does
+                await asyncio.sleep(random.uniform(0.2, 1))  # as a client does
             self.at = 1 - self.at
 
     @property

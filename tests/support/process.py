@@ -23,7 +23,7 @@ def free_port() -> int:
     back on it: no client takes it meanwhile, nor connects to itself while it retries.
     """
     while True:
-        port = random.randint(20_000, 30_000)  # noqa: S311  # no secret
+        port = random.randint(20_000, 30_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
@@ -113,6 +113,15 @@ class Process:
     def resume(self) -> None:
         """Let a paused process go on (SIGCONT)."""
         self._signal(signal.SIGCONT)
+
+    def run(self, command: Sequence[str]) -> str:
+        """Run another command with this one's environment, and return what it prints."""
+        environment = {**os.environ, **self._environment}
+        ended = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ended.returncode == 0, f"{command}: {ended.stdout}{ended.stderr}"
+        return ended.stdout
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of its output, for the message of a failure."""

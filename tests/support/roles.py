@@ -1,6 +1,7 @@
 """The roles of the service as processes of their own, as they run in production."""
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -119,13 +120,16 @@ class Role(Process):
         """Whether /livez says so."""
         return httpx.get(f"{self.private_url}/livez", timeout=10).text == "alive\n"
 
+    def samples(self) -> dict[str, float]:
+        """All samples of /metrics, of one moment, by name and labels as they are written there."""
+        lines = httpx.get(f"{self.private_url}/metrics", timeout=10).text.splitlines()
+        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {sample: float(value) for sample, _, value in pairs}
+
     def metric(self, name: str, **labels: str) -> float:
         """The value of one sample of /metrics, 0.0 when there is none yet."""
         pairs = ",".join(f'{label}="{value}"' for label, value in labels.items())
-        sample = f"{name}{{{pairs}}} " if pairs else f"{name} "
-        lines = httpx.get(f"{self.private_url}/metrics", timeout=10).text.splitlines()
-        values = [line.removeprefix(sample) for line in lines if line.startswith(sample)]
-        return float(values[0]) if values else 0.0
+        return self.samples().get(f"{name}{{{pairs}}}" if pairs else name, 0.0)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, of those that end it."""
@@ -143,6 +147,25 @@ class Role(Process):
     def __enter__(self) -> Self:
         self.start()
         return self
+
+
+@contextmanager
+def clean_environment(directory: Path) -> Iterator[None]:
+    """Start processes where no .env is, without settings from outside, and with this checkout."""
+    outside = {name: value for name, value in os.environ.items() if name.startswith("NOTIFIER_")}
+    before, paths = Path.cwd(), os.environ.get("PYTHONPATH")
+    for name in outside:
+        del os.environ[name]
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        os.environ.update(outside)
+        del os.environ["PYTHONPATH"]
+        if paths is not None:
+            os.environ["PYTHONPATH"] = paths
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class Runner(Protocol):
     @property
     def is_running(self) -> bool: ...
     def log_tail(self) -> str: ...
+    def run(self, command: Sequence[str]) -> str: ...
 
 
 @functools.cache
@@ -89,6 +90,11 @@ class Container:
         log: bytes = self._container.get_wrapped_container().logs(tail=20)
         return log.decode(errors="replace")
 
+    def run(self, command: Sequence[str]) -> str:
+        code, output = self._container.get_wrapped_container().exec_run(list(command))
+        assert code == 0, output.decode(errors="replace")
+        return str(output.decode())
+
     def remove(self) -> None:
         if self._is_made:
             self._container.stop()
@@ -123,6 +129,10 @@ class Server(ABC):
     def resume(self) -> None:
         """Let it go on after `pause`."""
         self._runner.resume()
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        return self._runner.log_tail()
 
     def __enter__(self) -> Self:
         with ExitStack() as cleanup:
@@ -159,6 +169,11 @@ class RedisServer(Server):
         self._options = {"save": "", **options}
         self.url = f"redis://127.0.0.1:{self._port}/0"
 
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._port
+
     def _make(self, cleanup: ExitStack) -> Runner:
         if docker_answers():
             command = self._command("redis-server", bind="0.0.0.0", protected_mode="no")  # noqa: S104  # in the container
@@ -188,6 +203,15 @@ class RabbitServer(Server):
         self._management_port = free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self._port}/"
         self.management_url = f"http://guest:guest@127.0.0.1:{self._management_port}"
+
+    @property
+    def port(self) -> int:
+        """Where it listens for AMQP."""
+        return self._port
+
+    def ctl(self, *arguments: str) -> str:
+        """Run `rabbitmqctl` against it, and return what that prints."""
+        return self._runner.run([_rabbitmq_binary("rabbitmqctl"), *arguments])
 
     def _make(self, cleanup: ExitStack) -> Runner:
         if docker_answers():
@@ -331,6 +355,8 @@ def _binary(name: str, package: str, variable: str) -> str:
 def _rabbitmq_binary(name: str) -> str:
     # Debian's wrapper in sbin would change the user and take the system's own settings.
     unwrapped = f"/usr/lib/rabbitmq/bin/{name}"
+    if docker_answers():
+        return name
     return _binary(
         unwrapped if Path(unwrapped).exists() else name, "rabbitmq-server", "TEST_AMQP_URL"
     )
