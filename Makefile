@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet \
 	--universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --upgrade
 
-.PHONY: help run test autobahn check pictures requirements clean
+.PHONY: help run test chaos autobahn check pictures requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,11 @@ run: .venv/run ## start notifier with its web page; needs no Redis and no Rabbit
 test: .venv/dev ## run all tests with coverage; finds or installs Redis, RabbitMQ and Chromium
 	sh tests/support/install-services.sh
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+chaos: .venv/dev ## break everything ROUNDS times, or one FAILURE, while events flow; about 40 minutes
+	sh tests/support/install-services.sh
+	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED)) \
+		$(addprefix --failure ,$(FAILURE)) $(if $(WRITE),--write docs/reliability.md)
 
 autobahn: .venv/dev ## run all Autobahn cases; those of compression take minutes
 	$(BIN)/python -m pytest -m "long or not long" tests/scenarios/test_autobahn.py

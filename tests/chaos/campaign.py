@@ -1,0 +1,154 @@
+"""Rounds of failures, and the table of what came of them."""
+
+import asyncio
+import statistics
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from tests.chaos.failures import Failure
+from tests.chaos.world import World, world
+
+Say = Callable[[str], None]
+_PATIENCE = 60.0  # what has not come after so many seconds is lost
+_SHOWN = 8  # of each row's complaints
+
+
+@dataclass
+class Row:
+    """What came of one failure's rounds."""
+
+    failure: Failure
+    rounds: int = 0
+    events: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    gaps: int = 0
+    repeats: int = 0
+    seconds: list[float] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def cells(self) -> list[str]:
+        """As the table shows it."""
+        numbers = [self.rounds, self.events]
+        numbers += [self.faults[kind] for kind in ("lost", "twice", "disordered")]
+        times = [statistics.median(self.seconds), max(self.seconds)] if self.seconds else []
+        shown = " / ".join(f"{each:.1f}" for each in times) or "-"
+        return [self.failure.name, *map(str, [*numbers, self.gaps]), shown]
+
+
+HEADER = ["failure", "rounds", "events", "lost", "twice", "disordered", "gaps told"]
+HEADER += ["recovered (median / max s)"]
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The rows as a table in Markdown."""
+    lines = [HEADER, *(row.cells() for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [
+        [
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zipped)
+        ]
+        for zipped in (list(zip(line, widths, strict=True)) for line in lines)
+    ]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [padded[0], rule, *padded[1:]])
+
+
+async def run(failures: Iterable[Failure], rounds: int, seed: int, say: Say) -> list[Row]:
+    """Provoke each failure so many times, on a service of its own, and a new one where it broke."""
+    rows = [Row(failure) for failure in failures]
+    for row in rows:
+        while row.rounds < rounds:
+            say(f"{row.failure.name}: the service starts")
+            try:
+                async with world(seed + row.rounds, durable=row.failure.durable) as this:
+                    await provoke(this, row, rounds, say)
+            except AssertionError as error:  # of the end: a role, a client or a producer had died
+                row.broken.append(_told(error))
+                say(f"  {row.broken[-1]}")
+    return rows
+
+
+async def provoke(this: World, row: Row, rounds: int, say: Say) -> None:
+    """Provoke a failure on a running service until there are so many rounds, or one is broken."""
+    clock = asyncio.get_running_loop().time
+    broken = len(row.broken)
+    while row.rounds < rounds and len(row.broken) == broken:
+        begin = clock()
+        await _Round(this, row).run()
+        name, done, *cells = row.cells()
+        say(f"{name} {done}/{rounds} in {clock() - begin:.0f} s: {', '.join(cells)}")
+        for each in row.broken[broken:]:
+            say(f"  {each}")
+
+
+def _told(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error, limit=-2)).strip()
+
+
+class _Round:
+    """One provocation, with events flowing before, meanwhile and behind it."""
+
+    def __init__(self, this: World, row: Row) -> None:
+        self._world = this
+        self._row = row
+        self._clock = asyncio.get_running_loop().time
+        self._complaints = len(this.crowd.complaints)
+        self._gaps, self._repeats = this.crowd.gaps, this.crowd.repeats
+        self._posted = len(this.ledger.posted)
+        self._begin = self._clock()
+
+    async def run(self) -> None:
+        """Provoke, wait until everybody has everything, mend, and add it all to the row."""
+        this = self._world
+        try:
+            await asyncio.sleep(this.seconds(0.1, 0.6))
+            async with aclosing(self._row.failure.provoke(this)) as failing:  # type: ignore[type-var]  # it is a generator
+                await anext(failing)
+                await self._recover(self._clock())
+                assert not [True async for _ in failing], "a failure has one yield"
+        except (AssertionError, TimeoutError) as error:
+            self._row.broken.append(_told(error))
+            this.flow.resume()
+        self._account()
+
+    async def _recover(self, over: float) -> None:
+        this = self._world
+        await asyncio.sleep(this.seconds(0, self._row.failure.tail))
+        # What was lost on the way has to come without another event that shows the hole.
+        await this.flow.pause()
+        deadline = self._clock() + _PATIENCE
+        while this.crowd.missing and self._clock() < deadline:
+            this.crowd.see_that_all_live()
+            await asyncio.sleep(0.05)
+        for client in this.crowd.clients:
+            client.recipient.give_up()
+        self._measure(over)
+        this.flow.resume()
+
+    def _measure(self, over: float) -> None:
+        """How long the slowest event took: since it was posted, or since the failure was over."""
+        posted = self._world.ledger.posted
+        longest = 0.0
+        for client in self._world.crowd.clients:
+            for (_, name), at in client.recipient.received.items():
+                if at > over and posted[name] > self._begin:
+                    longest = max(longest, at - max(over, posted[name]))
+        self._row.seconds.append(longest)
+        within = self._row.failure.within
+        assert longest < within, f"took {longest:.1f} s, which is more than {within:g} s"
+
+    def _account(self) -> None:
+        row, crowd = self._row, self._world.crowd
+        row.rounds += 1
+        row.events += len(self._world.ledger.posted) - self._posted
+        row.gaps += crowd.gaps - self._gaps
+        row.repeats += crowd.repeats - self._repeats
+        complaints = crowd.complaints[self._complaints :]
+        row.faults.update(each.kind for each in complaints)
+        row.broken += [f"{each.kind}: {each.evidence[:300]}" for each in complaints[:_SHOWN]]
+        if crowd.gaps > self._gaps and not row.failure.gaps:
+            row.broken.append(f"gaps were told: {crowd.gaps - self._gaps}")

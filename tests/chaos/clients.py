@@ -1,0 +1,304 @@
+"""Clients that are there all the time, and come back with their cursor to any gateway.
+
+Half of them stay until they are sent away, the others move on every few seconds, each time with a
+transport of its choice. They share no code with the service.
+"""
+
+import asyncio
+import json
+import random
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, suppress
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlencode
+
+import httpx
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+from websockets.typing import Subprotocol
+
+from tests.support.invariants import Complaint, Ledger, Recipient
+from tests.support.roles import token
+
+NEWS = "news"
+USERS = [f"u{n}" for n in range(16)]
+SLOW = "slow"
+_STEADY = 10  # of the users; the others' clients move on by themselves
+_SILENCE = 20.0  # heartbeats come every 5 s
+_LAST_TO_RETURN = 4500
+
+Frame = dict[str, Any]
+Query = dict[str, str]
+
+
+class Stay(NamedTuple):
+    """What a client comes to a gateway with; `query` is made anew for each request."""
+
+    door: str
+    bearer: str
+    query: Callable[[], Query]
+    http: httpx.AsyncClient
+
+
+class Refused(Exception):
+    """The gateway takes nobody for now."""
+
+
+async def websocket(stay: Stay, sock: socket.socket | None = None) -> AsyncIterator[Frame]:
+    """Yield the frames of one stay; at its end one of type `closed` with the code."""
+    async with connect(
+        f"ws://{stay.door}/v1/ws?{urlencode(stay.query())}",
+        subprotocols=[Subprotocol("notifier.v1"), Subprotocol(f"bearer.{stay.bearer}")],
+        sock=sock,
+        max_queue=4,
+        open_timeout=5,
+        close_timeout=0.5,
+        ping_interval=5,
+        ping_timeout=15,
+        compression=None,
+        proxy=None,
+    ) as connection:
+        try:
+            while True:
+                yield json.loads(await connection.recv())
+        except ConnectionClosed as closed:
+            yield {"type": "closed", "code": closed.rcvd.code if closed.rcvd else 1006}
+
+
+async def server_sent_events(stay: Stay) -> AsyncIterator[Frame]:
+    """The same, and after each frame one of type `cursor`."""
+    cursor = stay.query().get("since", "")
+    async with stay.http.stream(
+        "GET",
+        f"http://{stay.door}/v1/sse",
+        params={name: value for name, value in stay.query().items() if name != "since"},
+        headers={"authorization": f"Bearer {stay.bearer}", "last-event-id": cursor},
+        timeout=_SILENCE,
+    ) as response:
+        _check(response)
+        code = 1006
+        async for line in response.aiter_lines():
+            name, _, value = line.partition(": ")
+            if name == "data":
+                frame = json.loads(value)
+                code = frame.get("code", code) if frame["type"] == "bye" else code
+                yield frame
+            elif name == "id":
+                yield {"type": "cursor", "cursor": value}
+        yield {"type": "closed", "code": code}
+
+
+async def long_poll(stay: Stay) -> AsyncIterator[Frame]:
+    """The same, of one request after another."""
+    while True:
+        answer = await stay.http.get(
+            f"http://{stay.door}/v1/poll",
+            params={**stay.query(), "wait": "5"},
+            headers={"authorization": f"Bearer {stay.bearer}"},
+            timeout=_SILENCE,
+        )
+        _check(answer)
+        body = answer.json()
+        for frame in body["frames"]:
+            yield frame
+        yield {"type": "cursor", "cursor": body["cursor"]}
+        for frame in body["frames"]:
+            if frame["type"] == "bye":
+                yield {"type": "closed", "code": frame["code"]}
+                return
+
+
+def _check(answer: httpx.Response) -> None:
+    if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        raise Refused
+    assert answer.status_code == httpx.codes.OK, f"{answer.url} answered {answer.status_code}"
+
+
+Transport = Callable[[Stay], AsyncIterator[Frame]]
+_LASTING: tuple[Transport, ...] = (websocket, server_sent_events)
+_ALL: tuple[Transport, ...] = (*_LASTING, long_poll)
+
+
+class Client:
+    """One client over all its stays."""
+
+    def __init__(self, user: str, recipient: Recipient, crowd: "Crowd", *, restless: bool) -> None:
+        self.recipient = recipient
+        self.closes: Counter[int] = Counter()
+        self._user = user
+        self._crowd = crowd
+        self._chance = crowd.chance
+        self._restless = restless
+        self._after = 0.0
+
+    async def run(self) -> None:
+        """Stay and come back, each time to another gateway, for ever."""
+        door = self._chance.choice(self._crowd.doors)
+        while True:
+            self._after = 0.0
+            longest = self._chance.uniform(1, 6) if self._restless else None
+            door = self._chance.choice([each for each in self._crowd.doors if each != door])
+            # Refused, broken, or enough.
+            with suppress(Refused, OSError, httpx.HTTPError, InvalidHandshake, InvalidMessage):
+                async with asyncio.timeout(longest):
+                    await self.stay(door)
+            await asyncio.sleep(self._after or self._chance.uniform(0.1, 0.8))
+
+    async def stay(self, door: str) -> None:
+        """Take the frames of one stay, in a transport of chance."""
+        transport = self._chance.choice(_ALL if self._restless else _LASTING)
+        await self.take_all(transport(self.at(door)))
+
+    def at(self, door: str) -> Stay:
+        """What this client comes with."""
+        return Stay(door, token(self._user, NEWS), self._query, self._crowd.http)
+
+    def _query(self) -> Query:
+        own = (f"user:{self._user}", "everyone")
+        further = [topic for topic in self.recipient.topics if topic not in own]
+        query = {"topics": ",".join(further), "since": self.recipient.streams.cursor}
+        return {name: value for name, value in query.items() if value}
+
+    async def take_all(self, frames: AsyncIterator[Frame]) -> None:
+        """Take the frames of one stay."""
+        async with aclosing(frames) as stay:  # type: ignore[type-var]  # it is a generator
+            async for frame in stay:
+                self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        self.recipient.take(frame)
+        match frame["type"]:
+            case "bye":
+                self._after = frame.get("reconnect_after_ms", 0) / 1000
+            case "closed":
+                self._closed(frame["code"])
+            case "error":
+                self._crowd.errors[frame["code"]] += 1
+            case _:
+                pass
+
+    def _closed(self, code: int) -> None:
+        self.closes[code] += 1
+        assert code < _LAST_TO_RETURN, f"a client was closed with {code}"
+
+
+class SlowClient(Client):
+    """A client behind little buffer that stops reading when it is told to."""
+
+    def __init__(self, user: str, recipient: Recipient, crowd: "Crowd") -> None:
+        super().__init__(user, recipient, crowd, restless=False)
+        self.reads = asyncio.Event()
+        self.reads.set()
+
+    async def stay(self, door: str) -> None:
+        """Take the frames of one stay, past the link, which has buffers."""
+        door = self._crowd.back_doors[self._crowd.doors.index(door)]
+        host, port = door.split(":")
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        narrow.setblocking(False)  # noqa: FBT003  # as the standard library has it
+        try:
+            await asyncio.get_running_loop().sock_connect(narrow, (host, int(port)))
+            await self.take_all(self._slowly(self.at(door), narrow))
+        finally:
+            narrow.close()
+
+    async def _slowly(self, at: Stay, narrow: socket.socket) -> AsyncIterator[Frame]:
+        async with aclosing(websocket(at, narrow)) as stay:  # type: ignore[type-var]  # as above
+            async for frame in stay:
+                await self.reads.wait()
+                yield frame
+
+
+class Crowd:
+    """All clients, while it is entered."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        doors: Sequence[str],
+        back_doors: Sequence[str],
+        chance: random.Random,
+    ) -> None:
+        self.doors = doors
+        self.back_doors = back_doors
+        self.chance = chance
+        self.http = httpx.AsyncClient()
+        self.errors: Counter[str] = Counter()
+        clock = asyncio.get_running_loop().time
+
+        def recipient(user: str, *topics: str) -> Recipient:
+            return Recipient(ledger, (f"user:{user}", "everyone", *topics), clock)
+
+        steady = USERS[:_STEADY]
+        self.steady = [Client(u, recipient(u, NEWS), self, restless=False) for u in steady]
+        self.restless = [Client(u, recipient(u), self, restless=True) for u in USERS[_STEADY:]]
+        self.restless += [Client(u, recipient(u), self, restless=True) for u in USERS[_STEADY:]]
+        self.slow = SlowClient(SLOW, recipient(SLOW), self)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def clients(self) -> list[Client]:
+        """Everyone."""
+        return [*self.steady, *self.restless, self.slow]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everyone has been greeted once."""
+        return all(client.recipient.streams for client in self.clients)
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(each.run(), name="client") for each in self.clients]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.http.aclose()
+        for ended in results:
+            if isinstance(ended, Exception):
+                raise ended
+
+    def see_that_all_live(self) -> None:
+        """Raise what a client died of."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+    @property
+    def missing(self) -> bool:
+        """Whether anyone lacks anything that is confirmed."""
+        return any(client.recipient.missing() for client in self.clients)
+
+    @property
+    def complaints(self) -> list[Complaint]:
+        """All complaints so far."""
+        return [each for client in self.clients for each in client.recipient.complaints]
+
+    @property
+    def gaps(self) -> int:
+        """All gaps told so far."""
+        return sum(client.recipient.gaps for client in self.clients)
+
+    @property
+    def repeats(self) -> int:
+        """All events so far that came again behind a gap."""
+        return sum(client.recipient.repeats for client in self.clients)
+
+    def closes(self, code: int) -> int:
+        """How often clients were closed with this code."""
+        return sum(client.closes[code] for client in self.clients)
+
+    @property
+    def all_closes(self) -> int:
+        """How often those were closed who stay until they are."""
+        return sum(client.closes.total() for client in self.steady)

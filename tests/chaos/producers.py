@@ -1,0 +1,280 @@
+"""Producers of three kinds, which post again and again, with the same id, what is not confirmed."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aio_pika
+import httpx
+from aio_pika.abc import AbstractConnection, AbstractExchange
+
+from tests.chaos.clients import NEWS, USERS
+from tests.support.invariants import Ledger
+
+EVERYONE = "everyone"
+_BATCH = 6
+_CONFIRMING = 5.0  # what a foreign producer waits for a confirm, in seconds
+
+
+@dataclass(frozen=True)
+class Posting:
+    """An event that is posted until it is confirmed."""
+
+    name: str
+    topics: tuple[str, ...]
+    lane: Hashable
+    size: int = 20
+
+    def body(self, *, audience: bool = True) -> dict[str, Any]:
+        """As a producer writes it."""
+        event = {"type": "chaos", "id": self.name, "data": {"text": "x" * self.size}}
+        return {**event, **(self._audience() if audience else {})}
+
+    def _audience(self) -> dict[str, Any]:
+        if self.topics == (EVERYONE,):
+            return {"everyone": True}
+        if self.topics[0].startswith("user:"):
+            return {"users": [topic.removeprefix("user:") for topic in self.topics]}
+        return {"topic": self.topics[0]}
+
+    @property
+    def routing_key(self) -> str:
+        """As a producer over AMQP writes it."""
+        [topic] = self.topics
+        return topic.replace("user:", "user.") if topic != NEWS else f"topic.{NEWS}"
+
+
+class Flow:
+    """All producers, while it is entered; they post unless they are paused.
+
+    `answers` counts the answers of the api by status; `slowest` is the longest that one took.
+    """
+
+    def __init__(
+        self, ledger: Ledger, http: httpx.AsyncClient, amqp: str, chance: random.Random
+    ) -> None:
+        self.answers: Counter[int] = Counter()
+        self.slowest = 0.0
+        self.count = 0
+        self.http = http
+        self._ledger = ledger
+        self._amqp = amqp
+        self._chance = chance
+        self._is_on = asyncio.Event()
+        self._is_on.set()
+        self._under_way = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        work = [self._singly(n) for n in range(3)]
+        work += [self._in_batches(), self._over_amqp(0), self._over_amqp(1)]
+        self._tasks = [asyncio.create_task(each, name="producer") for each in work]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
+
+    async def pause(self, seconds: float = 60) -> None:
+        """Post nothing new, and return when all that was is confirmed."""
+        self._is_on.clear()
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while self._under_way:
+            assert clock() < deadline, f"still not confirmed after {seconds:g} s"
+            self._see_that_all_post()
+            await asyncio.sleep(0.01)
+
+    def resume(self) -> None:
+        """Post on."""
+        self._see_that_all_post()
+        self._is_on.set()
+
+    def _see_that_all_post(self) -> None:
+        for task in self._tasks:
+            if task.done():
+                task.result()
+                raise AssertionError("a producer has ended")
+
+    async def post(self, postings: Sequence[Posting]) -> None:
+        """Post a batch until all of it is confirmed."""
+        with self._posting(postings):
+            waiting = list(postings)
+            while waiting := await self._post_batch(waiting):
+                await self._wait()
+
+    # The producers.
+
+    async def _singly(self, number: int) -> None:
+        while True:
+            await self._turn()
+            posting = self._next(f"http{number}", *self._some_topics(number))
+            with self._posting([posting]):
+                while not await self._post_one(posting):
+                    await self._wait()
+
+    async def _in_batches(self) -> None:
+        while True:
+            await self._turn()
+            lanes = [f"batch{index}" for index in range(_BATCH)]  # a batch has no order
+            await self.post([self._next(lane, self._one_topic()) for lane in lanes])
+
+    async def _over_amqp(self, number: int) -> None:
+        while True:
+            async with self._exchange() as publish:
+                while await self._publish_next(f"amqp{number}", publish):
+                    pass
+
+    # What they post.
+
+    def _one_topic(self) -> str:
+        return self._chance.choices(
+            [f"user:{self._chance.choice(USERS)}", NEWS, EVERYONE], weights=[8, 1, 1]
+        )[0]
+
+    def _some_topics(self, number: int) -> tuple[str, ...]:
+        if number == 0 and self._chance.random() < 0.2:
+            return tuple(f"user:{user}" for user in self._chance.sample(USERS, 3))
+        return (self._one_topic(),)
+
+    def _next(self, lane: str, *topics: str, size: int = 20) -> Posting:
+        self.count += 1
+        name = f"{lane}-{self.count}"
+        # What is for several users may overtake, where there is more than one partition.
+        return Posting(name, topics, lane if len(topics) == 1 else name, size)
+
+    def large(self, lane: str, topic: str, size: int) -> Posting:
+        """A large event, for `post`."""
+        return self._next(lane, topic, size=size)
+
+    # How they post.
+
+    async def _turn(self) -> None:
+        await asyncio.sleep(self._chance.uniform(0.01, 0.08))
+        await self._is_on.wait()
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(self._chance.uniform(0.1, 0.4))
+
+    def _posting(self, postings: Sequence[Posting]) -> "_UnderWay":
+        return _UnderWay(self, postings)
+
+    def begin(self, postings: Sequence[Posting]) -> None:
+        """Write down what is about to be posted."""
+        self._under_way += 1
+        now = asyncio.get_running_loop().time()
+        for each in postings:
+            self._ledger.post(each.name, each.topics, each.lane, now)
+
+    def end(self, postings: Sequence[Posting]) -> None:
+        """Write down that it is confirmed."""
+        self._under_way -= 1
+        for each in postings:
+            self._ledger.confirm(each.topics, each.lane)
+
+    async def _post_one(self, posting: Posting) -> bool:
+        return await self.answer_to(posting.body()) == httpx.codes.ACCEPTED
+
+    async def answer_to(self, body: object) -> int:
+        """Post over HTTP, once; the status, or 0 when there was no answer."""
+        status, _ = await self._ask(body)
+        return status
+
+    async def _ask(self, body: object) -> tuple[int, Any]:
+        clock = asyncio.get_running_loop().time
+        begin = clock()
+        try:
+            answer = await self.http.post("/v1/events", json=body)
+        except httpx.TransportError:
+            return 0, None
+        finally:
+            self.slowest = max(self.slowest, clock() - begin)
+        self.answers[answer.status_code] += 1
+        return answer.status_code, answer.json()
+
+    async def _post_batch(self, postings: list[Posting]) -> list[Posting]:
+        """Post, and return what was not accepted."""
+        _, answer = await self._ask([posting.body() for posting in postings])
+        if answer is None:
+            return postings
+        statuses = [result["status"] for result in answer["results"]]
+        pairs = zip(postings, statuses, strict=True)
+        return [posting for posting, status in pairs if status != httpx.codes.ACCEPTED]
+
+    async def _publish_next(self, lane: str, publish: Callable[[Posting], Awaitable[bool]]) -> bool:
+        await self._turn()
+        posting = self._next(lane, self._one_topic())
+        with self._posting([posting]):
+            if await publish(posting):
+                return True
+            while not await self._publish_anew(posting):
+                await self._wait()
+        return False
+
+    async def _publish_anew(self, posting: Posting) -> bool:
+        async with self._exchange() as publish:
+            return await publish(posting)
+
+    @asynccontextmanager
+    async def _exchange(self) -> AsyncIterator[Callable[[Posting], Awaitable[bool]]]:
+        """Connect, and give a function that publishes and says whether it was confirmed."""
+        connection: list[AbstractConnection] = []
+        exchange: list[AbstractExchange] = []
+
+        async def connect() -> None:
+            connection.append(await aio_pika.connect(self._amqp, timeout=_CONFIRMING))
+            channel = await connection[0].channel(on_return_raises=True)
+            exchange.append(await channel.get_exchange("notifier.events", ensure=False))
+
+        async def publish(posting: Posting) -> bool:
+            if not exchange:
+                return False
+            body = json.dumps(posting.body(audience=False)).encode()
+            message = aio_pika.Message(body, message_id=posting.name, delivery_mode=2)
+            return await _succeeds(exchange[0].publish(message, posting.routing_key))
+
+        await _succeeds(connect())
+        try:
+            yield publish
+        finally:
+            for each in connection:
+                await _succeeds(each.close())
+
+
+class _UnderWay:
+    def __init__(self, flow: Flow, postings: Sequence[Posting]) -> None:
+        self._flow = flow
+        self._postings = postings
+
+    def __enter__(self) -> None:
+        self._flow.begin(self._postings)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flow.end(self._postings)
+
+
+async def _succeeds(work: Awaitable[object]) -> bool:
+    """Whether this came to its end, in time; what aio_pika raises may be anything."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    done, _ = await asyncio.wait([task], timeout=_CONFIRMING)
+    if not done:
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+        return False
+    return not task.cancelled() and task.exception() is None

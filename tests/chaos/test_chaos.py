@@ -1,0 +1,38 @@
+"""A few rounds of what `make chaos` does at length: a failure of each kind, on one service."""
+
+import os
+import random
+
+import pytest
+
+from tests.chaos import campaign
+from tests.chaos.failures import FAILURES
+from tests.chaos.world import world
+
+ROUNDS = {
+    "pubsub-cut": 3,
+    "router-killed-before-ack": 2,
+    "redis-killed": 2,
+    "gateway-killed": 1,
+    "redis-hung": 1,
+    "redis-full": 1,
+    "slow-client": 1,
+    "router-killed": 2,
+    "rabbitmq-killed": 1,
+}
+
+
+@pytest.mark.services
+# The foreign producer's library leaves it behind when a connection breaks while it is made.
+@pytest.mark.filterwarnings("ignore:coroutine 'Connection.close' was never awaited:RuntimeWarning")
+async def test_whatever_is_killed_nothing_is_lost_twice_or_out_of_order() -> None:
+    seed = int(os.environ.get("SEED", random.randrange(10**6)))
+    print(f"SEED={seed} repeats the random choices")  # noqa: T201  # pytest shows it on failure
+
+    rows = [campaign.Row(FAILURES[name]) for name in ROUNDS]
+    async with world(seed) as this:
+        for row in rows:
+            await campaign.provoke(this, row, ROUNDS[row.failure.name], print)
+
+    assert [each for row in rows for each in row.broken] == []
+    assert all(row.events for row in rows)

@@ -1,0 +1,225 @@
+"""The real service as processes, on a RabbitMQ and a Redis of its own, with links to spoil.
+
+Each process reaches RabbitMQ and Redis, and each client its gateway, over a link of the tests'
+(`tests/support/proxy.py`). Processes keep their addresses when they are started again.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ParamSpec, TypeVar
+
+import httpx
+import redis
+
+from tests.chaos.clients import Crowd
+from tests.chaos.producers import Flow
+from tests.support.invariants import Ledger
+from tests.support.process import free_port
+from tests.support.proxy import Proxy
+from tests.support.roles import KEY, TOKENS, Role, clean_environment
+from tests.support.services import RabbitServer, RedisServer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# RabbitMQ 3.10 can wedge a quorum queue for good when killed within 2 s of its declaration.
+_SETTLING = 3.0
+_SETTINGS = {
+    "NOTIFIER_PARTITIONS": "2",
+    "NOTIFIER_HISTORY_SIZE": "5000",  # an absence ends before history does
+    "NOTIFIER_HEARTBEAT_SECONDS": "5",
+    "NOTIFIER_SEND_BUFFER_BYTES": "65536",
+}
+_DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+
+
+async def off(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do what blocks in a thread."""
+    return await asyncio.to_thread(work, *args, **kwargs)
+
+
+async def until(is_so: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Return once it is so; AssertionError when that takes too long."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    while not is_so():
+        assert clock() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.02)
+
+
+@dataclass
+class Links:
+    """The links of a world, by who is at the near end: roles, and clients at gateways."""
+
+    rabbitmq: dict[str, Proxy]
+    redis: dict[str, Proxy]
+    gateways: dict[str, Proxy]
+
+
+class World:
+    """Everything there is while failures are provoked."""
+
+    def __init__(self, directory: Path, chance: random.Random, *, durable: bool) -> None:
+        self.chance = chance
+        self.directory = directory
+        self.rabbitmq = RabbitServer()
+        self.redis = RedisServer(enable_debug_command="yes", **(_DURABLE if durable else {}))
+        self.ledger = Ledger()
+        self.links: Links
+        self.api: Role
+        self.routers: list[Role]
+        self.gateways: list[Role]
+        self.flow: Flow
+        self.crowd: Crowd
+
+    @property
+    def roles(self) -> list[Role]:
+        """All processes of the service."""
+        return [self.api, *self.routers, *self.gateways]
+
+    def seconds(self, least: float, most: float) -> float:
+        """A random time."""
+        return self.chance.uniform(least, most)
+
+    @contextmanager
+    def admin(self) -> Any:  # noqa: ANN401  # what redis-py's stubs make of it
+        """A connection to Redis that no link is in the way of."""
+        with redis.Redis.from_url(self.redis.url, socket_timeout=20) as client:
+            yield client
+
+    async def ask_redis(self, *command: str) -> Any:  # noqa: ANN401  # what Redis replies
+        """Send Redis one command past all links."""
+
+        def ask() -> Any:  # noqa: ANN401  # as above
+            with self.admin() as client:
+                return client.execute_command(*command)
+
+        return await off(ask)
+
+    async def metric(self, role: Role, name: str, **labels: str) -> float:
+        """The value of one sample of a role's metrics."""
+        return await off(role.metric, name, **labels)
+
+    async def sum_of(self, roles: list[Role], name: str, **labels: str) -> float:
+        """The sum of one sample over those roles that run."""
+        running = [role for role in roles if role.is_running]
+        return sum([await self.metric(role, name, **labels) for role in running])
+
+    async def ready(self, *roles: Role) -> None:
+        """Return when roles, or all of them, say that they can do their work."""
+        for role in roles or self.roles:
+            await off(role.wait_until_ready, 60)
+
+    async def in_trouble(self, role: Role, part: str, seconds: float = 30) -> str:
+        """Return why a part of a role does not work, once the role says so."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while (why := (await off(role.readiness))[1]["parts"][part]) == "ok":
+            assert clock() < deadline, f"{role.log.stem} says after {seconds:g} s: {part} is ok"
+            await asyncio.sleep(0.05)
+        return str(why)
+
+    async def busiest(self, roles: list[Role]) -> Role:
+        """The router that routes most at the moment."""
+        name, labels = "notifier_events_total", {"stage": "routed"}
+        before = [await self.metric(role, name, **labels) for role in roles]
+        await asyncio.sleep(0.2)
+        after = [await self.metric(role, name, **labels) for role in roles]
+        return max(zip(roles, before, after, strict=True), key=lambda each: each[2] - each[1])[0]
+
+
+@asynccontextmanager
+async def world(seed: int, *, durable: bool = True) -> AsyncIterator[World]:
+    """Start the service, its clients and its producers; all flows when the block begins."""
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="notifier-chaos-")))
+        stack.enter_context(clean_environment(directory))
+        this = World(directory, random.Random(seed), durable=durable)
+        await _start_servers(this, stack)
+        await _lay_links(this, stack)
+        await _start_roles(this, stack)
+        this.crowd = await stack.enter_async_context(_crowd(this))
+        this.flow = await stack.enter_async_context(_flow(this))
+        await asyncio.sleep(_SETTLING)
+        yield this
+        await off(_stop, this)
+
+
+async def _start_servers(this: World, stack: AsyncExitStack) -> None:
+    servers = (this.rabbitmq, this.redis)
+    await asyncio.gather(*(off(server.__enter__) for server in servers))
+    for server in servers:
+        stack.callback(server.__exit__, None, None, None)
+
+
+async def _lay_links(this: World, stack: AsyncExitStack) -> None:
+    async def lay(target: int, *names: str) -> dict[str, Proxy]:
+        return {name: await stack.enter_async_context(Proxy(target)) for name in names}
+
+    this.links = Links(
+        rabbitmq=await lay(this.rabbitmq.port, "api", "router-0", "router-1", "producer"),
+        redis=await lay(this.redis.port, "router-0", "router-1", "gateway-0", "gateway-1"),
+        gateways={},
+    )
+
+
+async def _start_roles(this: World, stack: AsyncExitStack) -> None:
+    logs = this.directory
+
+    def rabbitmq(name: str) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{this.links.rabbitmq[name].port}/?heartbeat=1"
+
+    def redis_(name: str) -> str:
+        return f"redis://127.0.0.1:{this.links.redis[name].port}/0"
+
+    def role(kind: str, name: str, **settings: str) -> Role:
+        made = Role(kind, logs / f"{name}.log", **_SETTINGS, **settings)
+        stack.callback(made.kill)
+        return made
+
+    api = {"NOTIFIER_AMQP_URL": rabbitmq("api"), "NOTIFIER_API_KEYS": KEY.entry}
+    this.api = role("api", "api", **api)
+    this.routers = [
+        role("router", n, NOTIFIER_AMQP_URL=rabbitmq(n), NOTIFIER_REDIS_URL=redis_(n))
+        for n in ("router-0", "router-1")
+    ]
+    this.gateways = []
+    for name in ("gateway-0", "gateway-1"):
+        port = free_port()
+        this.links.gateways[name] = await stack.enter_async_context(Proxy(port))
+        own = {"NOTIFIER_GATEWAY_PORT": str(port), "NOTIFIER_REDIS_URL": redis_(name)}
+        this.gateways.append(role("gateway", name, **TOKENS, **own))
+    for each in this.roles:
+        each.start()
+    await this.ready()
+
+
+def _stop(this: World) -> None:
+    for role in this.roles:
+        role.__exit__()  # wants exit code 0
+
+
+@asynccontextmanager
+async def _crowd(this: World) -> AsyncIterator[Crowd]:
+    links = this.links.gateways.values()
+    doors = [f"127.0.0.1:{link.port}" for link in links]
+    back_doors = [f"127.0.0.1:{link.target}" for link in links]
+    async with Crowd(this.ledger, doors, back_doors, this.chance) as crowd:
+        await until(lambda: crowd.is_complete, "all clients are connected")
+        yield crowd
+
+
+@asynccontextmanager
+async def _flow(this: World) -> AsyncIterator[Flow]:
+    amqp = f"amqp://guest:guest@127.0.0.1:{this.links.rabbitmq['producer'].port}/?heartbeat=1"
+    headers = {"authorization": f"Bearer {KEY.secret}"}
+    async with (
+        httpx.AsyncClient(base_url=this.api.api_url, headers=headers, timeout=20) as http,
+        Flow(this.ledger, http, amqp, this.chance) as flow,
+    ):
+        yield flow
