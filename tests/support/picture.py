@@ -88,7 +88,7 @@ class Run:
     async def _follow(self, number: int) -> None:
         while True:
             with suppress(ConnectionClosed, InvalidStatus, OSError, KeyError, AssertionError):
-                url = random.choice(self.gateways).gateway_url  # noqa: S311  # no secret
+                url = random.choice(self.gateways).gateway_url  # no secret
                 async with connected(url, token(f"u{number}", "news"), topics=["news"]) as client:
                     while True:
                         await client.next_frame()
