@@ -19,7 +19,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from notifier.core.errors import CloseCode
-from notifier.telemetry.tally import Tally
+from notifier.telemetry.tally import Tally, observe_all
 
 M = TypeVar("M", bound=MetricWrapperBase)
 Values = Sequence[str] | str
@@ -258,9 +258,8 @@ class Metrics:
 
     def reached(self, stage: str, accepted: Iterable[float]) -> None:
         """Events that were accepted at these moments (Unix seconds) have now reached a stage."""
-        now, age = time.time(), self.event_age.labels(stage)
-        for moment in accepted:
-            age.observe(max(0.0, now - moment))
+        now = time.time()
+        observe_all(self.event_age.labels(stage), [max(0.0, now - moment) for moment in accepted])
 
     def connected(self, backend: str, writer: asyncio.StreamWriter | None) -> None:
         """A connection to a backend is open: what it shows of its certificate counts from now."""
