@@ -1,9 +1,14 @@
 """What the documents say of the command is what the command says."""
 
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from notifier.cli import main
+from notifier.telemetry.metrics import Metrics
 
 
 @pytest.mark.parametrize(
@@ -25,3 +30,25 @@ def test_each_command_is_told_of(command: str, pytestconfig: pytest.Config) -> N
     readme = (pytestconfig.rootpath / "README.md").read_text()
 
     assert f"notifier {command}" in readme
+
+
+DOCUMENTS = ("README.md", "docs/*.md", "docs/adr/*.md", "docs/runbooks/*.md")
+ON_METRICS = ("docs/metrics.md", "docs/operating.md", "docs/runbooks/*.md")
+
+
+def found(root: Path, patterns: Iterable[str]) -> list[Path]:
+    return [file for pattern in patterns for file in sorted(root.glob(pattern))]
+
+
+def test_links_between_documents_lead_somewhere(pytestconfig: pytest.Config) -> None:
+    for file in found(pytestconfig.rootpath, DOCUMENTS):
+        for target in re.findall(r"\]\(([^)#:]+)[^):]*\)", file.read_text()):
+            assert (file.parent / target).exists(), f"{file.name}: {target}"
+
+
+def test_a_metric_that_a_document_names_is_there(pytestconfig: pytest.Config) -> None:
+    known = {row.name for row in Metrics().rows()}
+
+    for file in found(pytestconfig.rootpath, ON_METRICS):
+        for name in re.findall(r"`(notifier_[a-z_]+)", file.read_text()):
+            assert name in known, f"{file.name}: {name}"
