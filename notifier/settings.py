@@ -31,7 +31,10 @@ CLIENT_VARIABLES = {
 }
 _SHORTEST_SECRET = 32
 _KEY_ENTRY = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}")
-_SCHEMES = {"amqp_url": ("amqp", "amqps"), "redis_url": ("redis", "rediss", "unix")}
+_SCHEMES = {
+    "amqp_url": ("amqp", "amqps"),
+    "redis_url": ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
+}
 # What Kubernetes puts into every container for a Service of that name, unless told not to.
 _SERVICE_LINK = re.compile(r"(.*_)?(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)")
 
@@ -58,7 +61,8 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(
         SecretStr("redis://localhost:6379/0"),
-        description="Redis or Valkey; rediss:// for TLS.",
+        description="Redis or Valkey; rediss:// for TLS, redis+sentinel://host,host/master behind "
+        "Sentinel.",
         examples=["rediss://notifier:secret@redis:6379/0"],
     )
     host: str = Field(
@@ -242,7 +246,7 @@ class Settings(BaseSettings):
     ) -> SecretStr | str | None:
         schemes = _SCHEMES.get(info.field_name or "", ("http", "https"))
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        for url in () if text is None else text.split(","):
+        for url in () if text is None else _addresses(text):
             if not _is_address(url.strip(), schemes):
                 begins = " or ".join(f"{scheme}://" for scheme in schemes)
                 raise ValueError(
@@ -325,6 +329,16 @@ class _NamedFiles(PydanticBaseSettingsSource):
         names = self.settings_cls.model_fields
         values = {name: self.get_field_value(field, name)[0] for name, field in names.items()}
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _addresses(text: str) -> list[str]:
+    """Return the addresses of a list; those of Sentinels as if there were one address each."""
+    scheme, separator, rest = text.partition("://")
+    if not scheme.endswith("+sentinel"):
+        return text.split(",")
+    credentials, at, hosts = rest.rpartition("@")
+    hosts, slash, path = hosts.partition("/")
+    return [f"{scheme}{separator}{credentials}{at}{host}{slash}{path}" for host in hosts.split(",")]
 
 
 def _is_address(url: str, schemes: tuple[str, ...]) -> bool:

@@ -28,8 +28,9 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
+from notifier.adapters import redis_sentinel
 from notifier.adapters.redis_reader import RedisReader
 from notifier.adapters.redis_scripts import PUBLISH, READ, Script
 from notifier.core.background import Background
@@ -65,10 +66,10 @@ _log = structlog.stdlib.get_logger(__name__)
 class RedisBroker:
     """Fulfils `notifier.core.ports.Broker` while it is entered; entering does not wait for Redis.
 
-    `url` is redis://, rediss:// or unix://, with user and password where needed; what redis-py
-    takes as its query (`?ssl_ca_certs=…`) is taken too. Subscribing connections are opened by
-    `listen`; each sends PING after `ping_seconds` without work, and is given up and made anew
-    after `silence_seconds` without a byte.
+    `url` is redis://, rediss:// or unix://, with user and password where needed, or names Sentinels
+    (see `redis_sentinel`); what redis-py takes as its query (`?ssl_ca_certs=…`) is taken too.
+    Subscribing connections are opened by `listen`; each sends PING after `ping_seconds` without
+    work, and is given up and made anew after `silence_seconds` without a byte.
     """
 
     def __init__(  # noqa: PLR0913  # settings
@@ -323,7 +324,10 @@ class Commands:
         try:
             packed = [_pack(*command) for command in commands(self._run_ids[connection])]
             await _send(connection, *packed)
-            return [await _reply(connection) for _ in packed]
+            replies = [await _reply(connection) for _ in packed]
+            if any(isinstance(reply, ReadOnlyError) for reply in replies):
+                await connection.disconnect(nowait=True)  # it is no master any more
+            return replies
         finally:
             await self._pool.release(connection)
 
@@ -507,8 +511,9 @@ class _Subscriber:
 
 def connection_options(url: str) -> dict[str, Any]:
     """Return how to connect; raises ValueError when `url` is none of Redis."""
+    behind_sentinel = url.partition("://")[0].endswith(redis_sentinel.SUFFIX)
     try:
-        options: dict[str, Any] = {**parse_url(url)}
+        options = redis_sentinel.options_of(url) if behind_sentinel else {**parse_url(url)}
     except ValueError:
         # Its text may quote a part of the password.
         raise ValueError("not a URL of Redis, such as redis://user:password@host:6379/0") from None

@@ -179,6 +179,9 @@ class RedisServer(Server):
             command = self._command("redis-server", bind="0.0.0.0", protected_mode="no")  # noqa: S104  # in the container
             image = DockerContainer(REDIS_IMAGE).with_command(command)
             return _container(image.with_bind_ports(6379, self._port), cleanup)
+        return self._make_process(cleanup)
+
+    def _make_process(self, cleanup: ExitStack) -> Runner:
         home = _temporary_directory("redis", cleanup)
         binary = _binary("redis-server", "redis-server", "TEST_REDIS_URL")
         command = self._command(binary, bind="127.0.0.1", port=str(self._port), dir=str(home))
@@ -190,6 +193,42 @@ class RedisServer(Server):
 
     def _answers(self) -> bool:
         return _reply(self._port, b"PING\r\n") == b"+PONG\r\n"
+
+
+class LocalRedis(RedisServer):
+    """A Redis that is no container: Sentinel and replicas reach it where clients do."""
+
+    @property
+    def address(self) -> str:
+        """Host and port as Redis' own settings write them."""
+        return f"127.0.0.1 {self._port}"
+
+    def _make(self, cleanup: ExitStack) -> Runner:
+        return self._make_process(cleanup)
+
+
+class SentinelServer(Server):
+    """A Sentinel that watches `master`, and decides alone and quickly."""
+
+    def __init__(self, master: LocalRedis) -> None:
+        self.port = free_port()
+        self._master = master
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def _make(self, cleanup: ExitStack) -> Runner:
+        home = _temporary_directory("sentinel", cleanup)
+        settings = home / "sentinel.conf"
+        settings.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {home}\n"
+            f"sentinel monitor mymaster {self._master.address} 1\n"
+            "sentinel down-after-milliseconds mymaster 500\n"
+            "sentinel failover-timeout mymaster 3000\n"
+        )
+        binary = _binary("redis-server", "redis-server", "PATH")
+        return _process([binary, str(settings), "--sentinel"], {}, home, cleanup)
+
+    def _answers(self) -> bool:
+        return _reply(self.port, b"PING\r\n") == b"+PONG\r\n"
 
 
 class RabbitServer(Server):

@@ -1,0 +1,151 @@
+"""Redis behind Sentinel: whoever is master is found, and a failover ends like any lost connection.
+
+The promises are those of `test_redis`; here is what Sentinel adds.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from typing import Any
+
+import pytest
+import redis
+
+from notifier.adapters.redis import RedisBroker
+from notifier.core.errors import Unavailable
+from notifier.core.ports import Published, Since
+from notifier.core.publications import NewPublication
+from notifier.telemetry.metrics import Metrics
+from tests.support.brokers import record
+from tests.support.listening import Listening
+from tests.support.process import free_port
+from tests.support.services import LocalRedis, SentinelServer
+
+pytestmark = pytest.mark.services
+
+
+class Group:
+    """A master, its replica, and the Sentinel that watches them."""
+
+    def __init__(self, master: LocalRedis, replica: LocalRedis, sentinel: SentinelServer) -> None:
+        self.master, self.replica, self.sentinel = master, replica, sentinel
+        # The first of them never answers.
+        self.hosts = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}"
+        self.url = f"redis+sentinel://{self.hosts}/mymaster/0"
+
+    async def is_complete(self) -> None:
+        """Return when Sentinel knows the replica, which has all that the master has."""
+        with (
+            closing(redis.Redis.from_url(self.sentinel.url, decode_responses=True)) as sentinel,
+            closing(redis.Redis.from_url(self.replica.url)) as replica,
+        ):
+            await until(lambda: told(sentinel, "num-slaves") == "1")
+            await until(lambda: info(replica)["master_link_status"] == "up")
+
+    async def has_replicated(self) -> None:
+        """Return when the replica has all that the master has."""
+        with closing(redis.Redis.from_url(self.master.url)) as master:
+            await until(lambda: int(master.wait(1, 100)) == 1)
+
+
+def told(sentinel: redis.Redis, name: str) -> str:
+    answer: Any = sentinel.execute_command("SENTINEL", "MASTER", "mymaster")  # type: ignore[no-untyped-call]  # redis-py's
+    answer = (
+        answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
+    )
+    return str(answer[name])
+
+
+def info(client: redis.Redis) -> dict[str, Any]:
+    answer: Any = client.info("replication")
+    return dict(answer)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def group() -> Iterator[Group]:
+    with (
+        LocalRedis() as master,
+        LocalRedis(replicaof=master.address, repl_diskless_sync_delay="0") as replica,
+        SentinelServer(master) as sentinel,
+    ):
+        yield Group(master, replica, sentinel)
+
+
+def new(name: str) -> NewPublication:
+    return NewPublication("news", name, record(name))
+
+
+async def published(broker: RedisBroker, publication: NewPublication) -> Published:
+    """Publish, as a router does: until Redis takes it."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(Unavailable):
+                [answer] = await broker.publish([publication])
+                assert isinstance(answer, Published)
+                return answer
+            await asyncio.sleep(0.05)
+
+
+async def test_after_a_failover_followed_topics_are_told_of_it_and_go_on_at_the_new_master(
+    group: Group,
+) -> None:
+    await group.is_complete()
+    async with RedisBroker(group.url, metrics=Metrics()) as broker:
+        listening = Listening()
+        broker.listen(listening)
+        await broker.follow(["news"])
+        await published(broker, new("a"))
+        await group.has_replicated()
+
+        await asyncio.to_thread(group.master.kill)
+
+        await listening.interrupted("news")
+        with closing(redis.Redis.from_url(group.replica.url)) as replica:
+            await until(lambda: info(replica)["role"] == "master")
+            after = await published(broker, new("b"))
+            assert after.position.offset == 2
+            assert replica.xlen("notifier:{news}:log") == 2
+        [history] = await broker.read([Since("news", 0)])
+        assert [p.event for p in history.publications] == [b'{"id":"a"}', b'{"id":"b"}']
+        assert await listening.next_events(2) == [b'{"id":"a"}', b'{"id":"b"}']
+        await until(lambda: broker.trouble is None)
+
+
+async def test_user_and_password_are_those_of_redis(group: Group) -> None:
+    with closing(redis.Redis.from_url(group.master.url)) as client:
+        client.acl_setuser(
+            "ann", enabled=True, passwords="+p@ss", keys="*", channels="*", commands=["+@all"]
+        )
+    url = f"redis+sentinel://ann:p%40ss@{group.hosts}/mymaster"
+
+    async with RedisBroker(url, metrics=Metrics()) as broker:
+        assert (await published(broker, new("a"))).position.offset == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis+sentinel://:se/cret@sentinel/mymaster", "not a URL of Redis"),
+        ("redis+sentinel://sentinel", "not a URL of Redis"),
+        ("redis+sentinel://sentinel:port/mymaster", "not a URL of Redis"),
+    ],
+)
+def test_a_url_that_is_none_is_told(url: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        RedisBroker(url, metrics=Metrics())
+
+    assert "cret" not in str(caught.value)
+
+
+async def test_a_master_that_no_sentinel_knows_is_told_by_its_name(group: Group) -> None:
+    url = f"redis+sentinel://{group.hosts}/theirmaster"
+
+    async with RedisBroker(url, metrics=Metrics()) as broker:
+        with pytest.raises(Unavailable, match="theirmaster"):
+            await broker.publish([new("a")])
