@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 import click
 import structlog
 from pydantic.fields import FieldInfo
+from redis.exceptions import RedisError
 
 from notifier import checks, client, wiring
-from notifier.adapters import tokens, topology
+from notifier.adapters import redis_sentinel, tokens, topology
 from notifier.api.keys import new_key
 from notifier.core.errors import Invalid
 from notifier.serving import ServingError, loop_factory
@@ -364,7 +365,20 @@ def _checks_for(
             management_url=management.get_secret_value() if management else None,
         )
     if role != "api":
-        yield checks.check_redis(settings.redis_url.get_secret_value())
+        yield _check_redis(settings.redis_url.get_secret_value())
+
+
+async def _check_redis(url: str) -> list[checks.Finding]:
+    if not redis_sentinel.is_named(url):
+        return await checks.check_redis(url)
+    mend = "correct NOTIFIER_REDIS_URL: redis+sentinel://host:26379,host:26379/master"
+    try:
+        master = await redis_sentinel.master_url(url)
+    except ValueError:  # its text may quote a part of the password
+        return [checks.Finding("error", "redis", "the address cannot be read", mend)]
+    except RedisError as error:
+        return [checks.Finding("error", "redis", str(error), mend)]
+    return await checks.check_redis(master)
 
 
 @main.command("settings")

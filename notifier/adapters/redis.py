@@ -30,7 +30,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
-from notifier.adapters import redis_sentinel
+from notifier.adapters import redis_sentinel as sentinel
 from notifier.adapters.redis_reader import RedisReader
 from notifier.adapters.redis_scripts import PUBLISH, READ, Script
 from notifier.core.background import Background
@@ -511,12 +511,14 @@ class _Subscriber:
 
 def connection_options(url: str) -> dict[str, Any]:
     """Return how to connect; raises ValueError when `url` is none of Redis."""
-    behind_sentinel = url.partition("://")[0].endswith(redis_sentinel.SUFFIX)
     try:
-        options = redis_sentinel.options_of(url) if behind_sentinel else {**parse_url(url)}
+        options = sentinel.options_of(url) if sentinel.is_named(url) else {**parse_url(url)}
     except ValueError:
         # Its text may quote a part of the password.
-        raise ValueError("not a URL of Redis, such as redis://user:password@host:6379/0") from None
+        raise ValueError(
+            "not a URL of Redis, such as redis://user:password@host:6379/0 "
+            "or redis+sentinel://host:26379/master"
+        ) from None
     return {
         **options,
         "protocol": 2,  # in RESP3 redis-py makes a string of each push, to log it

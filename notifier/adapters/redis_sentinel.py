@@ -7,7 +7,7 @@ has to close. The question is one command, asked only when a connection is made.
 import asyncio
 from contextlib import suppress
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from redis.asyncio.connection import Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import RedisError
 
-SUFFIX = "+sentinel"
+_SUFFIX = "+sentinel"
 _PORT = 26379
 _ASKING = 0.5  # seconds for one Sentinel: three of them have their turn before a connect is late
 _OWN = {"sentinel_username": "username", "sentinel_password": "password"}
@@ -71,6 +71,24 @@ class SecureMasterConnection(_ToMaster, SSLConnection):
     """With TLS, to Sentinels too."""
 
 
+def is_named(url: str) -> bool:
+    """Whether a URL is one of Sentinels."""
+    return url.partition("://")[0].endswith(_SUFFIX)
+
+
+async def master_url(url: str) -> str:
+    """Return the URL of the present master; raises redis-py's ConnectionError, or ValueError."""
+    sentinels: Sentinels = options_of(url)["sentinels"]
+    host, port = await sentinels.find_master()
+    parts = urlsplit(url)
+    credentials, at, _ = parts.netloc.rpartition("@")
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    query = urlencode([each for each in parse_qsl(parts.query) if each[0] not in _OWN])
+    database = parts.path.strip("/").partition("/")[2]
+    scheme = parts.scheme.removesuffix(_SUFFIX)
+    return urlunsplit((scheme, f"{credentials}{at}{place}", f"/{database}", query, ""))
+
+
 def options_of(url: str) -> dict[str, Any]:
     """Return what redis-py's pools take, of redis+sentinel://user:password@host:port,…/master/db.
 
@@ -84,7 +102,7 @@ def options_of(url: str) -> dict[str, Any]:
         raise ValueError("names no master")
     query = dict(parse_qsl(parts.query))
     own = {option: query.pop(name) for name, option in _OWN.items() if name in query}
-    scheme = parts.scheme.removesuffix(SUFFIX)
+    scheme = parts.scheme.removesuffix(_SUFFIX)
     plain = f"{scheme}://{credentials}{at}master/{database}?{urlencode(query)}"
     options: dict[str, Any] = {**parse_url(plain)}
     encryption = {name: value for name, value in options.items() if name.startswith("ssl_")}

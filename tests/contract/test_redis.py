@@ -344,6 +344,27 @@ async def test_a_replica_takes_no_publication(broker: RedisBroker, client: redis
         await broker.publish([new("news")])
 
 
+async def test_a_connection_to_what_has_become_a_replica_is_made_anew(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    await published(broker, new("news", "a"))
+    before = connections_of_others(client)
+    client.replicaof("127.0.0.1", "1")
+    with pytest.raises(Unavailable):
+        await broker.publish([new("news", "b")])
+    client.replicaof("NO", "ONE")
+
+    await published(broker, new("news", "b"))
+
+    assert before
+    assert not before & connections_of_others(client)
+
+
+def connections_of_others(client: redis.Redis) -> set[str]:
+    listed: Any = client.client_list()
+    return {each["id"] for each in listed} - {str(client.client_id())}
+
+
 async def test_a_user_without_the_right_to_publish_gets_nothing_refused(
     server: RedisServer, client: redis.Redis
 ) -> None:

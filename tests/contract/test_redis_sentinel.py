@@ -17,11 +17,13 @@ from notifier.core.ports import Published, Since
 from notifier.core.publications import NewPublication
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import record
+from tests.support.commands import run
 from tests.support.listening import Listening
 from tests.support.process import free_port
 from tests.support.services import LocalRedis, SentinelServer
 
 pytestmark = pytest.mark.services
+NOBODY = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
 
 
 class Group:
@@ -149,3 +151,25 @@ async def test_a_master_that_no_sentinel_knows_is_told_by_its_name(group: Group)
     async with RedisBroker(url, metrics=Metrics()) as broker:
         with pytest.raises(Unavailable, match="theirmaster"):
             await broker.publish([new("a")])
+
+
+# `notifier check`.
+
+
+def check(url: str) -> str:
+    return run("check", "--role", "router", NOTIFIER_REDIS_URL=url, NOTIFIER_AMQP_URL=NOBODY).stdout
+
+
+async def test_the_check_is_one_of_the_present_master(group: Group) -> None:
+    host, port = group.master.address.split()
+
+    assert f"{host}:{port} answers" in await asyncio.to_thread(check, group.url)
+
+
+async def test_the_check_says_that_no_sentinel_knows_the_master(group: Group) -> None:
+    url = f"redis+sentinel://:secret@{group.hosts}/theirmaster"
+
+    output = await asyncio.to_thread(check, url)
+
+    assert "no Sentinel knows of a master called theirmaster" in output
+    assert "secret@" not in output

@@ -210,6 +210,7 @@ def test_settings_do_not_show_secrets(load: Load) -> None:
         ("AMQP_URL", "localhost:5672"),
         ("AMQP_URL", "amqp://a,http://b"),
         ("REDIS_URL", "amqp://a"),
+        ("REDIS_URL", "redis+sentinel://:pw@a:26379,b:port/mymaster"),
         ("JWKS_URL", "ftp://a"),
         ("JWT_SECRET", "x" * 31),
         ("API_KEYS", "billing"),
@@ -240,6 +241,12 @@ def test_a_good_value_is_taken(load: Load) -> None:
         example = str((field.examples or [""])[0])
         if "(" not in example:
             load(**{variable(name): example})
+
+
+def test_several_sentinels_are_one_address(load: Load) -> None:
+    url = "redis+sentinel://:a%2Cb@a:26379,[::1]:26379,c/mymaster/0"
+
+    assert load(NOTIFIER_REDIS_URL=url).redis_url.get_secret_value() == url
 
 
 def test_several_bad_values_are_told_at_once(load: Load) -> None:
