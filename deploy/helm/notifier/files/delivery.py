@@ -1,0 +1,58 @@
+"""Posts an event and waits for it as a client of the gateway would get it; `helm test` runs this."""
+
+import asyncio
+import json
+import os
+import uuid
+from typing import Any
+
+from notifier import client
+from notifier.adapters.tokens import mint
+from notifier.settings import Settings
+
+PATIENCE = 60
+
+
+async def deliver(api_url: str, gateway_url: str, key: str, token: str) -> str:
+    """Post an event to the user of `token`, and return its id once it has arrived."""
+    event_id = f"helm-test-{uuid.uuid4()}"
+    user: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    arrived = asyncio.Event()
+
+    def on_frame(frame: dict[str, Any]) -> None:
+        if frame["type"] == "hello" and not user.done():
+            user.set_result(frame["user"])
+        if frame["type"] == "event" and frame["event"]["id"] == event_id:
+            arrived.set()
+
+    async def token_again() -> str:
+        return token
+
+    follower = client.Follower(gateway_url, token_again, frame=on_frame, note=print)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(follower.run(), name="follow")
+        event = {"users": [await user], "type": "notifier.helm-test", "id": event_id}
+        await client.post(api_url, json.dumps(event).encode(), key)
+        await arrived.wait()
+        following.cancel()
+    return event_id
+
+
+def _token() -> str:
+    if token := os.environ.get("NOTIFIER_TOKEN"):
+        return token
+    settings = Settings.load()
+    assert settings.jwt_secret, "the test has neither NOTIFIER_TOKEN nor NOTIFIER_JWT_SECRET"  # noqa: S101
+    return mint(
+        settings.jwt_secret.get_secret_value(),
+        "helm-test",
+        topics=(),
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        lifetime=2 * PATIENCE,
+    )
+
+
+if __name__ == "__main__":
+    names = ("API_URL", "GATEWAY_URL", "NOTIFIER_API_KEY")
+    print(asyncio.run(deliver(*(os.environ[name] for name in names), _token())), "arrived")

@@ -1,0 +1,92 @@
+{{- /* From values to notifier's settings: `config` by a ConfigMap, secret ones by mounted files. */}}
+
+{{- /* A value as a variable's text. Numbers are floats in Helm: as text, a large one would become 1e+06. */}}
+{{- define "notifier.text" -}}
+{{- if kindIs "slice" . }}{{ join "," . }}
+{{- else if kindIs "string" . }}{{ . }}
+{{- else }}{{ toJson . }}
+{{- end }}
+{{- end }}
+
+{{- define "notifier.config" -}}
+{{- $variables := dict }}
+{{- range $name, $value := .Values.config }}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $variables $name (include "notifier.text" $value) }}{{ end }}
+{{- end }}
+{{- toYaml $variables }}
+{{- end }}
+
+{{- define "notifier.secretSettings" -}}
+needed:
+  gateway: [NOTIFIER_REDIS_URL, NOTIFIER_JWT_SECRET]
+  router: [NOTIFIER_AMQP_URL, NOTIFIER_REDIS_URL]
+  api: [NOTIFIER_AMQP_URL, NOTIFIER_API_KEYS]
+taken:
+  gateway: []
+  router: [NOTIFIER_RABBITMQ_MANAGEMENT_URL]
+  api: [NOTIFIER_RABBITMQ_MANAGEMENT_URL]
+{{- end }}
+
+{{- /* `pod` with a role's own over it: maps merged, `extra…` and `init…` lists appended. As JSON. */}}
+{{- define "notifier.pod" -}}
+{{- $common := .root.Values.pod }}
+{{- $own := index .root.Values .role "pod" }}
+{{- $pod := mergeOverwrite (deepCopy $common) (deepCopy $own) }}
+{{- range $key := list "extraEnv" "extraVolumes" "extraVolumeMounts" "initContainers" "extraContainers" }}
+{{- $_ := set $pod $key (concat (default list (index $common $key)) (default list (index $own $key))) }}
+{{- end }}
+{{- toJson $pod }}
+{{- end }}
+
+{{- /* The settings that a role's extraEnv gives, by their own name or a file's: `{names: […]}`. */}}
+{{- define "notifier.extraSettings" -}}
+{{- $names := list }}
+{{- range (include "notifier.pod" . | fromJson).extraEnv }}
+{{- $names = append $names (trimSuffix "_FILE" .name) }}
+{{- end }}
+{{- dict "names" $names | toJson }}
+{{- end }}
+
+{{- /* Where a secret setting is: `{secret: …, key: …}`, or `{}` when nobody said. */}}
+{{- define "notifier.secretPlace" -}}
+{{- $own := default dict (index .root.Values.secrets .name) }}
+{{- if $own.value }}{{ dict "secret" (include "notifier.fullname" .root) "key" .name | toJson }}
+{{- else if $own.existingSecret }}{{ dict "secret" $own.existingSecret "key" (default .name $own.key) | toJson }}
+{{- else if .root.Values.existingSecret }}{{ dict "secret" .root.Values.existingSecret "key" .name | toJson }}
+{{- else }}{}
+{{- end }}
+{{- end }}
+
+{{- /* The secret settings that a role gets as files: `{NAME: {secret: …, key: …}}`. */}}
+{{- define "notifier.secretsOf" -}}
+{{- $root := .root }}
+{{- $settings := include "notifier.secretSettings" . | fromYaml }}
+{{- $extra := (include "notifier.extraSettings" . | fromJson).names }}
+{{- $needed := index $settings.needed .role }}
+{{- if or $root.Values.config.NOTIFIER_JWKS_URL $root.Values.config.NOTIFIER_JWT_PUBLIC_KEY (has "NOTIFIER_JWKS_URL" $extra) (has "NOTIFIER_JWT_PUBLIC_KEY" $extra) }}
+{{- $needed = without $needed "NOTIFIER_JWT_SECRET" }}
+{{- end }}
+{{- $others := list }}
+{{- range concat (values $settings.needed) (values $settings.taken) }}{{ $others = concat $others . }}{{ end }}
+{{- $taken := index $settings.taken .role }}
+{{- range $name, $own := $root.Values.secrets }}
+{{- if and $own (or (has $name $taken) (not (has $name $others))) }}{{ $needed = append $needed $name }}{{ end }}
+{{- end }}
+{{- $found := dict }}
+{{- range $name := $needed }}
+{{- if not (has $name $extra) }}
+{{- $_ := set $found $name (include "notifier.secretPlace" (dict "root" $root "name" $name) | fromJson) }}
+{{- end }}
+{{- end }}
+{{- toJson $found }}
+{{- end }}
+
+{{- /* The values among them, which the chart itself puts into a Secret; for a role's checksum. */}}
+{{- define "notifier.secretValuesOf" -}}
+{{- $root := .root }}
+{{- $found := dict }}
+{{- range $name, $place := include "notifier.secretsOf" . | fromJson }}
+{{- $_ := set $found $name (default dict (index $root.Values.secrets $name)).value }}
+{{- end }}
+{{- toJson $found }}
+{{- end }}
