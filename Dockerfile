@@ -14,8 +14,9 @@ RUN /build/tools/bin/pip install --no-cache-dir --require-hashes --only-binary :
 COPY pyproject.toml README.md LICENSE ./
 COPY notifier notifier
 # unchecked-hash: the bytecode is used as it is, whatever the times of files become in a layer.
-RUN /build/tools/bin/pip --python /opt/notifier install --no-cache-dir --no-index --no-deps \
-        --no-build-isolation --no-compile . && \
+RUN /build/tools/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir wheels . && \
+    /build/tools/bin/pip --python /opt/notifier install --no-index --no-deps --no-compile \
+        wheels/*.whl && \
     python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/notifier/lib
 
 FROM ${BASE}

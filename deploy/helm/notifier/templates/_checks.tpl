@@ -3,6 +3,7 @@
 {{- define "notifier.check" -}}
 {{- include "notifier.checkConfig" . }}
 {{- include "notifier.checkTokens" . }}
+{{- include "notifier.checkSecrets" . }}
 {{- range $role := list "gateway" "router" "api" }}
 {{- include "notifier.checkRole" (dict "root" $ "role" $role) }}
 {{- end }}
@@ -51,13 +52,20 @@
 {{- end }}
 {{- end }}
 
+{{- define "notifier.checkSecrets" -}}
+{{- $missing := list }}
+{{- range $role := list "gateway" "router" "api" }}
+{{- range $name, $place := include "notifier.secretsOf" (dict "root" $ "role" $role) | fromJson }}
+{{- if not $place.secret }}{{ $missing = append $missing $name }}{{ end }}
+{{- end }}
+{{- end }}
+{{- with $missing | uniq | sortAlpha }}
+{{- fail (printf "%s required: name a Secret that has these keys in existingSecret, or say in secrets where each is%s" (join ", " .) (ternary " (or set config.NOTIFIER_JWKS_URL in place of NOTIFIER_JWT_SECRET)" "" (has "NOTIFIER_JWT_SECRET" .))) }}
+{{- end }}
+{{- end }}
+
 {{- define "notifier.checkRole" -}}
 {{- $role := .role }}
-{{- range $name, $place := include "notifier.secretsOf" . | fromJson }}
-{{- if not $place.secret }}
-{{- fail (printf "%s is required by the %s: name a Secret that has it in existingSecret, or set secrets.%s%s" $name $role $name (ternary ", or config.NOTIFIER_JWKS_URL" "" (eq $name "NOTIFIER_JWT_SECRET"))) }}
-{{- end }}
-{{- end }}
 {{- $seen := list }}
 {{- range (include "notifier.extraSettings" . | fromJson).names }}
 {{- if has . $seen }}{{ fail (printf "extraEnv has %s twice for the %s: pod.extraEnv and %s.pod.extraEnv are put together" . $role $role) }}{{ end }}

@@ -1,0 +1,110 @@
+"""What stands twice is the same in both places; and linters have nothing to say."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.helm import generate
+from tests.support.chart import CHART, values_files
+
+ROOT = CHART.parents[2]
+RUN = "run `make chart`"
+
+
+def test_the_schema_knows_the_settings_of_today() -> None:
+    text = (CHART / "values.schema.json").read_text()
+
+    assert text == generate.schema_text(text), RUN
+
+
+def test_the_table_in_the_readme_is_that_of_the_values() -> None:
+    text = (CHART / "README.md").read_text()
+
+    assert text == generate.readme_text(text), RUN
+
+
+def leaves(values: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401  # whatever YAML holds
+    if isinstance(values, dict) and values:
+        for name, value in values.items():
+            yield from leaves(value, f"{path}.{name}" if path else name)
+    else:
+        yield path
+
+
+def test_every_value_is_documented() -> None:
+    text = (CHART / "values.yaml").read_text()
+    documented = {row.path for row in generate.rows(text)}
+
+    def is_told(path: str) -> bool:
+        return path in documented or ("." in path and is_told(path.rpartition(".")[0]))
+
+    assert [path for path in leaves(yaml.safe_load(text)) if not is_told(path)] == []
+
+
+def closed(schema: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401  # whatever JSON holds
+    properties = schema.get("properties", {})
+    if properties and schema.get("additionalProperties") is not False:
+        yield path
+    for name, each in properties.items():
+        if isinstance(each, dict):
+            yield from closed(each, f"{path}.{name}")
+
+
+def test_the_schema_is_closed() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    assert [*closed(schema), *(p for each in schema["$defs"].values() for p in closed(each))] == []
+
+
+def test_the_schema_and_the_values_have_the_same_keys() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    assert schema["properties"].keys() - {"global"} == values.keys()
+    for name, value in values.items():
+        known = schema["properties"][name]
+        known = schema["$defs"][known["$ref"].rpartition("/")[2]] if "$ref" in known else known
+        if known.get("additionalProperties") is False and name != "config":
+            assert known["properties"].keys() == value.keys()
+
+
+def test_each_example_says_in_its_first_line_what_it_is_for() -> None:
+    assert all(path.read_text().startswith("# ") for path in values_files())
+
+
+def test_each_example_is_told_of() -> None:
+    readme = (CHART / "README.md").read_text()
+
+    assert [p.name for p in sorted(CHART.glob("examples/*")) if f"examples/{p.name}" not in readme] == []
+
+
+def test_the_chart_s_version_is_that_of_the_package() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+
+    assert f'version = "{chart["appVersion"]}"' in project
+    assert f"ARG VERSION={chart['appVersion']}" in (ROOT / "Dockerfile").read_text()
+
+
+def complaints(*command: str | Path) -> str:
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return found.stdout + found.stderr
+
+
+def test_yamllint_has_nothing_to_say() -> None:
+    files = [ROOT / "compose.yaml", *CHART.glob("*.yaml"), *values_files()]
+
+    assert complaints(sys.executable, "-m", "yamllint", "--strict", *files) == ""
+
+
+@pytest.mark.parametrize("name", ["Dockerfile"])
+def test_hadolint_has_nothing_to_say(name: str) -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+
+    assert complaints(hadolint, name) == ""

@@ -1,0 +1,180 @@
+"""Every variable that the chart sets is a setting of notifier, and every setting can be set."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.helm import generate
+from notifier.settings import CLIENT_VARIABLES, Role, Settings, variable
+from tests.support.chart import (
+    ROLES,
+    Object,
+    config,
+    container,
+    minimal,
+    pod,
+    read_values,
+    render,
+    values_files,
+)
+
+GIVEN: dict[str, Any] = {
+    "NOTIFIER_AMQP_URL": "amqp://notifier:secret@rabbitmq:5672/",
+    "NOTIFIER_REDIS_URL": "redis://:secret@redis:6379/0",
+    "NOTIFIER_API_KEYS": "billing:" + "0" * 64,
+    "NOTIFIER_JWT_SECRET": "a secret of more than thirty-two bytes",
+}
+PLAIN = [name for name, field in Settings.model_fields.items() if not generate.is_secret(name, field)]
+SECRET = [name for name, field in Settings.model_fields.items() if generate.is_secret(name, field)]
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def files_of(objects: list[Object], role: str) -> list[str]:
+    """The secret settings that a role reads from files."""
+    names = [each["name"] for each in container(objects, role).get("env", ())]
+    return [name.removesuffix("_FILE") for name in names if name.endswith("_FILE")]
+
+
+def load(objects: list[Object], role: Role, home: Path) -> Settings:
+    """The settings as the role's container would load them, from variables and mounted files."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in config(objects).items():
+            patch.setenv(name, value)
+        for name in files_of(objects, role):
+            (home / name).write_text(GIVEN.get(name, ""))
+            patch.setenv(f"{name}_FILE", str(home / name))
+        return Settings.load(role)
+
+
+@pytest.mark.parametrize("path", values_files(), ids=lambda path: path.stem)
+def test_every_variable_is_a_setting(path: Path) -> None:
+    objects = render(read_values(path))
+    settings = {variable(name) for name in Settings.model_fields} | CLIENT_VARIABLES.keys()
+    for role in ROLES:
+        names = {each["name"] for each in container(objects, role).get("env", ())}
+        own = {name for name in names | config(objects).keys() if name.startswith("NOTIFIER_")}
+        assert {name.removesuffix("_FILE") for name in own} <= settings
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_starts_with_what_a_newcomer_sets(role: Role, tmp_path: Path) -> None:
+    settings = load(render(minimal()), role, tmp_path)
+
+    assert settings.jwt_issuer == "https://issuer.example/"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_gets_the_secrets_that_it_needs_and_no_others(role: Role) -> None:
+    needed = {
+        "gateway": ["NOTIFIER_JWT_SECRET", "NOTIFIER_REDIS_URL"],
+        "router": ["NOTIFIER_AMQP_URL", "NOTIFIER_REDIS_URL"],
+        "api": ["NOTIFIER_AMQP_URL", "NOTIFIER_API_KEYS"],
+    }
+
+    assert files_of(render(minimal()), role) == needed[role]
+
+
+@pytest.mark.parametrize("name", ["NOTIFIER_JWKS_URL", "NOTIFIER_JWT_PUBLIC_KEY"])
+def test_with_another_key_the_gateway_reads_no_secret_for_tokens(name: str) -> None:
+    objects = render(minimal(config={name: "https://issuer.example/keys"}))
+
+    assert files_of(objects, "gateway") == ["NOTIFIER_REDIS_URL"]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_plain_setting_can_be_set_and_arrives_as_it_was(name: str, tmp_path: Path) -> None:
+    field = Settings.model_fields[name]
+    [example] = (field.examples or [])[:1]
+    if name == "host":
+        example = "::"
+    objects = render(minimal(config={variable(name): example}))
+    role: Role = "router" if name.startswith("jw") else "gateway"
+
+    value = getattr(load(objects, role, tmp_path), name)
+
+    assert value == Settings.model_validate({name: example}).model_dump()[name]
+
+
+@pytest.mark.parametrize("name", SECRET)
+def test_every_secret_setting_can_be_set_from_a_secret_of_the_users(name: str) -> None:
+    place = {"existingSecret": "mine", "key": "its-key"}
+    objects = render(minimal(secrets={variable(name): place}))
+
+    roles = [role for role in ROLES if variable(name) in files_of(objects, role)]
+
+    assert roles
+    for role in roles:
+        [volume] = [each for each in pod(objects, role)["volumes"] if each["name"] == "secrets"]
+        sources = [each["secret"] for each in volume["projected"]["sources"]]
+        item = {"key": "its-key", "path": variable(name)}
+        assert {"name": "mine", "items": [item]} in sources
+
+
+@pytest.mark.parametrize("name", SECRET)
+def test_a_secret_by_value_is_in_a_secret_and_nowhere_else(name: str) -> None:
+    objects = render(minimal(secrets={variable(name): {"value": "the-secret-itself"}}))
+
+    holders = [item["kind"] for item in objects if "the-secret-itself" in json.dumps(item)]
+
+    assert holders == ["Secret"]
+
+
+def test_numbers_arrive_as_digits() -> None:
+    wanted = {"NOTIFIER_SEND_BUFFER_BYTES": 67108864, "NOTIFIER_HISTORY_SECONDS": 2592000}
+
+    found = config(render(minimal(config=wanted)))
+
+    assert {name: found[name] for name in wanted} == {k: str(v) for k, v in wanted.items()}
+
+
+def test_lists_arrive_separated_by_commas() -> None:
+    origins = ["https://a.example", "https://b.example"]
+
+    found = config(render(minimal(config={"NOTIFIER_ALLOWED_ORIGINS": origins})))
+
+    assert found["NOTIFIER_ALLOWED_ORIGINS"] == "https://a.example,https://b.example"
+
+
+def test_what_the_chart_computes_with_has_the_defaults_of_the_settings() -> None:
+    found = config(render(minimal()))
+    defaults = {variable(name): field.default for name, field in Settings.model_fields.items()}
+
+    computed = {name: float(value) for name, value in found.items() if value.isdigit()}
+
+    assert computed == {name: defaults[name] for name in computed}
+    assert len(computed) == 6
+
+
+@pytest.mark.parametrize("form", ["NOTIFIER_REDIS_URL", "NOTIFIER_REDIS_URL_FILE"])
+def test_a_variable_of_the_users_takes_the_place_of_the_chart_s(form: str) -> None:
+    extra = [{"name": form, "value": "redis://elsewhere"}]
+    objects = render(minimal(gateway={"pod": {"extraEnv": extra}}))
+
+    [found] = [
+        each
+        for each in container(objects, "gateway")["env"]
+        if each["name"].startswith("NOTIFIER_REDIS_URL")
+    ]
+
+    assert found == {"name": form, "value": "redis://elsewhere"}
+    assert "NOTIFIER_REDIS_URL" in files_of(objects, "router")
+
+
+@pytest.mark.parametrize("kind", ["existingSecret", "existingConfigMap"])
+def test_certificates_are_mounted_and_trusted(kind: str) -> None:
+    objects = render(minimal(ca={kind: "company-ca", "key": "bundle.pem"}))
+    for role in ROLES:
+        env = {each["name"]: each.get("value") for each in container(objects, role)["env"]}
+        [volume] = [each for each in pod(objects, role)["volumes"] if each["name"] == "ca"]
+        assert env["SSL_CERT_FILE"] == "/etc/notifier/ca/ca.crt"
+        assert '"company-ca"' in json.dumps(volume)
+        assert '{"key": "bundle.pem", "path": "ca.crt"}' in json.dumps(volume)
