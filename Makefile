@@ -7,10 +7,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet \
 	--universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --upgrade
 
-.PHONY: help run test chaos autobahn check pictures requirements clean
+.PHONY: help run test chaos autobahn check pictures requirements clean image-test chart
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
 
 run: .venv/run ## start notifier with its web page; needs no Redis and no RabbitMQ
 	$(BIN)/notifier dev
@@ -32,7 +32,14 @@ check: .venv/dev ## format, lint, types, imports and the tests that need no serv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not services and not long" tests/unit tests/contract
+	$(BIN)/python -m pytest -m "not services and not long and not image" tests/unit tests/contract tests/deploy
+
+image-test: .venv/dev .venv/scan-made ## build the image and run it as the chart says (Debian, as root)
+	sh tests/support/install-services.sh image
+	$(BIN)/python -m pytest -m image tests/deploy
+
+chart: .venv/dev ## write what the chart takes from settings and values.yaml
+	$(BIN)/python -m deploy.helm.generate
 
 pictures: .venv/dev ## draw the dashboards in docs/ from a local run of two minutes
 	sh tests/support/install-services.sh
@@ -43,6 +50,7 @@ requirements: .venv/made ## pin the newest versions of all dependencies, with th
 	$(COMPILE) pyproject.toml -o requirements.txt
 	$(COMPILE) pyproject.toml --extra dev --extra otel --constraint requirements.txt -o requirements-dev.txt
 	$(COMPILE) --group build -o requirements-build.txt
+	$(COMPILE) --group scan -o requirements-scan.txt
 
 clean: ## remove the virtual environment and everything made by tools
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* .hypothesis
@@ -62,6 +70,13 @@ clean: ## remove the virtual environment and everything made by tools
 .venv/run: .venv/made pyproject.toml requirements.txt requirements-build.txt
 	$(INSTALL) --require-hashes -r requirements-build.txt -r requirements.txt
 	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# checkov wants other versions than notifier: an environment of its own.
+.venv/scan-made: .venv/made requirements-scan.txt
+	$(PYTHON) -m venv --clear .venv/scan
+	.venv/scan/bin/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes -r requirements-scan.txt
 	@touch $@
 
 .venv/dev: .venv/run requirements-dev.txt

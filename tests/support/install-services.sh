@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the scenarios need and this machine lacks: with apt as root, else nothing but
 # Chromium. Never starts a system service. What stays missing, the tests name when they need it.
+# `install-services.sh image` installs what builds and runs the container image too.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -12,6 +13,9 @@ chromium_is_there() {
 is_debian() { grep -qsx 'ID=debian' /etc/os-release; }
 
 apt_packages() {
+    if [ "$1" = image ]; then
+        for tool in buildah debootstrap runc; do has "$tool" || echo "$tool"; done
+    fi
     has amqp-publish || echo amqp-tools
     has promtool || echo prometheus
     # On Ubuntu the package is a snap, which containers and servers cannot run.
@@ -37,7 +41,7 @@ allow_service_starts() {
 }
 
 if [ "$(id -u)" = 0 ] && has apt-get; then
-    packages=$(apt_packages)
+    packages=$(apt_packages "${1:-}")
     if [ -n "$packages" ]; then
         echo "Installing" $packages "(no service is started)"
         deny_service_starts
