@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -478,16 +479,24 @@ def test_without_scrapers_nobody_reaches_the_private_port() -> None:
 # Monitoring.
 
 
-def test_rules_and_dashboards_are_shipped_as_they_are() -> None:
-    objects = render(everything())
+SAMPLE_RULES = {"groups": [{"name": "g", "rules": [{"alert": "A", "expr": "{{ x }}"}]}]}
+SAMPLE_DASHBOARD = '{"title": "{{ pod }}", "text": "a\\nb"}'
+
+
+def test_rules_and_dashboards_are_shipped_as_they_are(tmp_path: Path) -> None:
+    chart = shutil.copytree(CHART, tmp_path / "notifier")
+    (chart / "rules").mkdir(exist_ok=True)
+    (chart / "rules/sample.yaml").write_text(yaml.safe_dump(SAMPLE_RULES))
+    (chart / "dashboards").mkdir(exist_ok=True)
+    (chart / "dashboards/sample.json").write_text(SAMPLE_DASHBOARD)
+    files = sorted(chart.glob("rules/*.yaml")), sorted(chart.glob("dashboards/*.json"))
+
+    objects = render(everything(), chart)
 
     rules = [item["spec"] for item in of_kind(objects, "PrometheusRule")]
     shown = [item["data"] for item in of_kind(objects, "ConfigMap") if _is_dashboard(item)]
-
-    assert rules == [yaml.safe_load(each.read_text()) for each in sorted(CHART.glob("rules/*"))]
-    assert shown == [{p.name: p.read_text()} for p in sorted(CHART.glob("dashboards/*"))]
-    assert rules
-    assert shown
+    assert rules == [yaml.safe_load(each.read_text()) for each in files[0]]
+    assert shown == [{each.name: each.read_text()} for each in files[1]]
 
 
 def _is_dashboard(item: Object) -> bool:

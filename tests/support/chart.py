@@ -50,25 +50,25 @@ def _merged(values: Values, more: Mapping[str, Any]) -> Values:
 
 
 @functools.cache
-def _chart() -> helm_python.Chart:
-    return helm_python.Chart.load(CHART)
+def _loaded(chart: Path) -> helm_python.Chart:
+    return helm_python.Chart.load(chart)
 
 
-def templates(values: Values) -> dict[str, str]:
+def templates(values: Values, path: Path = CHART) -> dict[str, str]:
     """What each template becomes; raises HelmError as `helm template` fails."""
-    chart = _chart()
+    chart = _loaded(path)
     chart.validate_schema(values)
     return chart.render(values, name=RELEASE, namespace=NAMESPACE, is_install=True)
 
 
-def render(values: Values) -> list[Object]:
+def render(values: Values, chart: Path = CHART) -> list[Object]:
     """The objects that Helm would apply, those of tests with them; not to be changed."""
-    return _render(json.dumps(values))
+    return _render(json.dumps(values), chart)
 
 
 @functools.cache
-def _render(values: str) -> list[Object]:
-    found = templates(json.loads(values))
+def _render(values: str, chart: Path) -> list[Object]:
+    found = templates(json.loads(values), chart)
     texts = (text for path, text in found.items() if path.endswith(".yaml"))
     return [item for text in texts for item in yaml.load_all(text, yaml.CSafeLoader) if item]
 
