@@ -81,7 +81,9 @@ def test_each_example_says_in_its_first_line_what_it_is_for() -> None:
 def test_each_example_is_told_of() -> None:
     readme = (CHART / "README.md").read_text()
 
-    assert [p.name for p in sorted(CHART.glob("examples/*")) if f"examples/{p.name}" not in readme] == []
+    assert [
+        p.name for p in sorted(CHART.glob("examples/*")) if f"examples/{p.name}" not in readme
+    ] == []
 
 
 def test_the_chart_s_version_is_that_of_the_package() -> None:

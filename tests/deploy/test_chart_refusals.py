@@ -129,6 +129,8 @@ def test_a_monitor_that_no_policy_lets_in_is_explained() -> None:
 def test_keda_without_a_secret_for_rabbitmq_is_explained() -> None:
     extra = [{"name": "NOTIFIER_AMQP_URL", "value": "amqp://r"}]
     values = everything(pod={"extraEnv": extra}, existingSecret="")
-    values["secrets"] = {name: {"value": "x"} for name in ("NOTIFIER_REDIS_URL", "NOTIFIER_API_KEYS")}
+    values["secrets"] = {
+        name: {"value": "x"} for name in ("NOTIFIER_REDIS_URL", "NOTIFIER_API_KEYS")
+    }
 
     assert "router.keda needs NOTIFIER_AMQP_URL in a Secret" in refusal(values)

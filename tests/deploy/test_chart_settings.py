@@ -27,7 +27,9 @@ GIVEN: dict[str, Any] = {
     "NOTIFIER_API_KEYS": "billing:" + "0" * 64,
     "NOTIFIER_JWT_SECRET": "a secret of more than thirty-two bytes",
 }
-PLAIN = [name for name, field in Settings.model_fields.items() if not generate.is_secret(name, field)]
+PLAIN = [
+    name for name, field in Settings.model_fields.items() if not generate.is_secret(name, field)
+]
 SECRET = [name for name, field in Settings.model_fields.items() if generate.is_secret(name, field)]
 
 

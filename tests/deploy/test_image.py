@@ -96,16 +96,21 @@ def test_the_image_says_what_it_is_and_how_it_runs(image: Image) -> None:
     assert settings["Entrypoint"] == ["notifier"]
     assert settings["User"] == "10001:10001"
     assert settings["StopSignal"] == "SIGTERM"
-    assert settings["Labels"].items() >= {
-        "org.opencontainers.image.title": "notifier",
-        "org.opencontainers.image.version": "0.1.0",
-    }.items()
+    assert (
+        settings["Labels"].items()
+        >= {
+            "org.opencontainers.image.title": "notifier",
+            "org.opencontainers.image.version": "0.1.0",
+        }.items()
+    )
 
 
 def test_all_of_python_is_compiled(image: Image) -> None:
     library = image.root / "opt/notifier/lib"
     sources = {path for path in library.rglob("*.py") if "__pycache__" not in path.parts}
-    compiled = {path.parent.parent / f"{path.name.partition('.')[0]}.py" for path in library.rglob("*.pyc")}
+    compiled = {
+        path.parent.parent / f"{path.name.partition('.')[0]}.py" for path in library.rglob("*.pyc")
+    }
 
     # What a package ships for other versions of Python may not compile with this one.
     assert len(sources - compiled) < 0.01 * len(sources)

@@ -42,10 +42,10 @@ def everything(**more: Any) -> Values:  # noqa: ANN401  # values are any
 
 def _merged(values: Values, more: Mapping[str, Any]) -> Values:
     merged = dict(values)
-    for key, value in more.items():
+    for key, given in more.items():
         known = merged.get(key)
-        nested = isinstance(value, dict) and isinstance(known, dict)
-        merged[key] = _merged(known, value) if nested else value
+        nested = isinstance(given, dict) and isinstance(known, dict)
+        merged[key] = _merged(known or {}, given) if nested else given
     return merged
 
 

@@ -1,7 +1,7 @@
 """The container image and its containers, without an engine and without a registry of images.
 
-buildah builds the Dockerfile on a base that debootstrap makes, and runc runs what the chart renders.
-All of that needs root, on Debian.
+buildah builds the Dockerfile on a base that debootstrap makes, and runc runs what the chart
+renders. All of that needs root, on Debian.
 """
 
 import json
@@ -43,8 +43,8 @@ def require_tools() -> None:
     missing = [tool for tool in ("buildah", "debootstrap", "runc") if not shutil.which(tool)]
     if missing or os.geteuid() != 0:
         pytest.fail(
-            f"The image test needs root{' and ' if missing else ''}{', '.join(missing)}: on Debian, "
-            "as root, run `make image-test`, which installs them.",
+            f"The image test needs {', '.join(['root', *missing])}: run `make image-test` as root on "
+            "Debian, which installs what is missing.",
             pytrace=False,
         )
 
@@ -119,13 +119,13 @@ class Container(Process):
     ) -> None:
         home.mkdir()
         self._name = f"notifier-{home.parent.name}-{home.name}"
-        self._state = home / "state"
         self._spec = pod["spec"]
         self.container: Object = self._spec["containers"][0]
         self._secrets = secrets
         self.env = image.env | self._variables(config)
         (home / "config.json").write_text(json.dumps(self._bundle(image, _mounted(home, secrets))))
-        command = ["runc", "--root", self._state, "run", "--bundle", home, self._name]
+        self._runc = ("runc", "--root", str(home / "state"))
+        command = [*self._runc, "run", "--bundle", home, self._name]
         super().__init__(command, log=home / "log", environment={})
 
     def _variables(self, config: Mapping[str, str]) -> dict[str, str]:
@@ -206,7 +206,7 @@ class Container(Process):
 
     def kill(self) -> None:
         """End it at once and forget it, whether it runs or not."""
-        command = ["runc", "--root", self._state, "delete", "--force", self._name]
+        command = [*self._runc, "delete", "--force", self._name]
         subprocess.run(command, capture_output=True, check=False)
         super().kill()
 

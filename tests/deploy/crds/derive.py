@@ -1,7 +1,7 @@
 """Derives JSON schemas from the definitions of other projects' objects; run it to renew them.
 
-It asks Go's module proxy, so it needs `go`. Descriptions and Kubernetes' own rules are left out, and
-what is not defined is refused. The projects are under the Apache License 2.0, see NOTICE.
+It asks Go's module proxy, so it needs `go`. Descriptions and Kubernetes' own rules are left out,
+and what is not defined is refused. The projects are under the Apache License 2.0, see NOTICE.
 """
 
 import json
@@ -43,7 +43,7 @@ def main() -> None:
             (HERE / f"{spec['names']['kind']}.{version['name']}.json").write_text(text)
 
 
-def closed(schema: Any) -> Any:
+def closed(schema: Any) -> Any:  # noqa: ANN401  # whatever JSON holds
     """The schema without what only people and Kubernetes read, refusing what is not defined."""
     if isinstance(schema, list):
         return [closed(each) for each in schema]

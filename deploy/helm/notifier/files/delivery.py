@@ -1,4 +1,4 @@
-"""Posts an event and waits for it as a client of the gateway would get it; `helm test` runs this."""
+"""Posts an event and waits for it as a client would get it; `helm test` runs this."""
 
 import asyncio
 import json
