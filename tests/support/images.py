@@ -43,8 +43,8 @@ def require_tools() -> None:
     missing = [tool for tool in ("buildah", "debootstrap", "runc") if not shutil.which(tool)]
     if missing or os.geteuid() != 0:
         pytest.fail(
-            f"The image test needs {', '.join(['root', *missing])}: run `make image-test` as root on "
-            "Debian, which installs what is missing.",
+            f"The image test needs {', '.join(['root', *missing])}: run `make image-test` as root "
+            "on Debian, which installs what is missing.",
             pytrace=False,
         )
 
@@ -125,7 +125,7 @@ class Container(Process):
         self.env = image.env | self._variables(config)
         (home / "config.json").write_text(json.dumps(self._bundle(image, _mounted(home, secrets))))
         self._runc = ("runc", "--root", str(home / "state"))
-        command = [*self._runc, "run", "--bundle", home, self._name]
+        command = (*self._runc, "run", "--bundle", str(home), self._name)
         super().__init__(command, log=home / "log", environment={})
 
     def _variables(self, config: Mapping[str, str]) -> dict[str, str]:
