@@ -123,7 +123,7 @@ class Container(Process):
         self.container: Object = self._spec["containers"][0]
         self._secrets = secrets
         self.env = image.env | self._variables(config)
-        (home / "config.json").write_text(json.dumps(self._bundle(image, _mounted(home, secrets))))
+        (home / "config.json").write_text(json.dumps(self._bundle(image, self._volume(home))))
         self._runc = ("runc", "--root", str(home / "state"))
         command = (*self._runc, "run", "--bundle", str(home), self._name)
         super().__init__(command, log=home / "log", environment={})
@@ -182,6 +182,19 @@ class Container(Process):
                 "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
             }
 
+    def _volume(self, home: Path) -> Path:
+        """The pod's projected volume as a kubelet makes it: of root, readable by fsGroup."""
+        directory = home / "secrets"
+        directory.mkdir(mode=0o755)
+        [volume] = [each["projected"] for each in self._spec["volumes"]]
+        for source in volume["sources"]:
+            for item in source["secret"]["items"]:
+                file = directory / item["path"]
+                file.write_text(self._secrets[item["key"]])
+                file.chmod(volume["defaultMode"] | 0o440)
+                os.chown(file, 0, self._spec["securityContext"]["fsGroup"])
+        return directory
+
     def _memory(self) -> int:
         limit: str = self.container["resources"]["limits"]["memory"]
         return int(limit[:-2]) * {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}[limit[-2:]]
@@ -214,18 +227,6 @@ class Container(Process):
 def _files() -> int:
     """As many open files as this machine allows; container engines allow many."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-
-
-def _mounted(home: Path, secrets: Mapping[str, str]) -> Path:
-    """A directory as a projected volume with mode 0440 and fsGroup 10001 is."""
-    directory = home / "secrets"
-    directory.mkdir(mode=0o755)
-    for name, value in secrets.items():
-        file = directory / name
-        file.write_text(value)
-        file.chmod(0o440)
-        os.chown(file, 0, 10001)
-    return directory
 
 
 _SYSTEM_MOUNTS: list[dict[str, Any]] = [
