@@ -49,6 +49,7 @@ requirements: .venv/made ## pin the newest versions of all dependencies, with th
 	$(INSTALL) uv
 	$(COMPILE) pyproject.toml -o requirements.txt
 	$(COMPILE) pyproject.toml --extra dev --extra otel --constraint requirements.txt -o requirements-dev.txt
+	$(COMPILE) pyproject.toml --extra otel --constraint requirements.txt -o requirements-image.txt
 	$(COMPILE) --group build -o requirements-build.txt
 	$(COMPILE) --group scan -o requirements-scan.txt
 

@@ -314,10 +314,10 @@ def test_a_pod_has_time_for_pre_stop_drain_and_its_end(path: Path) -> None:
 
 def test_what_the_roles_take_to_end_is_what_the_arithmetic_counts_with() -> None:
     from notifier import wiring  # noqa: PLC0415
-    from notifier.gateway import websocket  # noqa: PLC0415
+    from notifier.gateway import outgoing  # noqa: PLC0415
 
     assert (wiring._ROUTER_GRACE, wiring._API_GRACE) == (10, 12)  # noqa: SLF001
-    assert websocket._CLOSE_TIMEOUT == 5  # noqa: SLF001
+    assert outgoing._CLOSE_TIMEOUT == 5  # noqa: SLF001
 
 
 def test_the_grace_period_follows_the_drain() -> None:

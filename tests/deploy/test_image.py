@@ -125,6 +125,10 @@ def test_nothing_that_builds_is_left(image: Image) -> None:
     assert not any((image.root / "usr/bin" / tool).exists() for tool in ("gcc", "cc", "make"))
 
 
+def test_traces_can_be_switched_on(image: Image) -> None:
+    assert [*image.root.glob("opt/notifier/lib/python3.*/site-packages/opentelemetry/sdk")]
+
+
 def test_nothing_in_it_belongs_to_the_user_that_runs_it(image: Image) -> None:
     owners = {path.lstat().st_uid for path in (image.root / "opt/notifier").rglob("*")}
 
