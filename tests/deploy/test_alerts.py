@@ -29,10 +29,12 @@ def promtool(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.services
 def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
     promtool("check", "rules", "--lint-fatal", *RULES)
 
 
+@pytest.mark.services
 def test_each_alert_fires_for_what_is_sick_and_not_for_what_is_well() -> None:
     promtool("test", "rules", TESTS)
 
