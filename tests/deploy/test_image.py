@@ -56,7 +56,7 @@ class Pods:
         return f"http://127.0.0.1:{self.api.env['NOTIFIER_API_PORT']}"
 
 
-def rendered() -> list[Object]:
+def rendered(**more: str) -> list[Object]:
     """The chart's objects, with ports that are free here: the containers share one network."""
     names = ("NOTIFIER_GATEWAY_PORT", "NOTIFIER_API_PORT", "NOTIFIER_PRIVATE_PORT")
     settings = {
@@ -64,6 +64,7 @@ def rendered() -> list[Object]:
         "NOTIFIER_JWT_ISSUER": ISSUER,
         "NOTIFIER_JWT_AUDIENCE": AUDIENCE,
         "NOTIFIER_DRAIN_RATE": DRAIN_RATE,
+        **more,
     }
     return render(minimal(config=settings, test={"existingSecret": "notifier-test"}))
 
@@ -77,6 +78,7 @@ def pods(image: Image, tmp_path: Path, amqp_url: str, redis_url: str) -> Iterato
         "NOTIFIER_API_KEYS": KEY.entry,
         "NOTIFIER_JWT_SECRET": SECRET,
         "NOTIFIER_API_KEY": KEY.secret,
+        "NOTIFIER_TOKEN": token("somebody"),
     }
     objects = {role: rendered() for role in ROLES}
     with ExitStack() as stack:
@@ -151,8 +153,17 @@ def test_each_probe_is_answered(pods: Pods) -> None:
         assert [container.probe(name) for container in containers] == [200, 200, 200]
 
 
-def test_the_helm_test_sees_an_event_arrive(pods: Pods, image: Image, tmp_path: Path) -> None:
-    objects = pods.objects["gateway"]
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param({}, id="with a token of its own"),
+        pytest.param({"NOTIFIER_JWKS_URL": "https://issuer.example/keys"}, id="with a token given"),
+    ],
+)
+def test_the_helm_test_sees_an_event_arrive(
+    pods: Pods, image: Image, tmp_path: Path, keys: dict[str, str]
+) -> None:
+    objects = rendered(**keys)
     [pod] = json.loads(json.dumps(of_kind(objects, "Pod")))
     here = {"API_URL": pods.api_url, "GATEWAY_URL": pods.gateway_url}  # there is no DNS
     for variable in pod["spec"]["containers"][0]["env"]:
