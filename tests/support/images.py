@@ -129,12 +129,8 @@ class Container(Process):
         super().__init__(command, log=home / "log", environment={})
 
     def _variables(self, config: Mapping[str, str]) -> dict[str, str]:
-        found = dict(config) if "envFrom" in self.container else {}
-        for variable in self.container.get("env", ()):
-            reference = variable.get("valueFrom", {}).get("secretKeyRef")
-            value = self._secrets[reference["key"]] if reference else variable["value"]
-            found[variable["name"]] = value
-        return found
+        own = {each["name"]: each["value"] for each in self.container["env"]}
+        return (dict(config) if "envFrom" in self.container else {}) | own
 
     def _bundle(self, image: Image, secrets: Path) -> dict[str, Any]:
         return {
