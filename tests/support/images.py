@@ -67,7 +67,6 @@ class Image:
 
     root: Path
     config: Mapping[str, Any]
-    description: Mapping[str, Any]
 
     @property
     def env(self) -> dict[str, str]:
@@ -92,7 +91,7 @@ def built(home: Path) -> Iterator[Image]:
         buildah("bud", "--quiet", *options, "--tag", "notifier", ROOT)
         description = json.loads(buildah("inspect", "--type", "image", "notifier"))
         mounted = buildah("mount", buildah("from", "--pull-never", "notifier"))
-        yield Image(Path(mounted), description["Docker"]["config"], description)
+        yield Image(Path(mounted), description["Docker"]["config"])
     finally:
         buildah("umount", "--all")
         buildah("rm", "--all")
