@@ -172,6 +172,75 @@ async def test_an_event_for_thousands_is_published_in_several_goes_and_acked_onc
     assert batch.acks == 1
 
 
+@in_virtual_time
+async def test_what_stands_behind_a_large_audience_is_read_when_its_turn_comes() -> None:
+    users = [str(number) for number in range(1_234)]
+    batch = Settled(event("1", *users), event("2"), event("3"))
+    it, read = House(), list[bytes]()
+
+    class Noticed(Taken):
+        @property
+        def entry(self) -> Entry:
+            entry: Entry = self.__dict__["entry"]
+            read.append(entry.body)
+            return entry
+
+        @entry.setter
+        def entry(self, entry: Entry) -> None:
+            self.__dict__["entry"] = entry
+
+    batch.deliveries = [Noticed(delivery.entry) for delivery in batch.deliveries]
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(batch))
+    publishing = await it.broker.asked()
+    before = len(read)
+
+    publishing.answer()
+    it.broker.release()
+    await routing
+
+    assert (before, len(read)) == (1, 3)
+
+
+@in_virtual_time
+async def test_of_a_large_audience_the_next_are_sent_while_the_first_are_being_answered() -> None:
+    batch = Settled(event("1", *(str(number) for number in range(1_234))))
+    it = House()
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(batch))
+    first, second = await it.broker.asked(), await it.broker.asked()
+    await quiet()
+    waiting = len(it.broker.calls)
+
+    second.answer()
+    first.answer()
+    (await it.broker.asked()).answer()
+    await routing
+
+    assert waiting == 0  # no more than two are under way
+    assert len(it.published) == 1_234
+    assert batch.acks == 1
+
+
+@in_virtual_time
+async def test_what_shares_a_topic_with_what_is_being_published_waits_for_it() -> None:
+    users = [str(number) for number in range(500)]
+    batch = Settled(event("1", *users), event("2", "7"))
+    it = House()
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(batch))
+    first = await it.broker.asked()
+    await quiet()
+    waiting = len(it.broker.calls)
+
+    first.answer()
+    (await it.broker.asked()).answer()
+    await routing
+
+    assert waiting == 0
+    assert [name for topic, name in it.published if topic == "user:7"] == ["1", "2"]
+
+
 # A broker that is away.
 
 
