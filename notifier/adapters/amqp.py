@@ -5,58 +5,34 @@ reading from connections that publish, and would not see their acks either.
 """
 
 import asyncio
-import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
-from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import time
-from typing import Any
-from uuid import uuid4
 
-import pamqp.encode
-from aiormq import spec
-from aiormq.abc import AbstractChannel, AbstractConnection, ArgumentsType, DeliveredMessage
+from aiormq.abc import AbstractConnection
 
+from notifier.adapters import amqp_frames as frames
+from notifier.adapters import amqp_properties as properties
 from notifier.adapters.amqp_backlog import watched_backlog
-from notifier.adapters.amqp_frames import UNREADABLE
+from notifier.adapters.amqp_confirms import Confirms, Letter
 from notifier.adapters.amqp_link import Keeping, Link, Lost, Vanished, losses
-from notifier.adapters.amqp_partitions import Partition, Sharing
+from notifier.adapters.amqp_partitions import Message, Partition, Sharing
 from notifier.adapters.topology import DEAD, EVENTS, declare
-from notifier.core.errors import Unavailable, Unreadable
+from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery, Roster
 from notifier.telemetry.metrics import Metrics
 
 # In seconds.
 _TRY = 3
-_PUT = 10
 _PATIENCE = 1  # of a put without a connection, since that was lost
-_ALARM_CHECK = 0.1
 
 _TRIES = 3
 _LONGEST_REASON = 500
-_LARGEST_HEADERS = 100_000  # bytes; a frame has at most 131,072
-
-_ACCEPTED = "notifier-accepted"  # the header with the moment of acceptance, in milliseconds
-_YEAR_2001 = 1_000_000_000
-_CLOCKS_DIFFER = 60
-_PERSISTENT = 2
 
 
 # The producers' end.
-
-
-@dataclass(frozen=True, slots=True)
-class _Letter:
-    """What is published; without a `message_id` each try makes one of its own."""
-
-    body: bytes
-    exchange: str
-    routing_key: str
-    properties: spec.Basic.Properties
-    message_id: str | None = None
 
 
 class _Publisher:
@@ -65,93 +41,76 @@ class _Publisher:
     def __init__(self, url: str, purpose: str, partitions: int, metrics: Metrics) -> None:
         self.link = Link(url, purpose, metrics, self._use)
         self._partitions = partitions
-        self._tries: set[asyncio.Timeout] = set()
+        self._confirms: Confirms | None = None
         self._open = asyncio.Event()
         self._shut_at: float | None = None
 
     @property
     def trouble(self) -> str | None:
         """See Dependency."""
-        if self._open.is_set() and _is_blocked(self._connection):
+        if self._open.is_set() and self.link.wire.is_blocked:
             return "blocked by RabbitMQ: its memory or its disk runs low"
         return self.link.trouble
 
-    async def publish(self, letter: _Letter, tries: int) -> None:
-        """Return once it is persisted and routed, else raise Unavailable; a try has 3 seconds."""
-        reason = ""
+    async def publish(self, letters: Sequence[Letter], tries: int) -> list[Unavailable | None]:
+        """Return for each None once it is persisted and routed, else why that is not known.
+
+        A try has 3 seconds; all of them have 10, with the time that it takes to reconnect.
+        """
+        left, failed = dict(enumerate(letters)), dict[int, Lost]()
         for _ in range(tries):
             try:
-                with losses():
-                    return await self._try(letter)
-            except Lost as lost:
-                reason = str(lost)
-                if isinstance(lost, Vanished):
-                    self._shut()
-                    self.link.give_up(lost)
-        raise Unavailable("rabbitmq", reason)
+                confirms = await self._confirms_in_use()
+            except Unavailable as error:
+                return [error if index in left else None for index in range(len(letters))]
+            failed = dict(await confirms.publish(left, _TRY))
+            if not failed:
+                break
+            left = {index: left[index] for index in failed}
+            self._repair(failed.values())
+        return [_unavailable(failed.get(index)) for index in range(len(letters))]
 
-    async def _try(self, letter: _Letter) -> None:
-        channel = await self._channel_in_use()
-        # With one id in flight twice, aiormq takes the return of one for that of the other.
-        letter.properties.message_id = letter.message_id or uuid4().hex
-        async with asyncio.timeout(_TRY) as limit:
-            self._tries.add(limit)
-            try:
-                await channel.basic_publish(
-                    letter.body,
-                    exchange=letter.exchange,
-                    routing_key=letter.routing_key,
-                    properties=letter.properties,
-                    mandatory=True,
-                )
-            finally:
-                self._tries.discard(limit)
+    def _repair(self, losses: Iterable[Lost]) -> None:
+        for lost in losses:
+            if isinstance(lost, Vanished):
+                self._shut()
+                self.link.give_up(lost)
 
-    async def _channel_in_use(self) -> AbstractChannel:
+    async def _confirms_in_use(self) -> Confirms:
+        """Return them, or raise Unavailable when there was no connection for a second."""
         now = asyncio.get_running_loop().time()
         if self._shut_at is None:
             self._shut_at = now
         with suppress(TimeoutError):
             async with asyncio.timeout_at(self._shut_at + _PATIENCE):
                 await self._open.wait()
-        if not self._open.is_set() or self.trouble:
+        if not self._open.is_set() or self._confirms is None or self.trouble:
             raise Unavailable("rabbitmq", self.trouble or "the connection was just lost")
-        return self._channel
+        return self._confirms
 
     async def _use(self, connection: AbstractConnection) -> None:
         await declare(connection, self._partitions)
-        self._channel = await connection.channel()
-        self.link.watch(self._channel)
-        self._connection = connection
+        channel = await connection.channel()
+        self.link.watch(channel)
+        wire = self.link.wire
+        confirms = self._confirms = Confirms(wire, channel.number)
+        wire.on_trouble = lambda why: confirms.give_up(Lost(why))
         self.link.is_up()
         self._open.set()
         try:
-            every = (_ALARM_CHECK, self._end_tries_when_blocked)
-            await self.link.until_lost(connection, every)
+            with losses():
+                await self.link.until_lost(connection)
+        except Lost as lost:
+            confirms.give_up(lost)
+            raise
         finally:
             self._shut()
+            confirms.give_up(Lost("the connection was closed"))
 
     def _shut(self) -> None:
         if self._open.is_set():
             self._open.clear()
             self._shut_at = asyncio.get_running_loop().time()
-
-    def _end_tries_when_blocked(self) -> None:
-        if _is_blocked(self._connection):
-            for limit in self._tries:
-                if not limit.expired():
-                    limit.reschedule(0)
-
-
-def _is_blocked(connection: AbstractConnection) -> bool:
-    # aiormq tells nobody, but `ready` waits exactly while the connection is blocked.
-    ready = connection.ready().__await__()
-    try:
-        next(ready)
-    except StopIteration:
-        return False
-    ready.close()
-    return True
 
 
 class AmqpEventQueue(Keeping):
@@ -174,26 +133,22 @@ class AmqpEventQueue(Keeping):
 
     async def put(self, entry: Entry) -> None:
         """See EventQueue."""
-        letter = _Letter(entry.body, EVENTS, entry.routing_key, _properties_of(entry))
-        try:
-            async with asyncio.timeout(_PUT):
-                await self._publisher.publish(letter, _TRIES)
-        except TimeoutError:
-            raise Unavailable("rabbitmq", f"not confirmed within {_PUT} seconds") from None
+        [failure] = await self.put_each([entry])
+        if failure:
+            raise failure
+
+    async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
+        """See EventQueue."""
+        return await self._publisher.publish([_letter_of(entry) for entry in entries], _TRIES)
 
 
-def _properties_of(entry: Entry) -> spec.Basic.Properties:
-    headers: dict[str, Any] = dict(entry.headers)
-    if entry.accepted:
-        headers[_ACCEPTED] = round(entry.accepted * 1000)
-    return spec.Basic.Properties(
-        content_type=entry.content_type,
-        headers=headers,
-        delivery_mode=_PERSISTENT,
-        timestamp=datetime.fromtimestamp(entry.accepted or time(), UTC),
-        message_type=entry.type,
-        app_id=entry.app_id,
-    )
+def _letter_of(entry: Entry) -> Letter:
+    address = frames.address(EVENTS, entry.routing_key)
+    return Letter(address, properties.of_entry(entry), entry.body, is_numbered=True)
+
+
+def _unavailable(lost: Lost | None) -> Unavailable | None:
+    return None if lost is None else Unavailable("rabbitmq", str(lost))
 
 
 # The routers' end.
@@ -201,12 +156,13 @@ def _properties_of(entry: Entry) -> spec.Basic.Properties:
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
-    message: DeliveredMessage
+    message: Message
 
     @property
     def entry(self) -> Entry:
         """See Delivery; raises Invalid for properties that cannot be read."""
-        return _entry_of(self.message)
+        message = self.message
+        return properties.entry_of(message.routing_key, message.properties, message.body)
 
 
 class _DeadLetters(_Publisher):
@@ -216,18 +172,19 @@ class _DeadLetters(_Publisher):
         super().__init__(url, "dead letters", partitions, metrics)
         self._one_at_a_time = asyncio.Lock()
 
-    async def keep(self, letter: _Letter) -> None:
+    async def keep(self, letter: Letter) -> None:
         """Return once it is kept, else raise Unavailable."""
-        # Message ids are the producers' own here, and need not differ: see `_try`.
         async with self._one_at_a_time:
-            await self.publish(letter, tries=1)
+            [failure] = await self.publish([letter], tries=1)
+        if failure:
+            raise failure
 
 
 class _Batch:
     """See Batch. RabbitMQ does not answer to an ack, so even what was acked may come again."""
 
     def __init__(
-        self, partition: Partition, messages: list[DeliveredMessage], dead_letters: _DeadLetters
+        self, partition: Partition, messages: list[Message], dead_letters: _DeadLetters
     ) -> None:
         self._partition = partition
         self._dead_letters = dead_letters
@@ -249,9 +206,7 @@ class _Batch:
         """See Batch."""
         last = self._deliveries[-1].message
         try:
-            with losses():
-                async with asyncio.timeout(_TRY):
-                    await last.channel.basic_ack(last.delivery_tag or 0, multiple=True)
+            last.source.ack(last.tag)
         except Lost as lost:
             raise Unavailable("rabbitmq", f"not acked, so it comes again: {lost}") from lost
         finally:
@@ -308,58 +263,13 @@ class AmqpEventSource(Keeping):
             await self._link.until_lost(connection)
 
 
-def _entry_of(message: DeliveredMessage) -> Entry:
-    properties = message.header.properties
-    headers = {name: _text(value) for name, value in (properties.headers or {}).items()}
-    if UNREADABLE in headers:
-        raise Unreadable("properties", str(headers[UNREADABLE]))
-    return Entry(
-        body=message.body,
-        routing_key=message.routing_key or "",
-        content_type=properties.content_type or "",
-        accepted=_moment(headers.pop(_ACCEPTED, None)),
-        headers=headers,
-        message_id=properties.message_id or "",
-        app_id=properties.app_id or "",
-        type=properties.message_type or "",
-    )
-
-
-def _text(value: object) -> object:
-    if isinstance(value, bytes | bytearray):
-        with suppress(UnicodeDecodeError):
-            return value.decode()
-    return value
-
-
-def _moment(milliseconds: object) -> float:
-    # Anyone may send this header, with anything in it.
-    seconds = milliseconds / 1000 if isinstance(milliseconds, int) else 0.0
-    return seconds if _YEAR_2001 < seconds < time() + _CLOCKS_DIFFER else 0.0
-
-
-def _dead_letter_of(message: DeliveredMessage, queue: str, code: str, reason: str) -> _Letter:
-    original = message.header.properties
-    ours: ArgumentsType = {
+def _dead_letter_of(message: Message, queue: str, code: str, reason: str) -> Letter:
+    headers = {
         "notifier-reason": code,
         "notifier-error": reason[:_LONGEST_REASON],
-        "notifier-routing-key": message.routing_key or "",
+        "notifier-routing-key": properties.readable(message.routing_key),
         "notifier-queue": queue,
         "notifier-time": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
-    properties = copy(original)
-    properties.headers = {**(original.headers or {}), **ours}
-    if not _fit(properties.headers):
-        properties.headers = ours
-    properties.delivery_mode = _PERSISTENT
-    properties.expiration = None
-    properties.user_id = None  # RabbitMQ refuses any but our own
-    return _Letter(message.body, DEAD, DEAD, properties, original.message_id)
-
-
-def _fit(headers: ArgumentsType) -> bool:
-    # They share one frame: a producer's own may leave no room for ours.
-    try:
-        return len(pamqp.encode.field_table(headers)) <= _LARGEST_HEADERS
-    except (TypeError, ValueError, ArithmeticError, struct.error):
-        return False  # pamqp reads more than it can write, such as a large double
+    letterhead = properties.of_dead_letter(message.properties, headers)
+    return Letter(frames.address(DEAD, DEAD), letterhead, message.body, is_numbered=False)

@@ -1,114 +1,84 @@
-"""Frames from RabbitMQ that aiormq cannot read, replaced by what it can.
+"""Frames of AMQP 0-9-1 on the hot path: deliveries and publications, with their acks and confirms.
 
-A producer may set a timestamp in nanoseconds, or an id in Latin-1. RabbitMQ passes that on, and
-aiormq would close the connection over it, on each redelivery, for ever.
+Layouts are those of the AMQP 0-9-1 specification, sections 2.3.5 and 4.2.
 """
 
-import asyncio
-import struct
-from typing import Any, cast
+from struct import Struct
 
-import pamqp.frame
-from aiormq import TransportFactory, spec
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory
-from pamqp.constants import FRAME_HEADER, FRAME_METHOD
-from pamqp.exceptions import PAMQPException
-from pamqp.header import ContentHeader
-from yarl import URL
+METHOD, HEADER, BODY = 1, 2, 3
+CONNECTION, BASIC = 10, 60
+PUBLISH, RETURN, DELIVER, ACK, NACK = 40, 50, 60, 80, 120
+BLOCKED, UNBLOCKED = 60, 61
 
-UNREADABLE = "notifier-unreadable"  # a header in place of properties, with what is wrong with them
+HEAD = Struct(">BHI")  # type, channel, size of the payload
+AROUND = HEAD.size + 1  # with the octet behind the payload
+METHOD_OF = Struct(">HH")  # class and method, at the start of a method's payload
+HEARTBEAT = b"\x08\0\0\0\0\0\0\xce"
 
-_HEAD = struct.Struct(">BHI")  # frame type, channel, size
-_BODY_SIZE = struct.Struct(">4xQ")  # in the payload of a content header
-_DELIVER = struct.pack(">HH", *divmod(spec.Basic.Deliver.index, 1 << 16))
-_UNDECODABLE = (
-    *(PAMQPException, ValueError, TypeError, LookupError, ArithmeticError, RecursionError),
-)
-
-
-class Transport(TransportFactory):
-    """Makes one connection as aiormq does, and makes unreadable deliveries readable."""
-
-    def __init__(self) -> None:
-        self._writer: asyncio.StreamWriter | None = None
-
-    @property
-    def writer(self) -> asyncio.StreamWriter | None:
-        """The open connection, None before."""
-        return self._writer
-
-    def abort(self) -> None:
-        """End the connection at once, whoever waits for the other side."""
-        if self._writer:
-            self._writer.transport.abort()
-
-    async def create(
-        self,
-        url: URL,
-        **kwargs: Any,  # noqa: ANN401  # as in the class that this is one of
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect; raises aiormq.AMQPConnectionError."""
-        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, self._writer = await factory.create(url, **kwargs)
-        return cast("asyncio.StreamReader", _Reader(reader)), self._writer
+_END = b"\xce"
+_ACK = Struct(">BHIHHQ?B")
+_CONFIRM = Struct(">QB")
+_CONTENT = Struct(">HHQ")  # class, weight, size of the body; properties follow
+_TAG = Struct(">Q")
+_PUBLISH = Struct(">HHH")  # class, method, nothing
+_MANDATORY = b"\x01"
+_LARGEST_PAYLOAD = 131_072 - AROUND  # what RabbitMQ takes unless it is told otherwise
+_LONGEST_SHORT = 255
 
 
-class _Reader:
-    """What aiormq uses of a StreamReader, reading whole frames beneath."""
-
-    def __init__(self, stream: asyncio.StreamReader) -> None:
-        self._stream = stream
-        self._frame = b""
-
-    def at_eof(self) -> bool:
-        return not self._frame and self._stream.at_eof()
-
-    async def readexactly(self, size: int) -> bytes:
-        if not self._frame:
-            self._frame = await self._next_frame()
-        taken, self._frame = self._frame[:size], self._frame[size:]
-        return taken
-
-    async def _next_frame(self) -> bytes:
-        head = await self._stream.readexactly(_HEAD.size)
-        if head.startswith(b"AMQP"):  # it speaks another version, and says so without a frame
-            return head
-        kind, channel, size = _HEAD.unpack(head)
-        frame = head + await self._stream.readexactly(size + 1)
-        return readable(frame, kind, channel)
+def ack(channel: int, tag: int) -> bytes:
+    """Write an ack of all deliveries up to this one."""
+    return _ACK.pack(METHOD, channel, 13, BASIC, ACK, tag, True, 0xCE)  # noqa: FBT003
 
 
-def readable(frame: bytes, kind: int, channel: int) -> bytes:
-    """Return the frame, or what stands in for it: without properties, or with `?` in its key."""
-    payload = frame[_HEAD.size : -1]
-    if kind == FRAME_HEADER and (problem := _problem_of(frame)):
-        (body_size,) = _BODY_SIZE.unpack_from(payload)
-        properties = spec.Basic.Properties(headers={UNREADABLE: problem})
-        return pamqp.frame.marshal(ContentHeader(0, body_size, properties), channel)
-    if kind == FRAME_METHOD and payload.startswith(_DELIVER):
-        # Of its strings only the last one, the routing key, is the producer's own.
-        key = payload[len(payload) - _key_length(payload) :]
-        return frame[: -1 - len(key)] + _utf8(key) + frame[-1:]
-    return frame
+def confirmed(payload: bytes) -> tuple[int, bool]:
+    """Read which publication an ack or nack of RabbitMQ's is about, or whether all up to it."""
+    tag, bits = _CONFIRM.unpack_from(payload, METHOD_OF.size)
+    return tag, bool(bits & 1)
 
 
-def _problem_of(frame: bytes) -> str | None:
-    try:
-        pamqp.frame.unmarshal(frame)
-    except _UNDECODABLE as error:
-        return str(error)
-    return None
+def delivered(payload: bytes) -> tuple[int, bytes]:
+    """Read a delivery's tag and routing key."""
+    tag = 5 + payload[4]  # behind the consumer's name
+    exchange = tag + 9  # behind the tag, and whether it comes again
+    key = exchange + 1 + payload[exchange]
+    (number,) = _TAG.unpack_from(payload, tag)
+    return number, payload[key + 1 : key + 1 + payload[key]]
 
 
-def _key_length(payload: bytes) -> int:
-    tag = len(_DELIVER)
-    exchange = tag + 1 + payload[tag] + 9  # a delivery's number and a flag stand in between
-    return payload[exchange + 1 + payload[exchange]]
+def content(payload: bytes) -> tuple[int, bytes]:
+    """Read the size of a body, and the properties as they are."""
+    return _CONTENT.unpack_from(payload)[2], payload[_CONTENT.size :]
 
 
-def _utf8(key: bytes) -> bytes:
-    try:
-        key.decode()
-    except UnicodeDecodeError:
-        return key.decode("ascii", "replace").replace("\ufffd", "?").encode()
-    return key
+def address(exchange: str, routing_key: str) -> bytes:
+    """Write where to publish: the method of a publication that comes back if it has no queue."""
+    return b"".join(
+        (_PUBLISH.pack(BASIC, PUBLISH, 0), short(exchange), short(routing_key), _MANDATORY)
+    )
+
+
+def publication(channel: int, method: bytes, properties: bytes, body: bytes) -> bytes:
+    """Write the frames of one publication; `method` is an address."""
+    size = len(body)
+    parts = [
+        HEAD.pack(METHOD, channel, len(method)),
+        method,
+        _END,
+        HEAD.pack(HEADER, channel, _CONTENT.size + len(properties)),
+        _CONTENT.pack(BASIC, 0, size),
+        properties,
+        _END,
+    ]
+    for start in range(0, size, _LARGEST_PAYLOAD):
+        piece = body[start : start + _LARGEST_PAYLOAD]
+        parts += (HEAD.pack(BODY, channel, len(piece)), piece, _END)
+    return b"".join(parts)
+
+
+def short(text: str) -> bytes:
+    """Write a short string; raises ValueError over 255 bytes."""
+    data = text.encode()
+    if len(data) > _LONGEST_SHORT:
+        raise ValueError(f"longer than {_LONGEST_SHORT} bytes: {text[:50]}…")
+    return bytes((len(data),)) + data

@@ -12,7 +12,7 @@ import aiormq
 import structlog
 from aiormq.abc import AbstractChannel, AbstractConnection
 
-from notifier.adapters.amqp_frames import Transport
+from notifier.adapters.amqp_wire import Transport, Wire
 from notifier.adapters.topology import TopologyError
 from notifier.core.background import Background
 from notifier.telemetry.metrics import Metrics
@@ -111,6 +111,12 @@ class Link:
         """See Dependency."""
         return self._reason and f"not connected to RabbitMQ: {self._reason}"
 
+    @property
+    def wire(self) -> Wire:
+        """The bytes of the present connection."""
+        assert self._transport.wire  # noqa: S101  # asked for by `use`, which has a connection
+        return self._transport.wire
+
     async def keep(self) -> None:
         """Connect, again and again, until it is cancelled."""
         for url in cycle(self._urls):
@@ -154,7 +160,8 @@ class Link:
 
     def _abort(self) -> None:
         self._is_overdue = True
-        self._transport.abort()
+        if self._transport.wire:
+            self._transport.wire.abort()
 
     def hurry(self) -> None:
         """See to it that `keep`, once cancelled, takes no longer than closing may."""
@@ -199,25 +206,14 @@ class Link:
         self._watched.discard(channel)
         await channel.close()
 
-    async def until_lost(
-        self, connection: AbstractConnection, every: tuple[float, Callable[[], None]] | None = None
-    ) -> None:
-        """Raise why it was lost; until then call a function `every` so many seconds."""
-        ends = [self._end, connection.closing]
-        seconds, check = every or (None, lambda: None)
+    async def until_lost(self, connection: AbstractConnection) -> None:
+        """Raise why it was lost."""
         honour_cancellation()  # declaring can swallow it
-        while not (done := await _first_of(ends, seconds)):
-            check()
+        ends = [self._end, connection.closing]
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for end in done:
             end.result()
         raise Lost("it closed the connection")
-
-
-async def _first_of(
-    ends: "list[asyncio.Future[None]]", seconds: float | None
-) -> "set[asyncio.Future[None]]":
-    done, _ = await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    return done
 
 
 def _with_heartbeat(url: str) -> str:

@@ -8,15 +8,17 @@ once; the others register later, in the order in which they are to follow, and s
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
 
 import structlog
 from aiormq import spec
-from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from aiormq.abc import AbstractChannel, AbstractConnection
 
+from notifier.adapters import amqp_frames as frames
 from notifier.adapters.amqp_link import Link, Lost, Vanished, honour_cancellation, losses
+from notifier.adapters.amqp_wire import Wire
 from notifier.core.background import Background
 from notifier.core.errors import Unavailable
 from notifier.core.partitions import Share, shared_out
@@ -37,6 +39,73 @@ _TURN = 30
 _log = structlog.stdlib.get_logger(__name__)
 
 
+class Message:
+    """One delivery as it came, of a `source`."""
+
+    __slots__ = ("body", "properties", "routing_key", "source", "tag")
+
+    def __init__(self, source: "Deliveries", tag: int, routing_key: bytes) -> None:
+        self.source = source
+        self.tag = tag
+        self.routing_key = routing_key
+        self.properties = b""
+        self.body = b""
+
+
+class Deliveries:
+    """What RabbitMQ delivers on one channel, until that is closed."""
+
+    def __init__(self, wire: Wire, channel: int, arrive: Callable[[Message], None]) -> None:
+        self._wire = wire
+        self._channel = channel
+        self._arrive = arrive
+        self._message: Message | None = None
+        self._size = 0
+        self._parts: list[bytes] = []
+        self._is_closed = False
+        wire.claim(channel, self)
+
+    def ack(self, tag: int) -> None:
+        """Ack all up to this one; raises Lost when that can no longer be."""
+        if self._is_closed or not self._wire.is_open:
+            raise Lost("the connection was lost")
+        self._wire.write(frames.ack(self._channel, tag))
+
+    def close(self) -> None:
+        """Let nothing arrive any more."""
+        self._is_closed = True
+
+    # What RabbitMQ says; see Hot.
+
+    def on_method(self, method: int, payload: bytes) -> None:
+        """Begin a message."""
+        if method == frames.DELIVER:
+            self._message = Message(self, *frames.delivered(payload))
+
+    def on_header(self, payload: bytes) -> None:
+        """Take the properties."""
+        if self._message:
+            self._size, self._message.properties = frames.content(payload)
+            self._parts.clear()
+            if not self._size:
+                self._complete(b"")
+
+    def on_body(self, payload: bytes) -> None:
+        """Take a part of the body; most have one."""
+        if len(payload) < self._size:
+            self._parts.append(payload)
+            if sum(map(len, self._parts)) < self._size:
+                return
+            payload = b"".join(self._parts)
+        self._complete(payload)
+
+    def _complete(self, body: bytes) -> None:
+        message, self._message = self._message, None
+        if message and not self._is_closed:
+            message.body = body
+            self._arrive(message)
+
+
 class Partition:
     """The deliveries of one queue, offered to `ready` a batch at a time, over all reconnects."""
 
@@ -44,7 +113,8 @@ class Partition:
         self.queue = queue
         self._ready = ready
         self._channel: AbstractChannel | None = None
-        self._arrived: deque[DeliveredMessage] = deque()  # the prefetch bounds it
+        self._deliveries: Deliveries | None = None
+        self._arrived: deque[Message] = deque()  # the prefetch bounds it
         self._is_offered = False
         self._settled = asyncio.Event()
         self._settled.set()
@@ -130,9 +200,10 @@ class Partition:
         link.watch(channel)
         channel.on_consumer_cancel_callbacks.add(on_cancel)
         self._channel, self._has_taken = channel, False
+        self._deliveries = Deliveries(link.wire, channel.number, self._arrive)
         self._since = asyncio.get_running_loop().time()
         await channel.basic_qos(prefetch_count=_PREFETCH)
-        await channel.basic_consume(self.queue, self._arrive)
+        await channel.basic_consume(self.queue, _never)
         honour_cancellation()
 
     async def _close(self, link: Link) -> None:
@@ -147,6 +218,8 @@ class Partition:
         """Drop what has arrived; its channel is gone, so it comes again, to whoever is next."""
         self._channel = None
         self._arrived.clear()
+        if self._deliveries:
+            self._deliveries.close()
 
     def is_of_yesterday(self) -> None:
         """Forget whose it was: the connection is another one."""
@@ -155,18 +228,16 @@ class Partition:
 
     # Batches.
 
-    async def _arrive(self, message: DeliveredMessage) -> None:
-        # aiormq runs this in a task for each: as none of them waits, they keep their order.
-        if message.channel is self._channel:
-            self._arrived.append(message)
-            self._offer()
+    def _arrive(self, message: Message) -> None:
+        self._arrived.append(message)
+        self._offer()
 
     def _offer(self) -> None:
         if self._arrived and self._settled.is_set() and not self._is_offered:
             self._is_offered = True
             self._ready.put_nowait(self)
 
-    def take(self) -> list[DeliveredMessage]:
+    def take(self) -> list[Message]:
         """Return the next of what is there; nothing when it was just lost, or is to be left."""
         self._is_offered = False
         if self._leaving.is_set():
@@ -181,6 +252,10 @@ class Partition:
         """Offer the next batch."""
         self._settled.set()
         self._offer()
+
+
+async def _never(_: object) -> None:
+    raise AssertionError("deliveries go past aiormq")
 
 
 class Sharing:

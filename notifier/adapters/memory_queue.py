@@ -81,6 +81,17 @@ class MemoryEventQueue:
         self._waiting.append(replace(entry, message_id=uuid4().hex))
         self._has_changed.set()
 
+    async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
+        """See EventQueue."""
+        outcomes: list[Unavailable | None] = []
+        for entry in entries:
+            try:
+                await self.put(entry)
+                outcomes.append(None)
+            except Unavailable as error:
+                outcomes.append(error)
+        return outcomes
+
     def stop(self) -> None:
         """See EventSource."""
         self._is_stopped = True

@@ -1,8 +1,8 @@
 """The producers' HTTP application: it validates events, and answers 202 once they are confirmed."""
 
-import asyncio
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -28,6 +28,7 @@ from notifier.core.ports import EventQueue
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.api")
+_logged = logging.getLogger("notifier.api")  # to ask it once rather than for each event
 _RETRY_AFTER = "5"
 # The first that matches, so what is special stands before what is general.
 _STATUSES: Mapping[type[NotifierError], HTTPStatus] = {
@@ -67,36 +68,58 @@ class Accepting:
 
         Raises Invalid, Unavailable.
         """
-        if not event.has_audience:
-            raise Invalid("users", "is missing: name users, topic or everyone")
         now = time.time()
-        traced = events.with_traceparent(event, unsaid.traceparent)
-        complete = events.completed(traced, source=unsaid.source, now=now)
+        complete = _complete(event, unsaid, now)
         await self._queue.put(ingress.entry_of(complete, now))
-        self._metrics.events.labels("accepted").inc()
-        self._metrics.reached("confirmed", (now,))
-        _log.debug("accepted", event_id=complete.id, source=complete.source)
+        self._count([complete], now)
         return str(complete.id)
 
     async def accept_each(
         self, read: Callable[[bytes], Event], bodies: list[bytes], unsaid: Unsaid
     ) -> list[dict[str, Any]]:
-        """Accept a batch's events side by side; the answers stand in the order of the events."""
+        """Accept a batch's events together; the answers stand in the order of the events."""
+        now = time.time()
+        understood = [_understood(read, body, unsaid, now) for body in bodies]
+        complete = [each for each in understood if isinstance(each, Event)]
+        outcomes = await self._queue.put_each([ingress.entry_of(each, now) for each in complete])
+        accepted = [each for each, failure in zip(complete, outcomes, strict=True) if not failure]
+        self._count(accepted, now)
+        failures = iter(outcomes)
+        return [
+            self._answer(each, next(failures)) if isinstance(each, Event) else self.problem(each)
+            for each in understood
+        ]
 
-        async def accept_one(body: bytes) -> dict[str, Any]:
-            try:
-                return {"status": 202, "id": await self.accept(read(body), unsaid)}
-            except NotifierError as error:
-                return self.problem(error)
+    def _answer(self, event: Event, failure: NotifierError | None) -> dict[str, Any]:
+        return self.problem(failure) if failure else {"status": 202, "id": event.id}
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(accept_one(body), name="accept") for body in bodies]
-        return [task.result() for task in tasks]
+    def _count(self, accepted: Sequence[Event], now: float) -> None:
+        self._metrics.events.labels("accepted").inc(len(accepted))
+        self._metrics.reached("confirmed", [now] * len(accepted))
+        if _logged.isEnabledFor(logging.DEBUG):
+            for event in accepted:
+                _log.debug("accepted", event_id=event.id, source=event.source)
 
     def problem(self, error: NotifierError) -> dict[str, Any]:
         """Return the problem (RFC 9457) that answers a refused event, and count it."""
         self._metrics.rejections.labels(error.code).inc()
         return problem_of(error)
+
+
+def _understood(
+    read: Callable[[bytes], Event], body: bytes, unsaid: Unsaid, now: float
+) -> Event | NotifierError:
+    try:
+        return _complete(read(body), unsaid, now)
+    except Invalid as error:
+        return error
+
+
+def _complete(event: Event, unsaid: Unsaid, now: float) -> Event:
+    if not event.has_audience:
+        raise Invalid("users", "is missing: name users, topic or everyone")
+    traced = events.with_traceparent(event, unsaid.traceparent)
+    return events.completed(traced, source=unsaid.source, now=now)
 
 
 def create_app(queue: EventQueue, metrics: Metrics, keys: ApiKeys) -> FastAPI:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from notifier.core.access import Identity
-from notifier.core.errors import CloseCode, NotifierError
+from notifier.core.errors import CloseCode, NotifierError, Unavailable
 from notifier.core.frames import ServerFrame
 from notifier.core.ingress import Entry
 from notifier.core.positions import Position
@@ -36,6 +36,9 @@ class EventQueue(Dependency, Protocol):
         Raises Unavailable within ten seconds when that cannot be known. The entry may then arrive
         all the same, so whoever repeats it keeps its event's id.
         """
+
+    async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
+        """Put many at once, in their order; return what `put` would raise for each, or None."""
 
 
 class Delivery(Protocol):

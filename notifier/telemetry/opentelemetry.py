@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from notifier.core.errors import Invalid, NotifierError
+from notifier.core.errors import Invalid, NotifierError, Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import (
     Batch,
@@ -109,6 +109,25 @@ class _Queue:
             "accept", event.context, SpanKind.SERVER, event.attributes
         ) as span:
             await self._queue.put(entry if event.traceparent else _begun(entry, span))
+
+    async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
+        spans, begun = [], []
+        for entry in entries:
+            event = _event_of(entry.body)
+            span = self._tracer.start_span(
+                "accept", event.context, SpanKind.SERVER, event.attributes
+            )
+            spans.append(span)
+            begun.append(entry if event.traceparent else _begun(entry, span))
+        try:
+            outcomes = await self._queue.put_each(begun)
+            for span, failure in zip(spans, outcomes, strict=True):
+                if failure:
+                    span.set_status(Status(StatusCode.ERROR, str(failure)))
+        finally:
+            for span in spans:
+                span.end()
+        return outcomes
 
 
 def _begun(entry: Entry, span: Span) -> Entry:

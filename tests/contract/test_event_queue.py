@@ -228,6 +228,37 @@ async def test_many_puts_at_once_all_arrive_once(queue: EventQueue, source: Even
     assert sorted(int(entry.body) for entry in taken) == list(range(300))
 
 
+async def test_what_is_put_together_arrives_once_and_in_its_order(
+    queue: EventQueue, source: EventSource
+) -> None:
+    assert await queue.put_each(numbered(300, "everyone")) == [None] * 300
+
+    taken = await take(source, 300)
+
+    assert [int(entry.body) for entry in taken] == list(range(300))
+
+
+async def test_nothing_can_be_put_together(queue: EventQueue) -> None:
+    assert await queue.put_each([]) == []
+
+
+async def test_of_what_is_put_together_each_is_told_whether_it_was_taken(
+    harness: Harness, queue: EventQueue, source: EventSource
+) -> None:
+    await harness.limit()
+
+    outcomes = await queue.put_each(numbered(20_000, "user.42"))
+
+    refused = [outcome for outcome in outcomes if outcome]
+    assert len(outcomes) == 20_000
+    assert refused
+    assert all(isinstance(outcome, Unavailable) for outcome in refused)
+    confirmed = {number for number, outcome in enumerate(outcomes) if outcome is None}
+    taken: set[int] = set()
+    while not confirmed <= taken:
+        taken |= {int(entry.body) for entry in await take(source, 1)}
+
+
 async def test_one_entry_put_twice_at_once_arrives_twice(
     queue: EventQueue, source: EventSource
 ) -> None:

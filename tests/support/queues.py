@@ -1,6 +1,7 @@
 """An event queue that remembers what was put, and does so only when it may."""
 
 import asyncio
+from collections.abc import Sequence
 
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
@@ -26,6 +27,11 @@ class RecordingQueue:
         self.entries.append(entry)
         self._put.set()
         await self.open.wait()
+
+    async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
+        """See EventQueue."""
+        outcomes = await asyncio.gather(*map(self.put, entries), return_exceptions=True)
+        return [each if isinstance(each, Unavailable) else None for each in outcomes]
 
     async def taken(self) -> Entry:
         """Wait until something was put, confirmed or not."""

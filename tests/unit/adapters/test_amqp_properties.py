@@ -1,0 +1,192 @@
+import struct
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiormq import spec
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp.header import ContentHeader
+
+from notifier.adapters import amqp_properties as properties
+from notifier.core.errors import Unreadable
+from notifier.core.ingress import Entry
+
+TEXTS = st.text(max_size=60)
+HEADERS = st.dictionaries(
+    st.text("abc-", min_size=1, max_size=20), st.integers(-(2**31), 2**31) | TEXTS, max_size=3
+)
+ENTRIES = st.builds(
+    Entry,
+    body=st.just(b"{}"),
+    routing_key=st.just("user.42"),
+    content_type=TEXTS,
+    headers=HEADERS,
+    app_id=TEXTS,
+    type=TEXTS,
+    accepted=st.just(0.0)
+    | st.integers(1_600_000_000_000, 1_700_000_000_000).map(lambda n: n / 1000),
+)
+
+
+def written(entry: Entry, message_id: str = "7") -> bytes:
+    before, after = properties.of_entry(entry)
+    return before + bytes((len(message_id),)) + message_id.encode() + after
+
+
+def foreign(**given: Any) -> bytes:  # noqa: ANN401  # as pamqp takes them
+    return bytes(spec.Basic.Properties(**given).marshal())
+
+
+def read(found: bytes) -> Entry:
+    return properties.entry_of(b"user.42", found, b"{}")
+
+
+@given(ENTRIES)
+def test_what_is_written_is_read_again(entry: Entry) -> None:
+    found = read(written(entry))
+
+    assert found == Entry(
+        body=b"{}",
+        routing_key="user.42",
+        content_type=entry.content_type,
+        headers=entry.headers,
+        message_id="7",
+        app_id=entry.app_id,
+        type=entry.type,
+        accepted=entry.accepted,
+    )
+
+
+@given(ENTRIES)
+def test_what_is_written_is_what_another_library_reads(entry: Entry) -> None:
+    header = ContentHeader()
+    header.unmarshal(bytes(12) + written(entry))
+
+    found = header.properties
+    assert (found.content_type or "", found.message_id) == (entry.content_type, "7")
+    assert (found.app_id or "", found.message_type or "") == (entry.app_id, entry.type)
+    assert found.delivery_mode == 2
+    accepted = {"notifier-accepted": round(entry.accepted * 1000)} if entry.accepted else {}
+    assert found.headers == {**entry.headers, **accepted}
+    assert isinstance(found.timestamp, datetime)
+
+
+def test_every_property_that_a_foreign_producer_may_set_is_passed_over_or_read() -> None:
+    found = read(
+        foreign(
+            content_type="text/plain",
+            content_encoding="gzip",
+            headers={"a": 1},
+            delivery_mode=1,
+            priority=3,
+            correlation_id="c",
+            reply_to="r",
+            expiration="60000",
+            message_id="m",
+            timestamp=datetime.now(UTC),
+            message_type="t",
+            user_id="guest",
+            app_id="shop",
+        )
+    )
+
+    assert found == Entry(
+        b"{}", "user.42", "text/plain", {"a": 1}, message_id="m", app_id="shop", type="t"
+    )
+
+
+def test_without_properties_nothing_is_said() -> None:
+    assert read(b"\0\0") == Entry(b"{}", "user.42")
+
+
+def test_a_timestamp_in_nanoseconds_does_not_matter() -> None:
+    moment = datetime.fromtimestamp(1_700_000_000, UTC)
+    sent = foreign(timestamp=moment, app_id="shop")
+    nanoseconds = struct.pack(">Q", 1_700_000_000 * 10**9)
+
+    found = read(sent.replace(struct.pack(">Q", 1_700_000_000), nanoseconds))
+
+    assert found.app_id == "shop"
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        foreign(content_type="text/plain").replace(b"plain", b"pl\xe9in"),
+        foreign(headers={"a": "b"}).replace(b"\x01aS", b"\x01a\xff"),
+        foreign(headers={"a": "b"})[:-1],
+        b"\x80\x01\x00\x00",
+        b"\x80",
+        b"",
+    ],
+    ids=["latin-1", "unknown kind", "cut off", "more flags", "half a flag", "nothing"],
+)
+def test_what_nobody_can_read_is_told_to_be_unreadable(unreadable: bytes) -> None:
+    with pytest.raises(Unreadable, match=r"^properties: "):
+        read(unreadable)
+
+
+@given(st.binary(max_size=60))
+def test_nothing_else_comes_of_any_bytes(garbage: bytes) -> None:
+    try:
+        read(garbage)
+    except Unreadable as error:
+        assert error.field == "properties"  # noqa: PT017  # most examples raise, some do not
+
+
+@pytest.mark.parametrize("said", [True, -1, 10**18, "yesterday", int(time.time() * 1000) + 120_000])
+def test_a_moment_of_acceptance_that_cannot_be_is_not_believed(said: object) -> None:
+    assert read(foreign(headers={"notifier-accepted": said})).accepted == 0.0
+
+
+def test_what_is_no_text_in_a_routing_key_becomes_question_marks() -> None:
+    assert properties.readable(b"user.andr\xe9") == "user.andr?"
+
+
+def test_a_message_id_is_read() -> None:
+    assert properties.message_id_of(foreign(message_id="7", app_id="shop")) == "7"
+
+
+@pytest.mark.parametrize("without", [b"\0\0", b"", b"\x80\x00\xff"])
+def test_a_message_id_that_is_not_there_is_no_value(without: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        properties.message_id_of(without)
+
+
+# Dead letters.
+
+
+def dead(original: bytes) -> spec.Basic.Properties:
+    header = ContentHeader()
+    head = properties.of_dead_letter(original, {"notifier-reason": "invalid"})
+    header.unmarshal(bytes(12) + head.before + head.after)
+    return header.properties
+
+
+def test_a_dead_letter_keeps_what_can_be_kept() -> None:
+    letter = dead(foreign(message_id="7", user_id="shop", expiration="9", headers={"attempt": 3}))
+
+    assert (letter.message_id, letter.user_id, letter.expiration) == ("7", None, None)
+    assert letter.headers == {"attempt": 3, "notifier-reason": "invalid"}
+    assert letter.delivery_mode == 2
+
+
+def test_a_dead_letter_whose_original_nobody_can_read_has_our_headers() -> None:
+    letter = dead(foreign(content_type="text/plain").replace(b"plain", b"pl\xe9in"))
+
+    assert letter.headers == {"notifier-reason": "invalid"}
+
+
+def test_headers_that_cannot_be_written_again_do_not_fit() -> None:
+    # A double over what four bytes hold came in, but pamqp would write it as a float.
+    assert not properties.fit({"x": 1e300})
+
+
+def test_headers_over_a_frame_do_not_fit() -> None:
+    assert not properties.fit({"x": "y" * 200_000})
+
+
+def test_usual_headers_fit() -> None:
+    assert properties.fit({"x": "y", "n": 1})
