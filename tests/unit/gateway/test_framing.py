@@ -340,6 +340,25 @@ def test_text_that_is_no_utf8_has_a_code_of_its_own() -> None:
     assert error.value.code == 1007
 
 
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        [b"\xf4", b"\x90"],  # nothing that follows could mend it
+        [b"a\xff"],
+    ],
+)
+def test_text_that_cannot_be_utf8_any_more_is_refused_before_its_end(
+    fragments: list[bytes],
+) -> None:
+    sent = [masked(0 if index else 1, each, fin=False) for index, each in enumerate(fragments)]
+
+    assert violation(*sent) == 1007
+
+
+def test_text_that_ends_within_a_character_is_refused() -> None:
+    assert violation(masked(1, b"\xc3", fin=False), masked(0, b"")) == 1007
+
+
 # Close frames.
 
 

@@ -162,6 +162,16 @@ async def test_five_frames_that_are_none_close_with_4502() -> None:
         assert await client.closed_with() == 4502
 
 
+async def test_who_broke_the_protocol_and_still_sends_is_heard_out_and_not_reset() -> None:
+    async with served() as it, it.plain(UPGRADE) as (reader, writer):
+        writer.write(b"\x83\x80mask")
+        assert (await asyncio.wait_for(reader.read(), 10))[2:4] == (1002).to_bytes(2)
+
+        for _ in range(100):
+            writer.write(b"x" * 100_000)
+            await asyncio.wait_for(writer.drain(), 10)
+
+
 # Compression.
 
 
