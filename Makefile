@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet \
 	--universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --upgrade
 
-.PHONY: help run test chaos autobahn check pictures requirements clean image-test chart
+.PHONY: help run test chaos autobahn check pictures bench requirements clean image-test chart
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,14 @@ pictures: .venv/dev ## draw the dashboards in docs/ from a local run of two minu
 	sh tests/support/install-services.sh
 	$(BIN)/python -m tests.support.picture
 
+# ROWS=broadcast,memory  RUNS=5  SIZE=full|small  PROFILE=1 (of ours, where the time goes)
+bench: .venv/bench ## compare notifier with its peers, side by side: see benchmarks/README.md
+	sh benchmarks/contenders/install.sh
+	PYTHONPATH=. $(BIN)/python -m benchmarks \
+		$(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) $(if $(SIZE),--size $(SIZE)) \
+		$(if $(PROFILE),--profile)
+	$(if $(PROFILE),,PYTHONPATH=. $(BIN)/python -m benchmarks.report)
+
 requirements: .venv/made ## pin the newest versions of all dependencies, with their hashes
 	$(INSTALL) uv
 	$(COMPILE) pyproject.toml -o requirements.txt
@@ -52,10 +60,11 @@ requirements: .venv/made ## pin the newest versions of all dependencies, with th
 	$(COMPILE) pyproject.toml --extra otel --constraint requirements.txt -o requirements-image.txt
 	$(COMPILE) --group build -o requirements-build.txt
 	$(COMPILE) --group scan -o requirements-scan.txt
+	$(COMPILE) --group bench --constraint requirements-dev.txt -o requirements-bench.txt
 
 clean: ## remove the virtual environment and everything made by tools
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* .hypothesis
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf benchmarks/contenders/servers/socketio/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps below make set-up incremental: each is newer than what it was made from.
@@ -82,4 +91,8 @@ clean: ## remove the virtual environment and everything made by tools
 
 .venv/dev: .venv/run requirements-dev.txt
 	$(INSTALL) --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.venv/bench: .venv/dev requirements-bench.txt
+	$(INSTALL) --require-hashes -r requirements-bench.txt
 	@touch $@

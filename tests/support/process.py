@@ -74,6 +74,12 @@ class Process:
         )
 
     @property
+    def pid(self) -> int:
+        """The id of the process that was started last."""
+        assert self._process is not None, f"{self._command[0]} was never started"
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether the process has been started and has not ended."""
         if self._process is None:

@@ -1,0 +1,191 @@
+"""Rows about connections and deliveries: the same clients and the same work for each contender."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from benchmarks.contenders.contender import Backends, Contender, Message, Server
+from benchmarks.load import Load, Report, load
+from benchmarks.machine import cpu_seconds, resident_bytes
+from benchmarks.sizes import DATA, Sizes
+
+WARM_UP = 100
+Values = dict[str, float | None]  # `value` is the row's figure, others explain it
+Watch = Callable[[str, int], AbstractContextManager[None]]  # of a row, over a process
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a measurement is given: the servers behind, how much to do, and who looks on."""
+
+    backends: Backends
+    sizes: Sizes
+    watch: Watch
+
+
+def stamped(size: int = DATA) -> str:
+    """Return data of `size` bytes that begins with the moment, as load.c reads it."""
+    return f"~{time.monotonic_ns():019d}".ljust(size, "x")
+
+
+@dataclass(frozen=True)
+class Stay:
+    """A contender that runs, with clients to connect to it."""
+
+    server: Server
+    clients: Load
+
+    def broadcast(self, count: int, followers: int) -> None:
+        """Publish to everyone, one after another: each is delivered before the next."""
+        for number in range(1, count + 1):
+            self.server.publish([Message(None, stamped())])
+            self.clients.until(number * followers)
+
+    def one_for_each(self, users: int, delivered: int = 0) -> float:
+        """Publish an event for each user after so many others; return how long delivering took."""
+        messages = [Message(f"u{number}", stamped()) for number in range(users)]
+        began = time.monotonic()
+        with self.server.held():
+            self.server.publish(messages)
+            if self.server.is_fed:
+                began = time.monotonic()
+        self.clients.until((delivered + 1) * users)
+        return time.monotonic() - began
+
+    def cost_of_broadcasts(self, count: int, followers: int) -> Values:
+        """Return what broadcasts cost, and how busy the clients were meanwhile."""
+        self.clients.reset()
+        self.broadcast(2, followers)
+        self.clients.reset()
+        before = cpu_seconds(self.server.pid)
+        self.broadcast(count, followers)
+        cpu = cpu_seconds(self.server.pid) - before
+        return _costs(cpu, self.clients.so_far())
+
+
+def _costs(cpu: float, report: Report) -> Values:
+    deliveries = report["deliveries"]
+    return {
+        "value": deliveries / cpu,
+        "microseconds": cpu / deliveries * 1e6,
+        "per_second": deliveries / report["seconds"],
+        "server_busy": cpu / report["seconds"],
+        "client_busy": report["cpu"] / report["seconds"],
+        "client_microseconds": report["cpu"] / deliveries * 1e6,
+        "p50_ms": report["p50"] / 1000,
+        "p99_ms": report["p99"] / 1000,
+    }
+
+
+@contextmanager
+def staying(
+    contender: Contender, bench: Bench, connections: int, *, alone: bool = False
+) -> Iterator[Stay]:
+    """Run a contender, and clients for so many users, of whom the first have connected."""
+    users = (f"u{number}" for number in range(connections + WARM_UP))
+    handshakes = [contender.handshake(user, alone=alone) for user in users]
+    marks = (contender.ready, contender.ping, contender.pong)
+    with (
+        contender.serve(bench.backends) as server,
+        load(server.port, handshakes, marks) as clients,
+    ):
+        clients.open(WARM_UP)
+        yield Stay(server, clients)
+
+
+def crowd(contender: Contender, bench: Bench) -> dict[str, Values]:
+    """Connect many, see what they take while idle, then broadcast to them."""
+    count = bench.sizes.connections
+    with staying(contender, bench, count) as stay:
+        pid = stay.server.pid
+        memory, cpu = resident_bytes(pid), cpu_seconds(pid)
+        with bench.watch("connects", pid):
+            report = stay.clients.open(count)
+        cpu = cpu_seconds(pid) - cpu
+        memory = resident_bytes(pid) - memory
+        with bench.watch("broadcast", pid):
+            broadcast = stay.cost_of_broadcasts(bench.sizes.broadcasts, count + WARM_UP)
+        return {
+            "connects": {"value": count / cpu, "per_second": count / report["command"]},
+            "memory": {"value": memory / count / 1024},
+            "broadcast": broadcast,
+        }
+
+
+def growth(contender: Contender, bench: Bench) -> dict[str, Values]:
+    """Broadcast to more and more, and compare what a delivery costs."""
+    sizes = bench.sizes.growth
+    costs: dict[int, float] = {}
+    with staying(contender, bench, sizes[-1] - WARM_UP) as stay:
+        connected = WARM_UP
+        for size in sizes:
+            stay.clients.open(size - connected)
+            connected = size
+            values = stay.cost_of_broadcasts(bench.sizes.growth_deliveries // size, size)
+            costs[size] = values["microseconds"] or 0.0
+    each = {f"microseconds_{size}": cost for size, cost in costs.items()}
+    return {"growth": {"value": costs[sizes[-1]] / costs[sizes[0]], **each}}
+
+
+def unicast(contender: Contender, bench: Bench) -> dict[str, Values]:
+    """Publish an event for each user, all waiting in Redis before the server goes on; and again.
+
+    A rate that the publisher sets would measure the publisher. One for each, because whoever joins
+    several events for a user into one write has nothing to join in real life either.
+    """
+    users, rounds = bench.sizes.users, bench.sizes.rounds
+    with staying(contender, bench, users - WARM_UP, alone=True) as stay:
+        stay.clients.open(users - WARM_UP)
+        stay.one_for_each(users)
+        stay.clients.reset()
+        before, seconds = cpu_seconds(stay.server.pid), 0.0
+        with bench.watch("unicast", stay.server.pid):
+            for number in range(rounds):
+                seconds += stay.one_for_each(users, number)
+        cpu = cpu_seconds(stay.server.pid) - before
+        return {"unicast": _costs(cpu, {**stay.clients.so_far(), "seconds": seconds})}
+
+
+def slow(contender: Contender, bench: Bench) -> dict[str, Values]:
+    """Send to all, and much to one of them; then that one stops reading."""
+    users = bench.sizes.users
+    with staying(contender, bench, users - WARM_UP) as stay:
+        stay.clients.open(users - WARM_UP)
+        before = _paced(stay, bench, followers=users)
+        memory = resident_bytes(stay.server.pid)
+        stay.clients.stall(users - 1)
+        after = _paced(stay, bench, followers=users - 1)
+        grown = resident_bytes(stay.server.pid) - memory
+    p99s = before["p99_ms"], after["p99_ms"]
+    return {
+        "slow": {
+            "value": p99s[1] / p99s[0] if p99s[0] and p99s[1] else None,
+            "p99_ms_before": p99s[0],
+            "p99_ms_after": p99s[1],
+            "arrived": after["arrived"],
+            "memory_mb": grown / 1e6,
+        }
+    }
+
+
+def _paced(stay: Stay, bench: Bench, *, followers: int) -> Values:
+    """Broadcast at a rate, with large events for the last user in between."""
+    sizes = bench.sizes
+    large = Message(f"u{sizes.users - 1}", "x" * sizes.slow_bytes)
+    count = int(sizes.seconds * sizes.slow_rate)
+    expected = followers * (count // (sizes.slow_rate // sizes.broadcast_rate))
+    stay.clients.reset()
+    began = time.monotonic()
+    for number in range(count):
+        time.sleep(max(0.0, began + number / sizes.slow_rate - time.monotonic()))
+        small = (
+            [Message(None, stamped())]
+            if number % (sizes.slow_rate // sizes.broadcast_rate) == 0
+            else []
+        )
+        stay.server.publish([large, *small])
+    report = stay.clients.patiently(expected)
+    arrived = report["deliveries"] / expected
+    # What never came is not late but lost: a percentile of the rest would hide that.
+    return {"p99_ms": report["p99"] / 1000 if arrived >= 1 else None, "arrived": arrived}

@@ -1,0 +1,112 @@
+"""The rows of the table: what is measured, in what, and what notifier has set itself as its bar."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+NOTIFIER = "notifier"
+ONE_BY_ONE = "aio-pika, one by one"
+ROUND_TRIPS = "bare round trips"
+
+
+class Bar(NamedTuple):
+    """So many times a peer's figure, or a figure of its own when `peer` is empty."""
+
+    factor: float
+    peer: str = ""
+
+
+class Row(NamedTuple):
+    """One kind of work. Where less is better a bar is a ceiling, else a floor."""
+
+    key: str
+    title: str
+    unit: str
+    bars: tuple[Bar, ...] = ()
+    less_is_better: bool = False
+    digits: int = 0
+
+    def target(self, bar: Bar, medians: Mapping[str, float | None]) -> float | None:
+        """Return the figure that a bar asks for, None when its peer has none in this run."""
+        if not bar.peer:
+            return bar.factor
+        peer = medians.get(bar.peer)
+        return None if peer is None else bar.factor * peer
+
+    def is_met(self, bar: Bar, medians: Mapping[str, float | None]) -> bool | None:
+        """Return whether notifier keeps a bar, None when that cannot be said."""
+        ours, target = medians.get(NOTIFIER), self.target(bar, medians)
+        if ours is None or target is None:
+            return None
+        return ours <= target if self.less_is_better else ours >= target
+
+
+BROADCAST = Row(
+    "broadcast",
+    "broadcast: deliveries per CPU second of the server",
+    "1/s",
+    (Bar(1.1, "Nchan"), Bar(3, "FastAPI tutorial")),
+)
+UNICAST = Row(
+    "unicast",
+    "Redis → one user's socket: deliveries per CPU second of the server",
+    "1/s",
+    (Bar(3, "Socket.IO (Node)"), Bar(3, "FastAPI tutorial")),
+)
+MEMORY = Row(
+    "memory",
+    "memory per idle connection: growth of the server process",
+    "KiB",
+    (Bar(4),),
+    less_is_better=True,
+    digits=1,
+)
+CONNECTS = Row(
+    "connects",
+    "connects per CPU second of the server",
+    "1/s",
+    (Bar(2, "Socket.IO (Node)"),),
+)
+ROUTER = Row(
+    "router",
+    "RabbitMQ → Redis, one recipient: events per CPU second of the router",
+    "1/s",
+    (Bar(10_000), Bar(3, ONE_BY_ONE)),
+)
+AUDIENCE = Row(
+    "audience",
+    "event for 1,000 users: recipients per second through one router",
+    "1/s",
+    (Bar(40_000),),
+)
+API = Row(
+    "api",
+    "HTTP batch of 100 → 202: events per CPU second of the api",
+    "1/s",
+    (Bar(10_000),),
+)
+LATENCY = Row(
+    "latency",
+    "post → socket at a quarter of the most: 99th percentile",
+    "ms",
+    (Bar(3, ROUND_TRIPS),),
+    less_is_better=True,
+    digits=2,
+)
+GROWTH = Row(
+    "growth",
+    "cost of a delivery at the most connections ÷ at the fewest",
+    "×",
+    (Bar(1.15),),
+    less_is_better=True,
+    digits=2,
+)
+SLOW = Row(
+    "slow",
+    "one client stops reading: 99th percentile of the others ÷ before",
+    "×",
+    (Bar(1.1),),
+    less_is_better=True,
+    digits=2,
+)
+
+ROWS = (BROADCAST, UNICAST, MEMORY, CONNECTS, ROUTER, AUDIENCE, API, LATENCY, GROWTH, SLOW)

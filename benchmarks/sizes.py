@@ -1,0 +1,41 @@
+"""How much is done: the sizes of the bar, or a tenth of them to see whether everything works."""
+
+from dataclasses import dataclass, replace
+
+DATA = 200  # bytes of an event's data
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Counts of connections, events and seconds."""
+
+    connections: int = 10_000
+    broadcasts: int = 20
+    growth: tuple[int, ...] = (1_000, 5_000, 10_000, 15_000)
+    growth_deliveries: int = 100_000
+    users: int = 1_000
+    rounds: int = 40
+    routed: int = 20_000
+    audiences: int = 60
+    audience: int = 1_000
+    batches: int = 100
+    batch: int = 100
+    seconds: float = 6  # of paced work
+    slow_bytes: int = 32_000
+    slow_rate: int = 50
+    broadcast_rate: int = 10
+
+
+FULL = Sizes()
+SMALL = replace(
+    FULL,
+    connections=1_000,
+    growth=(200, 500, 1_000, 1_500),
+    growth_deliveries=10_000,
+    users=200,
+    rounds=10,
+    routed=2_000,
+    audiences=6,
+    batches=10,
+    seconds=2,
+)
