@@ -20,7 +20,7 @@ from benchmarks.profiling import profiled
 from benchmarks.results import Record
 from benchmarks.rows import NOTIFIER, ONE_BY_ONE, ROUND_TRIPS, ROWS, Row
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.sizes import FULL, SMALL, Sizes
+from benchmarks.sizes import FULL, LONG, SMALL, Sizes
 from benchmarks.table import Table
 
 ROOT = Path(__file__).parent.parent
@@ -125,11 +125,17 @@ def _profile(rows: Sequence[str], laboratory: Laboratory) -> None:
             scenario.measures[NOTIFIER](bench)
 
 
+def _sizes(arguments: argparse.Namespace) -> Sizes:
+    if arguments.size == "small":
+        return SMALL
+    return LONG if arguments.profile else FULL
+
+
 def main() -> int:
     """Run the command; return the exit code."""
     arguments = _arguments()
     _prepare()
-    sizes: Sizes = FULL if arguments.size == "full" else SMALL
+    sizes = _sizes(arguments)
     scenarios = _chosen(arguments.rows)
     needs_rabbitmq = any(scenario.needs_rabbitmq for scenario in scenarios)
     with laboratory(sizes, with_rabbitmq=needs_rabbitmq) as place:

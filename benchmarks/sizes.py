@@ -1,4 +1,4 @@
-"""How much is done: the sizes of the bar, or a tenth of them to see whether everything works."""
+"""How much is done: the sizes of the bar, longer for profiles, or a tenth to try it out."""
 
 from dataclasses import dataclass, replace
 
@@ -23,10 +23,11 @@ class Sizes:
     seconds: float = 6  # of paced work
     slow_bytes: int = 32_000
     slow_rate: int = 50
-    broadcast_rate: int = 10
+    broadcast_rate: int = 5
 
 
 FULL = Sizes()
+LONG = replace(FULL, broadcasts=150, rounds=300, routed=60_000, audiences=200, batches=600)
 SMALL = replace(
     FULL,
     connections=1_000,

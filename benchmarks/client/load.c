@@ -343,7 +343,8 @@ static void obey(const char *line)
         target = n;
         deadline = command_began + (uint64_t)(seconds * 1e9);
     } else if (sscanf(line, "stall %lu", &n) == 1 && n < opened) {
-        watch(connections[n].fd, n, 0, EPOLL_CTL_DEL);
+        if (connections[n].state != GONE)
+            watch(connections[n].fd, n, 0, EPOLL_CTL_DEL);
         report();
     } else if (!strncmp(line, "reset", 5)) {
         reset();

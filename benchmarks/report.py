@@ -1,0 +1,60 @@
+"""Turns benchmarks/results into README.md's table and docs/benchmarks.svg."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.chart import chart
+from benchmarks.contenders import ALL
+from benchmarks.results import Result, kept
+from benchmarks.table import Table
+
+ROOT = Path(__file__).parent.parent
+BEGIN = "<!-- benchmarks: made by `make bench` -->\n"
+END = "<!-- end of benchmarks -->"
+
+
+def section(results: Mapping[str, Result]) -> str:
+    """Return what stands between README.md's markers."""
+    if not results:
+        return "No run has been recorded yet.\n"
+    picture = "![The same as bars, and how the cost grows with connections.](docs/benchmarks.svg)"
+    return "\n".join([Table(results).markdown(), "", _conditions(results), "", picture, ""])
+
+
+def _conditions(results: Mapping[str, Result]) -> str:
+    last = list(results.values())[-1]
+    machine = last["machine"]
+    runs = min(_runs(result) for result in results.values())
+    versions: dict[str, str] = {}
+    for result in results.values():
+        for name, contender in result["contenders"].items():
+            if "version" in contender:
+                versions[name] = contender["version"]
+    follows = "; ".join(f"{each.name}: {each.follows}" for each in ALL if each.name in versions)
+    backends = f"Redis {machine['redis']}, RabbitMQ {machine.get('rabbitmq', 'not needed')}"
+    return (
+        f"Medians of {runs} runs on {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['kernel']}, Python {machine['python']}, {backends}. "
+        f"In brackets: how many times as good notifier is. Versions: "
+        f"{'; '.join(versions.values())}. A connection follows: {follows}."
+    )
+
+
+def _runs(result: Result) -> int:
+    return min((len(c["runs"]) for c in result["contenders"].values() if "runs" in c), default=0)
+
+
+def main() -> None:
+    """Write both files anew."""
+    results = kept()
+    readme = ROOT / "README.md"
+    block = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+    text = f"{BEGIN}{section(results)}{END}"
+    readme.write_text(block.sub(lambda _: text, readme.read_text(), count=1))
+    if results:
+        (ROOT / "docs" / "benchmarks.svg").write_text(chart(results))
+
+
+if __name__ == "__main__":
+    main()
