@@ -5,6 +5,7 @@ Therefore solid fills and a middle grey.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from math import log
 from xml.sax.saxutils import escape
 
 from benchmarks.results import Result
@@ -12,17 +13,18 @@ from benchmarks.rows import BROADCAST, CONNECTS, GROWTH, MEMORY, NOTIFIER, UNICA
 from benchmarks.table import figure, medians
 
 _GREY = "#737d8a"
-_OURS = "#0f766e"
-_COLOURS = ("#b45309", "#7c3aed", "#be185d", "#2563eb", "#64748b", "#a16207")
+_OURS = "#0d9488"
+_COLOURS = ("#d97706", "#8b5cf6", "#db2777", "#3b82f6", "#737d8a", "#65a30d")
 _WIDTH, _PANEL, _LINE, _HEAD = 1064, 532, 24, 34
 _LABEL, _BAR = 140, 300
-_GROWTH_HEIGHT = 240
+_GROWTH_HEIGHT = 300
 _CAPTIONS = {
     BROADCAST: "broadcast: deliveries per CPU second",
     UNICAST: "Redis → one socket: deliveries per CPU second",
     MEMORY: "KiB per idle connection (less is better)",
     CONNECTS: "connects per CPU second",
 }
+_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 Point = tuple[float, float]
 
 
@@ -88,19 +90,22 @@ def _costs(result: Result) -> dict[str, list[Point]]:
 def _growth(result: Result) -> Iterator[str]:
     costs = _costs(result)
     sizes = sorted({x for points in costs.values() for x, _ in points})
-    most = max(y for points in costs.values() for _, y in points)
-    left, right, top, bottom = 60.0, 840.0, 44.0, _GROWTH_HEIGHT - 36.0
+    figures = [y for points in costs.values() for _, y in points]
+    ticks = [tick for tick in _TICKS if min(figures) / 2 < tick < max(figures)]
+    least, most = log(min(*figures, *ticks)), log(max(figures))
+    left, right, top, bottom = 60.0, 850.0, 44.0, _GROWTH_HEIGHT - 36.0
 
     def place(point: Point) -> Point:
         x, y = point
-        return left + x / sizes[-1] * (right - left), bottom - y / most * (bottom - top)
+        share = (log(y) - least) / (most - least)
+        return left + x / sizes[-1] * (right - left), bottom - share * (bottom - top)
 
     yield _text((16, 22), "µs of CPU per delivery, by connections (less is better)", bold=True)
     yield f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="{_GREY}"/>'
     for size in sizes:
-        yield _text((place((size, 0))[0], bottom + 18), f"{size:,.0f}", "middle")
-    for tick in (0.0, most / 2, most):
-        yield _text((left - 8, place((0, tick))[1] + 4), f"{tick:.0f}", "end")
+        yield _text((place((size, figures[0]))[0], bottom + 18), f"{size:,.0f}", "middle")
+    for tick in ticks:
+        yield _text((left - 8, place((0, tick))[1] + 4), f"{tick}", "end")
     yield from _lines(costs, place)
 
 

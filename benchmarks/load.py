@@ -43,7 +43,7 @@ class Load:
     def until(self, deliveries: int, seconds: float = 60) -> Report:
         """Return when so many deliveries have come in since the last reset."""
         report = self._command(f"until {deliveries} {seconds}")
-        if report["deliveries"] < deliveries:
+        if report["deliveries"] != deliveries:  # more would be as wrong as fewer
             raise RuntimeError(
                 f"{report['deliveries']:.0f} of {deliveries} deliveries in {seconds} s"
             )

@@ -90,7 +90,7 @@ def _of_stacks(file: Path) -> str:
     for line in file.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
-        if frames[-1].startswith("Condition.wait "):  # a thread with nothing to do
+        if not frames[-1] or frames[-1].startswith("Condition.wait "):  # nothing is done there
             continue
         own[frames[-1]] += int(count)
         for frame in set(frames):

@@ -1,0 +1,94 @@
+"""What the benchmarks make of their results. The figures here are made up."""
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from benchmarks.chart import chart
+from benchmarks.delivering import Values
+from benchmarks.report import BEGIN, END, section
+from benchmarks.results import Record, Result, kept, medians_of
+from benchmarks.rows import BROADCAST, GROWTH, MEMORY, NOTIFIER
+from benchmarks.sizes import FULL
+from benchmarks.table import Table
+
+NCHAN = "Nchan"
+MACHINE = {"processor": "a", "cores": 2, "kernel": "b", "python": "c", "redis": "d"}
+
+
+def results(*runs: tuple[str, float, float]) -> dict[str, Result]:
+    record = Record(FULL, MACHINE)
+    for name, deliveries, kib in runs:
+        record.take(BROADCAST, name, "1.0", {"value": deliveries})
+        record.take(MEMORY, name, "1.0", {"value": kib})
+        growth = {"value": 1.5, "microseconds_1000": 2.0, "microseconds_15000": 3.0}
+        record.take(GROWTH, name, "1.0", {**growth})
+    record.skip(BROADCAST, "Centrifugo", "not installed (go install it)")
+    return record.results()
+
+
+def test_the_table_in_the_readme_is_made_of_the_results(pytestconfig: pytest.Config) -> None:
+    readme = (pytestconfig.rootpath / "README.md").read_text()
+
+    assert section(kept()) == readme.partition(BEGIN)[2].partition(END)[0]
+
+
+def test_a_figure_is_the_median_of_the_runs() -> None:
+    runs: list[Values] = [{"value": 1.0}, {"value": 100.0}, {"value": 2.0}]
+
+    assert medians_of(runs) == {"value": 2.0}
+
+
+def test_a_figure_that_most_runs_lack_is_none() -> None:
+    assert medians_of([{"value": 1.0}, {"value": None}]) == {"value": None}
+
+
+def test_a_ratio_says_how_many_times_as_good_notifier_is() -> None:
+    text = Table(results((NOTIFIER, 200_000, 4), (NCHAN, 100_000, 10))).text()
+
+    assert "100k (2.00×)" in text  # twice as many deliveries
+    assert "10.0 (2.50×)" in text  # two fifths of the memory
+
+
+def test_a_bar_is_met_or_missed() -> None:
+    met = Table(results((NOTIFIER, 111_000, 4.0), (NCHAN, 100_000, 10))).text()
+    missed = Table(results((NOTIFIER, 109_000, 4.1), (NCHAN, 100_000, 10))).text()
+
+    assert "≥ 1.1 × Nchan: met" in met
+    assert "≤ 4.0: met" in met
+    assert "≥ 1.1 × Nchan: missed" in missed
+    assert "≤ 4.0: missed" in missed
+
+
+def test_a_bar_whose_peer_is_not_there_is_not_measured() -> None:
+    assert "≥ 1.1 × Nchan: not measured" in Table(results((NOTIFIER, 1e9, 1))).text()
+
+
+def test_who_is_not_installed_is_named_with_how_to_get_it() -> None:
+    text = Table(results((NOTIFIER, 1, 1))).text()
+
+    assert "skipped [1]" in text
+    assert "[1] Centrifugo: not installed (go install it)" in text
+
+
+def test_what_a_peer_lacks_stands_at_its_figure() -> None:
+    markdown = Table(results((NOTIFIER, 1, 1), (NCHAN, 1, 1))).markdown()
+
+    assert "no token, one channel" in markdown
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    record = Record(FULL, MACHINE)
+    record.take(MEMORY, NOTIFIER, "1.0", {"value": 3.5})
+
+    record.write(tmp_path)
+
+    assert kept(tmp_path)[MEMORY.key]["contenders"][NOTIFIER]["median"] == {"value": 3.5}
+
+
+def test_the_picture_is_well_formed_and_names_everybody() -> None:
+    drawn = ET.fromstring(chart(results((NOTIFIER, 2, 1), (NCHAN, 1, 2))))  # noqa: S314  # ours
+
+    texts = {text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert {NOTIFIER, NCHAN} <= texts
