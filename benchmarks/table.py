@@ -56,6 +56,8 @@ class Table:
         if "median" not in contender:
             return "skipped" + self._note(f"{name}: {contender['skipped']}")
         text = figure(values[name], row)
+        if "skipped" in contender:  # of other runs there are figures
+            text += self._note(f"{name}: {contender['skipped']}")
         if name != NOTIFIER:
             text += f" ({_ratio(row, values, name)})"
         lacks = next(each.lacks.get(row.key) for each in ALL if each.name == name)
