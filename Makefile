@@ -64,7 +64,8 @@ requirements: .venv/made ## pin the newest versions of all dependencies, with th
 
 clean: ## remove the virtual environment and everything made by tools
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* .hypothesis
-	rm -rf benchmarks/contenders/servers/socketio/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf benchmarks/contenders/servers/socketio/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps below make set-up incremental: each is newer than what it was made from.
