@@ -279,7 +279,12 @@ async def slow_client(url: str, given: str) -> AsyncIterator[Client]:
     narrow.connect((address.hostname, address.port))
     protocols = [Subprotocol("notifier.v1"), Subprotocol(f"bearer.{given}")]
     async with connect(
-        f"{url}/v1/ws", sock=narrow, subprotocols=protocols, ping_interval=None, max_queue=1
+        f"{url}/v1/ws",
+        sock=narrow,
+        subprotocols=protocols,
+        compression=None,  # else the events would fit
+        ping_interval=None,
+        max_queue=1,
     ) as socket_:
         client = Client(socket_)
         await client.next("hello")
