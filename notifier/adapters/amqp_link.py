@@ -102,6 +102,7 @@ class Link:
         self._reason: str | None = "it has not answered yet"
         self._failures = 0
         self._has_been_up = False
+        self.has_lost_a_queue = False  # with the connection before this one
         self._transport = Transport()
         self._deadline: asyncio.TimerHandle | None = None
         self._is_overdue = False
@@ -169,7 +170,8 @@ class Link:
 
     def _note(self, lost: Lost) -> None:
         self._failures += 1
-        if isinstance(lost, Vanished):
+        self.has_lost_a_queue = isinstance(lost, Vanished)
+        if self.has_lost_a_queue:
             self._metrics.topology_repairs.inc()
             _log.warning("rabbitmq_queue_vanished", purpose=self.purpose, reason=str(lost))
         elif self._reason != str(lost):  # one line for a long absence

@@ -35,6 +35,8 @@ _BEAT = 1
 _HEIR_WAITS = 2  # longer than a beat, so that the owner is there before
 _OTHERS_WAIT = 4
 _TURN = 30
+_EMPTYING = 5  # less than setting a connection up may take
+_EMPTIED_AGAIN = 0.25
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -290,7 +292,8 @@ class Sharing:
     ) -> AsyncIterator[None]:
         """Take part over this connection while inside; each group of queues is shared out evenly.
 
-        Raises what aiormq raises; what happens to a partition later makes `link` give up.
+        After a queue was lost, each group is emptied before the next one is begun. Raises what
+        aiormq raises; what happens to a partition later makes `link` give up.
         """
         try:
             await self._begin(connection, groups, link)
@@ -315,9 +318,12 @@ class Sharing:
         before, self._router = self._router, token_hex(8)
         self._known = self._known - {before} | {self._router}
         await self._announce(is_new=True)
-        for partition in self._partitions.values():
-            if partition.is_mine:
-                await partition.consume(connection, link)
+        for group in groups:
+            for partition in map(self._partitions.__getitem__, group):
+                if partition.is_mine:
+                    await partition.consume(connection, link)
+            if link.has_lost_a_queue and group is not groups[-1]:
+                await _emptied(connection, group)
 
     def _add(self, partition: Partition) -> None:
         self._partitions[partition.queue] = partition
@@ -364,3 +370,19 @@ class Sharing:
     async def _withdraw(self) -> None:
         with suppress(Unavailable):
             await self._roster.withdraw(self._router)
+
+
+async def _emptied(connection: AbstractConnection, queues: Collection[str]) -> None:
+    """Return when nothing waits in these queues any more, or after a while.
+
+    Events of a queue that had vanished were unroutable: they came before those that are in it now.
+    """
+    channel = await connection.channel(publisher_confirms=False)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_EMPTYING):
+            for queue in queues:
+                while (await channel.queue_declare(queue, passive=True)).message_count:  # noqa: ASYNC110 - RabbitMQ tells of it by no other way
+                    await asyncio.sleep(_EMPTIED_AGAIN)
+    await asyncio.sleep(_EMPTIED_AGAIN)  # for what was taken, and is being published
+    await channel.close()
+    honour_cancellation()
