@@ -111,6 +111,13 @@ def test_tokens_issued_for_others_are_not_taken(missing: str) -> None:
             {"gateway": {"autoscaling": {"enabled": True, "connections": 20000}}},
             "gateway.autoscaling.connections is 20000, but a stopping gateway moves only 12000",
         ),
+        (
+            {
+                "gateway": {"autoscaling": {"enabled": True, "connections": 9000}},
+                "config": {"NOTIFIER_MAX_CONNECTIONS": 8000},
+            },
+            "gateway.autoscaling.connections is 9000, but a gateway refuses more than 8000",
+        ),
         ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs is empty"),
         ({"networkPolicy": {"enabled": True}}, "networkPolicy.clients is empty: nobody could"),

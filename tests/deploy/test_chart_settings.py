@@ -151,7 +151,7 @@ def test_what_the_chart_computes_with_has_the_defaults_of_the_settings() -> None
     computed = {name: float(value) for name, value in found.items() if value.isdigit()}
 
     assert computed == {name: defaults[name] for name in computed}
-    assert len(computed) == 6
+    assert len(computed) == 7
 
 
 @pytest.mark.parametrize("form", ["NOTIFIER_REDIS_URL", "NOTIFIER_REDIS_URL_FILE"])

@@ -70,7 +70,7 @@
 {{- range (include "notifier.extraSettings" . | fromJson).names }}
 {{- if has . $seen }}{{ fail (printf "extraEnv has %s twice for the %s: pod.extraEnv and %s.pod.extraEnv are put together" . $role $role) }}{{ end }}
 {{- $seen = append $seen . }}
-{{- if has . (list "NOTIFIER_GATEWAY_PORT" "NOTIFIER_API_PORT" "NOTIFIER_PRIVATE_PORT" "NOTIFIER_PARTITIONS" "NOTIFIER_DRAIN_RATE" "NOTIFIER_DRAIN_SECONDS") }}
+{{- if has . (list "NOTIFIER_GATEWAY_PORT" "NOTIFIER_API_PORT" "NOTIFIER_PRIVATE_PORT" "NOTIFIER_PARTITIONS" "NOTIFIER_MAX_CONNECTIONS" "NOTIFIER_DRAIN_RATE" "NOTIFIER_DRAIN_SECONDS") }}
 {{- fail (printf "extraEnv has %s: set config.%s, which the chart computes with" . .) }}
 {{- end }}
 {{- end }}
@@ -92,6 +92,9 @@
 {{- fail (printf "%s is enabled and scales by nothing: set %s" $path (ternary "connections or cpu" "cpu" (eq $path "gateway.autoscaling"))) }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- if and .Values.gateway.autoscaling.enabled (gt (int .Values.gateway.autoscaling.connections) (int .Values.config.NOTIFIER_MAX_CONNECTIONS)) }}
+{{- fail (printf "gateway.autoscaling.connections is %v, but a gateway refuses more than %v (config.NOTIFIER_MAX_CONNECTIONS): raise that or lower connections" .Values.gateway.autoscaling.connections .Values.config.NOTIFIER_MAX_CONNECTIONS) }}
 {{- end }}
 {{- $drained := mulf .Values.config.NOTIFIER_DRAIN_RATE .Values.config.NOTIFIER_DRAIN_SECONDS }}
 {{- if and .Values.gateway.autoscaling.enabled (gt (float64 .Values.gateway.autoscaling.connections) $drained) }}
