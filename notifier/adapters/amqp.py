@@ -253,9 +253,8 @@ class AmqpEventSource(Keeping):
 
     async def _use(self, connection: AbstractConnection) -> None:
         queues = await declare(connection, self._number)
-        # Apart: most of what is behind the partitions is idle. And first: what is unroutable came
-        # before what is in a partition that was declared anew.
-        groups = (queues[self._number :], queues[: self._number])
+        # Apart: most of what is behind the partitions is idle.
+        groups = (queues[: self._number], queues[self._number :])
         async with (
             self._sharing.over(connection, groups, self._link),
             watched_backlog(connection, [*queues, DEAD], self._metrics),

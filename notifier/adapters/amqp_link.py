@@ -32,7 +32,11 @@ class Lost(Exception):
 
 
 class Vanished(Lost):
-    """A queue or an exchange is gone."""
+    """A queue or an exchange is gone; `queue` is its name where it is known."""
+
+    def __init__(self, reason: str, queue: str = "") -> None:
+        super().__init__(reason)
+        self.queue = queue
 
 
 @contextmanager
@@ -102,7 +106,7 @@ class Link:
         self._reason: str | None = "it has not answered yet"
         self._failures = 0
         self._has_been_up = False
-        self.has_lost_a_queue = False  # with the connection before this one
+        self.lost_queue = ""  # with the connection before this one
         self._transport = Transport()
         self._deadline: asyncio.TimerHandle | None = None
         self._is_overdue = False
@@ -170,8 +174,8 @@ class Link:
 
     def _note(self, lost: Lost) -> None:
         self._failures += 1
-        self.has_lost_a_queue = isinstance(lost, Vanished)
-        if self.has_lost_a_queue:
+        self.lost_queue = lost.queue if isinstance(lost, Vanished) else ""
+        if isinstance(lost, Vanished):
             self._metrics.topology_repairs.inc()
             _log.warning("rabbitmq_queue_vanished", purpose=self.purpose, reason=str(lost))
         elif self._reason != str(lost):  # one line for a long absence

@@ -36,7 +36,7 @@ _HEIR_WAITS = 2  # longer than a beat, so that the owner is there before
 _OTHERS_WAIT = 4
 _TURN = 30
 _EMPTYING = 5  # less than setting a connection up may take
-_EMPTIED_AGAIN = 0.25
+_LOOK_AGAIN, _QUIET_LOOKS = 0.1, 3
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -141,6 +141,11 @@ class Partition:
         """Whether this router is its owner."""
         return self._is_mine
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it is in this router's hands."""
+        return not self._arrived and self._settled.is_set()
+
     def assign(self, share: Share, router: str) -> None:
         """Take note of who owns it; `router` is this one."""
         self._is_mine = share.owner == router
@@ -195,7 +200,7 @@ class Partition:
         """Register as a consumer: at once the active one, or after those that are there."""
 
         def on_cancel(_: spec.Basic.Cancel) -> None:
-            link.give_up(Vanished(f"the queue {self.queue} was deleted"))
+            link.give_up(Vanished(f"the queue {self.queue} was deleted", self.queue))
 
         self._leaving.clear()
         channel = await connection.channel(publisher_confirms=False)
@@ -292,8 +297,8 @@ class Sharing:
     ) -> AsyncIterator[None]:
         """Take part over this connection while inside; each group of queues is shared out evenly.
 
-        After a queue was lost, each group is emptied before the next one is begun. Raises what
-        aiormq raises; what happens to a partition later makes `link` give up.
+        A queue that was lost with the connection before is taken from once the others have been
+        emptied. Raises what aiormq raises; what happens to a partition later makes `link` give up.
         """
         try:
             await self._begin(connection, groups, link)
@@ -318,12 +323,14 @@ class Sharing:
         before, self._router = self._router, token_hex(8)
         self._known = self._known - {before} | {self._router}
         await self._announce(is_new=True)
-        for group in groups:
-            for partition in map(self._partitions.__getitem__, group):
-                if partition.is_mine:
-                    await partition.consume(connection, link)
-            if link.has_lost_a_queue and group is not groups[-1]:
-                await _emptied(connection, group)
+        lost = self._partitions.get(link.lost_queue)
+        others = [each for each in self._partitions.values() if each is not lost]
+        for partition in others:
+            if partition.is_mine:
+                await partition.consume(connection, link)
+        if lost and lost.is_mine:
+            await _emptied(connection, others)
+            await lost.consume(connection, link)
 
     def _add(self, partition: Partition) -> None:
         self._partitions[partition.queue] = partition
@@ -372,17 +379,28 @@ class Sharing:
             await self._roster.withdraw(self._router)
 
 
-async def _emptied(connection: AbstractConnection, queues: Collection[str]) -> None:
-    """Return when nothing waits in these queues any more, or after a while.
+async def _emptied(connection: AbstractConnection, partitions: Sequence[Partition]) -> None:
+    """Return when nothing of these waits or is being published any more, or after a while.
 
-    Events of a queue that had vanished were unroutable: they came before those that are in it now.
+    While a queue is missing, its events go to the other partitions, as the hash is taken modulo the
+    queues that are there, or are unroutable: they came before those that are in it now.
     """
     channel = await connection.channel(publisher_confirms=False)
     with suppress(TimeoutError):
         async with asyncio.timeout(_EMPTYING):
-            for queue in queues:
-                while (await channel.queue_declare(queue, passive=True)).message_count:  # noqa: ASYNC110 - RabbitMQ tells of it by no other way
-                    await asyncio.sleep(_EMPTIED_AGAIN)
-    await asyncio.sleep(_EMPTIED_AGAIN)  # for what was taken, and is being published
+            quiet = 0
+            while (
+                quiet < _QUIET_LOOKS
+            ):  # what another router has taken cannot be seen, but waited for
+                await asyncio.sleep(_LOOK_AGAIN)
+                quiet = quiet + 1 if await _are_empty(channel, partitions) else 0
     await channel.close()
     honour_cancellation()
+
+
+async def _are_empty(channel: AbstractChannel, partitions: Sequence[Partition]) -> bool:
+    for partition in partitions:
+        found = await channel.queue_declare(partition.queue, passive=True)
+        if found.message_count or not partition.is_idle:
+            return False
+    return True

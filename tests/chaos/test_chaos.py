@@ -19,6 +19,7 @@ ROUNDS = {
     "slow-client": 1,
     "router-killed": 2,
     "rabbitmq-killed": 1,
+    "queue-deleted": 2,
 }
 
 
