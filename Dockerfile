@@ -6,11 +6,11 @@ FROM ${BASE} AS build
 WORKDIR /build
 # Two environments: what builds notifier stays here, what runs it is copied on.
 RUN python -m venv /build/tools && python -m venv --without-pip /opt/notifier
-COPY requirements-build.txt requirements-image.txt ./
+COPY requirements/build.txt requirements/image.txt requirements/
 RUN /build/tools/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
-        -r requirements-build.txt && \
+        -r requirements/build.txt && \
     /build/tools/bin/pip --python /opt/notifier install --no-cache-dir --require-hashes \
-        --only-binary :all: --no-compile -r requirements-image.txt
+        --only-binary :all: --no-compile -r requirements/image.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY notifier notifier
 # unchecked-hash: the bytecode is used as it is, whatever the times of files become in a layer.

@@ -55,12 +55,12 @@ bench: .venv/bench ## compare notifier with its peers, side by side: see benchma
 
 requirements: .venv/made ## pin the newest versions of all dependencies, with their hashes
 	$(INSTALL) uv
-	$(COMPILE) pyproject.toml -o requirements.txt
-	$(COMPILE) pyproject.toml --extra dev --extra otel --constraint requirements.txt -o requirements-dev.txt
-	$(COMPILE) pyproject.toml --extra otel --constraint requirements.txt -o requirements-image.txt
-	$(COMPILE) --group build -o requirements-build.txt
-	$(COMPILE) --group scan -o requirements-scan.txt
-	$(COMPILE) --group bench --constraint requirements-dev.txt -o requirements-bench.txt
+	$(COMPILE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) pyproject.toml --extra dev --extra otel --constraint requirements/run.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra otel --constraint requirements/run.txt -o requirements/image.txt
+	$(COMPILE) --group build -o requirements/build.txt
+	$(COMPILE) --group scan -o requirements/scan.txt
+	$(COMPILE) --group bench --constraint requirements/dev.txt -o requirements/bench.txt
 
 clean: ## remove the virtual environment and everything made by tools
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* .hypothesis
@@ -78,22 +78,22 @@ clean: ## remove the virtual environment and everything made by tools
 	$(PYTHON) -m venv --clear .venv
 	@touch $@
 
-.venv/run: .venv/made pyproject.toml requirements.txt requirements-build.txt
-	$(INSTALL) --require-hashes -r requirements-build.txt -r requirements.txt
+.venv/run: .venv/made pyproject.toml requirements/run.txt requirements/build.txt
+	$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/run.txt
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # checkov wants other versions than notifier: an environment of its own.
-.venv/scan-made: .venv/made requirements-scan.txt
+.venv/scan-made: .venv/made requirements/scan.txt
 	$(PYTHON) -m venv --clear .venv/scan
 	.venv/scan/bin/python -m pip install --quiet --disable-pip-version-check \
-		--require-hashes -r requirements-scan.txt
+		--require-hashes -r requirements/scan.txt
 	@touch $@
 
-.venv/dev: .venv/run requirements-dev.txt
-	$(INSTALL) --require-hashes -r requirements-dev.txt
+.venv/dev: .venv/run requirements/dev.txt
+	$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 
-.venv/bench: .venv/dev requirements-bench.txt
-	$(INSTALL) --require-hashes -r requirements-bench.txt
+.venv/bench: .venv/dev requirements/bench.txt
+	$(INSTALL) --require-hashes -r requirements/bench.txt
 	@touch $@

@@ -85,7 +85,7 @@ def _start(command: list[str]) -> "subprocess.Popen[bytes]":
 
 def _of_stacks(file: Path) -> str:
     if not file.exists():
-        return "py-spy has nothing to tell: pip install -r requirements-bench.txt"
+        return "py-spy has nothing to tell: pip install -r requirements/bench.txt"
     own, within = Counter[str](), Counter[str]()
     for line in file.read_text().splitlines():
         stack, _, count = line.rpartition(" ")

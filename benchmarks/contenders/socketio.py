@@ -105,7 +105,7 @@ class PythonSocketIo(_SocketIo):
         """See Contender."""
         if find_spec("socketio"):
             return None
-        return "python-socketio: pip install -r requirements-bench.txt"
+        return "python-socketio: pip install -r requirements/bench.txt"
 
     def version(self) -> str:
         """See Contender."""
