@@ -926,3 +926,20 @@ async def test_what_is_too_much_for_one_round_is_asked_in_smaller_ones() -> None
         assert [client.answers for client in clients] == [1] * 64
         assert not any(client.refused for client in clients)
         work.cancel()
+
+
+@in_virtual_time
+async def test_nobody_gets_anything_before_the_answer_when_rounds_become_smaller() -> None:
+    async with house() as it:
+        posted = it.broker.post_many("news", 3)
+        it.broker.away = True
+        clients = [it.client() for _ in range(4)]
+        for client in clients:
+            client.follow(news=posted[0])
+        await pass_time(6)  # until a round takes one only
+
+        it.broker.away = False
+        await pass_time(2)
+
+        for client in clients:
+            assert client.story() == [f"start {posted[0]} resumed", *posted[1:]]
