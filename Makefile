@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet \
 	--universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --upgrade
 
-.PHONY: help run test chaos autobahn check pictures bench requirements clean image-test chart
+.PHONY: help run test chaos autobahn lint check pictures bench requirements clean image-test chart
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
@@ -27,11 +27,13 @@ chaos: .venv/dev ## break everything ROUNDS times, or one FAILURE, while events 
 autobahn: .venv/dev ## run all Autobahn cases; those of compression take minutes
 	$(BIN)/python -m pytest -m "long or not long" tests/scenarios/test_autobahn.py
 
-check: .venv/dev ## format, lint, types, imports and the tests that need no services
+lint: .venv/dev ## format, lint, types and imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint ## lint, and the tests that need no services
 	$(BIN)/python -m pytest -m "not services and not long and not image" tests/unit tests/contract tests/deploy
 
 image-test: .venv/dev .venv/scan-made ## build the image and run it as the chart says (Debian, as root)
