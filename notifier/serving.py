@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -19,6 +20,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
 _log = structlog.get_logger("notifier.serving")
+# A host that is another machine's, or none: known by the system, or by its resolver.
+_NOT_HERE = (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN)
 _BACKLOG = 4096
 _LARGEST_HEAD = 64 * 1024  # bytes: a cursor of a hundred topics fits
 _OTHER_FILES = 256  # backends, logs, clients that are being refused
@@ -259,6 +262,10 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
+        if error.errno in _NOT_HERE:
+            raise ServingError(
+                f"cannot listen on {host}: no address of this machine; correct NOTIFIER_HOST"
+            ) from error
         reason = os.strerror(error.errno or 0)
         raise ServingError(
             f"cannot listen on {host} port {port}: {reason}; set {setting} to another port"

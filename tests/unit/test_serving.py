@@ -39,6 +39,15 @@ async def test_a_port_that_is_taken_is_an_error_that_names_the_setting() -> None
                 pass
 
 
+@pytest.mark.parametrize("host", ["999.1.1.1", "192.0.2.1"])
+async def test_a_host_that_is_not_this_machine_is_an_error_that_names_its_setting(
+    host: str,
+) -> None:
+    with pytest.raises(ServingError, match=f"{host}: no address .* NOTIFIER_HOST"):
+        async with serve(APP, host=host, port=0, setting="NOTIFIER_API_PORT"):
+            pass
+
+
 async def test_nobody_listens_any_more_afterwards() -> None:
     async with serve(APP, host="127.0.0.1", port=0, setting="X") as port:
         pass
