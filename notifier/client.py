@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.typing import Subprotocol
 
 from notifier.core.positions import Position, format_cursor
@@ -92,6 +92,10 @@ class Follower:
         while True:
             try:
                 await self._stay()
+            except InvalidURI as error:
+                raise ClientError(
+                    f"no address of a gateway (ws://, wss://): {self._url}"
+                ) from error
             except (OSError, TimeoutError, WebSocketException, NoAnswer) as error:
                 await self._wait(_reason(error), None)
 

@@ -92,6 +92,13 @@ def test_send_says_what_is_wrong_with_an_event(dev: Role) -> None:
     assert "422: users[0]: must be 1 to 128" in sent.stderr
 
 
+def test_listen_ends_where_coming_back_cannot_help(dev: Role) -> None:
+    listened = run("listen", "--user", "carl", "--url", dev.page_url)
+
+    assert listened.returncode == 1
+    assert listened.stderr.startswith("no address of a gateway (ws://, wss://): http://")
+
+
 async def test_token_prints_one_that_the_gateway_takes(dev: Role) -> None:
     printed = run("token", "--user", "carl", "--url", dev.page_url).stdout
 
