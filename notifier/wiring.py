@@ -40,7 +40,7 @@ from notifier.private import Facts, Trouble, measured_loop
 from notifier.private import create_app as create_private_app
 from notifier.router.router import Router
 from notifier.serving import room_for, serve, stop_signals
-from notifier.settings import Role, Settings, SettingsError
+from notifier.settings import Role, Settings, SettingsError, variable
 from notifier.telemetry.metrics import Metrics
 from notifier.telemetry.traces import Traces, traces
 
@@ -270,7 +270,9 @@ def _verifier(settings: Settings, metrics: Metrics) -> JwtVerifier:
             on_fetch=lambda outcome: metrics.issuer_fetches.labels(outcome).inc(),
         )
     except ValueError as error:
-        raise SettingsError([f"NOTIFIER_JWT_…: {error}"]) from error
+        names = ("jwt_secret", "jwt_public_key", "jwks_url")
+        given = ", ".join(variable(name) for name in names if getattr(settings, name) is not None)
+        raise SettingsError([f"{given}: {error}"]) from error
 
 
 def _redis(settings: Settings, metrics: Metrics) -> RedisBroker:

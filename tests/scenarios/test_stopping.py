@@ -226,6 +226,16 @@ def test_a_role_whose_port_is_taken_says_which_setting_to_change(role: str, sett
             {"NOTIFIER_AMQP_URL": "rabbitmq:5672", "NOTIFIER_PARTITIONS": "0"},
             ["NOTIFIER_AMQP_URL: must begin with amqp://", "NOTIFIER_PARTITIONS: must be greater"],
         ),
+        (
+            "gateway",
+            {
+                "NOTIFIER_JWT_PUBLIC_KEY": "none",
+                "NOTIFIER_JWT_ISSUER": "https://issuer.example/",
+                "NOTIFIER_JWT_AUDIENCE": "notifier",
+                "NOTIFIER_LOG_LEVEL": "ERROR",
+            },
+            ["NOTIFIER_JWT_PUBLIC_KEY: there is no PEM block"],
+        ),
         ("router", {"NOTIFIER_REDIS_URI": "x"}, ["NOTIFIER_REDIS_URI: is not a setting; did you"]),
         ("router", {"NOTIFIER_AMQP_URL_FILE": "/no/such"}, ["NOTIFIER_AMQP_URL_FILE: cannot read"]),
         ("api", {"NOTIFIER_API_KEYS": "shop:secret"}, ["NOTIFIER_API_KEYS: must be name:sha256"]),
