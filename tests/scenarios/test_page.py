@@ -143,6 +143,16 @@ async def test_bad_json_is_refused_at_its_field(visit: Visit) -> None:
     await expect(me.page.locator("#data-error")).to_contain_text("Not valid JSON")
 
 
+async def test_a_bad_audience_is_refused_at_its_field(visit: Visit) -> None:
+    me = await visit("karl")
+
+    await me.send("User", "two words", "greeting", "{}")
+
+    await expect(me.page.locator("#name-error")).to_contain_text("must be 1 to 128")
+    await expect(me.page.locator("#name-error")).not_to_contain_text("users[0]")
+    await expect(me.page.locator("#sent")).to_be_empty()
+
+
 async def test_a_bad_user_id_is_refused_at_its_field(visit: Visit) -> None:
     me = await visit("ida")
 

@@ -333,8 +333,18 @@ async function sendEvent(form) {
     const { id } = await post("/dev/api/v1/events", body);
     showSent(`Accepted: ${id}`);
   } catch (error) {
-    showSent(error instanceof Problem ? error.message : "The server does not answer.", true);
+    if (error instanceof Problem) showRefusal(error);
+    else showSent("The server does not answer.", true);
   }
+}
+
+// Told at the field where the page has it.
+function showRefusal(problem) {
+  const fields = { "users[0]": "name", topic: "name", type: "type", data: "data" };
+  const id = fields[problem.field];
+  if (!id) return showSent(problem.message, true);
+  showFieldError(id, problem.reason);
+  part(id).focus();
 }
 
 // Null when a field is wrong, which is then told at the field.
@@ -389,9 +399,11 @@ function showSent(text, failed = false) {
 
 // What the server says no with (RFC 9457).
 class Problem extends Error {
-  constructor(status, { title, detail }) {
+  constructor(status, { title, detail, field }) {
     super([title ?? `Status ${status}`, detail].filter(Boolean).join(": "));
     this.status = status;
+    this.field = field;
+    this.reason = detail?.replace(`${field}: `, ""); // for where the field itself is seen
   }
 }
 
