@@ -109,8 +109,7 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     token = credential(connection)
     gateway = gateway_of(connection)
     topics = _topics(connection.query_params.get("topics", ""), gateway.terms.most_topics)
-    since = connection.query_params.get("since", "")
-    cursor = parse_cursor(connection.headers.get("last-event-id") or since)
+    cursor = _cursor(connection)
     identity = None if token is None else await gateway.verifier.verify(token)
     if gateway.draining:  # it may have begun while the token was verified
         raise Unavailable("gateway", "draining")
@@ -131,6 +130,16 @@ async def caller(who: Annotated[Visitor, Depends(visitor)]) -> Caller:
     if who.identity is None:
         raise Unauthorized("a token is needed, in the header Authorization: Bearer <token>")
     return Caller(who.identity, who.topics, who.cursor)
+
+
+def _cursor(connection: HTTPConnection) -> dict[str, Position]:
+    came_back = connection.headers.get("last-event-id")
+    if not came_back:
+        return parse_cursor(connection.query_params.get("since", ""))
+    try:
+        return parse_cursor(came_back)
+    except Invalid as error:
+        raise Invalid("Last-Event-ID", error.reason) from error
 
 
 def _topics(text: str, most: int) -> tuple[str, ...]:

@@ -189,6 +189,13 @@ async def test_without_a_token_there_is_no_stream() -> None:
     assert answer.json()["code"] == "unauthorized"
 
 
+async def test_a_header_that_is_no_cursor_is_named_as_what_was_sent() -> None:
+    async with served() as it, it.http() as http:
+        answer = await http.get("/v1/sse", headers={"last-event-id": "garbage"})
+
+    assert (answer.status_code, answer.json()["field"]) == (400, "Last-Event-ID")
+
+
 async def refused_bytes(it: House, size: int) -> bytes:
     """Send that much behind the request, and return what comes back after it was all sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
