@@ -177,7 +177,7 @@ def send(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def _event(audience: dict[str, Any], kind: str, data: str | None, event_id: str | None) -> bytes:
-    event = {**audience, "type": kind} | ({"id": event_id} if event_id else {})
+    event = {**audience, "type": kind} | ({} if event_id is None else {"id": event_id})
     if data is not None:
         try:
             event["data"] = json.loads(data)
@@ -302,7 +302,8 @@ def _minted(settings: Settings, user: str, topics: tuple[str, ...], lifetime: in
 def token(user: str, topics: tuple[str, ...], lifetime: int, url: str) -> None:
     """Print a development token.
 
-    Signed with NOTIFIER_JWT_SECRET; without one a running `notifier dev` is asked for it.
+    Signed with NOTIFIER_JWT_SECRET; without one a running `notifier dev` is asked for it, whose
+    tokens are for all topics and 12 hours, whatever --topic and --lifetime say.
     """
     settings = _settings()
 

@@ -92,6 +92,13 @@ def test_send_says_what_is_wrong_with_an_event(dev: Role) -> None:
     assert "422: users[0]: must be 1 to 128" in sent.stderr
 
 
+def test_send_takes_an_empty_id_for_a_mistake_and_not_for_none(dev: Role) -> None:
+    sent = run("send", "--url", dev.api_url, "--user", "carl", "--id", "")
+
+    assert sent.returncode == 1
+    assert "422: id: " in sent.stderr
+
+
 def test_listen_ends_where_coming_back_cannot_help(dev: Role) -> None:
     listened = run("listen", "--user", "carl", "--url", dev.page_url)
 
