@@ -124,7 +124,8 @@ def _complete(event: Event, unsaid: Unsaid, now: float) -> Event:
 
 def create_app(queue: EventQueue, metrics: Metrics, keys: ApiKeys) -> FastAPI:
     """Make the application around an event queue."""
-    app = FastAPI(title="notifier producer API", version="1")
+    # No pages of FastAPI's: bodies are read here, so they would show none, with scripts of others.
+    app = FastAPI(title="notifier producer API", openapi_url=None)
     app.state.accepting = Accepting(queue, metrics)
     app.state.keys = keys
     app.add_api_route("/v1/events", post_events, methods=["POST"], status_code=202)

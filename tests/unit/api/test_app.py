@@ -73,6 +73,17 @@ async def test_an_event_is_put_and_answered_with_its_id() -> None:
         assert shop.count("event_age_seconds_count", stage="confirmed") == 1
 
 
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
+async def test_there_is_no_page_but_the_one_way_in(path: str) -> None:
+    app = create_app(RecordingQueue(), Metrics(), ApiKeys([KEY.entry]))
+    transport = httpx.ASGITransport(app)
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+        answer = await http.get(path)
+
+    assert answer.status_code == 404
+
+
 async def test_the_traceparent_of_a_request_is_that_of_each_event_without_one() -> None:
     traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     async with producer() as shop:
