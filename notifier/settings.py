@@ -176,7 +176,7 @@ class Settings(BaseSettings):
         100,
         ge=1,
         le=100,
-        description="Topics that one connection follows.",
+        description="Topics that one connection follows beside its own two.",
         examples=[100],
     )
     frame_rate: float = Field(

@@ -118,7 +118,7 @@ class RedisBroker:
         """See Dependency."""
         subscribers = self._subscribers if self._listens else ()
         troubles = (self._commands.trouble, *(s.trouble for s in subscribers))
-        return "; ".join(trouble for trouble in troubles if trouble) or None
+        return "; ".join(dict.fromkeys(trouble for trouble in troubles if trouble)) or None
 
     async def _watch(self) -> None:
         """Keep `trouble` true while nothing else is asked."""

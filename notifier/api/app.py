@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import structlog
 from fastapi import Depends, FastAPI, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from notifier.api.keys import ApiKeys
@@ -25,6 +26,7 @@ from notifier.core.errors import (
 )
 from notifier.core.events import Event
 from notifier.core.ports import EventQueue
+from notifier.problems import no_route
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.api")
@@ -130,6 +132,7 @@ def create_app(queue: EventQueue, metrics: Metrics, keys: ApiKeys) -> FastAPI:
     app.state.keys = keys
     app.add_api_route("/v1/events", post_events, methods=["POST"], status_code=202)
     app.add_exception_handler(NotifierError, _refuse)
+    app.add_exception_handler(HTTPException, no_route("POST /v1/events"))
     return app
 
 

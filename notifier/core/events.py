@@ -96,6 +96,17 @@ RAW = Decoder(Raw)
 _decoder = Decoder(Event)
 _encoder = msgspec.json.Encoder()
 _AT_PATH = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
+_WRONG_TYPE = re.compile(r"Expected `([\w |]+)`, got `(\w+)`")
+_WRONG_NUMBER = re.compile(r"Expected `(?:int|float)` ([<>]=?) ([\d.e-]+)")
+_COMPARED = {">": "more than", ">=": "at least", "<": "less than", "<=": "at most"}
+_SAID = {
+    "array": "a list",
+    "object": "an object",
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+}
 _MISSING = re.compile(r"Object (?:missing required|contains unknown) field `(?P<name>.*?)`")
 _EXTENSION = re.compile(r"[a-z0-9]{1,64}")
 # Version, trace, span and flags; neither of the ids is all zeros (Trace Context, section 3.2.2).
@@ -119,6 +130,8 @@ def decode(body: bytes, most: int = LARGEST_EVENT) -> Event:
 def read_json(body: bytes, decoder: Decoder[T], most: int = LARGEST_EVENT) -> T:
     """Decode JSON of at most `most` bytes; raises TooLarge, Unreadable, Invalid with the path."""
     check_size(len(body), most)
+    if not body.strip():
+        raise Unreadable("", "not JSON: there is nothing in it")
     try:
         body.decode()  # `data` is carried unparsed, so nothing later would notice broken UTF-8
         return decoder.decode(body)
@@ -145,7 +158,19 @@ def named(error: msgspec.ValidationError) -> Invalid:
     if missing := _MISSING.match(reason):
         path = f"{path}.{missing['name']}".lstrip(".")
         reason = "is missing" if "missing" in reason else "is not a member of an event"
-    return Invalid(path, reason)
+    return Invalid(path, _in_words(reason))
+
+
+def _in_words(reason: str) -> str:
+    """Say `Expected `str`, got `int`` as a person would."""
+    if match := _WRONG_TYPE.fullmatch(reason):
+        wanted, given = (" or ".join(map(_said, each.split(" | "))) for each in match.groups())
+        return f"must be {wanted}, not {given}"
+    return _WRONG_NUMBER.sub(lambda found: f"must be {_COMPARED[found[1]]} {found[2]}", reason)
+
+
+def _said(kind: str) -> str:
+    return _SAID.get(kind, kind)
 
 
 def checked(event: Event) -> Event:

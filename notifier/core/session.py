@@ -30,6 +30,7 @@ from notifier.core.ports import Connection
 from notifier.core.positions import Position
 
 _MOST_ERRORS = 5
+_OWN_TOPICS = 2  # `everyone` and the personal one, which every session follows
 # What a token may be refused for before there is a session; anything else is the token's fault.
 _REFUSALS = {
     Unavailable: CloseCode.UNAVAILABLE,
@@ -44,7 +45,7 @@ class Terms:
 
     heartbeat: float = 25.0
     auth_timeout: float = 10.0
-    most_topics: int = 100
+    most_topics: int = 100  # beside its own
     max_age: float | None = None
     reconnect_spread: tuple[float, float] = (0.5, 5.0)
 
@@ -214,8 +215,8 @@ class Session:
         if topic in self.topics:
             raise Invalid("topic", "is followed already")
         pending = len(self._arrivals)  # what is unsubscribed before its answer pends all the same
-        if max(pending, len(self.topics)) >= self._host.terms.most_topics:
-            raise TooMany(f"at most {self._host.terms.most_topics} topics a connection")
+        if max(pending, len(self.topics) - _OWN_TOPICS) >= self._host.terms.most_topics:
+            raise TooMany(f"at most {self._host.terms.most_topics} further topics a connection")
         since = None if frame.since is None else Position.parse(frame.since)
         if self._host.hub.trouble:  # the connection still has what it follows already
             raise _away()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import structlog
 from fastapi import Depends, FastAPI, Request, WebSocket
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.routing import WebSocketRoute
@@ -37,6 +38,7 @@ from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, Reading
 from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT, PollConnection
 from notifier.gateway.sse import SseConnection
 from notifier.gateway.websocket import HANDOVER, WebSocketConnection
+from notifier.problems import no_route
 
 _log = structlog.get_logger("notifier.gateway")
 _STATUSES = {
@@ -49,6 +51,7 @@ _STATUSES = {
     Invalid: HTTPStatus.BAD_REQUEST,
 }
 _RETRY_AFTER = "5"
+_OFFERS = "a WebSocket at /v1/ws, and GET /v1/sse, /v1/poll and /v1/history"
 
 
 def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI:
@@ -61,6 +64,7 @@ def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI
         app.add_api_route(f"/v1/{path}", endpoint, methods=["GET"])
         app.add_api_route(f"/v1/{path}", preflight, methods=["OPTIONS"])
     app.add_exception_handler(NotifierError, refuse)  # type: ignore[arg-type] # serves both kinds
+    app.add_exception_handler(HTTPException, no_route(_OFFERS))
     return app
 
 

@@ -1,5 +1,6 @@
 """The entrance: who may come in, as FastAPI dependencies that every transport shares."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -108,6 +109,7 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     admission(connection)
     token = credential(connection)
     gateway = gateway_of(connection)
+    _check_names(connection.query_params)
     topics = _topics(connection.query_params.get("topics", ""), gateway.terms.most_topics)
     cursor = _cursor(connection)
     identity = None if token is None else await gateway.verifier.verify(token)
@@ -140,6 +142,11 @@ def _cursor(connection: HTTPConnection) -> dict[str, Position]:
         return parse_cursor(came_back)
     except Invalid as error:
         raise Invalid("Last-Event-ID", error.reason) from error
+
+
+def _check_names(names: Iterable[str]) -> None:
+    if "topic" in names:  # as it is called everywhere else
+        raise Invalid("topic", "is called topics here: one or several, separated by commas")
 
 
 def _topics(text: str, most: int) -> tuple[str, ...]:

@@ -333,11 +333,11 @@ async def test_a_refused_subscription_leaves_nothing_behind() -> None:
 @in_virtual_time
 async def test_topics_are_bounded() -> None:
     async with house() as it:
-        client = await welcomed(it, ANN, "news", "team:1")
+        client = await welcomed(it, ANN, *(f"team:{n}" for n in range(it.terms.most_topics)))
 
-        await client.say(type="subscribe", id=1, topic="team:2")
-        await client.say(type="unsubscribe", id=2, topic="news")
-        await client.say(type="subscribe", id=3, topic="team:2")
+        await client.say(type="subscribe", id=1, topic="news")
+        await client.say(type="unsubscribe", id=2, topic="team:1")
+        await client.say(type="subscribe", id=3, topic="news")
 
         assert client.only("error")["code"] == "too_many"
         assert client.only("subscribed")["id"] == 3
