@@ -5,7 +5,8 @@ Lines carry ids, users and sessions, never payloads and never credentials.
 
 import logging
 import sys
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import Processor
@@ -15,7 +16,6 @@ _SHARED: tuple[Processor, ...] = (
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.stdlib.ExtraAdder(allow=()),
 )
 # Libraries that log each frame or request below WARNING; ours tell the same in one line.
 _CHATTY = ("httpx", "httpcore", "uvicorn.access", "websockets", "asyncio")
@@ -23,18 +23,48 @@ _CHATTY = ("httpx", "httpcore", "uvicorn.access", "websockets", "asyncio")
 _SILENT = ("aio_pika", "aiormq")
 
 
+class _Lines:
+    """Our own lines go straight to the stream: past `logging`, which takes longer than rendering.
+
+    As there, what cannot be written is no reason to stop serving.
+    """
+
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self.name = name
+        self._stream = stream
+
+    def info(self, line: str) -> None:
+        with suppress(OSError, ValueError):  # full, broken, closed
+            self._stream.write(line + "\n")
+
+    debug = warning = error = critical = info
+
+
 def configure(log_format: Literal["console", "json"] | None, level: str) -> None:
     """Send all logs of the process to standard error.
 
     A `log_format` of None means console in a terminal and JSON lines otherwise.
     """
-    console = log_format == "console" or (log_format is None and sys.stderr.isatty())
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=list(_SHARED), processors=_rendering(console=console)
-        )
+    stream = sys.stderr
+    console = log_format == "console" or (log_format is None and stream.isatty())
+    rendering = _rendering(console=console)
+    structlog.configure(
+        processors=[*_SHARED, *rendering],
+        logger_factory=lambda name: _Lines(name, stream),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
     )
+    _take_theirs(logging.StreamHandler(stream), level, rendering)
+
+
+def _take_theirs(
+    handler: logging.StreamHandler[TextIO], level: str, rendering: list[Processor]
+) -> None:
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED, processors=[remove_meta, *rendering]
+    )
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -42,29 +72,14 @@ def configure(log_format: Literal["console", "json"] | None, level: str) -> None
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     for name in _SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
 
 
 def _rendering(*, console: bool) -> list[Processor]:
     if console:
         return [
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             # Plain tracebacks: rich ones print local variables, tokens among them.
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             ),
         ]
-    return [
-        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(),
-    ]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

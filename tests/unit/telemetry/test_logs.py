@@ -1,6 +1,8 @@
 import json
 import logging
+import os
 from collections.abc import Iterator
+from contextlib import redirect_stderr, suppress
 
 import pytest
 import structlog
@@ -65,6 +67,19 @@ def test_requests_of_the_http_client_are_not_written(capsys: pytest.CaptureFixtu
     logging.getLogger("httpx").info("POST https://issuer.example/?token=secret")
 
     assert lines(capsys) == []
+
+
+def test_where_lines_cannot_be_written_work_goes_on() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with suppress(BrokenPipeError), os.fdopen(writing, "w", buffering=1) as nobody:
+        with redirect_stderr(nobody):
+            logs.configure("json", "INFO")
+
+        structlog.get_logger("notifier.test").info("not heard")
+        went_on = True
+
+    assert went_on
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
