@@ -12,6 +12,7 @@ from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
 from time import monotonic, time
 from typing import Annotated, Any, Protocol, Self
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt.algorithms import AllowedPublicKeys
+from jwt.algorithms import AllowedPublicKeys, HMACAlgorithm
 from msgspec import Meta, Struct
 
 from notifier.adapters.known_tokens import KnownTokens
@@ -48,10 +49,25 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})")
 
 _log = structlog.stdlib.get_logger(__name__)
-_jws = jwt.PyJWS(algorithms=["HS256", *_PUBLIC_KEY_ALGORITHMS])
 
 
 # Keys.
+
+
+class _Hs256(HMACAlgorithm):
+    """HS256 that looks once whether a secret is no key of another kind, not with each token."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return _prepared_secret(key)
+
+
+@lru_cache(maxsize=8)
+def _prepared_secret(secret: str | bytes) -> bytes:
+    return HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+
+
+_jws = jwt.PyJWS(algorithms=_PUBLIC_KEY_ALGORITHMS)
+_jws.register_algorithm("HS256", _Hs256(HMACAlgorithm.SHA256))
 
 
 @dataclass(frozen=True, slots=True)
