@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import structlog
 import uvicorn
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
+from uvicorn.server import ServerState
 
 _log = structlog.get_logger("notifier.serving")
 # A host that is another machine's, or none: known by the system, or by its resolver.
@@ -39,6 +40,21 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class WebSocketProtocol(Protocol):
+    """An asyncio.Protocol that goes on where HTTP has read an upgrade request."""
+
+    def __init__(
+        self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]
+    ) -> None:
+        """Take what uvicorn gives to each of its protocols."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+
+    def upgrade(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """Answer the request; names of headers are in lower case."""
 
 
 class _Turns:
@@ -141,6 +157,16 @@ class _BoundedHttp(HttpToolsProtocol):
         self._limit(None)
         super().on_message_complete()
 
+    def handle_websocket_upgrade(self) -> None:
+        # As uvicorn's own, which writes the request anew for the other protocol to read it again.
+        self.connections.discard(self)
+        protocol = cast("type[WebSocketProtocol]", self.ws_protocol_class)(
+            self.config, self.server_state, self.app_state
+        )
+        protocol.connection_made(self.transport)
+        protocol.upgrade(self.url, self.headers)
+        self.transport.set_protocol(cast("asyncio.Protocol", protocol))
+
     def _limit(self, seconds: float | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
@@ -198,7 +224,7 @@ async def serve(  # noqa: PLR0913 - what a port is
     host: str,
     port: int,
     setting: str,
-    websocket: type[asyncio.Protocol] | None = None,
+    websocket: type[WebSocketProtocol] | None = None,
     grace: int = 5,
 ) -> AsyncIterator[int]:
     """Serve `app` while inside, and yield the port, which the system chooses for 0.
@@ -213,7 +239,7 @@ async def serve(  # noqa: PLR0913 - what a port is
 
     config = uvicorn.Config(
         app,
-        ws=websocket or "none",
+        ws=cast("type[asyncio.Protocol]", websocket) if websocket else "none",
         http=Http,
         lifespan="off",
         log_config=None,

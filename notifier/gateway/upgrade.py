@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -42,13 +42,6 @@ class UpgradeRequest(NamedTuple):
 
     target: bytes
     headers: list[Header]
-
-    @classmethod
-    def parse(cls, head: bytes) -> Self:
-        """Read what uvicorn has read and checked before, and written anew for its protocols."""
-        first, *lines = head.rstrip(b"\r\n").split(b"\r\n")
-        pairs = (line.partition(b": ") for line in lines)
-        return cls(first.split(b" ", 2)[1], [(name.lower(), value) for name, _, value in pairs])
 
     def values(self, name: bytes) -> list[str]:
         """Return the values of a header, in the order of their lines."""

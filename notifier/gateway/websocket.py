@@ -1,7 +1,7 @@
 """The WebSocket transport: a protocol class for uvicorn whose connections are no tasks.
 
-uvicorn takes any protocol class (`Config(ws=…)`). This one speaks ASGI to the endpoint only until
-the connection is handed over (`Handover`): the endpoint then returns, its task and scope are freed,
+HTTP hands it the upgrade request (`serving`). It speaks ASGI to the endpoint only until the
+connection is handed over (`Handover`): the endpoint then returns, its task and scope are freed,
 and the connection calls its session back on a message and on the end.
 """
 
@@ -35,7 +35,7 @@ from notifier.gateway.framing import (
     frame,
 )
 from notifier.gateway.outgoing import Listener, Outgoing
-from notifier.gateway.upgrade import Agreement, UpgradeRequest
+from notifier.gateway.upgrade import Agreement, Header, UpgradeRequest
 
 HANDOVER = "notifier.handover"
 _MOST_AT_ONCE = 100  # messages of one client, before others have their turn
@@ -128,7 +128,6 @@ class WebSocketConnection(Outgoing):
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__()
         self._connections = server_state.connections
@@ -138,18 +137,21 @@ class WebSocketConnection(Outgoing):
         self._early = b""
         self._frames_paid = self._bytes_paid = 0.0
 
-    # What asyncio calls.
+    # What asyncio calls, and HTTP: `upgrade`.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
         self._connections.add(cast("Any", self))
 
+    def upgrade(self, target: bytes, headers: list[Header]) -> None:
+        """See WebSocketProtocol."""
+        if self._handshake is not None:
+            self._handshake.begin(UpgradeRequest(target, headers), self._transport)
+
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._handshake is not None and not self._handshake.begun:
-            self._handshake.begin(data, self._transport)
-        elif self._listener is None:
+        if self._listener is None:
             self._early += data
             if len(self._early) > _MOST_EARLY:
                 self._transport.abort()
@@ -303,7 +305,6 @@ class _Handshake:
         server_state: ServerState,
         app_state: dict[str, Any],
     ) -> None:
-        self.begun = False
         self.accepted = False
         self._answered = False
         self._connection = connection
@@ -317,12 +318,11 @@ class _Handshake:
         self._received = False
         self._gone = asyncio.get_running_loop().create_future()
 
-    def begin(self, data: bytes, transport: asyncio.Transport) -> None:
-        """Read the upgrade request, and run the application on it."""
-        self.begun = True
+    def begin(self, request: UpgradeRequest, transport: asyncio.Transport) -> None:
+        """Answer the upgrade request, or run the application on it."""
         self._transport = transport
-        self._request = UpgradeRequest.parse(data)
-        answer = self._request.answer()
+        self._request = request
+        answer = request.answer()
         if not isinstance(answer, Agreement):
             self._respond(answer)
             return

@@ -72,15 +72,6 @@ def test_the_response_proves_that_the_key_was_read() -> None:
     assert head.endswith(b"\r\nSec-WebSocket-Protocol: notifier.v1\r\n\r\n")
 
 
-def test_a_request_is_read_as_uvicorn_writes_it() -> None:
-    head = b"GET /v1/ws?topics=a HTTP/1.1\r\nhost: x\r\nX-Y:  a: b \r\n\r\n"
-
-    request = UpgradeRequest.parse(head)
-
-    assert request.target == b"/v1/ws?topics=a"
-    assert request.headers == [(b"host", b"x"), (b"x-y", b" a: b ")]
-
-
 def test_a_kind_that_was_agreed_on_says_nothing_of_a_bad_key() -> None:
     good, bad = [*GOOD, KEY], [*GOOD, (b"sec-websocket-key", b"short")]
 
