@@ -20,6 +20,8 @@ from notifier.core.positions import Position
 from notifier.core.publications import Publication
 
 _ROUND = 256
+_REST_TURNS = 8  # of the event loop, in each of which some clients come in
+_LONGEST_REST = 0.005
 _LINGER_TICKS = 5
 _CHECK_TICKS = 37
 _LONGEST_WAIT = 10.0
@@ -176,6 +178,7 @@ class Hub:
             try:
                 await self._round()
                 pause, self._size = 0.05, min(self._size * 2, _ROUND)
+                await self._rest()
             except Unavailable:
                 # It may have been too much at once: large histories of hundreds of clients.
                 self._size = max(self._size // 2, 1)
@@ -183,6 +186,14 @@ class Hub:
                 await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter
                 pause = min(pause * 2, 1.0)
                 self._work.set()
+
+    async def _rest(self) -> None:
+        # A round costs much more than one more arrival in it: when many come, let some gather.
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LONGEST_REST
+        for _ in range(_REST_TURNS):
+            if loop.time() < until:
+                await asyncio.sleep(0)
 
     async def _round(self) -> None:
         await self._unfollow()

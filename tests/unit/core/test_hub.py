@@ -174,6 +174,20 @@ async def test_hundreds_of_clients_are_answered_in_few_rounds() -> None:
         assert len(it.broker.follows) <= 4
 
 
+@in_virtual_time
+async def test_clients_that_come_one_after_another_share_rounds() -> None:
+    async with house() as it:
+        clients = [it.client() for _ in range(60)]
+        for number, client in enumerate(clients):
+            client.follow(f"t{number}")
+            await asyncio.sleep(0)
+
+        await quiet()
+
+        assert all(client.types == ["start"] for client in clients)
+        assert len(it.broker.follows) <= 8
+
+
 # Coming back.
 
 
