@@ -150,8 +150,9 @@ class _BoundedHttp(HttpToolsProtocol):
         self._in_head = False
         upgrades = self.parser.should_upgrade() and self._should_upgrade()
         self._limit(None if upgrades else _LONGEST_BODY)
-        self.scope["extensions"] = {"notifier.handover": {"from": self}}
-        super().on_headers_complete()
+        if not upgrades:  # what else is to be known of the request is for whom it is handed to
+            self.scope["extensions"] = {"notifier.handover": {"from": self}}
+            super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._limit(None)
