@@ -59,8 +59,8 @@ _events = msgspec.json.Decoder(_Event)
 def _event_of(body: bytes) -> _Event:
     try:
         return _events.decode(body)
-    except msgspec.DecodeError:  # whoever reads all of it will say so
-        return _Event()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Event()  # whoever reads all of it will say what is wrong
 
 
 class OpenTelemetry:

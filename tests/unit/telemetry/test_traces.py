@@ -1,5 +1,8 @@
+import pytest
+
 from notifier.adapters.memory_broker import MemoryBroker
 from notifier.adapters.memory_queue import MemoryEventQueue
+from notifier.core.ingress import Entry
 from notifier.telemetry.traces import traces
 
 
@@ -10,3 +13,13 @@ async def test_without_traces_the_adapters_are_used_as_they_are() -> None:
         assert untraced.queue(queue) is queue
         assert untraced.source(queue) is queue
         assert untraced.broker(broker) is broker
+
+
+@pytest.mark.parametrize("body", [b'{"id":"\xff"}', b'{"x":' + b"[" * 10_000, b"\xff", b""])
+async def test_what_cannot_be_read_is_taken_with_traces_as_without(body: bytes) -> None:
+    async with MemoryEventQueue() as queue, traces("router", wanted=True) as traced:
+        await queue.put(Entry(body))
+
+        batch = await anext(traced.source(queue).batches())
+
+        assert [delivery.entry.body for delivery in batch.deliveries] == [body]
