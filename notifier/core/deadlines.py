@@ -17,16 +17,19 @@ class Deadlines:
     """Who is due in which second, on whatever clock `tick` is called with (seconds)."""
 
     def __init__(self, now: float) -> None:
-        self._buckets: dict[int, list[Timed]] = {}
+        self._buckets: dict[int, set[Timed]] = {}
         self._served = math.floor(now)
 
     def set(self, timed: Timed, when: float) -> None:
         """Let `timed` be due at `when`, rounded up to a second, instead of before."""
+        self.clear(timed)
         timed.due = max(math.ceil(when), self._served + 1)
-        self._buckets.setdefault(timed.due, []).append(timed)
+        self._buckets.setdefault(timed.due, set()).add(timed)
 
     def clear(self, timed: Timed) -> None:
-        """Let `timed` be due no more."""
+        """Let `timed` be due no more, and hold it no longer."""
+        if bucket := self._buckets.get(timed.due):
+            bucket.discard(timed)
         timed.due = 0
 
     def tick(self, now: float) -> None:
@@ -34,6 +37,6 @@ class Deadlines:
         while self._served < math.floor(now):
             self._served += 1
             for timed in self._buckets.pop(self._served, ()):
-                # Who was given another moment still stands here too, and is passed over.
+                # Another one's turn may have ended this one, or given it another moment.
                 if timed.due == self._served and (again := timed.on_time(now)):
                     self.set(timed, again)

@@ -1,3 +1,5 @@
+from weakref import ref
+
 from notifier.core.deadlines import Deadlines
 
 
@@ -94,6 +96,34 @@ def test_who_is_cleared_is_not_called() -> None:
     ticked(deadlines, 101, 110)
 
     assert alarm.called == []
+
+
+def test_who_is_cleared_is_held_no_longer() -> None:
+    deadlines, alarm = Deadlines(100), Alarm()
+    deadlines.set(alarm, 103)
+    deadlines.set(alarm, 102)
+    deadlines.clear(alarm)
+
+    held = ref(alarm)
+    del alarm
+
+    assert held() is None
+
+
+def test_who_is_cleared_when_another_is_served_is_not_called() -> None:
+    class Ending(Alarm):
+        def on_time(self, now: float) -> float:
+            for each in alarms:
+                deadlines.clear(each)
+            return super().on_time(now)
+
+    deadlines, alarms = Deadlines(100), [Ending(), Ending()]
+    for alarm in alarms:
+        deadlines.set(alarm, 102)
+
+    ticked(deadlines, 101, 110)
+
+    assert sum(len(alarm.called) for alarm in alarms) == 1
 
 
 def test_a_late_tick_catches_up() -> None:
