@@ -121,9 +121,13 @@ class Gateway:
         The end of what is opened next gives the seat back; where it is not opened, `unseat` has to.
         Whoever is still to say who it is gets a seat then.
         """
-        self._check_room()  # others may have come in meanwhile
         if identity is not None:
             await self._take_seat(identity)
+        try:
+            self._check_room()  # others may have come in meanwhile
+        except Full:
+            self.unseat(identity)
+            raise
 
     async def _take_seat(self, identity: Identity) -> None:
         if self._seats is not None and not await self._seats.take(identity.user):

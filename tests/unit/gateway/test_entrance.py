@@ -348,6 +348,33 @@ async def test_who_goes_while_the_first_token_is_verified_leaves_no_seat_taken()
             pass
 
 
+class SlowSeats(MemorySeats):
+    """Grants seats once `open` is set."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.asked, self.open = asyncio.Event(), asyncio.Event()
+
+    async def take(self, user: str) -> bool:
+        self.asked.set()
+        await self.open.wait()
+        return await super().take(user)
+
+
+async def test_who_waited_for_a_seat_while_the_gateway_filled_up_gives_it_back() -> None:
+    seats = SlowSeats(1)
+    async with served(seats=seats, capacity=Capacity(connections=1)) as it:
+        waiting = asyncio.create_task(it.refused())
+        await seats.asked.wait()
+        async with it.client(None):
+            seats.open.set()
+            assert (await waiting).response.status_code == 503
+        await it.gone()
+
+        async with it.welcomed():
+            pass
+
+
 @asynccontextmanager
 async def identified(it: House) -> AsyncIterator[None]:
     """Connect as `ann`, by a token in the first frame."""
