@@ -106,7 +106,7 @@ async def _run_router(
 ) -> None:
     async with (
         _redis(settings, metrics) as broker,
-        _roster(settings) as roster,
+        _roster(settings, metrics) as roster,
         _amqp_source(settings, roster, metrics) as source,
         _routing(traces.source(source), traces.broker(broker), metrics) as router,
         _private(
@@ -305,8 +305,8 @@ def _amqp_source(settings: Settings, roster: Roster, metrics: Metrics) -> AmqpEv
     return AmqpEventSource(url, partitions=settings.partitions, roster=roster, metrics=metrics)
 
 
-def _roster(settings: Settings) -> RedisRoster:
-    return RedisRoster(settings.redis_url.get_secret_value())
+def _roster(settings: Settings, metrics: Metrics) -> RedisRoster:
+    return RedisRoster(settings.redis_url.get_secret_value(), metrics=metrics)
 
 
 # What only `dev` needs.

@@ -1,7 +1,6 @@
 """Seats in memory: for `notifier dev`, and for tests of whatever counts connections of users."""
 
 from collections import Counter
-from types import TracebackType
 from typing import Self
 
 
@@ -17,12 +16,7 @@ class MemorySeats:
         """Begin."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Give back what is still held."""
         self._taken -= self._held
         self._held.clear()

@@ -21,6 +21,11 @@ Where connections per user are bounded:
     notifier:gateways           sorted set: gateways, scored by the millisecond of Redis' own clock
                                 in which each was last heard of
     notifier:{user:ID}:seats    hash: gateway, how many connections of the user's it has
+
+And the roster:
+
+    notifier:routers    sorted set: routers at work, scored by the millisecond of Redis' own clock
+                        in which each was announced last
 """
 
 from hashlib import sha1
@@ -222,6 +227,34 @@ else
   redis.call("HDEL", seats, gateway)
 end
 return granted
+""",
+    keys=1,
+)
+
+# They may run when memory is short: routers then hold their batches, but keep sharing.
+ANNOUNCE = Script(
+    """#!lua flags=allow-oom
+-- KEYS: routers
+-- ARGV: run, router, milliseconds after which one is gone
+-- Returns who is at work.
+local routers, _, router, lifetime = KEYS[1], unpack(ARGV)
+
+local time = redis.call("TIME")
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call("ZADD", routers, now, router)
+redis.call("ZREMRANGEBYSCORE", routers, "-inf", now - lifetime)
+-- The clock may have been set back.
+redis.call("ZREMRANGEBYSCORE", routers, "(" .. string.format("%.0f", now), "+inf")
+redis.call("PEXPIRE", routers, lifetime)
+return redis.call("ZRANGE", routers, 0, -1)
+""",
+    keys=1,
+)
+WITHDRAW = Script(
+    """#!lua flags=allow-oom
+-- KEYS: routers
+-- ARGV: run, router
+return redis.call("ZREM", KEYS[1], ARGV[2])
 """,
     keys=1,
 )

@@ -15,6 +15,7 @@ from notifier.adapters.memory_roster import MemoryRoster
 from notifier.adapters.redis_roster import RedisRoster
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Roster
+from notifier.telemetry.metrics import Metrics
 from tests.support.process import free_port
 
 Rosters = Callable[[float], Roster]
@@ -25,7 +26,8 @@ async def rosters(request: pytest.FixtureRequest) -> AsyncIterator[Rosters]:
     async with AsyncExitStack() as stack:
 
         def on_redis(lifetime: float) -> Roster:
-            roster = RedisRoster(request.getfixturevalue("redis_url"), lifetime_seconds=lifetime)
+            url = request.getfixturevalue("redis_url")
+            roster = RedisRoster(url, metrics=Metrics(), lifetime_seconds=lifetime)
             stack.push_async_exit(roster)
             return roster
 
@@ -76,14 +78,17 @@ async def test_who_is_no_longer_announced_is_gone_after_its_time(rosters: Roster
 
 @pytest.mark.services
 async def test_routers_of_several_processes_see_each_other(redis_url: str) -> None:
-    async with RedisRoster(redis_url) as first, RedisRoster(redis_url) as second:
+    async with (
+        RedisRoster(redis_url, metrics=Metrics()) as first,
+        RedisRoster(redis_url, metrics=Metrics()) as second,
+    ):
         await first.announce("a")
 
         assert await second.announce("b") == {"a", "b"}
 
 
 async def test_a_redis_that_is_away_is_unavailable() -> None:
-    async with RedisRoster(f"redis://127.0.0.1:{free_port()}/0") as roster:
+    async with RedisRoster(f"redis://127.0.0.1:{free_port()}/0", metrics=Metrics()) as roster:
         with pytest.raises(Unavailable):
             await roster.announce("a")
         with pytest.raises(Unavailable):
@@ -92,7 +97,10 @@ async def test_a_redis_that_is_away_is_unavailable() -> None:
 
 @pytest.mark.services
 async def test_a_key_of_another_type_is_unavailable(redis_url: str) -> None:
-    async with Redis.from_url(redis_url) as keys, RedisRoster(redis_url) as roster:
+    async with (
+        Redis.from_url(redis_url) as keys,
+        RedisRoster(redis_url, metrics=Metrics()) as roster,
+    ):
         await keys.set("notifier:routers", "x")
 
         with pytest.raises(Unavailable, match="WRONGTYPE"):
