@@ -119,6 +119,16 @@ class _BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._limit(None)
         super().connection_lost(exc)
+        self._untie()
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self._untie()
+
+    def _untie(self) -> None:
+        # These refer back: what is in a cycle stays for very long, see ADR 16.
+        self.parser = self.cycle = self.scope = cast("Any", None)
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         self._chunks += 1
@@ -180,7 +190,7 @@ class _BoundedHttp(HttpToolsProtocol):
     @property
     def is_gone(self) -> bool:
         """Whether the client has gone."""
-        return self.cycle.disconnected
+        return self.transport.is_closing()
 
     def take_over(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Let `protocol` have the connection; it calls `give_back` or `let_go` in the end."""
@@ -196,10 +206,11 @@ class _BoundedHttp(HttpToolsProtocol):
     def let_go(self, protocol: asyncio.Protocol) -> None:
         """Hear that a connection which was taken over is gone."""
         self.connections.discard(cast("Any", protocol))
+        self._untie()
 
     def give_back(self, protocol: asyncio.Protocol, early: bytes) -> None:
         """Go on with what may follow the response, of which `early` has come in already."""
-        self.let_go(protocol)
+        self.connections.discard(cast("Any", protocol))
         self.connections.add(self)
         self.transport.set_protocol(self)
         self.cycle.response_complete = True

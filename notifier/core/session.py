@@ -171,7 +171,9 @@ class Session:
         give_up: Callable[[], None],
     ) -> None:
         def answered(starts: dict[str, Start] | None) -> None:
-            self._arrivals = tuple(each for each in self._arrivals if each is not arrival)
+            # The first, as answers come in order. Named, it would be in a cycle with this function,
+            # which would keep session and connection long after their end: see ADR 16.
+            self._arrivals = self._arrivals[1:]
             if starts is None:
                 give_up()
             else:

@@ -25,7 +25,7 @@ _ENOUGH = 256 * 1024  # bytes in one answer; what is left comes with the next
 class PollConnection(Held):
     """One held request. Fulfils Connection."""
 
-    __slots__ = ("_answering", "_frames", "_is_greeted", "_is_over", "_size", "_wait")
+    __slots__ = ("_frames", "_is_answering", "_is_greeted", "_is_over", "_size", "_wait")
 
     transport = "poll"
 
@@ -42,7 +42,7 @@ class PollConnection(Held):
         self._size = 0
         self._is_greeted = False
         self._is_over = False
-        self._answering: asyncio.Handle | None = None
+        self._is_answering = False
         self._wait = asyncio.get_running_loop().call_later(wait, self._time_is_up)
 
     # What the session calls.
@@ -97,8 +97,9 @@ class PollConnection(Held):
 
     def _answer_soon(self) -> None:
         # Not at once: what else is there in this moment goes with it, and nobody calls back.
-        if self._answering is None:
-            self._answering = asyncio.get_running_loop().call_soon(self._answer)
+        if not self._is_answering:
+            self._is_answering = True
+            asyncio.get_running_loop().call_soon(self._answer)
 
     def _answer(self) -> None:
         if self._transport.is_closing():

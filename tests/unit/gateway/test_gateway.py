@@ -1,15 +1,20 @@
 import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from notifier.core.access import Identity
-from notifier.core.session import Terms
+from notifier.core.session import Session, Terms
 from notifier.gateway.gateway import Gateway
+from notifier.gateway.outgoing import Outgoing
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import SteeredBroker
 from tests.support.connections import RecordingConnection
-from tests.support.gateways import Tokens, served
+from tests.support.eventually import eventually
+from tests.support.gateways import House, Tokens, served
 
 
 async def test_draining_says_good_bye_with_4000_and_when_to_come_back() -> None:
@@ -114,3 +119,55 @@ async def test_a_new_token_in_place_is_taken() -> None:
         await client.say(type="auth", id=1, token="new")
 
         assert (await client.next_of("authenticated"))["expires"].startswith("2096")
+
+
+# What is left of whoever has gone. The collector of cycles seldom looks at what has lived for long.
+
+
+@pytest.fixture
+def _without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def parts_of_connections() -> list[object]:
+    kinds = (Session, Outgoing, HttpToolsProtocol)
+    return [each for each in gc.get_objects() if issubclass(type(each), kinds)]
+
+
+async def follow_and_leave(it: House) -> None:
+    async with it.welcomed() as client:
+        await client.say(type="subscribe", topic="news")
+        await client.next_of("subscribed")
+
+
+async def stream_and_leave(it: House) -> None:
+    async with it.http() as http, http.stream("GET", "/v1/sse") as stream:
+        assert await anext(stream.aiter_lines())
+
+
+async def poll_and_leave(it: House) -> None:
+    async with it.http() as http:
+        cursor = (await http.get("/v1/poll")).json()["cursor"]
+        it.broker.post("user:42")
+        assert (await http.get("/v1/poll", params={"since": cursor})).json()["frames"]
+
+
+async def read_and_leave(it: House) -> None:
+    async with it.http() as http:
+        assert (await http.get("/v1/history")).status_code == 200
+
+
+@pytest.mark.usefixtures("_without_collector")
+@pytest.mark.parametrize(
+    "come_and_leave", [follow_and_leave, stream_and_leave, poll_and_leave, read_and_leave]
+)
+async def test_who_has_gone_leaves_nothing_for_the_collector(
+    come_and_leave: Callable[[House], Awaitable[None]],
+) -> None:
+    async with served() as it:
+        await come_and_leave(it)
+
+        await eventually(lambda: not parts_of_connections())
