@@ -19,7 +19,6 @@ from notifier.core.errors import (
     Invalid,
     NotifierError,
     TooLarge,
-    TooMany,
     Unauthorized,
     Unavailable,
     Unreadable,
@@ -38,7 +37,6 @@ _STATUSES: Mapping[type[NotifierError], HTTPStatus] = {
     Unreadable: HTTPStatus.BAD_REQUEST,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
-    TooMany: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _UNSUPPORTED = HTTPStatus.UNSUPPORTED_MEDIA_TYPE

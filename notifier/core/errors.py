@@ -6,7 +6,7 @@ NotifierError
 │   └── TooLarge    over a bound: 413
 ├── Unauthorized   who it is cannot be established: 401, close 4500
 ├── Forbidden      known, but not allowed to do that: 403, an `error` frame
-├── TooMany        over a bound on how many or how often: 429, an `error` frame
+├── TooMany        over a bound on how many or how often: 400, close 4502, an `error` frame
 │   └── TooManyConnections  of this user: 429, close 4504
 ├── Unavailable    a backend is out of reach; repeating later may help: 503, close 4004
 │   ├── Full        this process has as many connections as it may: 503
