@@ -121,10 +121,6 @@ class _BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
         self._untie()
 
-    def handle_websocket_upgrade(self) -> None:
-        super().handle_websocket_upgrade()
-        self._untie()
-
     def _untie(self) -> None:
         # These refer back: what is in a cycle stays for very long, see ADR 16.
         self.parser = self.cycle = self.scope = cast("Any", None)
@@ -177,6 +173,7 @@ class _BoundedHttp(HttpToolsProtocol):
         protocol.connection_made(self.transport)
         protocol.upgrade(self.url, self.headers)
         self.transport.set_protocol(cast("asyncio.Protocol", protocol))
+        self._untie()
 
     def _limit(self, seconds: float | None) -> None:
         if self._deadline is not None:
