@@ -122,7 +122,8 @@ class RedisBroker:
 
     async def _watch(self) -> None:
         """Keep `trouble` true while nothing else is asked."""
-        while True:
+        this: asyncio.Task[Any] | None = asyncio.current_task()
+        while this and not this.cancelling():  # which a library on the way may have swallowed
             try:
                 await self._commands.ping()
                 await self._compare()

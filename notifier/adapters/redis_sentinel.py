@@ -110,7 +110,15 @@ def options_of(url: str) -> dict[str, Any]:
         tuple(_address(each) for each in hosts.split(",")),
         master,
         SSLConnection if scheme == "rediss" else Connection,
-        {**encryption, **own, "protocol": 2, "retry": Retry(NoBackoff(), 0)},
+        # Without socket_timeout, as redis-py then sends by `wait_for`, which before Python 3.12 can
+        # swallow a cancellation; `find_master` limits the time.
+        {
+            **encryption,
+            **own,
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": None,
+        },
     )
     kind = SecureMasterConnection if scheme == "rediss" else MasterConnection
     return {**options, "connection_class": kind, "sentinels": sentinels}
