@@ -30,6 +30,8 @@ if [ "$(id -u)" = 0 ] && has apt-get && [ ! -e "$policy" ]; then
     fi
 fi
 
-if has npm && [ package-lock.json -nt node_modules/.package-lock.json ]; then
+# Of a file that is not there, not every shell says that the other one is newer.
+installed=node_modules/.package-lock.json
+if has npm && { [ ! -e "$installed" ] || [ package-lock.json -nt "$installed" ]; }; then
     npm ci --no-audit --no-fund --loglevel error
 fi
