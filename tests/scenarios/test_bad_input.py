@@ -69,7 +69,7 @@ CLOUD_EVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "us
         ({"type": "t", "topic": "n" * 129}, 422, "topic", "1 to 128 of the characters"),
         ({"type": "t", "everyone": False}, 422, "everyone", "can only be true"),
         ({**GOOD, "id": "i" * 129}, 422, "id", "length <= 128"),
-        ({**GOOD, "ttl": -1}, 422, "ttl", "> 0"),
+        ({**GOOD, "ttl": -1}, 422, "ttl", "must be more than 0"),
         ({**GOOD, "ttl": 60, "expires": "2030-01-01T00:00:00Z"}, 422, "ttl", "not both"),
         ({**GOOD, "time": "yesterday"}, 422, "time", "RFC3339"),
         ({**GOOD, "colour": "red"}, 422, "colour", "is not a member of an event"),
