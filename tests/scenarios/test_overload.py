@@ -186,7 +186,7 @@ async def test_who_follows_a_hundred_topics_at_once_floods_nobody(
 async def test_a_connection_follows_so_many_topics_and_no_more(
     tmp_path: Path, redis_url: str
 ) -> None:
-    with gateways(tmp_path, redis_url, NOTIFIER_TOPICS_PER_CONNECTION="3") as (gateway,):
+    with gateways(tmp_path, redis_url, NOTIFIER_TOPICS_PER_CONNECTION="1") as (gateway,):
         async with connected(gateway.gateway_url, token("42", "*")) as client:
             await client.follow("a")
             await client.send(type="subscribe", topic="b")
