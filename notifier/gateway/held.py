@@ -76,13 +76,8 @@ class Held(Outgoing):
 
     def _note(self, frame: ServerFrame) -> None:
         if isinstance(frame, Hello):
-            # Until an announced gap is told the client stays before it: the stream may break.
-            self._positions = {
-                topic: self._positions.get(topic, start.position)
-                if start.resumed is False
-                else start.position
-                for topic, start in frame.topics.items()
-            }
+            # Where a gap is announced that is the position given: only the gap itself moves it.
+            self._positions = {topic: start.position for topic, start in frame.topics.items()}
         elif isinstance(frame, Gap):
             self._positions[frame.topic] = frame.position
 
