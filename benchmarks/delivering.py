@@ -75,8 +75,8 @@ def _costs(cpu: float, report: Report) -> Values:
         "microseconds": cpu / deliveries * 1e6,
         "per_second": deliveries / report["seconds"],
         "server_busy": cpu / report["seconds"],
-        "client_busy": report["cpu"] / report["seconds"],
-        "client_microseconds": report["cpu"] / deliveries * 1e6,
+        "client_busy": report["worked"] / report["seconds"],
+        "client_microseconds": report["worked"] / deliveries * 1e6,
         "p50_ms": report["p50"] / 1000,
         "p99_ms": report["p99"] / 1000,
     }

@@ -16,8 +16,9 @@ from notifier.core.publications import Publication
 
 # Held while history is being asked, which takes a round trip; past it history is asked once more.
 _MOST_RECENT = 10_000
-# Followers by their kind, all of which get the same bytes.
-_Kinds = dict[Callable[[Publication], bytes], set[Connection]]
+# Followers by their kind, all of which get the same bytes. In the order in which they came, which
+# is that of their memory: in the order of a set a broadcast to 10,000 costs a sixth more.
+_Kinds = dict[Callable[[Publication], bytes], dict[Connection, None]]
 
 
 class Join:
@@ -115,17 +116,17 @@ class Feed:
             if self._only is None:
                 self._only = connection
                 return
-            self._followers = {self._only.encode: {self._only}}
+            self._followers = {self._only.encode: {self._only: None}}
             self._only = None
-        self._followers.setdefault(connection.encode, set()).add(connection)
+        self._followers.setdefault(connection.encode, {})[connection] = None
 
     def drop(self, connection: Connection) -> None:
         """Let go of a follower, or of one that is about to be."""
         if self._only is connection:
             self._only = None
         elif self._followers is not None:
-            connections = self._followers.get(connection.encode, set())
-            connections.discard(connection)
+            connections = self._followers.get(connection.encode, {})
+            connections.pop(connection, None)
             if not connections:
                 self._followers.pop(connection.encode, None)
         self.joins = tuple(join for join in self.joins if join.connection is not connection)
