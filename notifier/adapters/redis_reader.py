@@ -13,6 +13,9 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
+# For every kilobyte that it has read, hiredis moves all that is left of what it was fed.
+_SLICE = 8 * 1024
+
 
 class RedisReader(asyncio.Protocol):
     """Takes a subscribing connection over from redis-py, once that has connected it.
@@ -61,16 +64,20 @@ class RedisReader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         self._heard_at = self._loop.time()
-        replies = self._replies
         try:
-            replies.feed(data)
-            while (reply := replies.gets(False)) is not None:  # noqa: FBT003 - positional there
-                if type(reply) is list and reply[0] == b"message":
-                    self._on_message(reply[1], reply[2])
-                else:
-                    self._take(reply)
+            for start in range(0, len(data), _SLICE):
+                self._replies.feed(data, start, min(_SLICE, len(data) - start))
+                self._take_all()
         except Exception as error:  # noqa: BLE001 - `end` raises it, whatever it is
             self._stop(error)
+
+    def _take_all(self) -> None:
+        replies, on_message = self._replies, self._on_message
+        while (reply := replies.gets(False)) is not None:  # noqa: FBT003 - positional there
+            if type(reply) is list and reply[0] == b"message":
+                on_message(reply[1], reply[2])
+            else:
+                self._take(reply)
 
     def _take(self, reply: Any) -> None:  # noqa: ANN401 - what Redis replies
         if isinstance(reply, Exception):

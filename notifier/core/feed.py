@@ -158,18 +158,26 @@ class Feed:
         return True
 
     def _fan_out(self, publication: Publication) -> None:
-        now = int(time.time() * 1000)
-        if publication.expires and publication.expired(now):
+        now = time.time()
+        if publication.expires and publication.expired(int(now * 1000)):
             self._observer.expired(1)
             return
+        if (only := self._only) is not None:  # without a loop, as most topics are a user's
+            only.write(only.encode(publication), publication)
+            count = 1
+        else:
+            count = self._write_to_all(publication)
+        if count:
+            self._observer.fanned_out(count, max(0.0, now - publication.accepted / 1000))
+
+    def _write_to_all(self, publication: Publication) -> int:
         count = 0
         for encode, connections in self._kinds():
             data = encode(publication)
             count += len(connections)
             for connection in connections:
                 connection.write(data, publication)
-        if count:
-            self._observer.fanned_out(count, max(0, now - publication.accepted) / 1000)
+        return count
 
     # Asking history: `question`, a round trip, `settle`, then `admit`, all three in one go.
 

@@ -172,4 +172,4 @@ def event_frame(publication: Publication) -> bytes:
     """Write the `event` frame of a publication as JSON, by joining what is already encoded."""
     epoch, offset = publication.position  # written out, as this is done for every publication
     head = f'{{"type":"event","topic":"{publication.topic}","position":"{epoch}.{offset}","event":'
-    return b"%b%b}" % (head.encode(), publication.event)
+    return b"".join((head.encode(), publication.event, b"}"))
