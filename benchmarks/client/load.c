@@ -12,14 +12,14 @@
  * CLOCK_MONOTONIC. Commands come as lines, and each is answered by a line of JSON:
  *
  *   open N MOST SECONDS   connect the next N, at most MOST of them at a time
- *   until N SECONDS       wait for N deliveries since the last reset, without sleeping
+ *   until N SECONDS       wait for N deliveries since the last reset
  *   reset                 count from nought
  *   stall I               read no longer from connection I
  *   end                   close all, and exit
  *
  * A thread that sleeps is woken by the system call of whoever writes to it: on loopback the server
  * would pay for that, more or less of it the slower it is, and over a network it never does. So
- * nothing sleeps while deliveries are on their way; `worked` is the time in which there was work.
+ * nothing sleeps while a command is under way; `worked` is the time in which there was work.
  *
  * `serve` upgrades whoever asks, and writes the body of a POST to all of them, one system call for
  * each: the floor of any server's cost, and the proof of what the clients can take.
@@ -386,7 +386,7 @@ static void clients(void)
     watch(STDIN_FILENO, input, EPOLLIN, EPOLL_CTL_ADD);
     reset();
     for (;;) {
-        int patience = command == WAITING ? 0 : command == OPENING ? 50 : -1;
+        int patience = command == NOTHING ? -1 : 0;
         int count = epoll_wait(epoll, events, EVENTS, patience);
         uint64_t at = now();
         for (int i = 0; i < count; i++) {

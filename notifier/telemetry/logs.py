@@ -3,16 +3,17 @@
 Lines carry ids, users and sessions, never payloads and never credentials.
 """
 
+import json
 import logging
 import sys
 from contextlib import suppress
 from typing import Literal, TextIO
 
+import msgspec
 import structlog
 from structlog.typing import Processor
 
 _SHARED: tuple[Processor, ...] = (
-    structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -74,6 +75,13 @@ def _take_theirs(
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+def _json(line: object, **_: object) -> str:
+    try:
+        return msgspec.json.encode(line).decode()
+    except (TypeError, ValueError):  # whatever it is, it is told
+        return json.dumps(line, default=repr)
+
+
 def _rendering(*, console: bool) -> list[Processor]:
     if console:
         return [
@@ -82,4 +90,4 @@ def _rendering(*, console: bool) -> list[Processor]:
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             ),
         ]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]

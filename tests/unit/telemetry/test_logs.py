@@ -39,6 +39,17 @@ def test_a_line_is_one_json_object_with_what_is_known(capsys: pytest.CaptureFixt
     ) == ("connected", "s1", "42", "info", "notifier.test")
 
 
+@pytest.mark.parametrize(("value", "told"), [("\ud800", "\ud800"), (Ellipsis, "Ellipsis")])
+def test_what_json_has_no_words_for_is_written_all_the_same(
+    value: object, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("json", "INFO")
+
+    structlog.get_logger("notifier.test").info("happened", value=value)
+
+    assert [line["value"] for line in lines(capsys)] == [told]
+
+
 def test_a_librarys_line_has_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("json", "INFO")
 
