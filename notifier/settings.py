@@ -31,6 +31,7 @@ CLIENT_VARIABLES = {
 }
 _SHORTEST_SECRET = 32
 _KEY_ENTRY = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}")
+_URLS = ("amqp_url", "redis_url", "jwks_url", "rabbitmq_management_url")
 _SCHEMES = {
     "amqp_url": ("amqp", "amqps"),
     "redis_url": ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
@@ -239,15 +240,22 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("amqp_url", "redis_url", "jwks_url", "rabbitmq_management_url")
+    @field_validator(*_URLS, mode="before")
     @classmethod
-    def _has_scheme(
+    def _strip(cls, value: object) -> object:
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator(*_URLS)
+    @classmethod
+    def _are_addresses(
         cls, value: SecretStr | str | None, info: ValidationInfo
     ) -> SecretStr | str | None:
         schemes = _SCHEMES.get(info.field_name or "", ("http", "https"))
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         for url in () if text is None else _addresses(text):
-            if not _is_address(url.strip(), schemes):
+            if " " in url or not url.isprintable():
+                raise ValueError("must have no spaces or control characters but as %20, %0A …")
+            if not _is_address(url, schemes):
                 begins = " or ".join(f"{scheme}://" for scheme in schemes)
                 raise ValueError(
                     f"must begin with {begins}, and have no / # ? @ in its password "
@@ -335,7 +343,7 @@ def _addresses(text: str) -> list[str]:
     """Return the addresses of a list; those of Sentinels as if there were one address each."""
     scheme, separator, rest = text.partition("://")
     if not scheme.endswith("+sentinel"):
-        return text.split(",")
+        return re.split(r",\s*", text)
     credentials, at, hosts = rest.rpartition("@")
     hosts, slash, path = hosts.partition("/")
     return [f"{scheme}{separator}{credentials}{at}{host}{slash}{path}" for host in hosts.split(",")]

@@ -179,6 +179,7 @@ def test_a_file_that_is_not_text_is_named_with_its_variable(load: Load, tmp_path
         ("NOTIFIER_REDIS_URL", f"http://user:{SHORT}@host"),
         ("NOTIFIER_REDIS_URL", f"redis://user:{SHORT}@[::1"),
         ("NOTIFIER_RABBITMQ_MANAGEMENT_URL", f"amqp://user:{SHORT}@host"),
+        ("NOTIFIER_REDIS_URL", f"redis://user:{SHORT}@host with space"),
         ("NOTIFIER_API_KEYS", f"billing:{SHORT}"),
     ],
 )
@@ -234,6 +235,41 @@ def test_a_bad_value_is_refused_with_a_good_one(load: Load, name: str, value: st
 
     assert line.startswith(f"NOTIFIER_{name}: must ")
     assert f"for example NOTIFIER_{name}=" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "redis://host with space:6379"),
+        ("REDIS_URL", "redis://:pass word@host:6379"),
+        ("REDIS_URL", "redis://host\n:6379"),
+        ("REDIS_URL", "redis://host\u00a0:6379"),
+        ("REDIS_URL", "redis+sentinel://a:26379, b:26379/mymaster"),
+        ("AMQP_URL", "amqp://a/, amqp://b c/"),
+        ("AMQP_URL", "amqp://guest:pass\tword@host/"),
+        ("JWKS_URL", "https://issuer.example/key set"),
+        ("RABBITMQ_MANAGEMENT_URL", "http://rabbit\u200bmq:15672"),
+    ],
+)
+def test_an_address_with_a_space_or_a_control_character_is_refused(
+    load: Load, name: str, value: str
+) -> None:
+    [line] = lines(load, **{f"NOTIFIER_{name}": value})
+
+    assert line.startswith(
+        f"NOTIFIER_{name}: must have no spaces or control characters but as %20, %0A …"
+    )
+
+
+@pytest.mark.parametrize("name", ["AMQP_URL", "REDIS_URL", "JWKS_URL"])
+def test_white_space_around_an_address_is_no_part_of_it(load: Load, name: str) -> None:
+    [example] = Settings.model_fields[name.lower()].examples or []
+
+    settings = load(**{f"NOTIFIER_{name}": f" {example}\r\n"})
+
+    assert getattr(settings, name.lower()) == getattr(
+        Settings.model_validate({name.lower(): example}), name.lower()
+    )
 
 
 def test_a_good_value_is_taken(load: Load) -> None:
