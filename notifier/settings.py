@@ -31,6 +31,7 @@ CLIENT_VARIABLES = {
 }
 _SHORTEST_SECRET = 32
 _KEY_ENTRY = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}")
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s,/?#@*]+")  # the chart has the same
 _URLS = ("amqp_url", "redis_url", "jwks_url", "rabbitmq_management_url")
 _SCHEMES = {
     "amqp_url": ("amqp", "amqps"),
@@ -280,10 +281,8 @@ class Settings(BaseSettings):
     @field_validator("allowed_origins")
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
-            parts = urlsplit(origin)
-            if origin not in ("*", f"{parts.scheme}://{parts.netloc}"):
-                raise ValueError("must be origins, such as https://app.example, without a path")
+        if not all(map(_ORIGIN.fullmatch, value)):
+            raise ValueError("must be origins, such as https://app.example, without a path")
         return value
 
     @classmethod

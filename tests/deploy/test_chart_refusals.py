@@ -73,6 +73,10 @@ def test_tokens_issued_for_others_are_not_taken(missing: str) -> None:
             "NOTIFIER_JWKS_URL and NOTIFIER_JWT_SECRET: the gateway takes tokens by one",
         ),
         ({"config": {"NOTIFIER_HOST": "127.0.0.1"}}, "config.NOTIFIER_HOST is 127.0.0.1"),
+        (
+            {"config": {"NOTIFIER_ALLOWED_ORIGINS": ["https://a.example", "app.example"]}},
+            "config.NOTIFIER_ALLOWED_ORIGINS has app.example: an origin is scheme, host and port",
+        ),
         ({"config": {"NOTIFIER_PRIVATE_PORT": 8000}}, "/metrics would be public"),
         ({"ca": {"existingSecret": "a", "existingConfigMap": "b"}}, "leave one out"),
         (

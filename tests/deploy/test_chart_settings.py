@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploy.helm import generate
-from notifier.settings import CLIENT_VARIABLES, Role, Settings, variable
+from notifier.settings import CLIENT_VARIABLES, Role, Settings, SettingsError, variable
 from tests.support.chart import (
     ROLES,
     Object,
@@ -17,6 +17,7 @@ from tests.support.chart import (
     minimal,
     pod,
     read_values,
+    refusal,
     render,
     values_files,
 )
@@ -142,6 +143,37 @@ def test_lists_arrive_separated_by_commas() -> None:
     found = config(render(minimal(config={"NOTIFIER_ALLOWED_ORIGINS": origins})))
 
     assert found["NOTIFIER_ALLOWED_ORIGINS"] == "https://a.example,https://b.example"
+
+
+@pytest.mark.parametrize(
+    ("origins", "are_good"),
+    [
+        ("", True),
+        ("*", True),
+        ("https://a.example, http://localhost:3000\ncapacitor://localhost,", True),
+        ("https://[::1]:8443", True),
+        ("app.example", False),
+        ("https://", False),
+        ("://", False),
+        ("null", False),
+        ("https://app.example/", False),
+        ("https://app.example?a=b", False),
+        ("https://user@app.example", False),
+        ("https://*.example", False),
+        ("https://app.example https://app.example/path", False),
+    ],
+)
+def test_the_chart_takes_the_origins_that_the_settings_take(
+    origins: str, tmp_path: Path, *, are_good: bool
+) -> None:
+    values = minimal(config={"NOTIFIER_ALLOWED_ORIGINS": origins})
+
+    if are_good:
+        load(render(values), "gateway", tmp_path)
+    else:
+        assert "NOTIFIER_ALLOWED_ORIGINS has " in refusal(values)
+        with pytest.raises(SettingsError, match="must be origins"):
+            Settings.load(allowed_origins=origins)
 
 
 def test_what_the_chart_computes_with_has_the_defaults_of_the_settings() -> None:

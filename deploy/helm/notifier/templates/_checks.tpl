@@ -26,6 +26,11 @@
 {{- if and .NOTIFIER_HOST (not (has .NOTIFIER_HOST (list "0.0.0.0" "::"))) }}
 {{- fail (printf "config.NOTIFIER_HOST is %s: pods have to listen on all their addresses; leave it out, or set it to :: for IPv6" .NOTIFIER_HOST) }}
 {{- end }}
+{{- range regexSplit "[,\\s]+" (include "notifier.text" (default "" .NOTIFIER_ALLOWED_ORIGINS)) -1 | compact }}
+{{- if not (regexMatch "^(\\*|[a-z][a-z0-9+.-]*://[^\\s,/?#@*]+)$" .) }}
+{{- fail (printf "config.NOTIFIER_ALLOWED_ORIGINS has %s: an origin is scheme, host and port if any, such as https://app.example, without a path; or * for any" .) }}
+{{- end }}
+{{- end }}
 {{- if has .NOTIFIER_PRIVATE_PORT (list .NOTIFIER_GATEWAY_PORT .NOTIFIER_API_PORT) }}
 {{- fail (printf "config.NOTIFIER_PRIVATE_PORT is %v, as is a public port: /metrics would be public; set another" .NOTIFIER_PRIVATE_PORT) }}
 {{- end }}
