@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 import structlog
@@ -61,7 +61,9 @@ class Router:
         """
         errors: dict[int, NotifierError] = {}
         accepted: list[float] = []
-        await self._publish_all(_publications(batch, accepted, errors), accepted, errors)
+        counts: dict[int, int] = {}
+        publications = _publications(batch, accepted, counts, errors)
+        await self._publish_all(publications, accepted, errors)
         self._metrics.reached("published", accepted)
         for index, reason in errors.items():
             await self._put_aside(batch, batch.deliveries[index], reason)
@@ -70,7 +72,8 @@ class Router:
         except Unavailable as error:
             _log.warning("batch not acked, it comes again", reason=str(error))
         else:
-            self._metrics.events.labels("routed").inc(len(batch.deliveries) - len(errors))
+            routed = sum(count for index, count in counts.items() if index not in errors)
+            self._metrics.events.labels("routed").inc(routed)
 
     async def _publish_all(
         self,
@@ -150,11 +153,15 @@ def _pauses() -> Iterator[float]:
 
 
 def _publications(
-    batch: Batch, accepted: list[float], errors: dict[int, NotifierError]
+    batch: Batch,
+    accepted: list[float],
+    counts: dict[int, int],
+    errors: dict[int, NotifierError],
 ) -> Iterator[tuple[int, NewPublication]]:
     """Yield publications with the number of their delivery.
 
-    Note when events were accepted, where it is known, and which deliveries cannot be understood.
+    Note when events were accepted, where it is known, how many a delivery carries, and which
+    deliveries cannot be understood.
     """
     for index, delivery in enumerate(batch.deliveries):
         try:
@@ -163,19 +170,21 @@ def _publications(
         except Invalid as error:
             errors[index] = error
             continue
-        accepted += [entry.accepted] if entry.accepted else []
-        for new in found:
+        counts[index] = len(found)
+        accepted += [entry.accepted] * len(found) if entry.accepted else []
+        for new in chain.from_iterable(found):
             yield index, new
 
 
-def _understood(entry: Entry) -> list[NewPublication]:
+def _understood(entry: Entry) -> list[list[NewPublication]]:
+    """Return the publications of each event of an entry."""
     now = time.time()
-    found: list[NewPublication] = []
+    found: list[list[NewPublication]] = []
     for event in events_of(entry, now):
         publications = publications_of(event, entry.accepted or now)
         if _logged.isEnabledFor(logging.DEBUG):
             _log.debug("routing", event_id=event.id, source=event.source, topics=len(publications))
-        found += publications
+        found.append(publications)
     return found
 
 

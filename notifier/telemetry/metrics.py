@@ -68,8 +68,8 @@ class Metrics:
     def _of_events(self) -> None:
         self.events = self._counter(
             "notifier_events",
-            "Events by the stage they reached: accepted (confirmed by the event queue) and routed "
-            "(all their topics published).",
+            "Events by the stage they reached: accepted by the api (confirmed by the event queue) "
+            "and routed (all their topics published); each event of an array counts.",
             stage=("accepted", "routed"),
         )
         self.rejections = self._counter(

@@ -114,6 +114,27 @@ async def test_events_are_published_in_the_order_of_the_queue() -> None:
 
 
 @in_virtual_time
+async def test_each_event_of_an_array_counts_unless_its_delivery_was_put_aside() -> None:
+    arrays = [[("1", "42"), ("2", "42"), ("3", "43")], [("4", "a b")], [("5", "42"), ("6", "41")]]
+    entries = [
+        Entry(
+            json.dumps(
+                [{"type": "t", "id": name, "users": [user]} for name, user in array]
+            ).encode()
+        )
+        for array in arrays
+    ]
+    batch = Settled(*entries, event("7"))
+    it = House()
+    it.broker.refused_topics = {"user:41"}
+
+    await it.router.route(batch)
+
+    assert sorted(code for _, code, _ in batch.dead) == ["invalid", "refused"]
+    assert it.count("events", stage="routed") == 4
+
+
+@in_virtual_time
 async def test_the_age_of_an_event_is_told_when_it_is_taken_and_again_when_it_is_published() -> (
     None
 ):
