@@ -288,7 +288,7 @@ def room_for(connections: int) -> int:
     if now == resource.RLIM_INFINITY or now >= wanted:
         return connections
     room = max(1, now - _OTHER_FILES)
-    _log.info("open files bound connections", open_files=now, connections=room)
+    _log.info("open_files_bound_connections", open_files=now, connections=room)
     return room
 
 

@@ -217,7 +217,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
     headers = {}
     if isinstance(error, Unavailable):
         headers["retry-after"] = _RETRY_AFTER
-        _log.warning("event not accepted", reason=str(error))
+        _log.warning("event_not_accepted", reason=str(error))
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(problem, problem["status"], headers, media_type="application/problem+json")

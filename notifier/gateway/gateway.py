@@ -187,7 +187,7 @@ class Gateway:
             if not renews:
                 await self._take_seat(identity)
         except NotifierError as error:
-            _log.info("token refused", session=session.id, reason=str(error))
+            _log.info("token_refused", session=session.id, reason=str(error))
             if not renews:
                 self.metrics.refusals.labels(error.code).inc()
             session.refused(error, request_id)

@@ -363,7 +363,7 @@ class _Handshake:
         try:
             await self._app(scope, self._receive, self._send)
         except Exception:  # noqa: BLE001 - whatever an endpoint raises ends this one connection, not the gateway
-            _log.exception("endpoint failed", path=scope["path"])
+            _log.exception("endpoint_failed", path=scope["path"])
         if not self._answered:
             self._refuse(500, Headers(), b"Internal Server Error\n")
         elif self.accepted:

@@ -70,7 +70,7 @@ class Router:
         try:
             await batch.ack()
         except Unavailable as error:
-            _log.warning("batch not acked, it comes again", reason=str(error))
+            _log.warning("batch_not_acked", reason=str(error))
         else:
             routed = sum(count for index, count in counts.items() if index not in errors)
             self._metrics.events.labels("routed").inc(routed)
@@ -106,7 +106,7 @@ class Router:
         duplicates = refused = 0
         for (index, new), outcome in zip(chunk, outcomes, strict=True):
             if not isinstance(outcome, Published):
-                _log.error("publication refused", topic=new.topic, reason=str(outcome))
+                _log.error("publication_refused", topic=new.topic, reason=str(outcome))
                 errors[index] = outcome
                 refused += 1
             elif outcome.duplicate:
@@ -120,7 +120,7 @@ class Router:
     async def _put_aside(self, batch: Batch, delivery: Delivery, error: NotifierError) -> None:
         await self._until_available(lambda: batch.dead_letter(delivery, error.code, str(error)))
         self._metrics.dead_letters.labels(error.code).inc()
-        _log.warning("dead letter", code=error.code, reason=str(error))
+        _log.warning("dead_letter", code=error.code, reason=str(error))
 
     async def _until_available(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work again and again until nothing that it needs is away."""
@@ -134,7 +134,7 @@ class Router:
         self._holding += 1
         try:
             for pause in _pauses():
-                _log.warning("holding a batch", reason=str(error), retry_in=round(pause, 2))
+                _log.warning("batch_held", reason=str(error), retry_in=round(pause, 2))
                 await asyncio.sleep(pause)
                 try:
                     return await work()

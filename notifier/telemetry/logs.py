@@ -1,6 +1,8 @@
 """Logs: one line per happening, by structlog, in one format for us and for the libraries.
 
-Lines carry ids, users and sessions, never payloads and never credentials.
+A line is named as one greps for it: a constant in snake_case that says what happened, such as
+`batch_not_acked`; what differs from time to time stands in fields beside it. Lines carry ids, users
+and sessions, never payloads and never credentials.
 """
 
 import json
