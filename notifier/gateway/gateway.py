@@ -1,6 +1,7 @@
 """The gateway: it owns the sessions of this process, their clock, and the way they end."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -155,7 +156,8 @@ class Gateway:
         self.metrics.connections.labels(connection.transport).inc()
         self.metrics.connections_opened.labels(connection.transport).inc()
         user = identity.user if identity else None
-        _log.info(
+        _log.log(
+            _level_of(connection),
             "connected",
             session=session.id,
             user=user,
@@ -209,7 +211,8 @@ class Gateway:
         if reason == CloseCode.SLOW_CONSUMER.reason:
             self.metrics.slow_consumers.inc()
         user = session.identity.user if session.identity else None
-        _log.info("disconnected", session=session.id, user=user, reason=reason)
+        level = _level_of(session.connection)
+        _log.log(level, "disconnected", session=session.id, user=user, reason=reason)
         self.unseat(session.identity)
         if not self._sessions:
             self._empty.set()
@@ -247,3 +250,8 @@ class Gateway:
         self._empty.clear()
         if self._sessions:
             await self._empty.wait()  # bounded: a connection aborts when its client does not close
+
+
+def _level_of(connection: Connection) -> int:
+    # Each poll is a connection: idle clients would write thousands of lines a second.
+    return logging.DEBUG if connection.transport == "poll" else logging.INFO

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
+from structlog.testing import capture_logs
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from notifier.core.access import Identity
@@ -92,6 +93,22 @@ async def test_connections_are_counted() -> None:
 
         assert open_ == 2
         assert it.count("notifier_connections_opened_total", transport="websocket") == 2
+
+
+@pytest.mark.parametrize(("transport", "level"), [("sse", "info"), ("poll", "debug")])
+async def test_a_poll_comes_and_goes_quietly_and_is_counted_all_the_same(
+    transport: str, level: str
+) -> None:
+    with capture_logs() as logs:
+        async with served() as it:
+            async with it.http() as http, http.stream("GET", f"/v1/{transport}"):
+                pass
+            await it.gone(transport=transport)
+            opened = it.count("notifier_connections_opened_total", transport=transport)
+
+    lines = [(line["event"], line["log_level"]) for line in logs if "session" in line]
+    assert lines == [("connected", level), ("disconnected", level)]
+    assert opened == 1
 
 
 async def test_nothing_is_wrong_with_a_gateway_that_can_deliver() -> None:

@@ -14,7 +14,7 @@ import structlog
 from notifier.telemetry import logs
 
 ROOT = Path(__file__).parents[3]
-LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
+METHODS = ("debug", "info", "warning", "error", "exception", "critical", "log")
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +39,9 @@ def names() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
     )
-    loggers = re.compile(rf"(_log|structlog\.get_logger\(.*\))\.({'|'.join(LEVELS)})")
-    return {
-        ast.literal_eval(each.args[0]) for each in calls if loggers.fullmatch(unparse(each.func))
-    }
+    loggers = re.compile(rf"(_log|structlog\.get_logger\(.*\))\.({'|'.join(METHODS)})")
+    arguments = [each.args for each in calls if loggers.fullmatch(unparse(each.func))]
+    return {next(str(a.value) for a in each if isinstance(a, ast.Constant)) for each in arguments}
 
 
 def test_every_line_is_named_in_snake_case() -> None:
