@@ -17,6 +17,13 @@ SUBPROTOCOL = "notifier.v1"
 TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix
 COOKIE = "notifier_token"
 _NO_QUERY: Mapping[str, str] = {}
+_PARAMETERS = ("topics", "since")
+_OWN_PARAMETERS = {"/v1/poll": ("wait",), "/v1/history": ("limit",)}
+_MISNOMERS = {
+    "topic": "topics here: one or several, separated by commas",  # as it is called everywhere else
+    "lastEventId": "since here",  # as stand-ins for EventSource call it, unless told otherwise
+}
+_LONGEST_SHOWN = 32
 
 
 class WrongOrigin(NotifierError):
@@ -128,7 +135,7 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     token = credential(connection)
     gateway = gateway_of(connection)
     query = query_of(connection)
-    _check_names(query)
+    _check_names(connection.scope["path"], query)
     topics = _topics(query.get("topics", ""), gateway.terms.most_topics)
     cursor = _cursor(connection)
     identity = None if token is None else await gateway.verifier.verify(token)
@@ -163,9 +170,16 @@ def _cursor(connection: HTTPConnection) -> dict[str, Position]:
         raise Invalid("Last-Event-ID", error.reason) from error
 
 
-def _check_names(names: Iterable[str]) -> None:
-    if "topic" in names:  # as it is called everywhere else
-        raise Invalid("topic", "is called topics here: one or several, separated by commas")
+def _check_names(path: str, query: Iterable[str]) -> None:
+    for name in query:
+        own = _OWN_PARAMETERS.get(path, ())
+        if name in _PARAMETERS or name in own or name.startswith("_"):
+            continue
+        if name in _MISNOMERS:
+            raise Invalid(name, f"is called {_MISNOMERS[name]}")
+        there_are = ", ".join((*_PARAMETERS, *own))
+        # Cut off, as it may be a token that stands there without a name.
+        raise Invalid(name[:_LONGEST_SHOWN], f"is no parameter here; there are {there_are}")
 
 
 def _topics(text: str, most: int) -> tuple[str, ...]:

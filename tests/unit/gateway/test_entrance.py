@@ -3,6 +3,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import jwt
 import pytest
 from structlog.testing import capture_logs
 
@@ -142,6 +143,7 @@ async def test_a_cursor_of_the_url_is_resumed() -> None:
     [
         "?since=nonsense",
         "?since=" + "a@b.1," * 4_000,
+        "?sinc=user:42@a.1",
         "?topics=a%20b",
         "?topics=" + ",".join(f"t{n}" for n in range(101)),
     ],
@@ -151,6 +153,49 @@ async def test_a_bad_query_is_told_in_frames_and_closed_with_4502(query: str) ->
         await client.next_of("error")
 
         assert await client.closed_with() == 4502
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "detail"),
+    [
+        ("sse", "sinc=user:42@a.1", "sinc: is no parameter here; there are topics, since"),
+        ("sse", "wait=5", "wait: is no parameter here; there are topics, since"),
+        ("poll", "limit=5", "limit: is no parameter here; there are topics, since, wait"),
+        ("history", "Since=a@b.1", "Since: is no parameter here; there are topics, since, limit"),
+        ("history", "wait", "wait: is no parameter here; there are topics, since, limit"),
+        ("poll", "topic=news", "topic: is called topics here: one or several, separated by commas"),
+        ("sse", "lastEventId=user:42@a.1", "lastEventId: is called since here"),
+    ],
+)
+async def test_a_parameter_that_there_is_not_is_refused_by_name(
+    path: str, query: str, detail: str
+) -> None:
+    async with served() as it, it.http() as http:
+        answer = await http.get(f"/v1/{path}?{query}")
+
+    assert (answer.status_code, answer.json()["detail"]) == (400, detail)
+    assert answer.json()["field"] == detail.partition(":")[0]
+
+
+@pytest.mark.parametrize("path", ["poll", "history"])
+async def test_what_caches_and_proxies_put_into_a_query_is_left_alone(path: str) -> None:
+    async with served() as it, it.http() as http:
+        answer = await http.get(f"/v1/{path}?_=1790000000&__cf_chl_tk=x&topics=news")
+
+    assert answer.status_code == 200
+
+
+async def test_a_token_that_stands_in_a_query_without_a_name_is_neither_logged_nor_answered() -> (
+    None
+):
+    token = jwt.encode({"sub": "42"}, "a secret of more than thirty-two bytes")
+    with capture_logs() as logs:
+        async with served() as it, it.http() as http:
+            answer = await http.get(f"/v1/poll?{token}")
+
+    assert answer.json()["code"] == "invalid"
+    assert token.rpartition(".")[2] not in str(logs) + answer.text
+    assert token.split(".")[1] not in str(logs) + answer.text
 
 
 async def test_a_cursor_of_a_hundred_topics_is_resumed() -> None:

@@ -222,10 +222,3 @@ async def test_one_cursor_serves_on_every_transport() -> None:
     assert second == ["2"]
     assert third["event"]["id"] == "3"
     assert ids(fourth["frames"]) == ["4"]
-
-
-async def test_a_parameter_under_the_name_of_a_frames_member_is_not_passed_over() -> None:
-    async with served() as it, it.http() as http:
-        answer = await http.get("/v1/poll", params={"topic": "news"})
-
-    assert (answer.status_code, answer.json()["field"]) == (400, "topic")
