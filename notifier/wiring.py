@@ -385,6 +385,7 @@ class DevTokens:
 def _welcome(host: str, ports: tuple[int, int], token: str, kind: str, settings: Settings) -> str:
     public_port, api_port = ports
     key = ' -H "authorization: Bearer $NOTIFIER_API_KEY"' if settings.api_keys else ""
+    keys = "those of NOTIFIER_API_KEYS" if settings.api_keys else "none needed, none checked"
     body = '{"users":["42"],"type":"greeting","data":{"text":"hello"}}'
     return f"""
 notifier is running on {kind}. Stop it with Ctrl+C.
@@ -394,4 +395,5 @@ notifier is running on {kind}. Stop it with Ctrl+C.
                    -d '{body}'
   Listen         notifier listen --user 42 --url ws://{host}:{public_port}
   A token of 42  {token}
+  API keys       {keys}
 """

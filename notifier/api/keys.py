@@ -7,8 +7,11 @@ import secrets
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import structlog
+
 from notifier.core.errors import Invalid, Unauthorized
 
+_log = structlog.get_logger("notifier.api")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -34,7 +37,8 @@ def _digest(secret: str) -> str:
 class ApiKeys:
     """The keys that are taken. Several may share a name: that is how one is rotated.
 
-    With `open_to`, everybody is taken for that producer: only `notifier dev` does so.
+    With `open_to`, everybody is taken for that producer, and the log says so when a key is given:
+    only `notifier dev` does that.
     """
 
     def __init__(self, entries: Iterable[str], *, open_to: str | None = None) -> None:
@@ -46,6 +50,8 @@ class ApiKeys:
         """Return the producer's name for an Authorization header; raises Unauthorized."""
         scheme, _, secret = authorization.partition(" ")
         if self._open_to is not None:
+            if secret:
+                _log.warning("api_key_not_checked", mend="set NOTIFIER_API_KEYS to have it checked")
             return self._open_to
         if scheme.lower() != "bearer" or not secret:
             raise Unauthorized("send the header Authorization: Bearer <API key>")

@@ -10,9 +10,10 @@ from pathlib import Path
 import httpx
 import redis
 
+from notifier.api.keys import new_key
 from tests.support.clients import connected
 from tests.support.commands import Listener, run
-from tests.support.process import free_port
+from tests.support.process import free_port, wait_until
 from tests.support.producers import amqp_producer, http_producer
 from tests.support.roles import Role, running
 
@@ -73,6 +74,23 @@ def test_send_takes_an_event_from_its_arguments(dev: Role, tmp_path: Path) -> No
         assert listener.wait() == 0
         event = listener.events[0]
         assert (event["type"], event["data"], event["id"]) == ("order.paid", {"order": 7}, "o-7")
+
+
+def test_dev_says_that_it_checks_no_key_and_checks_those_that_it_is_given(
+    dev: Role, tmp_path: Path
+) -> None:
+    key = new_key("billing")
+    strict = Role("dev", tmp_path / "dev.log", NOTIFIER_API_KEYS=key.entry)
+    with running(strict):
+        wrong = run("send", "--url", strict.api_url, "--user", "42", "--key", "wrong")
+        right = run("send", "--url", strict.api_url, "--user", "42", "--key", key.secret)
+    unchecked = run("send", "--url", dev.api_url, "--user", "42", "--key", "wrong")
+
+    assert "API keys       none needed, none checked" in dev.output()
+    assert "API keys       those of NOTIFIER_API_KEYS" in strict.output()
+    assert (wrong.returncode, right.returncode, unchecked.returncode) == (1, 0, 0)
+    assert "this API key is not known" in wrong.stderr
+    wait_until(lambda: "api_key_not_checked" in dev.output(), seconds=10, otherwise=dev.log_tail)
 
 
 def test_send_takes_a_batch_from_standard_input(dev: Role, tmp_path: Path) -> None:

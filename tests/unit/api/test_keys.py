@@ -1,6 +1,7 @@
 import hashlib
 
 import pytest
+from structlog.testing import capture_logs
 
 from notifier.api.keys import ApiKeys, new_key
 from notifier.core.errors import Unauthorized
@@ -65,5 +66,12 @@ def test_without_keys_nobody_is_taken() -> None:
         ApiKeys([]).name_of("Bearer x")
 
 
-def test_keys_open_to_all_take_everybody() -> None:
-    assert ApiKeys([], open_to="dev").name_of("") == "dev"
+@pytest.mark.parametrize(("header", "told"), [("", []), ("Bearer s3cret", ["api_key_not_checked"])])
+def test_keys_open_to_all_take_everybody_and_tell_whoever_gives_one(
+    header: str, told: list[str]
+) -> None:
+    with capture_logs() as logs:
+        assert ApiKeys([], open_to="dev").name_of(header) == "dev"
+
+    assert [line["event"] for line in logs] == told
+    assert "s3cret" not in str(logs)
