@@ -6,6 +6,8 @@ import logging
 import shutil
 import sys
 from collections.abc import Coroutine, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 import click
@@ -228,46 +230,55 @@ def listen(  # noqa: PLR0913 - one for each option
 
     Without a token it makes one with NOTIFIER_JWT_SECRET, or asks a running `notifier dev`.
     """
-    seen = 0
-
-    async def token_of() -> str:
-        return token or await _token(user, url)
-
-    def on_frame(frame: dict[str, Any]) -> None:
-        nonlocal seen
-        if frame["type"] == "hello":
-            if frame["user"] != user:
-                raise client.ClientError(f"the token is of user {frame['user']}, not of {user}")
-            click.echo(f"listening as {frame['user']}", err=True)
-        elif frame["type"] in ("gap", "error") and not frames:
-            click.echo(f"{frame['type']}: {json.dumps(frame)}", err=True)
-        if frames or frame["type"] == "event":
-            click.echo(json.dumps(frame if frames else frame["event"], ensure_ascii=False))
-        seen += frame["type"] == "event"
-        if seen == count:
-            raise _Enough
+    follower = client.Follower(
+        url,
+        lambda: _token(user, url, token),
+        topics=topics,
+        frame=_Printing(user, count, frames=frames),
+        note=partial(click.echo, err=True),
+    )
 
     async def work() -> None:
-        follower = client.Follower(
-            url,
-            token_of,
-            topics=topics,
-            frame=on_frame,
-            note=lambda sentence: click.echo(sentence, err=True),
-        )
-        try:
+        with suppress(_Enough):
             await follower.run()
-        except _Enough:
-            return
 
     _run_client(work())
+
+
+class _Printing:
+    """Prints a user's events, or all frames; raises _Enough after `count` events."""
+
+    def __init__(self, user: str, count: int | None, *, frames: bool) -> None:
+        self._user = user
+        self._left = count
+        self._frames = frames
+
+    def __call__(self, frame: dict[str, Any]) -> None:
+        if frame["type"] == "hello":
+            self._greet(frame["user"])
+        elif frame["type"] in ("gap", "error") and not self._frames:
+            click.echo(f"{frame['type']}: {json.dumps(frame)}", err=True)
+        if self._frames or frame["type"] == "event":
+            shown = frame if self._frames else frame["event"]
+            click.echo(json.dumps(shown, ensure_ascii=False))
+        if self._left is not None and frame["type"] == "event":
+            self._left -= 1
+            if not self._left:
+                raise _Enough
+
+    def _greet(self, user: str) -> None:
+        if user != self._user:
+            raise client.ClientError(f"the token is of user {user}, not of {self._user}")
+        click.echo(f"listening as {user}", err=True)
 
 
 class _Enough(Exception):
     """As many events have come as were asked for."""
 
 
-async def _token(user: str, url: str) -> str:
+async def _token(user: str, url: str, given: str | None) -> str:
+    if given:
+        return given
     settings = _settings()
     if settings.jwt_secret is None:
         return await client.fetch_token(url, user)

@@ -242,7 +242,22 @@ async def serve(  # noqa: PLR0913 - what a port is
     cannot be had. Leaving closes what is still open; requests have `grace` seconds to be answered.
     """
     listening = _listen(host, port, setting)
+    config = _config(app, websocket, grace)
+    server = _Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[listening])
+    bound: int = listening.getsockname()[1]
+    _log.info("listening", host=host, port=bound, setting=setting)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.main_loop(), name=f"serve-{bound}")
+            yield bound
+            server.should_exit = True
+    finally:
+        await server.shutdown(sockets=[listening])
 
+
+def _config(app: ASGIApp, websocket: type[WebSocketProtocol] | None, grace: int) -> uvicorn.Config:
     class Http(_BoundedHttp):
         turns = _Turns()
 
@@ -259,18 +274,7 @@ async def serve(  # noqa: PLR0913 - what a port is
         timeout_graceful_shutdown=grace,
     )
     config.load()
-    server = _Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup(sockets=[listening])
-    bound: int = listening.getsockname()[1]
-    _log.info("listening", host=host, port=bound, setting=setting)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.main_loop(), name=f"serve-{bound}")
-            yield bound
-            server.should_exit = True
-    finally:
-        await server.shutdown(sockets=[listening])
+    return config
 
 
 def room_for(connections: int) -> int:

@@ -146,31 +146,17 @@ async def _run_dev(
     announce: Callable[[str], None],
 ) -> None:
     host = settings.host if settings.is_given("host") else "127.0.0.1"
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        backends = await enter(_dev_backends(settings, metrics))
-        dev_tokens = DevTokens(settings)
-        verifier = await enter(dev_tokens.verifier())
-        queue, broker = traces.queue(backends.queue), traces.broker(backends.broker)
-        seats = await enter(_dev_seats(settings, metrics))
-        gateway = await enter(_gateway(settings, broker, verifier, metrics, seats))
-        router = await enter(_routing(traces.source(backends.source), broker, metrics))
-        keys = ApiKeys(settings.api_keys, open_to=None if settings.api_keys else "dev")
-        producer_api = api_app.create_app(queue, metrics, keys)
-        page_api = api_app.create_app(queue, metrics, ApiKeys((), open_to="page"))
-        page = create_page(mint=dev_tokens.mint, api=page_api)
-
-        def trouble() -> dict[str, str | None]:
-            return {**gateway.trouble(), **router.trouble()}
-
-        api_port = await enter(
-            serve(producer_api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT")
-        )
-        public_port = await enter(_serve_gateway(settings, host, gateway, page))
-        await enter(_private(settings, host, metrics, trouble))
-        announce(
-            _welcome(host, (public_port, api_port), dev_tokens.mint("42"), backends.kind, settings)
-        )
+    dev_tokens = DevTokens(settings)
+    async with (
+        _dev_backends(settings, metrics, traces) as backends,
+        dev_tokens.verifier() as verifier,
+        _dev_seats(settings, metrics) as seats,
+        _gateway(settings, backends.broker, verifier, metrics, seats) as gateway,
+        _routing(backends.source, backends.broker, metrics) as router,
+        _serve_dev(settings, host, gateway, backends.queue, dev_tokens) as ports,
+        _private(settings, host, metrics, lambda: {**gateway.trouble(), **router.trouble()}),
+    ):
+        announce(_welcome(host, ports, dev_tokens.mint("42"), backends.kind, settings))
         await stopping.wait()
         await gateway.drain()
 
@@ -321,7 +307,9 @@ class _Backends:
 
 
 @asynccontextmanager
-async def _dev_backends(settings: Settings, metrics: Metrics) -> AsyncIterator[_Backends]:
+async def _dev_backends(
+    settings: Settings, metrics: Metrics, traces: Traces
+) -> AsyncIterator[_Backends]:
     """Yield the in-memory adapters, and the real ones in place of those whose address is given."""
     async with AsyncExitStack() as stack:
         memory = MemoryEventQueue()
@@ -339,7 +327,12 @@ async def _dev_backends(settings: Settings, metrics: Metrics) -> AsyncIterator[_
             broker = await stack.enter_async_context(_redis(settings, metrics))
         real = (settings.is_given("amqp_url"), settings.is_given("redis_url"))
         names = ("RabbitMQ" if real[0] else "memory", "Redis" if real[1] else "memory")
-        yield _Backends(" and ".join(dict.fromkeys(names)), queue, source, broker)
+        yield _Backends(
+            " and ".join(dict.fromkeys(names)),
+            traces.queue(queue),
+            traces.source(source),
+            traces.broker(broker),
+        )
 
 
 def _dev_seats(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[Seats | None]:
@@ -380,6 +373,22 @@ class DevTokens:
     def verifier(self) -> JwtVerifier:
         """Make the verifier of these tokens."""
         return tokens.verifier_of(secret=self._secret, issuer=self._issuer, audience=self._audience)
+
+
+@asynccontextmanager
+async def _serve_dev(
+    settings: Settings, host: str, gateway: Gateway, queue: EventQueue, dev_tokens: DevTokens
+) -> AsyncIterator[tuple[int, int]]:
+    """Serve clients, with the page, and producers; yield both ports."""
+    keys = ApiKeys(settings.api_keys, open_to=None if settings.api_keys else "dev")
+    api = api_app.create_app(queue, gateway.metrics, keys)
+    page_api = api_app.create_app(queue, gateway.metrics, ApiKeys((), open_to="page"))
+    page = create_page(mint=dev_tokens.mint, api=page_api)
+    async with (
+        serve(api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT") as api_port,
+        _serve_gateway(settings, host, gateway, page) as public_port,
+    ):
+        yield public_port, api_port
 
 
 def _welcome(host: str, ports: tuple[int, int], token: str, kind: str, settings: Settings) -> str:

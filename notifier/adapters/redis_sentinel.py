@@ -18,6 +18,9 @@ from redis.exceptions import RedisError
 _SUFFIX = "+sentinel"
 _PORT = 26379
 _ASKING = 0.5  # seconds for one Sentinel: three of them have their turn before a connect is late
+# Without socket_timeout, as redis-py then sends by `wait_for`, which before Python 3.12 can swallow
+# a cancellation; `find_master` limits the time.
+_PLAINLY = {"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": None}
 _OWN = {"sentinel_username": "username", "sentinel_password": "password"}
 
 
@@ -110,15 +113,7 @@ def options_of(url: str) -> dict[str, Any]:
         tuple(_address(each) for each in hosts.split(",")),
         master,
         SSLConnection if scheme == "rediss" else Connection,
-        # Without socket_timeout, as redis-py then sends by `wait_for`, which before Python 3.12 can
-        # swallow a cancellation; `find_master` limits the time.
-        {
-            **encryption,
-            **own,
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": None,
-        },
+        {**encryption, **own, **_PLAINLY},
     )
     kind = SecureMasterConnection if scheme == "rediss" else MasterConnection
     return {**options, "connection_class": kind, "sentinels": sentinels}
