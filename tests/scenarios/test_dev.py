@@ -124,6 +124,14 @@ def test_listen_ends_where_coming_back_cannot_help(dev: Role) -> None:
     assert listened.stderr.startswith("no address of a gateway (ws://, wss://): http://")
 
 
+def test_listen_does_not_show_one_users_events_as_anothers(dev: Role) -> None:
+    others = token_of(dev, "dora")
+    listened = run("listen", "--user", "carl", "--url", dev.gateway_url, "--token", others)
+
+    assert (listened.returncode, listened.stdout) == (1, "")
+    assert listened.stderr.strip() == "the token is of user dora, not of carl"
+
+
 async def test_token_prints_one_that_the_gateway_takes(dev: Role) -> None:
     printed = run("token", "--user", "carl", "--url", dev.page_url).stdout
 
