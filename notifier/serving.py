@@ -7,27 +7,20 @@ import os
 import resource
 import signal
 import socket
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from functools import partial
-from typing import Any, ClassVar, Protocol, cast
+from collections.abc import AsyncIterator, Iterator
+from typing import cast
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.utils import is_ssl
-from uvicorn.server import ServerState
+
+from notifier.http import BoundedHttp, Front, Turns, WebSocketProtocol
 
 _log = structlog.get_logger("notifier.serving")
 # A host that is another machine's, or none: known by the system, or by its resolver.
 _NOT_HERE = (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN)
 _BACKLOG = 4096
-_LARGEST_HEAD = 64 * 1024  # bytes: a cursor of a hundred topics fits
 _OTHER_FILES = 256  # backends, logs, clients that are being refused
-_TURN = 0.001  # seconds
-_LONGEST_HEAD, _LONGEST_BODY = 10.0, 30.0  # seconds
 
 
 class ServingError(Exception):
@@ -40,190 +33,6 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-class WebSocketProtocol(Protocol):
-    """An asyncio.Protocol that goes on where HTTP has read an upgrade request."""
-
-    def __init__(
-        self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]
-    ) -> None:
-        """Take what uvicorn gives to each of its protocols."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
-
-    def upgrade(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        """Answer the request; names of headers are in lower case."""
-
-
-class _Turns:
-    """Time for what clients ask for: a little in each turn of the event loop, the rest in the next.
-
-    When thousands come back at once, all their requests are there at once, and the loop would serve
-    nobody else until it had taken the last of them.
-    """
-
-    def __init__(self) -> None:
-        self._ends: float | None = None
-        self._waiting: deque[Callable[[], None]] = deque()
-
-    def take(self, work: Callable[[], None], *, behind: bool) -> bool:
-        """Do the work now, or in a later turn if this one's time is over, or if it is `behind`.
-
-        Return whether it is done.
-        """
-        if behind or not self._has_time():
-            self._waiting.append(work)
-            return False
-        work()
-        return True
-
-    def _has_time(self) -> bool:
-        loop = asyncio.get_running_loop()
-        if self._ends is not None:
-            return loop.time() < self._ends
-        self._ends = loop.time() + _TURN
-        loop.call_soon(self._next)
-        return True
-
-    def _next(self) -> None:
-        self._ends = None
-        while self._waiting and self._has_time():
-            self._waiting.popleft()()
-
-
-class _BoundedHttp(HttpToolsProtocol):
-    """uvicorn's HTTP, with bounds on the size of a request's head and on a request's time.
-
-    An endpoint may take the connection over, by the ASGI extension `notifier.handover`, and return:
-    its task and scope are then freed, while another protocol goes on with the response.
-    """
-
-    turns: ClassVar[_Turns]
-
-    _in_head = True
-    _head = 0
-    _chunks = 0  # that wait for their turn
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        # As uvicorn's own, without the addresses of both ends: nobody here asks for them, and
-        # uvloop keeps what was asked once, 360 bytes, for as long as the connection lives.
-        self.connections.add(self)
-        self.transport = transport
-        self.flow = FlowControl(transport)
-        self.scheme = "https" if is_ssl(transport) else "http"
-        self._limit(_LONGEST_HEAD)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._limit(None)
-        super().connection_lost(exc)
-        self._untie()
-
-    def _untie(self) -> None:
-        # These refer back: what is in a cycle stays for very long, see ADR 16.
-        self.parser = self.cycle = self.scope = cast("Any", None)
-        self.pipeline.clear()
-
-    def data_received(self, data: bytes) -> None:
-        self._chunks += 1
-        if not self.turns.take(partial(self._receive, data), behind=self._chunks > 1):
-            self._limit(None)  # it is not the client any more that takes its time
-
-    def _receive(self, data: bytes) -> None:
-        self._chunks -= 1
-        protocol = cast("asyncio.Protocol", self.transport.get_protocol())
-        if protocol is not self:  # upgraded by an earlier chunk
-            protocol.data_received(data)
-        elif not self.transport.is_closing():
-            if self._in_head and self._deadline is None:
-                self._limit(_LONGEST_HEAD)
-            self._read(data)
-
-    def _read(self, data: bytes) -> None:
-        super().data_received(data)
-        self._head += len(data)
-        if self._in_head and self._head > _LARGEST_HEAD and not self.transport.is_closing():
-            self.send_400_response(f"A request's head has at most {_LARGEST_HEAD} bytes.")
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head, self._head = True, 0
-        self._limit(_LONGEST_HEAD)
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        upgrades = self.parser.should_upgrade() and self._should_upgrade()
-        self._limit(None if upgrades else _LONGEST_BODY)
-        if not upgrades:  # what else is to be known of the request is for whom it is handed to
-            self.scope["extensions"] = {"notifier.handover": {"from": self}}
-            super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        self._limit(None)
-        super().on_message_complete()
-
-    def handle_websocket_upgrade(self) -> None:
-        # As uvicorn's own, which writes the request anew for the other protocol to read it again.
-        self.connections.discard(self)
-        protocol = cast("type[WebSocketProtocol]", self.ws_protocol_class)(
-            self.config, self.server_state, self.app_state
-        )
-        protocol.connection_made(self.transport)
-        protocol.upgrade(self.url, self.headers)
-        self.transport.set_protocol(cast("asyncio.Protocol", protocol))
-        self._untie()
-
-    def _limit(self, seconds: float | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        if seconds is not None:
-            self._deadline = self.loop.call_later(seconds, self.transport.close)
-
-    # The hand-over.
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the client has gone."""
-        return self.transport.is_closing()
-
-    def take_over(self, protocol: asyncio.Protocol) -> asyncio.Transport:
-        """Let `protocol` have the connection; it calls `give_back` or `let_go` in the end."""
-        self.cycle.disconnected = True  # so that uvicorn expects no response of the endpoint
-        self.scope = self.cycle.scope = cast("Any", {})  # an idle client must not keep it in memory
-        self.headers = []
-        self._limit(None)
-        self.connections.discard(self)
-        self.connections.add(cast("Any", protocol))
-        self.transport.set_protocol(protocol)
-        return self.transport
-
-    def let_go(self, protocol: asyncio.Protocol) -> None:
-        """Hear that a connection which was taken over is gone."""
-        self.connections.discard(cast("Any", protocol))
-        self._untie()
-
-    def give_back(self, protocol: asyncio.Protocol, early: bytes) -> None:
-        """Go on with what may follow the response, of which `early` has come in already."""
-        self.connections.discard(cast("Any", protocol))
-        self.connections.add(self)
-        self.transport.set_protocol(self)
-        self.cycle.response_complete = True
-        if not self.cycle.keep_alive:
-            self.transport.close()
-        self.on_response_complete()
-        if early and not self.transport.is_closing():
-            self.data_received(early)
-
-    def head(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """Make the head of a response with status 200."""
-        lines = [*self.server_state.default_headers, *headers]
-        if not self.cycle.keep_alive and (b"connection", b"close") not in lines:
-            lines.append((b"connection", b"close"))
-        text = b"".join(b"%s: %s\r\n" % line for line in lines)
-        return b"HTTP/1.1 200 OK\r\n" + text + b"\r\n"
 
 
 @contextlib.asynccontextmanager
@@ -258,13 +67,18 @@ async def serve(  # noqa: PLR0913 - what a port is
 
 
 def _config(app: ASGIApp, websocket: type[WebSocketProtocol] | None, grace: int) -> uvicorn.Config:
-    class Http(_BoundedHttp):
-        turns = _Turns()
+    class Http(BoundedHttp):
+        turns = Turns()
 
+    class Upgradable(Front):
+        http = Http
+
+    if websocket:
+        Upgradable.websocket = websocket
     config = uvicorn.Config(
         app,
         ws=cast("type[asyncio.Protocol]", websocket) if websocket else "none",
-        http=Http,
+        http=Upgradable if websocket else Http,
         lifespan="off",
         log_config=None,
         access_log=False,

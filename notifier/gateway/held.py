@@ -1,7 +1,7 @@
 """HTTP responses that outlive their endpoint: what SSE and long-poll have in common.
 
 The endpoint authenticates by ordinary dependencies, takes the connection over from uvicorn's HTTP
-protocol (see `notifier.serving`), and returns: while a client is served or waits there is no task.
+protocol (see `notifier.http`), and returns: while a client is served or waits there is no task.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ Header = tuple[bytes, bytes]
 
 
 class Http(Protocol):
-    """What serving offers of an HTTP connection, as the ASGI extension `notifier.handover`."""
+    """What `notifier.http` offers of a connection, as the ASGI extension `notifier.handover`."""
 
     @property
     def is_gone(self) -> bool:

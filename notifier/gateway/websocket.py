@@ -1,6 +1,6 @@
 """The WebSocket transport: a protocol class for uvicorn whose connections are no tasks.
 
-HTTP hands it the upgrade request (`serving`). It speaks ASGI to the endpoint only until the
+HTTP hands it the upgrade request (`notifier.http`). It speaks ASGI to the endpoint only until the
 connection is handed over (`Handover`): the endpoint then returns, its task and scope are freed,
 and the connection calls its session back on a message and on the end.
 """

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from notifier import serving
+from notifier import http
 from notifier.serving import ServingError, room_for, serve
 
 
@@ -153,8 +153,8 @@ async def test_who_waits_for_a_turn_is_not_closed_for_being_slow(
         time.sleep(0.02)  # noqa: ASYNC251  # the loop is what it keeps busy
         return PlainTextResponse("hello")
 
-    monkeypatch.setattr(serving, "_LONGEST_HEAD", 0.5)
-    monkeypatch.setattr(serving, "_TURN", 0.0)  # one after another
+    monkeypatch.setattr(http, "_LONGEST_HEAD", 0.5)
+    monkeypatch.setattr(http, "_TURN", 0.0)  # one after another
     app = Starlette(routes=[Route("/", busy)])
     async with serve(app, host="127.0.0.1", port=0, setting="X") as port:
         crowd = Crowd(port, 50, ONE_REQUEST)
@@ -166,8 +166,8 @@ async def test_who_waits_for_a_turn_is_not_closed_for_being_slow(
 async def test_who_sends_half_a_head_is_closed_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(serving, "_LONGEST_HEAD", 0.2)
-    monkeypatch.setattr(serving, "_TURN", 0.0)
+    monkeypatch.setattr(http, "_LONGEST_HEAD", 0.2)
+    monkeypatch.setattr(http, "_TURN", 0.0)
     async with serve(APP, host="127.0.0.1", port=0, setting="X") as port:
         crowd = Crowd(port, 5, b"GET / HTTP/1.1\r\n")
         crowd.ask()
