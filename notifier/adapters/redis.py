@@ -62,6 +62,9 @@ _REFUSALS = ("WRONGTYPE", "The ID specified in XADD")
 
 _log = structlog.stdlib.get_logger(__name__)
 
+# The commands for the Redis process of a run id.
+_ForProcess = Callable[[str], Iterable[tuple[Any, ...]]]
+
 
 class RedisBroker:
     """Fulfils `notifier.core.ports.Broker` while it is entered; entering does not wait for Redis.
@@ -144,7 +147,7 @@ class RedisBroker:
         """Publish some of the batch from its start on: at least one."""
         size, log_seconds, window = self._limits
         limits = (_new_epoch(), size, self._head_seconds, log_seconds, window)
-        replies = await self._commands.run(
+        run_id, replies = await self._commands.run(
             PUBLISH,
             [
                 (
@@ -155,37 +158,42 @@ class RedisBroker:
                 for new in batch
             ],
         )
-        await self._compare()  # before what is remembered is overwritten
         answers = [_published(reply) for reply in replies]
-        self._told.note(batch, answers)
+        told = zip(batch, answers, strict=False)
+        # No list: to the garbage collector its tuples cost more than all the rest of this.
+        positions = ((new.topic, a.position) for new, a in told if isinstance(a, Published))
+        self._told.note(run_id, positions)
+        await self._compare()
         return answers
 
     async def _compare(self) -> None:
-        """When Redis was replaced: see to it that nothing is missing there without being told."""
-        if self._commands.run_id in (None, self._told.run_id):
-            return
-        run_id, positions = self._commands.run_id, self._told.positions()
-        questions = [Since(topic, None, position) for topic, position in positions.items()]
-        await self.read(questions)
-        self._told.forget(run_id)
+        """See to it that the present Redis has what former ones told, or that its loss is told."""
+        while unknown := self._told.unknown_to(self._commands.run_id):
+            for start in range(0, len(unknown), _MOST_COMMANDS):
+                some = unknown[start:][:_MOST_COMMANDS]
+                run_id, read = await self._read([Since(t, None, position) for t, position in some])
+                self._told.settle(run_id, some[: len(read)])
 
     async def read(self, questions: Sequence[Since]) -> list[History]:
         """See Broker; in one round trip up to 500 questions."""
         answers: list[History] = []
         while len(answers) < len(questions):
-            answers += await self._read(questions[len(answers) :][:_MOST_COMMANDS])
+            _, read = await self._read(questions[len(answers) :][:_MOST_COMMANDS])
+            answers += read
         return answers
 
-    async def _read(self, questions: Sequence[Since]) -> list[History]:
+    async def _read(self, questions: Sequence[Since]) -> tuple[str, list[History]]:
+        """Return which process answered, and answers to some of the questions: at least one."""
         limits = (_new_epoch(), self._head_seconds, PAGE)
-        replies = await self._commands.run(
+        run_id, replies = await self._commands.run(
             READ,
             [
                 (*_keys(topic), *limits, "" if offset is None else offset, *(seen or ("", "")))
                 for topic, offset, seen in ((q.topic, q.offset, q.seen) for q in questions)
             ],
         )
-        return [_history(q.topic, reply) for q, reply in zip(questions, replies, strict=False)]
+        answered = zip(questions, replies, strict=False)
+        return run_id, [_history(question.topic, reply) for question, reply in answered]
 
     # Following.
 
@@ -215,37 +223,47 @@ class RedisBroker:
 
 
 class _Told:
-    """The positions that publications of the last seconds were given, of each topic the newest.
+    """Positions that Redis told in the last seconds: what the present process has, and the rest.
 
     Redis may lose the last second or two when its process is replaced. Who had not yet heard of
     those publications would never know; this process does, and has acked their events.
     """
 
     def __init__(self) -> None:
-        self.run_id: str | None = None  # of the process that was compared last
+        self._run_id: str | None = None  # of the present process
         self._newest: dict[str, Position] = {}
         self._former: dict[str, Position] = {}
         self._since = 0.0
+        self._unknown: set[tuple[str, Position]] = set()  # what other processes told
 
-    def note(
-        self, batch: Iterable[NewPublication], answers: Iterable[Published | NotifierError]
-    ) -> None:
-        """Remember what became of a batch."""
+    def note(self, run_id: str, positions: Iterable[tuple[str, Position]]) -> None:
+        """Remember what a process told, whichever it is."""
+        if run_id != self._run_id:
+            self._unknown.update(positions)
+            return
         now = asyncio.get_running_loop().time()
         if now - self._since > _REMEMBERING or len(self._newest) > _MOST_REMEMBERED:
             self._former, self._newest, self._since = self._newest, {}, now
-        for new, answer in zip(batch, answers, strict=False):
-            if isinstance(answer, Published) and not answer.duplicate:
-                self._newest[new.topic] = answer.position
+        for topic, position in positions:
+            known = self._newest.get(topic)
+            # Answers to several batches come in any order.
+            if known is None or known.epoch != position.epoch or known.offset < position.offset:
+                self._newest[topic] = position
 
-    def positions(self) -> dict[str, Position]:
-        """Return them all."""
-        return self._former | self._newest
+    def unknown_to(self, run_id: str | None) -> list[tuple[str, Position]]:
+        """Return what the process that is present now has not been compared with."""
+        if run_id != self._run_id:
+            self._unknown.update(self._former.items(), self._newest.items())
+            self._former, self._newest, self._run_id = {}, {}, run_id
+        return list(self._unknown)
 
-    def forget(self, run_id: str) -> None:
-        """Drop what has been compared with this process."""
-        self.run_id = run_id
-        self._newest, self._former = {}, {}
+    def settle(self, run_id: str, compared: Sequence[tuple[str, Position]]) -> None:
+        """Take it that this process has them now, or that their loss is told."""
+        if run_id != self._run_id:  # replaced meanwhile
+            return
+        self._unknown.difference_update(compared)
+        for topic, position in compared:
+            self._newest.setdefault(topic, position)
 
 
 class Commands:
@@ -276,12 +294,12 @@ class Commands:
         [run_id] = re.findall(rb"^run_id:(\w+)", reply, re.MULTILINE)
         self.run_id = self._run_ids[connection] = run_id.decode()
 
-    async def run(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    async def run(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
         """Run a script for each call, keys and arguments, in order, in one round trip.
 
-        Before its arguments the script gets the name of the Redis process (`run`). Answers are
-        replies, or Refused; at least one and at most one for each call: the rest is to be repeated.
-        Raises Unavailable.
+        Before its arguments the script gets the name of the Redis process (`run`), which is
+        returned with the answers: replies, or Refused; at least one and at most one for each call:
+        the rest is to be repeated. Raises Unavailable.
         """
 
         def commands(run_id: str) -> Iterator[tuple[Any, ...]]:
@@ -292,12 +310,13 @@ class Commands:
                 name = ("EVALSHA", script.sha)
 
         answers: list[Any] = []
-        for reply in await self._round_trip(commands):
+        run_id, replies = await self._round_trip(commands)
+        for reply in replies:
             # Forgotten half-way.
             if isinstance(reply, NoScriptError) and answers:
                 break
             answers.append(self._answer(reply))
-        return answers
+        return run_id, answers
 
     def _answer(self, reply: Any) -> Any:  # noqa: ANN401  # what Redis replies
         if not isinstance(reply, ResponseError):
@@ -308,27 +327,32 @@ class Commands:
 
     async def ping(self) -> None:
         """Return when Redis has answered; raises Unavailable."""
-        for reply in await self._round_trip(lambda _: [("PING",)]):
+        _, replies = await self._round_trip(lambda _: [("PING",)])
+        for reply in replies:
             self._answer(reply)
 
-    async def _round_trip(self, commands: Callable[[str], Iterable[tuple[Any, ...]]]) -> list[Any]:
+    async def _round_trip(self, commands: _ForProcess) -> tuple[str, list[Any]]:
         try:
             async with asyncio.timeout(_ANSWERING):
-                replies = await self._replies(commands)
+                answer = await self._replies(commands)
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
         self.trouble = None
-        return replies
+        return answer
 
-    async def _replies(self, commands: Callable[[str], Iterable[tuple[Any, ...]]]) -> list[Any]:
+    async def _replies(self, commands: _ForProcess) -> tuple[str, list[Any]]:
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
-            packed = [_pack(*command) for command in commands(self._run_ids[connection])]
+            if self._run_ids[connection] != self.run_id:  # another process has taken over
+                await connection.disconnect(nowait=True)
+                await connection.connect()
+            run_id = self._run_ids[connection]
+            packed = [_pack(*command) for command in commands(run_id)]
             await _send(connection, *packed)
             replies = [await _reply(connection) for _ in packed]
             if any(isinstance(reply, ReadOnlyError) for reply in replies):
                 await connection.disconnect(nowait=True)  # it is no master any more
-            return replies
+            return run_id, replies
         finally:
             await self._pool.release(connection)
 

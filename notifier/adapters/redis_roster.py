@@ -38,7 +38,7 @@ class RedisRoster:
         await self._run(WITHDRAW, router)
 
     async def _run(self, script: Script, *arguments: str | int) -> Any:  # noqa: ANN401 - what Redis replies
-        [answer] = await self._commands.run(script, [(_ROUTERS, *arguments)])
+        _, [answer] = await self._commands.run(script, [(_ROUTERS, *arguments)])
         if isinstance(answer, Refused):  # to be mended by hand; till then the last answer holds
             raise Unavailable("redis", str(answer))
         return answer

@@ -127,7 +127,7 @@ class RedisSeats:
     async def _beat(self, since: int = 0) -> None:
         memory = 4 * _RENEWAL * 1000
         try:
-            [gone] = await self._commands.run(
+            _, [gone] = await self._commands.run(
                 BEAT, [(_GATEWAYS, self._gateway, self._lapse, memory, since)]
             )
         except Unavailable as error:
@@ -149,7 +149,7 @@ class RedisSeats:
         for user in users:
             del self._changed[user]
         try:
-            answers = await self._commands.run(
+            _, answers = await self._commands.run(
                 SEAT, [self._call(user, asked) for user, asked in zip(users, asking, strict=True)]
             )
         except Unavailable as error:

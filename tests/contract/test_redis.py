@@ -8,10 +8,10 @@ import errno
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -27,6 +27,7 @@ from notifier.core.publications import NewPublication, Publication
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import record
 from tests.support.listening import Listening
+from tests.support.proxy import Proxy
 from tests.support.services import RedisServer
 from tests.support.tls import expiry, expiry_of, tls_in_front_of
 
@@ -519,14 +520,153 @@ async def test_what_redis_lost_is_told_though_only_its_publisher_knew_of_it(
     assert told.head.epoch != kept.epoch
 
 
+async def test_what_redis_lost_is_told_though_it_was_published_by_somebody_else_before(
+    metrics: Metrics,
+) -> None:
+    with RedisServer(appendonly="yes", appendfsync="always") as server:
+        async with RedisBroker(server.url, metrics=metrics) as heir:
+            async with RedisBroker(server.url, metrics=metrics) as publisher:
+                kept = await published(publisher, new("news", "a"))
+                unkept(server)
+                await published(publisher, new("news", "lost"))
+            await published(heir, new("news", "lost"))  # a duplicate, whose event it acks
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+
+            await published(heir, new("elsewhere", "b"))
+            [told] = await heir.read([Since("news", 1, seen=kept)])
+
+    assert told.lineage == {}
+    assert told.head.epoch != kept.epoch
+
+
+async def test_what_a_former_redis_told_late_is_compared_with_the_present_one(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transports = recorded_transports(monkeypatch)
+    async with failover(metrics) as (former, present, link, publisher):
+        kept = await published(publisher, new("news", "a"))
+        copy(former, present)
+        link.target = present.port  # for connections to come
+        with answers_held(transports):
+            publishing = asyncio.create_task(publisher.publish([new("news", "lost")]))
+            await until(lambda: head_offset(former) == 2)
+            await published(publisher, new("elsewhere", "b"))  # and what is known is compared
+
+        await publishing
+        async with RedisBroker(present.url, metrics=metrics) as other:
+            [told] = await other.read([Since("news", 1, seen=kept)])
+
+    assert told.lineage == {}
+    assert told.head.epoch != kept.epoch
+
+
+async def test_a_former_redis_is_asked_nothing_more_once_there_is_another(
+    metrics: Metrics,
+) -> None:
+    async with failover(metrics) as (former, present, link, publisher):
+        link.target = present.port  # for connections to come: the second of these needs one
+        await asyncio.gather(*(publisher.publish([new("news", name)]) for name in "ab"))
+        before = head_offset(former)
+
+        await asyncio.gather(*(publisher.publish([new("news", name)]) for name in "cdef"))
+
+        assert (before, head_offset(former)) == (1, 1)
+
+
+async def test_what_is_lost_at_the_second_of_two_replacements_is_told(metrics: Metrics) -> None:
+    with RedisServer() as third:
+        async with failover(metrics) as (former, present, link, publisher):
+            kept = await published(publisher, new("news", "a"))
+            copy(former, third)
+            await published(publisher, new("news", "lost"))
+            copy(former, present)
+
+            for number, server in enumerate((present, third)):
+                link.target = server.port
+                link.cut()
+                await published(publisher, new("elsewhere", str(number)))
+
+        async with RedisBroker(third.url, metrics=metrics) as other:
+            [told] = await other.read([Since("news", 1, seen=kept)])
+
+    assert told.lineage == {}
+
+
+async def test_of_answers_that_come_in_any_order_the_newest_is_compared(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transports = recorded_transports(monkeypatch)
+    async with failover(metrics) as (former, present, link, publisher):
+        kept = await published(publisher, new("news", "a"))
+        with answers_held(transports):
+            publishing = asyncio.create_task(publisher.publish([new("news", "b")]))
+            await until(lambda: head_offset(former) == 2)
+            copy(former, present)
+            await published(publisher, new("news", "lost"))
+        await publishing
+
+        link.target = present.port
+        link.cut()
+        await published(publisher, new("elsewhere", "c"))
+        async with RedisBroker(present.url, metrics=metrics) as other:
+            [told] = await other.read([Since("news", 1, seen=kept)])
+
+    assert told.lineage == {}
+
+
+@asynccontextmanager
+async def failover(
+    metrics: Metrics,
+) -> AsyncIterator[tuple[RedisServer, RedisServer, Proxy, RedisBroker]]:
+    """A broker behind a link to the first Redis, which may lead to the second at any time."""
+    with RedisServer() as former, RedisServer() as present:
+        async with Proxy(former.port) as link, asyncio.timeout(30):
+            url = f"redis://127.0.0.1:{link.port}/0"
+            async with RedisBroker(url, metrics=metrics) as publisher:
+                await no_trouble(publisher)  # so it has one connection, which is idle
+                yield former, present, link, publisher
+
+
+def copy(former: RedisServer, present: RedisServer) -> None:
+    """Let one Redis have what a replica of the other would have by now."""
+    with (
+        closing(redis.Redis.from_url(former.url)) as source,
+        closing(redis.Redis.from_url(present.url)) as target,
+    ):
+        for key in source.scan_iter():
+            target.restore(key, 0, source.dump(key) or b"")
+
+
+def head_offset(server: RedisServer) -> int:
+    with closing(redis.Redis.from_url(server.url)) as client:
+        return int(client.hget("notifier:{news}:head", "offset") or 0)
+
+
+@contextmanager
+def answers_held(transports: list[asyncio.Transport]) -> Iterator[None]:
+    """Meanwhile nothing is read on the connections that there are."""
+    held = tuple(transports)
+    for transport in held:
+        transport.pause_reading()
+    yield
+    for transport in held:
+        transport.resume_reading()
+
+
 async def lose_the_next(server: RedisServer, broker: RedisBroker) -> Position:
     """Publish what Redis, once killed and started again, knows nothing of."""
-    with closing(redis.Redis.from_url(server.url)) as client:
-        client.config_set("appendonly", "no")
-        lost = await published(broker, new("news", "lost"))
+    unkept(server)
+    lost = await published(broker, new("news", "lost"))
     await asyncio.to_thread(server.kill)
     await asyncio.to_thread(server.start)
     return lost
+
+
+def unkept(server: RedisServer) -> None:
+    """Let Redis write nothing down from now on."""
+    with closing(redis.Redis.from_url(server.url)) as client:
+        client.config_set("appendonly", "no")
 
 
 async def test_redis_may_come_after_its_clients(metrics: Metrics) -> None:
@@ -730,23 +870,24 @@ async def test_a_timeout_of_tcp_itself_is_no_answer(
         assert await published(broker, new("news", "b")) == position._replace(offset=2)
 
 
-def recorded_transports(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.WriteTransport]:
+def recorded_transports(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Transport]:
     """Collect the transports of all connections from now on."""
-    transports: list[asyncio.WriteTransport] = []
+    transports: list[asyncio.Transport] = []
     connect = asyncio.open_connection
 
     async def recording(
-        **address: Any,  # noqa: ANN401  # whatever it is
+        *place: Any,  # noqa: ANN401  # whatever it is
+        **options: Any,  # noqa: ANN401  # the same
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await connect(**address)
-        transports.append(writer.transport)
+        reader, writer = await connect(*place, **options)
+        transports.append(cast("asyncio.Transport", writer.transport))
         return reader, writer
 
     monkeypatch.setattr(asyncio, "open_connection", recording)
     return transports
 
 
-def time_out(transport: asyncio.WriteTransport) -> None:
+def time_out(transport: asyncio.Transport) -> None:
     """Let a connection be lost as by TCP's keepalive."""
     lost = TimeoutError(errno.ETIMEDOUT, "Connection timed out")
     transport.get_protocol().connection_lost(lost)
