@@ -166,16 +166,18 @@ class RedisSeats:
         return (key, self._gateway, *numbers, *self._gone)
 
     def _answer(self, user: str, asked: int, granted: int) -> None:
-        """Answer those who had asked before the round, the first ones with True."""
+        """Answer those who had asked before the round: the first who still wait get the seats."""
         waiting = self._asking.get(user, deque())
-        for place in range(asked):
+        for _ in range(asked):
             one = waiting.popleft()
             if one.cancelled():
-                self._change(user)  # so that it does not stay counted
                 continue
-            if place < granted:
+            one.set_result(granted > 0)
+            if granted > 0:
+                granted -= 1
                 self._held[user] += 1
-            one.set_result(place < granted)
+        if granted > 0:
+            self._change(user)  # so that what nobody waits for any more does not stay counted
         if not waiting:
             self._asking.pop(user, None)
 

@@ -60,6 +60,13 @@ async def taken(seats: Seats, user: str) -> None:
             await next_turn()
 
 
+async def gives_up(seats: Seats, user: str) -> bool:
+    """Ask, and give up; returns whether it came to that before there was an answer."""
+    asking = asyncio.create_task(seats.take(user))
+    await next_turn()
+    return asking.cancel()
+
+
 async def next_turn() -> None:
     await asyncio.sleep(0)
 
@@ -116,12 +123,18 @@ async def test_hundreds_of_users_are_counted_at_once(backend: Backend) -> None:
 
 
 async def test_who_gave_up_asking_is_not_counted(backend: Backend) -> None:
-    async with backend.seats(1) as seats:
-        asking = asyncio.create_task(seats.take("42"))
-        asking.cancel()
-        await asyncio.wait({asking})
+    async with backend.seats(1) as one, backend.seats(1) as other:
+        if await gives_up(one, "42"):
+            assert await one.take("43")  # so it was asked for both
 
-        await taken(seats, "42")
+            await taken(other, "42")
+
+
+async def test_who_gave_up_asking_takes_no_seat_from_those_who_still_ask(backend: Backend) -> None:
+    async with backend.seats(2) as seats:
+        assert await seats.take("42")
+        if await gives_up(seats, "42"):
+            assert await seats.take("42")
 
 
 async def test_a_gateway_that_has_left_holds_nothing(backend: Backend) -> None:
