@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import AbstractConnection
 
-from notifier.adapters.amqp_link import Lost, losses
+from notifier.adapters.amqp_link import Lost, Vanished, losses
 from notifier.core.background import Background
 from notifier.telemetry.metrics import Metrics
 
@@ -17,7 +17,7 @@ _EVERY = 5  # seconds
 async def watched_backlog(
     connection: AbstractConnection, queues: Iterable[str], metrics: Metrics
 ) -> AsyncIterator[None]:
-    """Tell the metrics while inside, on a channel of its own; a connection that is lost ends it."""
+    """Tell the metrics while inside, on channels of its own; a connection that is lost ends it."""
     metrics.backlog.clear()
     try:
         async with Background() as background:
@@ -29,16 +29,20 @@ async def watched_backlog(
 
 async def _watch(connection: AbstractConnection, queues: tuple[str, ...], metrics: Metrics) -> None:
     while True:
+        with suppress(Lost), losses():  # which others notice, and mend
+            await _ask(connection, queues, metrics)
+        await asyncio.sleep(_EVERY)
+
+
+async def _ask(connection: AbstractConnection, queues: tuple[str, ...], metrics: Metrics) -> None:
+    channel = await connection.channel(publisher_confirms=False)
+    for queue in queues:
         try:
             with losses():
-                await _ask(await connection.channel(publisher_confirms=False), queues, metrics)
-        except Lost:  # which others notice, and mend
-            await asyncio.sleep(_EVERY)
-
-
-async def _ask(channel: AbstractChannel, queues: tuple[str, ...], metrics: Metrics) -> None:
-    while True:
-        for queue in queues:
-            found = await channel.queue_declare(queue, passive=True)
+                found = await channel.queue_declare(queue, passive=True)
+        except Vanished:  # and the channel with it
+            metrics.backlog.remove(queue)
+            channel = await connection.channel(publisher_confirms=False)
+        else:
             metrics.backlog.labels(queue).set(found.message_count or 0)
-        await asyncio.sleep(_EVERY)
+    await channel.close()

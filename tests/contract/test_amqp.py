@@ -18,6 +18,7 @@ from aiormq import spec
 from aiormq.abc import AbstractConnection, DeliveredMessage
 
 from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
+from notifier.adapters.amqp_backlog import watched_backlog
 from notifier.adapters.amqp_link import Keeping, Link
 from notifier.adapters.memory_roster import MemoryRoster
 from notifier.adapters.topology import definitions
@@ -324,6 +325,26 @@ async def test_the_backlog_of_each_queue_is_told_and_forgotten_with_the_connecti
         assert backlog(metrics, "notifier.unroutable") == 0
 
     assert backlog(metrics, "notifier.events.0") is None
+
+
+async def test_a_queue_that_is_gone_has_no_backlog_and_the_others_are_told_on(
+    amqp_url: str, metrics: Metrics
+) -> None:
+    async with aiormq.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.queue_declare("first")
+        await channel.queue_declare("second")
+        await channel.basic_publish(b"{}", routing_key="first")
+        async with watched_backlog(connection, ["first", "second"], metrics):
+            await eventually(lambda: backlog(metrics, "first") == 1)
+
+            await channel.queue_delete("first")
+            await channel.basic_publish(b"{}", routing_key="second")
+            await eventually(lambda: backlog(metrics, "second") == 1)
+            assert backlog(metrics, "first") is None
+
+            await channel.queue_declare("first")
+            await eventually(lambda: backlog(metrics, "first") == 0)
 
 
 async def test_the_expiry_of_the_certificate_is_told(
