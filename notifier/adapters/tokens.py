@@ -6,9 +6,7 @@ for (RFC 8725, section 3.1).
 
 import asyncio
 import re
-from base64 import b64decode
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.algorithms import AllowedPublicKeys, HMACAlgorithm
 from msgspec import Meta, Struct
 
+from notifier.adapters.jws import Jws, parse
 from notifier.adapters.known_tokens import KnownTokens
 from notifier.core.access import Identity, identity_of
 from notifier.core.errors import Unauthorized, Unavailable
@@ -81,6 +80,11 @@ class _Key:
         algorithm = _jws.get_algorithm_by_name(self.algorithm)
         if weakness := algorithm.check_key_length(algorithm.prepare_key(self.material)):
             raise jwt.InvalidKeyError(weakness)
+
+    def has_signed(self, jws: Jws) -> bool:
+        """Whether the signature is this key's, by the algorithm that this key is for."""
+        algorithm = _jws.get_algorithm_by_name(self.algorithm)
+        return algorithm.verify(jws.message, algorithm.prepare_key(self.material), jws.signature)
 
 
 def _key_of_secret(secret: str) -> _Key:
@@ -351,17 +355,6 @@ def _checked_url(text: str) -> httpx.URL:
 NumericDate = Annotated[float, Meta(ge=0, lt=253_402_300_800)]
 
 
-_NO_TOKEN = "the token is not a signed JWT: header.payload.signature"  # noqa: S105 - a sentence
-
-
-class _Header(Struct):
-    alg: Any = None
-    kid: str | None = None
-
-
-_headers = msgspec.json.Decoder(_Header)
-
-
 class _Claims(Struct):
     exp: NumericDate
     nbf: NumericDate = 0
@@ -407,10 +400,12 @@ class JwtVerifier:
         known = self._known.get(token, self._keys.generation, time())
         if known is not None and self._keys.is_fresh:
             return known
-        header = _header(token)
-        candidates = await self._keys.candidates(header.kid)
+        if len(token) > LONGEST_TOKEN:
+            raise Unauthorized(f"the token is longer than {LONGEST_TOKEN} bytes")
+        jws = parse(token)
+        candidates = await self._keys.candidates(jws.kid)
         generation = self._keys.generation  # of these: nothing has come in between
-        claims = _signed_claims(token, header.alg, candidates)
+        claims = _signed_claims(jws, candidates)
         self._check_times(claims, time())
         self._check_origin(claims)
         identity = identity_of(claims.sub, claims.exp, claims.topics)
@@ -433,40 +428,16 @@ class JwtVerifier:
             raise Unauthorized(f"the token's aud is not {self._audience}")
 
 
-def _header(token: str) -> _Header:
-    # Only to find the key by. What it says is checked with the signature, by PyJWT, which would
-    # otherwise read the whole token twice.
-    if len(token) > LONGEST_TOKEN:
-        raise Unauthorized(f"the token is longer than {LONGEST_TOKEN} bytes")
-    encoded = token.partition(".")[0]
-    try:
-        return _headers.decode(b64decode(encoded + "=" * (-len(encoded) % 4), b"-_", validate=True))
-    except (ValueError, RecursionError):  # base64's and msgspec's are ValueErrors
-        raise Unauthorized(_NO_TOKEN) from None
-
-
-def _signed_claims(token: str, algorithm: object, candidates: Sequence[_Key]) -> _Claims:
+def _signed_claims(jws: Jws, candidates: Sequence[_Key]) -> _Claims:
     if not candidates:
         raise Unauthorized("the token's kid is none of the issuer's")
-    keys = [key for key in candidates if key.algorithm == algorithm]
+    keys = [key for key in candidates if key.algorithm == jws.alg]
     if not keys:
         allowed = " or ".join(sorted({key.algorithm for key in candidates}))
         raise Unauthorized(f"the token's alg is not its key's: {allowed}")
-    for key in keys:
-        if (payload := _signed_payload(token, key)) is not None:
-            return _claims_of(payload)
-    raise Unauthorized("the token's signature is not by a key that is known here")
-
-
-def _signed_payload(token: str, key: _Key) -> bytes | None:
-    try:
-        with suppress(jwt.InvalidSignatureError):
-            return bytes(_jws.decode(token, key.material, [key.algorithm]))
-    except jwt.DecodeError:
-        raise Unauthorized(_NO_TOKEN) from None
-    except jwt.InvalidTokenError:
-        raise Unauthorized("the token's header asks for what is not supported") from None
-    return None
+    if not any(key.has_signed(jws) for key in keys):
+        raise Unauthorized("the token's signature is not by a key that is known here")
+    return _claims_of(jws.payload)
 
 
 def _claims_of(payload: bytes) -> _Claims:
