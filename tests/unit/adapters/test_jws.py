@@ -68,6 +68,7 @@ PADDING = st.sampled_from(["", "=", "==", "===", "===="])
 @given(header=HEADERS, payload=SEGMENTS, more=st.tuples(PADDING, PADDING, PADDING))
 @example(header=encoded(b'{"alg":"HS256"}'), payload="AB", more=("", "", ""))  # stray bits
 @example(header=encoded(b'{"alg":"HS256"}'), payload="AA", more=("", "==", ""))
+@example(header=encoded(b'{"alg":"HS256"}'), payload="AAAA", more=("", "====", ""))
 def test_a_signed_token_is_taken_as_the_library_takes_it(
     header: str, payload: str, more: tuple[str, str, str]
 ) -> None:
