@@ -20,7 +20,7 @@ from notifier.core.positions import Position
 from notifier.core.publications import Publication
 
 _ROUND = 256
-_REST_TURNS = 8  # of the event loop, in each of which some clients come in
+_REST_TURNS = 4  # of the event loop, in which more clients come in while many do
 _LONGEST_REST = 0.005
 _LINGER_TICKS = 5
 _CHECK_TICKS = 37
@@ -191,8 +191,10 @@ class Hub:
         # A round costs much more than one more arrival in it: when many come, let some gather.
         loop = asyncio.get_running_loop()
         until = loop.time() + _LONGEST_REST
-        for _ in range(_REST_TURNS):
-            if loop.time() < until:
+        known = -1
+        while known < len(self._arrivals) and loop.time() < until:
+            known = len(self._arrivals)
+            for _ in range(_REST_TURNS):
                 await asyncio.sleep(0)
 
     async def _round(self) -> None:

@@ -185,7 +185,19 @@ async def test_clients_that_come_one_after_another_share_rounds() -> None:
         await quiet()
 
         assert all(client.types == ["start"] for client in clients)
-        assert len(it.broker.follows) <= 8
+        assert len(it.broker.follows) <= 3
+
+
+async def test_nobody_waits_for_a_crowd_to_end() -> None:
+    async with house() as it, asyncio.timeout(10):
+        crowd = [it.client() for _ in range(3)]
+        for client in crowd:  # the last one comes when a round is over, and others gather
+            client.follow("news")
+            await asyncio.sleep(0)
+
+        while not crowd[-1].answers:
+            it.client().follow("news")
+            await asyncio.sleep(0)
 
 
 # Coming back.
