@@ -1,11 +1,35 @@
-"""Problems (RFC 9457) that no endpoint is asked about."""
+"""Problems (RFC 9457): how a refusal is told over HTTP, by every role alike."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+from notifier.core.errors import Invalid, NotifierError, Unauthorized, Unavailable
+
+RETRY_AFTER = {"retry-after": "5"}  # seconds
+_MEDIA_TYPE = "application/problem+json"
+
+
+def problem_of(error: NotifierError, status: HTTPStatus) -> dict[str, Any]:
+    """Describe an error, with the member `field` where there is one."""
+    field = {"field": error.field} if isinstance(error, Invalid) and error.field else {}
+    return _problem(status, code=error.code, detail=str(error)) | field
+
+
+def refusal(
+    error: NotifierError, problem: Mapping[str, Any], headers: Mapping[str, str]
+) -> Response:
+    """Answer with the problem of an error, and with the headers that go with it."""
+    more = dict(headers)
+    if isinstance(error, Unavailable):
+        more |= RETRY_AFTER
+    if isinstance(error, Unauthorized):
+        more["www-authenticate"] = "Bearer"
+    return JSONResponse(problem, problem["status"], more, media_type=_MEDIA_TYPE)
 
 
 def no_route(there_is: str) -> Callable[[Request, Exception], Awaitable[Response]]:
@@ -13,14 +37,13 @@ def no_route(there_is: str) -> Callable[[Request, Exception], Awaitable[Response
 
     async def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
-        phrase = HTTPStatus(error.status_code).phrase
-        problem = {
-            "type": "about:blank",
-            "title": phrase,
-            "status": error.status_code,
-            "detail": f"{request.method} {request.url.path}: {phrase.lower()}; there is {there_is}",
-        }
-        media_type = "application/problem+json"
-        return JSONResponse(problem, error.status_code, error.headers, media_type=media_type)
+        status = HTTPStatus(error.status_code)
+        asked = f"{request.method} {request.url.path}: {status.phrase.lower()}"
+        problem = _problem(status, detail=f"{asked}; there is {there_is}")
+        return JSONResponse(problem, status, error.headers, media_type=_MEDIA_TYPE)
 
     return answer
+
+
+def _problem(status: HTTPStatus, **members: str) -> dict[str, Any]:
+    return {"type": "about:blank", "title": status.phrase, "status": status.value, **members}

@@ -25,12 +25,11 @@ from notifier.core.errors import (
 )
 from notifier.core.events import Event
 from notifier.core.ports import EventQueue
-from notifier.problems import no_route
+from notifier.problems import RETRY_AFTER, no_route, problem_of, refusal
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.api")
 _logged = logging.getLogger("notifier.api")  # to ask it once rather than for each event
-_RETRY_AFTER = "5"
 # The first that matches, so what is special stands before what is general.
 _STATUSES: Mapping[type[NotifierError], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -103,7 +102,7 @@ class Accepting:
     def problem(self, error: NotifierError) -> dict[str, Any]:
         """Return the problem (RFC 9457) that answers a refused event, and count it."""
         self._metrics.rejections.labels(error.code).inc()
-        return problem_of(error)
+        return problem_of(error, _status_of(error))
 
 
 def _understood(
@@ -194,30 +193,16 @@ async def _batch(
     results = await accepting.accept_each(read, bodies, unsaid)
     statuses = {result["status"] for result in results}
     status = statuses.pop() if len(statuses) == 1 else HTTPStatus.MULTI_STATUS
-    headers = {"retry-after": _RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    headers = RETRY_AFTER if status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return JSONResponse({"results": results}, status, headers)
 
 
-def problem_of(error: NotifierError) -> dict[str, Any]:
-    """Describe an error as a problem (RFC 9457), with the member `field` where there is one."""
-    status = next((s for kind, s in _STATUSES.items() if isinstance(error, kind)), _UNSUPPORTED)
-    problem = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
-        "code": error.code,
-        "detail": str(error),
-    }
-    return problem | ({"field": error.field} if isinstance(error, Invalid) and error.field else {})
+def _status_of(error: NotifierError) -> HTTPStatus:
+    return next((s for kind, s in _STATUSES.items() if isinstance(error, kind)), _UNSUPPORTED)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
-    problem = request.app.state.accepting.problem(error)
-    headers = {}
     if isinstance(error, Unavailable):
-        headers["retry-after"] = _RETRY_AFTER
         _log.warning("event_not_accepted", reason=str(error))
-    if isinstance(error, Unauthorized):
-        headers["www-authenticate"] = "Bearer"
-    return JSONResponse(problem, problem["status"], headers, media_type="application/problem+json")
+    return refusal(error, request.app.state.accepting.problem(error), {})

@@ -9,7 +9,7 @@ import structlog
 from fastapi import Depends, FastAPI, Request, WebSocket
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from notifier.core import frames
@@ -38,7 +38,7 @@ from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, Reading
 from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT, PollConnection
 from notifier.gateway.sse import SseConnection
 from notifier.gateway.websocket import HANDOVER, WebSocketConnection
-from notifier.problems import no_route
+from notifier.problems import no_route, problem_of, refusal
 
 _log = structlog.get_logger("notifier.gateway")
 _STATUSES = {
@@ -50,7 +50,6 @@ _STATUSES = {
     TooMany: HTTPStatus.BAD_REQUEST,
     Invalid: HTTPStatus.BAD_REQUEST,
 }
-_RETRY_AFTER = "5"
 _OFFERS = "a WebSocket at /v1/ws, and GET /v1/sse, /v1/poll and /v1/history"
 
 
@@ -203,18 +202,4 @@ def _refusal(request: Request, error: NotifierError) -> Response:
 
 def _problem(connection: HTTPConnection, error: NotifierError) -> Response:
     status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
-    headers = _cors(connection)
-    if isinstance(error, Unavailable):
-        headers["retry-after"] = _RETRY_AFTER
-    if isinstance(error, Unauthorized):
-        headers["www-authenticate"] = "Bearer"
-    problem = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status,
-        "code": error.code,
-        "detail": str(error),
-    }
-    if isinstance(error, Invalid) and error.field:
-        problem["field"] = error.field
-    return JSONResponse(problem, status, headers, media_type="application/problem+json")
+    return refusal(error, problem_of(error, status), _cors(connection))
