@@ -22,6 +22,7 @@ from notifier.core.publications import Publication
 _ROUND = 256
 _REST_TURNS = 4  # of the event loop, in which more clients come in while many do
 _LONGEST_REST = 0.005
+_LONGEST_TURN = 0.01  # in which a round passes on what it was answered, and nobody else is served
 _LINGER_TICKS = 5
 _CHECK_TICKS = 37
 _LONGEST_WAIT = 10.0
@@ -176,8 +177,8 @@ class Hub:
             await self._work.wait()
             self._work.clear()
             try:
-                await self._round()
-                pause, self._size = 0.05, min(self._size * 2, _ROUND)
+                fitting = await self._round()
+                pause, self._size = 0.05, max(1, min(self._size * 2, fitting, _ROUND))
                 await self._rest()
             except Unavailable:
                 # It may have been too much at once: large histories of hundreds of clients.
@@ -197,7 +198,8 @@ class Hub:
             for _ in range(_REST_TURNS):
                 await asyncio.sleep(0)
 
-    async def _round(self) -> None:
+    async def _round(self) -> int:
+        """Ask for some, and return how many of them fit into a turn: large histories take long."""
         await self._unfollow()
         arrivals = self._next_arrivals()
         feeds = self._enter(arrivals)
@@ -209,6 +211,7 @@ class Hub:
             # The next round may be a smaller one, and nobody gets anything before the answer.
             self._take_out(arrivals)
             raise
+        began = asyncio.get_running_loop().time()
         for feed, history in zip(feeds, histories, strict=True):
             feed.settle(history)
         for arrival in arrivals:
@@ -221,6 +224,8 @@ class Hub:
                 self._unsettled.pop(feed.topic, None)
         if self._arrivals or self._unsettled:
             self._work.set()
+        took = asyncio.get_running_loop().time() - began
+        return int(len(feeds) * _LONGEST_TURN / took) if took and feeds else _ROUND
 
     def _next_arrivals(self) -> list[Arrival]:
         return list(islice(self._arrivals, self._size))

@@ -44,6 +44,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Return virtual seconds."""
         return self._virtual.now
 
+    def work(self, seconds: float) -> None:
+        """Move the clock on."""
+        self._virtual.now += seconds
+
 
 def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """Make of an async test a plain one that runs in virtual time."""
@@ -65,3 +69,10 @@ async def pass_time(seconds: float) -> None:
     """Let virtual time pass."""
     assert isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
     await asyncio.sleep(seconds)
+
+
+def take_time(seconds: float) -> None:
+    """Let virtual time pass as work does: nothing else happens meanwhile."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.work(seconds)

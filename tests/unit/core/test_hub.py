@@ -9,8 +9,9 @@ from notifier.core.frames import Start
 from notifier.core.hub import Arrival, Hub
 from notifier.core.ports import PAGE, History, Since
 from notifier.core.positions import Position
+from notifier.core.publications import Publication
 from tests.support.brokers import SteeredBroker
-from tests.support.clock import in_virtual_time, pass_time, quiet
+from tests.support.clock import in_virtual_time, pass_time, quiet, take_time
 from tests.support.connections import RecordingConnection
 from tests.support.observers import RecordingObserver
 
@@ -951,6 +952,47 @@ async def test_what_is_too_much_for_one_round_is_asked_in_smaller_ones() -> None
 
         assert [client.answers for client in clients] == [1] * 64
         assert not any(client.refused for client in clients)
+        work.cancel()
+
+
+class _Busy(Client):
+    """A client for whom each frame takes five milliseconds, in which nothing else happens."""
+
+    def write(self, data: bytes, publication: Publication | None = None) -> None:
+        take_time(0.005)
+        super().write(data, publication)
+
+
+class _Counting(SteeredBroker):
+    """Remembers how many questions it was asked at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    async def read(self, questions: Sequence[Since]) -> list[History]:
+        self.sizes.append(len(questions))
+        return await super().read(questions)
+
+
+@in_virtual_time
+async def test_who_missed_much_is_served_in_rounds_that_leave_time_for_others() -> None:
+    broker = _Counting()
+    hub = Hub(broker, RecordingObserver())
+    async with asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(hub.run(), name="hub")
+        topics = [f"user:{number}" for number in range(300)]
+        posted = {topic: broker.post_many(topic, 5) for topic in topics}
+        clients = {topic: _Busy(hub) for topic in topics}
+        for topic, client in clients.items():
+            client.follow(**{topic: posted[topic][0]})
+
+        await pass_time(20)
+
+        # The first round cannot know; from then on one or two clients are enough for a turn.
+        assert broker.sizes[0] > 100
+        assert max(broker.sizes[1:]) <= 2
+        assert all(clients[topic].positions(topic) == posted[topic][1:] for topic in topics)
         work.cancel()
 
 
