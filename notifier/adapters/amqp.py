@@ -187,6 +187,7 @@ class _Batch:
         self, partition: Partition, messages: list[Message], dead_letters: _DeadLetters
     ) -> None:
         self._partition = partition
+        self._messages = messages
         self._dead_letters = dead_letters
         self._deliveries = [_Delivery(message) for message in messages]
 
@@ -202,15 +203,16 @@ class _Batch:
         queue = self._partition.queue
         await self._dead_letters.keep(_dead_letter_of(delivery.message, queue, code, reason))
 
+    def let_pass(self) -> None:
+        """See Batch."""
+        self._partition.let_pass(self._messages)
+
     async def ack(self) -> None:
         """See Batch."""
-        last = self._deliveries[-1].message
         try:
-            last.source.ack(last.tag)
+            self._partition.settle(self._messages)
         except Lost as lost:
             raise Unavailable("rabbitmq", f"not acked, so it comes again: {lost}") from lost
-        finally:
-            self._partition.settle()
 
 
 class AmqpEventSource(Keeping):

@@ -26,9 +26,9 @@ _LARGEST_PAYLOAD = 131_072 - AROUND  # what RabbitMQ takes unless it is told oth
 _LONGEST_SHORT = 255
 
 
-def ack(channel: int, tag: int) -> bytes:
-    """Write an ack of all deliveries up to this one."""
-    return _ACK.pack(METHOD, channel, 13, BASIC, ACK, tag, True, 0xCE)  # noqa: FBT003
+def ack(channel: int, tag: int, *, up_to: bool) -> bytes:
+    """Write an ack of a delivery, or of all `up_to` it too."""
+    return _ACK.pack(METHOD, channel, 13, BASIC, ACK, tag, up_to, 0xCE)
 
 
 def confirmed(payload: bytes) -> tuple[int, bool]:

@@ -67,11 +67,12 @@ class Deliveries:
         self._is_closed = False
         wire.claim(channel, self)
 
-    def ack(self, tag: int) -> None:
-        """Ack all up to this one; raises Lost when that can no longer be."""
+    def ack(self, *tags: int, up_to: bool) -> None:
+        """Ack these, or all `up_to` them too; raises Lost when that can no longer be."""
         if self._is_closed or not self._wire.is_open:
             raise Lost("the connection was lost")
-        self._wire.write(frames.ack(self._channel, tag))
+        acks = (frames.ack(self._channel, tag, up_to=up_to) for tag in tags)
+        self._wire.write(b"".join(acks))
 
     def close(self) -> None:
         """Let nothing arrive any more."""
@@ -117,6 +118,8 @@ class Partition:
         self._channel: AbstractChannel | None = None
         self._deliveries: Deliveries | None = None
         self._arrived: deque[Message] = deque()  # the prefetch bounds it
+        self._open: list[list[Message]] = []  # batches, the oldest first
+        self._barrier: list[Message] | None = None  # the one that others have to wait for
         self._is_offered = False
         self._settled = asyncio.Event()
         self._settled.set()
@@ -240,7 +243,7 @@ class Partition:
         self._offer()
 
     def _offer(self) -> None:
-        if self._arrived and self._settled.is_set() and not self._is_offered:
+        if self._arrived and self._barrier is None and not self._is_offered:
             self._is_offered = True
             self._ready.put_nowait(self)
 
@@ -253,12 +256,27 @@ class Partition:
         if taken:
             self._has_taken = True
             self._settled.clear()
+            self._open.append(taken)
+            self._barrier = taken
         return taken
 
-    def settle(self) -> None:
-        """Offer the next batch."""
-        self._settled.set()
-        self._offer()
+    def let_pass(self, batch: list[Message]) -> None:
+        """Offer the next batch, if this is the one that it has to wait for."""
+        if batch is self._barrier:
+            self._barrier = None
+            self._offer()
+
+    def settle(self, batch: list[Message]) -> None:
+        """Ack a batch, and offer the next; raises Lost when it comes again."""
+        is_oldest = batch is self._open[0]  # else those before it would be acked with it
+        tags = [message.tag for message in batch[-1 if is_oldest else 0 :]]
+        try:
+            batch[-1].source.ack(*tags, up_to=is_oldest)
+        finally:
+            self._open = [each for each in self._open if each is not batch]
+            if not self._open:
+                self._settled.set()
+            self.let_pass(batch)
 
 
 async def _never(_: object) -> None:

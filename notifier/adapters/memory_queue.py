@@ -42,6 +42,9 @@ class _Batch:
     async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
         self._queue.dead_letters.append(DeadLetter(delivery.entry, code, reason))
 
+    def let_pass(self) -> None:
+        self._queue.let_pass(self)
+
     async def ack(self) -> None:
         self._queue.settle(self)
 
@@ -59,7 +62,8 @@ class MemoryEventQueue:
     def __init__(self) -> None:
         self.dead_letters: deque[DeadLetter] = deque(maxlen=MOST_DEAD_LETTERS)
         self._waiting: deque[Entry] = deque()
-        self._open: _Batch | None = None
+        self._open: list[_Batch] = []
+        self._barrier: _Batch | None = None  # the one that others have to wait for
         self._is_stopped = False
         self._has_changed = asyncio.Event()
 
@@ -70,9 +74,9 @@ class MemoryEventQueue:
 
     async def __aexit__(self, *_: object) -> None:
         """Put back what was not acked."""
-        if self._open:
-            self._waiting.extendleft(d.entry for d in reversed(self._open.deliveries))
-            self._open = None
+        unsettled = [delivery.entry for batch in self._open for delivery in batch.deliveries]
+        self._waiting.extendleft(reversed(unsettled))
+        self._open, self._barrier = [], None
 
     async def put(self, entry: Entry) -> None:
         """See EventQueue; the message id is replaced, as RabbitMQ's adapter does."""
@@ -100,9 +104,10 @@ class MemoryEventQueue:
     async def batches(self) -> AsyncIterator[Batch]:
         """See EventSource."""
         while not self._is_stopped:
-            if self._waiting and not self._open:
-                self._open = self._take()
-                yield self._open
+            if self._waiting and not self._barrier:
+                self._barrier = self._take()
+                self._open.append(self._barrier)
+                yield self._barrier
             else:
                 self._has_changed.clear()
                 await self._has_changed.wait()
@@ -113,7 +118,13 @@ class MemoryEventQueue:
 
     def settle(self, batch: _Batch) -> None:
         """Make room for the next batch; for the batch's own use."""
-        if batch is not self._open:
+        if batch not in self._open:
             raise Unavailable("rabbitmq", "not acked: it comes again")
-        self._open = None
-        self._has_changed.set()
+        self._open.remove(batch)
+        self.let_pass(batch)
+
+    def let_pass(self, batch: _Batch) -> None:
+        """Let the next batch come; for the batch's own use."""
+        if batch is self._barrier:
+            self._barrier = None
+            self._has_changed.set()

@@ -62,8 +62,14 @@ class Batch(Protocol):
         Raises Unavailable when the copy is not known to be kept.
         """
 
+    def let_pass(self) -> None:
+        """Let the next batch come before this one is settled, which takes long.
+
+        Whoever calls it sees to the order of the two.
+        """
+
     async def ack(self) -> None:
-        """Settle all deliveries. Raises Unavailable when they will be delivered again."""
+        """Settle all deliveries, and no others. Raises Unavailable when they will come again."""
 
 
 class EventSource(Dependency, Protocol):
@@ -72,8 +78,9 @@ class EventSource(Dependency, Protocol):
     def batches(self) -> AsyncIterator[Batch]:
         """Yield batches for ever, reconnecting by itself.
 
-        Of one partition, the next batch comes only after this one is settled, and every entry that
-        is not settled comes again, in order. Batches of several partitions may be open at once.
+        Of one partition, the next batch comes only after this one is settled or let pass, and every
+        entry that is not settled comes again, in order. Batches of several partitions may be open
+        at once.
         """
 
     def stop(self) -> None:

@@ -8,8 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
 import structlog
@@ -20,13 +19,13 @@ from notifier.core.ingress import Entry, events_of
 from notifier.core.ports import Batch, Broker, Delivery, EventSource, Published
 from notifier.core.publications import NewPublication, collapse_key_of, key_of, record_of
 from notifier.core.routing import topics_of
+from notifier.router.order import CHUNK, LARGE, Audience, Chunk, Item, Order
 from notifier.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 _log = structlog.get_logger("notifier.router")
 _logged = logging.getLogger("notifier.router")  # asked first, in a tenth of the time
-# Publications in one round trip: an event for 10,000 users takes several, others go in between.
-_CHUNK = 500
+_AT_ONCE = 2  # chunks of large audiences, over all partitions
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
@@ -37,6 +36,8 @@ class Router:
         self._source = source
         self._broker = broker
         self._metrics = metrics
+        self._order = Order()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._holding = 0
 
     def trouble(self) -> dict[str, str | None]:
@@ -57,14 +58,18 @@ class Router:
     async def route(self, batch: Batch) -> None:
         """Publish a batch's events, put aside what cannot be understood, then ack.
 
-        While the broker or the dead letters are out of reach the batch is kept, unacked.
+        While the broker or the dead letters are out of reach the batch is kept, unacked. While it
+        waits for nothing but large audiences, the next one may come.
         """
-        errors: dict[int, NotifierError] = {}
-        accepted: list[float] = []
-        counts: dict[int, int] = {}
-        publications = _publications(batch, accepted, counts, errors)
-        await self._publish_all(publications, accepted, errors)
-        self._metrics.reached("published", accepted)
+        known = _Known()
+        async with asyncio.TaskGroup() as tasks:
+            audiences = await self._publish_all(batch, known, tasks)
+            late = {audience.index for audience in audiences}
+            self._metrics.reached("published", known.moments(known.events.keys() - late))
+            if audiences:
+                batch.let_pass()
+        self._metrics.reached("published", known.moments(late))
+        errors = known.errors | {each.index: each.refusal for each in audiences if each.refusal}
         for index, reason in errors.items():
             await self._put_aside(batch, batch.deliveries[index], reason)
         try:
@@ -72,47 +77,92 @@ class Router:
         except Unavailable as error:
             _log.warning("batch_not_acked", reason=str(error))
         else:
-            routed = sum(count for index, count in counts.items() if index not in errors)
+            routed = sum(count for index, count in known.events.items() if index not in errors)
             self._metrics.events.labels("routed").inc(routed)
 
     async def _publish_all(
         self,
-        publications: Iterator[tuple[int, NewPublication]],
-        accepted: Sequence[float],
-        errors: dict[int, NotifierError],
-    ) -> None:
-        """Publish in chunks, which are made when their turn comes, so that others get theirs.
+        batch: Batch,
+        known: "_Known",
+        tasks: asyncio.TaskGroup,
+    ) -> list[Audience]:
+        """Publish all but the large audiences, which `tasks` go on with; return those.
 
-        The next one is made and sent while one is being answered, unless they share a topic.
+        The next chunk is made while one is being answered, and not before, so that others get
+        their turns.
         """
-        taken, topics = 0, frozenset[str]()
+        audiences: list[Audience] = []
         under_way: asyncio.Task[None] | None = None
-        async with asyncio.TaskGroup() as tasks:
-            while chunk := list(islice(publications, _CHUNK)):
-                self._metrics.reached("taken", accepted[taken:])
-                taken = len(accepted)
-                before, topics_before = under_way, topics
-                topics = frozenset(new.topic for _, new in chunk)
-                if before and not topics.isdisjoint(topics_before):
-                    await before
-                under_way = tasks.create_task(self._publish(chunk, errors), name="publish")
-                await (before or asyncio.sleep(0))  # so that it is sent before the next is made
+        taken = 0
+        for part in self._parts(_events(batch, known)):
+            self._metrics.reached("taken", known.moments(list(known.events)[taken:]))
+            taken = len(known.events)
+            before = None
+            if isinstance(part, Audience):
+                audiences.append(part)
+                self._order.begin(part)
+                tasks.create_task(self._publish_audience(part, known.errors), name="audience")
+            else:
+                publishing = self._publish(self._order.chunk(part), known.errors)
+                before, under_way = under_way, tasks.create_task(publishing, name="publish")
+            await (before or asyncio.sleep(0))  # so that it is sent before the next is made
+        if under_way:
+            await under_way
+        return audiences
 
-    async def _publish(
-        self, chunk: Sequence[tuple[int, NewPublication]], errors: dict[int, NotifierError]
-    ) -> None:
-        """Publish, and note for each delivery of which something was refused why that was."""
-        outcomes = await self._publish_chunk([new for _, new in chunk])
+    def _parts(
+        self, events: Iterable[tuple[int, list[NewPublication]]]
+    ) -> Iterator[list[Item] | Audience]:
+        """Cut the events of a batch into chunks and audiences, made when their turn comes."""
+        items: list[Item] = []
+        for index, publications in events:
+            if len(publications) > LARGE and self._order.has_room:
+                if items:
+                    yield items
+                    items = []
+                yield Audience(index, publications)
+                continue
+            items += [(index, new) for new in publications]
+            while len(items) >= CHUNK:
+                yield items[:CHUNK]
+                items = items[CHUNK:]
+        if items:
+            yield items
+
+    async def _publish_audience(self, audience: Audience, errors: dict[int, NotifierError]) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_AT_ONCE):
+                tasks.create_task(self._publish_rest(audience, errors), name="publish")
+        await audience.published.wait()  # of what others took along too
+        self._order.end(audience)
+
+    async def _publish_rest(self, audience: Audience, errors: dict[int, NotifierError]) -> None:
+        while audience.waiting:
+            async with self._turns:
+                if chunk := self._order.next_of(audience):
+                    await self._publish(chunk, errors)
+
+    async def _publish(self, chunk: Chunk, errors: dict[int, NotifierError]) -> None:
+        """Publish, and note of which delivery or audience something was refused, and why."""
+        await chunk.turn()
+        outcomes = await self._publish_chunk([new for _, new in chunk.items])
         duplicates = refused = 0
-        for (index, new), outcome in zip(chunk, outcomes, strict=True):
+        for (owner, new), outcome in zip(chunk.items, outcomes, strict=True):
             if not isinstance(outcome, Published):
                 _log.error("publication_refused", topic=new.topic, reason=str(outcome))
-                errors[index] = outcome
                 refused += 1
+                if isinstance(owner, Audience):
+                    owner.refusal = outcome
+                else:
+                    errors[owner] = outcome
             elif outcome.duplicate:
                 duplicates += 1
+            if isinstance(owner, Audience):
+                owner.was_published()
+        self._order.went(chunk)
         self._metrics.publications.labels("duplicate").inc(duplicates)
-        self._metrics.publications.labels("published").inc(len(chunk) - duplicates - refused)
+        published = len(chunk.items) - duplicates - refused
+        self._metrics.publications.labels("published").inc(published)
 
     async def _publish_chunk(self, chunk: list[NewPublication]) -> list[Published | NotifierError]:
         return await self._until_available(lambda: self._broker.publish(chunk))
@@ -152,28 +202,34 @@ def _pauses() -> Iterator[float]:
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def _publications(
-    batch: Batch,
-    accepted: list[float],
-    counts: dict[int, int],
-    errors: dict[int, NotifierError],
-) -> Iterator[tuple[int, NewPublication]]:
-    """Yield publications with the number of their delivery.
+class _Known:
+    """What is found out about a batch's deliveries, by their number: events, acceptance, errors."""
 
-    Note when events were accepted, where it is known, how many a delivery carries, and which
-    deliveries cannot be understood.
-    """
+    def __init__(self) -> None:
+        self.events: dict[int, int] = {}  # how many a delivery carries
+        self.accepted: dict[int, float] = {}  # where the producer said it
+        self.errors: dict[int, NotifierError] = {}
+
+    def moments(self, indexes: Iterable[int]) -> list[float]:
+        """Return when the events of some deliveries were accepted."""
+        known = [index for index in indexes if index in self.accepted]
+        return [self.accepted[index] for index in known for _ in range(self.events[index])]
+
+
+def _events(batch: Batch, known: _Known) -> Iterator[tuple[int, list[NewPublication]]]:
+    """Yield the publications of each event with the number of its delivery, and note the rest."""
     for index, delivery in enumerate(batch.deliveries):
         try:
             entry = delivery.entry
             found = _understood(entry)
         except Invalid as error:
-            errors[index] = error
+            known.errors[index] = error
             continue
-        counts[index] = len(found)
-        accepted += [entry.accepted] * len(found) if entry.accepted else []
-        for new in chain.from_iterable(found):
-            yield index, new
+        known.events[index] = len(found)
+        if entry.accepted:
+            known.accepted[index] = entry.accepted
+        for publications in found:
+            yield index, publications
 
 
 def _understood(entry: Entry) -> list[list[NewPublication]]:

@@ -181,6 +181,9 @@ class _Batch:
         if span := self._spans.get(id(delivery)):
             span.set_status(Status(StatusCode.ERROR, reason))
 
+    def let_pass(self) -> None:
+        self._batch.let_pass()
+
     async def ack(self) -> None:
         try:
             await self._batch.ack()

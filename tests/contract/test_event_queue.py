@@ -343,6 +343,66 @@ async def test_the_next_batch_comes_only_after_this_one_is_settled(
     assert bodies_of(await waiting)[0] == str(len(batch.deliveries)).encode()
 
 
+async def test_the_next_batch_comes_when_this_one_is_let_pass(
+    queue: EventQueue, source: EventSource
+) -> None:
+    await queue.put(Entry(b"1", "user.42"))
+    batches = source.batches()
+    first = await next_batch(batches)
+
+    first.let_pass()
+    await queue.put(Entry(b"2", "user.42"))
+    second = await next_batch(batches)
+    await second.ack()
+    await first.ack()
+    await queue.put(Entry(b"3", "user.42"))
+
+    assert bodies_of(first) + bodies_of(second) == [b"1", b"2"]
+    assert bodies_of(await next_batch(batches)) == [b"3"]
+
+
+async def test_what_was_let_pass_comes_again_though_what_came_after_it_is_acked(
+    harness: Harness, queue: EventQueue
+) -> None:
+    async with harness.source() as first:
+        batches = first.batches()
+        await queue.put(Entry(b"let pass", "user.42"))
+        passed = await next_batch(batches)
+        await queue.put_each(numbered(5, "user.42"))
+        passed.let_pass()
+        acked: list[bytes] = []
+        while len(acked) < 5:
+            batch = await next_batch(batches)
+            acked += bodies_of(batch)
+            await batch.ack()
+
+    await queue.put(Entry(b"new", "user.42"))
+    async with harness.source() as second:
+        taken = await take(second, 2)
+
+    assert [entry.body for entry in taken] == [b"let pass", b"new"]
+
+
+async def test_after_stop_all_that_were_let_pass_can_be_settled(
+    harness: Harness, queue: EventQueue
+) -> None:
+    async with harness.source() as first:
+        batches = first.batches()
+        unsettled: list[Batch] = []
+        for entry in numbered(3, "user.42"):
+            await queue.put(entry)
+            unsettled.append(await next_batch(batches))
+            unsettled[-1].let_pass()
+
+        first.stop()
+        for batch in unsettled:
+            await batch.ack()
+            await queue.put(Entry(b"new", "user.42"))  # time enough to leave too early
+
+    async with harness.source() as second:
+        assert [entry.body for entry in await take(second, 1)][:1] == [b"new"]
+
+
 async def test_dead_letters_are_kept_with_the_reason_and_the_original(
     harness: Harness, queue: EventQueue, source: EventSource
 ) -> None:

@@ -51,11 +51,12 @@ def test_confirms_are_read(multiple: bool) -> None:  # noqa: FBT001
     assert frames.confirmed(ack) == frames.confirmed(nack) == (2**40, multiple)
 
 
-def test_an_ack_is_of_all_up_to_the_tag() -> None:
-    [ack] = unmarshalled(frames.ack(CHANNEL, 2**40))
+@pytest.mark.parametrize("up_to", [True, False])
+def test_an_ack_is_of_one_or_of_all_up_to_the_tag(up_to: bool) -> None:  # noqa: FBT001
+    [ack] = unmarshalled(frames.ack(CHANNEL, 2**40, up_to=up_to))
 
     assert isinstance(ack, spec.Basic.Ack)
-    assert (ack.delivery_tag, ack.multiple) == (2**40, True)
+    assert (ack.delivery_tag, ack.multiple) == (2**40, up_to)
 
 
 @pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 300_000])

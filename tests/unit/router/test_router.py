@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery
+from notifier.router.order import CHUNK, LARGE, MOST_AUDIENCES
 from notifier.router.router import Router
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import SteeredBroker
@@ -29,6 +30,7 @@ class Settled:
     def __init__(self, *entries: Entry) -> None:
         self.deliveries: Sequence[Taken] = [Taken(entry) for entry in entries]
         self.acks = 0
+        self.lets_pass = False
         self.dead: list[tuple[bytes, str, str]] = []
         self.away = False
         self.cannot_ack = False
@@ -37,6 +39,9 @@ class Settled:
         if self.away:
             raise Unavailable("rabbitmq", "away")
         self.dead.append((delivery.entry.body, code, reason))
+
+    def let_pass(self) -> None:
+        self.lets_pass = True
 
     async def ack(self) -> None:
         if self.cannot_ack:
@@ -97,6 +102,7 @@ def event(name: str, *users: str) -> Entry:
     return Entry(json.dumps(body).encode())
 
 
+MANY = [str(number) for number in range(LARGE + 2 * CHUNK)]
 BAD = Entry(b'{"type":"t","users":["a b"]}')
 
 
@@ -182,50 +188,21 @@ async def test_an_event_that_comes_again_is_recognised_and_acked() -> None:
 
 
 @in_virtual_time
-async def test_an_event_for_thousands_is_published_in_several_goes_and_acked_once() -> None:
-    users = [str(number) for number in range(1_234)]
-    batch = Settled(event("1", *users))
+async def test_an_event_for_many_is_published_in_several_goes_and_acked_once() -> None:
+    batch = Settled(event("1", *MANY))
     it = House()
 
     await it.router.route(batch)
 
-    assert [topic for topic, _ in it.published] == [f"user:{user}" for user in users]
+    assert [topic for topic, _ in it.published] == [f"user:{user}" for user in MANY]
+    assert it.broker.attempts == len(MANY) / CHUNK
     assert batch.acks == 1
-
-
-@in_virtual_time
-async def test_what_stands_behind_a_large_audience_is_read_when_its_turn_comes() -> None:
-    users = [str(number) for number in range(1_234)]
-    batch = Settled(event("1", *users), event("2"), event("3"))
-    it, read = House(), list[bytes]()
-
-    class Noticed(Taken):
-        @property
-        def entry(self) -> Entry:
-            entry: Entry = self.__dict__["entry"]
-            read.append(entry.body)
-            return entry
-
-        @entry.setter
-        def entry(self, entry: Entry) -> None:
-            self.__dict__["entry"] = entry
-
-    batch.deliveries = [Noticed(delivery.entry) for delivery in batch.deliveries]
-    it.broker.held = True
-    routing = asyncio.create_task(it.router.route(batch))
-    publishing = await it.broker.asked()
-    before = len(read)
-
-    publishing.answer()
-    it.broker.release()
-    await routing
-
-    assert (before, len(read)) == (1, 3)
+    assert it.count("publications", outcome="published") == len(MANY)
 
 
 @in_virtual_time
 async def test_of_a_large_audience_the_next_are_sent_while_the_first_are_being_answered() -> None:
-    batch = Settled(event("1", *(str(number) for number in range(1_234))))
+    batch = Settled(event("1", *MANY))
     it = House()
     it.broker.held = True
     routing = asyncio.create_task(it.router.route(batch))
@@ -234,18 +211,20 @@ async def test_of_a_large_audience_the_next_are_sent_while_the_first_are_being_a
     waiting = len(it.broker.calls)
 
     second.answer()
+    third = await it.broker.asked()
     first.answer()
-    (await it.broker.asked()).answer()
+    third.answer()
+    it.broker.release()
     await routing
 
     assert waiting == 0  # no more than two are under way
-    assert len(it.published) == 1_234
+    assert len(it.published) == len(MANY)
     assert batch.acks == 1
 
 
 @in_virtual_time
 async def test_what_shares_a_topic_with_what_is_being_published_waits_for_it() -> None:
-    users = [str(number) for number in range(500)]
+    users = [str(number) for number in range(CHUNK)]
     batch = Settled(event("1", *users), event("2", "7"))
     it = House()
     it.broker.held = True
@@ -260,6 +239,154 @@ async def test_what_shares_a_topic_with_what_is_being_published_waits_for_it() -
 
     assert waiting == 0
     assert [name for topic, name in it.published if topic == "user:7"] == ["1", "2"]
+
+
+# Large audiences, and what comes behind them.
+
+
+@in_virtual_time
+async def test_what_stands_behind_a_large_audience_does_not_wait_for_it() -> None:
+    batch, next_batch = Settled(event("1", *MANY), event("2", "x")), Settled(event("3", "y"))
+    it = House()
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(batch))
+    audience = [await it.broker.asked(), await it.broker.asked()]
+    (await it.broker.asked()).answer()
+    await quiet()
+    lets_pass = batch.lets_pass
+
+    following = asyncio.create_task(it.router.route(next_batch))
+    (await it.broker.asked()).answer()
+    await following
+    before = (it.published, batch.acks, next_batch.acks)
+    for chunk in audience:
+        chunk.answer()
+    it.broker.release()
+    await routing
+
+    assert lets_pass
+    assert before == ([("user:x", "2"), ("user:y", "3")], 0, 1)
+    assert batch.acks == 1
+    assert len(it.published) == len(MANY) + 2
+
+
+@in_virtual_time
+async def test_what_stands_before_a_large_audience_comes_before_it() -> None:
+    batch = Settled(event("1", MANY[-1]), event("2", *MANY))
+    it = House()
+
+    await it.router.route(batch)
+
+    assert [name for topic, name in it.published if topic == f"user:{MANY[-1]}"] == ["1", "2"]
+
+
+@in_virtual_time
+async def test_an_event_for_one_of_the_audience_takes_that_ones_publication_along() -> None:
+    user = MANY[-1]
+    batch = Settled(event("1", *MANY), event("2", user))
+    it = House()
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(batch))
+    await it.broker.asked()
+    await it.broker.asked()
+
+    (await it.broker.asked()).answer()
+
+    assert it.published == [(f"user:{user}", "1"), (f"user:{user}", "2")]
+    routing.cancel()
+
+
+@in_virtual_time
+async def test_an_audience_is_acked_only_when_what_others_took_along_is_published_too() -> None:
+    batch, next_batch = Settled(event("1", *MANY)), Settled(event("2", MANY[-1]))
+    it = House()
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(batch))
+    audience = [await it.broker.asked(), await it.broker.asked()]
+    following = asyncio.create_task(it.router.route(next_batch))
+    taken_along = await it.broker.asked()
+
+    for chunk in audience:
+        chunk.answer()
+    it.broker.release()
+    await quiet()
+    before = (len(it.published), batch.acks)
+    taken_along.answer()
+    await asyncio.gather(routing, following)
+
+    assert before == (len(MANY) - 1, 0)
+    assert (len(it.published), batch.acks, next_batch.acks) == (len(MANY) + 1, 1, 1)
+
+
+@in_virtual_time
+async def test_a_refusal_of_what_was_taken_along_is_the_audiences() -> None:
+    user = MANY[-1]
+    batch, next_batch = Settled(event("1", *MANY)), Settled(event("2", user))
+    it = House()
+    it.broker.refused_topics = {f"user:{user}"}
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(batch))
+    await quiet()
+    following = asyncio.create_task(it.router.route(next_batch))
+    await quiet()
+
+    it.broker.release()
+    await asyncio.gather(routing, following)
+
+    assert [json.loads(body)["id"] for body, _, _ in batch.dead + next_batch.dead] == ["1", "2"]
+    assert (len(batch.dead), len(next_batch.dead)) == (1, 1)
+
+
+@in_virtual_time
+async def test_no_more_than_a_few_audiences_wait_at_once() -> None:
+    events = [event(str(number), *MANY) for number in range(MOST_AUDIENCES + 2)]
+    batch, read = Settled(*events), list[bytes]()
+
+    class Noticed(Taken):
+        @property
+        def entry(self) -> Entry:
+            entry: Entry = self.__dict__["entry"]
+            read.append(entry.body)
+            return entry
+
+        @entry.setter
+        def entry(self, entry: Entry) -> None:
+            self.__dict__["entry"] = entry
+
+    batch.deliveries = [Noticed(delivery.entry) for delivery in batch.deliveries]
+    it = House()
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(batch))
+    await quiet()
+    before = len(read)
+
+    it.broker.release()
+    await routing
+
+    assert (before, len(read)) == (MOST_AUDIENCES + 1, len(events))
+    assert [name for topic, name in it.published if topic == "user:7"] == [
+        str(number) for number in range(len(events))
+    ]
+
+
+@in_virtual_time
+async def test_the_age_of_what_passes_an_audience_is_told_when_it_is_published() -> None:
+    accepted = time.time() - 2
+    entries = [
+        replace(event("1", *MANY), accepted=accepted),
+        replace(event("2"), accepted=accepted),
+    ]
+    it = House()
+    it.broker.held = True
+    routing = asyncio.create_task(it.router.route(Settled(*entries)))
+    for call in [await it.broker.asked(), await it.broker.asked(), await it.broker.asked()][2:]:
+        call.answer()
+    await quiet()
+    before = it.age("published")
+
+    routing.cancel()
+
+    assert before == (1, 1)
 
 
 # A broker that is away.
