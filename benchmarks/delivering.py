@@ -1,9 +1,10 @@
 """Rows about connections and deliveries: the same clients and the same work for each contender."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from statistics import median
 
 from benchmarks.contenders.contender import Backends, Contender, Message, Server
 from benchmarks.load import Load, Report, load
@@ -152,37 +153,44 @@ def unicast(contender: Contender, bench: Bench) -> dict[str, Values]:
 
 
 def slow(contender: Contender, bench: Bench) -> dict[str, Values]:
-    """Send to all, and much to one of them; then that one stops reading."""
-    users = bench.sizes.users
+    """Send to all, and much to one of them; then that one stops reading; and again with another."""
+    users, rounds = bench.sizes.users, bench.sizes.slow_rounds
+    pairs: list[tuple[Values, Values]] = []
     with staying(contender, bench, users - WARM_UP) as stay:
         stay.clients.open(users - WARM_UP)
         stay.broadcast(2, users)
-        before = _paced(stay, bench, followers=users)
-        if before["gone"]:
-            raise RuntimeError(f"lost {before['gone']:.0f} clients that do read")
         memory = resident_bytes(stay.server.pid)
-        stay.clients.stall(users - 1)
-        after = _paced(stay, bench, followers=users - 1)
+        for last in range(users - 1, users - 1 - rounds, -1):
+            before = _paced(stay, bench, last, followers=last + 1)
+            if before["gone"]:
+                raise RuntimeError(f"lost {before['gone']:.0f} clients that do read")
+            stay.clients.stall(last)
+            pairs.append((before, _paced(stay, bench, last, followers=last)))
         grown = resident_bytes(stay.server.pid) - memory
-    p99s = before["p99_ms"], after["p99_ms"]
-    return {
-        "slow": {
-            "value": p99s[1] / p99s[0] if p99s[0] and p99s[1] else None,
-            "p99_ms_before": p99s[0],
-            "p99_ms_after": p99s[1],
-            "arrived_before": before["arrived"],
-            "arrived_after": after["arrived"],
-            "memory_mb": grown / 1e6,
-        }
-    }
+    return {"slow": {**compared(pairs), "memory_mb": grown / 1e6}}
 
 
-def _paced(stay: Stay, bench: Bench, *, followers: int) -> Values:
-    """Broadcast at a rate, with large events for the last user in between."""
+def compared(pairs: Sequence[tuple[Values, Values]]) -> Values:
+    """Return the medians of halves that follow each other, so that nothing else is compared."""
+    ratios = [
+        after["p99_ms"] / before["p99_ms"] if before["p99_ms"] and after["p99_ms"] else None
+        for before, after in pairs
+    ]
+    known = [ratio for ratio in ratios if ratio is not None]
+    found: Values = {"value": median(known) if len(known) == len(ratios) else None}
+    for name, halves in zip(("before", "after"), zip(*pairs, strict=True), strict=True):
+        p99s = [half["p99_ms"] for half in halves if half["p99_ms"] is not None]
+        found[f"p99_ms_{name}"] = median(p99s) if p99s else None
+        found[f"arrived_{name}"] = min(half["arrived"] or 0.0 for half in halves)
+    return found
+
+
+def _paced(stay: Stay, bench: Bench, last: int, *, followers: int) -> Values:
+    """Broadcast at a rate, with large events for one user in between."""
     sizes = bench.sizes
-    large = Message(f"u{sizes.users - 1}", "x" * sizes.slow_bytes)
+    large = Message(f"u{last}", "x" * sizes.slow_bytes)
     every = sizes.slow_rate // sizes.broadcast_rate
-    count = int(sizes.seconds * sizes.broadcast_rate) * every
+    count = int(sizes.slow_seconds * sizes.broadcast_rate) * every
     stay.clients.reset()
     began = time.monotonic()
     for number in range(count):

@@ -29,19 +29,22 @@ ROUND_TRIPS = (sys.executable, "-m", "benchmarks.contenders.servers.round_trips"
 
 
 @contextmanager
-def _roles(bench: Bench, choose: Callable[[Service], Sequence[Role]]) -> Iterator[Service]:
+def roles(
+    bench: Bench, choose: Callable[[Service], Sequence[Role]], **settings: str
+) -> Iterator[Service]:
+    """Run some of the roles on the core of the server while inside."""
     backends = bench.backends
-    service = service_of(backends.home, backends.amqp_url, backends.redis_url)
-    roles = choose(service)
+    service = service_of(backends.home, backends.amqp_url, backends.redis_url, **settings)
+    chosen = choose(service)
     try:
         with on_core(SERVER_CORE):
-            for role in roles:
+            for role in chosen:
                 role.start()
-        for role in roles:
+        for role in chosen:
             role.wait_until_ready()
         yield service
     finally:
-        for role in roles:
+        for role in chosen:
             role.kill()
 
 
@@ -95,7 +98,7 @@ def router(bench: Bench) -> dict[str, Values]:
     count = bench.sizes.routed
     body = json.dumps({"type": "benchmark", "data": stamped()}).encode()
     letters = [(f"user.u{number % bench.sizes.users}", body) for number in range(count)]
-    with _roles(bench, lambda service: [service.router]) as service:
+    with roles(bench, lambda service: [service.router]) as service:
         fill = _fill(service.amqp_url, "notifier.events", letters)
         return {"router": _drained(bench, "router", service.router.pid, fill, count)}
 
@@ -120,7 +123,7 @@ def audience(bench: Bench) -> dict[str, Values]:
     events, users = bench.sizes.audiences, bench.sizes.audience
     body = {"users": [f"u{number}" for number in range(users)], "type": "benchmark"}
     letter = ("", json.dumps({**body, "data": stamped()}).encode())
-    with _roles(bench, lambda service: [service.router]) as service:
+    with roles(bench, lambda service: [service.router]) as service:
         fill = _fill(service.amqp_url, "notifier.events", [letter] * events)
         values = _drained(bench, "audience", service.router.pid, fill, events * users)
     return {"audience": {**values, "value": values["per_second"], "per_cpu": values["value"]}}
@@ -145,7 +148,7 @@ def api(bench: Bench) -> dict[str, Values]:
     sizes = bench.sizes
     event = event_of(Message("u1", stamped()))
     batch = _post([event] * sizes.batch)
-    with _roles(bench, lambda service: [service.api, service.router]) as service:
+    with roles(bench, lambda service: [service.api, service.router]) as service:
         service.router.stop()  # it has declared the queue, and is not wanted here
         producers, pid = _producers(service, PRODUCERS), service.api.pid
         _side_by_side(producers, batch, PRODUCERS)
@@ -179,7 +182,7 @@ class Latency:
     def notifier(self, bench: Bench) -> dict[str, Values]:
         """Post events one by one at a quarter of the most, and see when they arrive."""
         handshakes = [Notifier().handshake(f"u{number}", alone=True) for number in range(USERS)]
-        with _roles(bench, lambda all_: [all_.api, all_.router, all_.gateway]) as service:
+        with roles(bench, lambda all_: [all_.api, all_.router, all_.gateway]) as service:
             port = service.gateway.port("NOTIFIER_GATEWAY_PORT")
             with load(port, handshakes, (Notifier.ready, "", "")) as clients:
                 clients.open(USERS)

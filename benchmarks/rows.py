@@ -108,5 +108,34 @@ SLOW = Row(
     less_is_better=True,
     digits=2,
 )
+RETURNING = Row(
+    "returning",
+    "10,000 come back at once: longest that the loop is busy with anything",
+    "ms",
+    (Bar(50),),
+    less_is_better=True,
+    digits=1,
+)
+HOLD_UP = Row(
+    "hold-up",
+    "events beside one for 10,000 users: how much later the last of them is",
+    "ms",
+    (Bar(50),),
+    less_is_better=True,
+    digits=1,
+)
 
-ROWS = (BROADCAST, UNICAST, MEMORY, CONNECTS, ROUTER, AUDIENCE, API, LATENCY, GROWTH, SLOW)
+ROWS = (
+    BROADCAST,
+    UNICAST,
+    MEMORY,
+    CONNECTS,
+    ROUTER,
+    AUDIENCE,
+    API,
+    LATENCY,
+    GROWTH,
+    SLOW,
+    RETURNING,
+    HOLD_UP,
+)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks import delivering, routing, rows
+from benchmarks import delivering, routing, rows, stalling
 from benchmarks.contenders import ALL
 from benchmarks.contenders.bare import Bare
 from benchmarks.contenders.contender import Contender
@@ -51,4 +51,6 @@ SCENARIOS = (
         {**_of_all(delivering.growth), Bare.name: partial(delivering.growth, Bare())},
     ),
     Scenario((rows.SLOW,), _of_all(delivering.slow)),
+    Scenario((rows.RETURNING,), {NOTIFIER: stalling.returning}),
+    _routing(rows.HOLD_UP, stalling.hold_up),
 )

@@ -12,17 +12,22 @@ class Sizes:
     connections: int = 10_000
     broadcasts: int = 20
     growth: tuple[int, ...] = (1_000, 5_000, 10_000, 15_000)
+    missed: int = 5
     growth_deliveries: int = 100_000
     users: int = 1_000
     rounds: int = 40
     routed: int = 20_000
     audiences: int = 60
     audience: int = 1_000
+    large_audience: int = 10_000
+    passing_rate: int = 200
     batches: int = 100
     batch: int = 100
     seconds: float = 6  # of paced work
+    slow_rounds: int = 10
+    slow_seconds: float = 2  # of each half of a round
     slow_bytes: int = 32_000
-    slow_rate: int = 50
+    slow_rate: int = 200
     broadcast_rate: int = 5
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from urllib.parse import quote
 
 import msgspec
 
@@ -66,8 +67,18 @@ class Notifier(Contender):
     def handshake(self, user: str, *, alone: bool) -> str:
         """See Contender."""
         del alone  # it follows both in any case
-        authorization = f"Authorization: Bearer {token(user, seconds=7200)}"
-        return upgrade("/v1/ws", authorization, "Sec-WebSocket-Protocol: notifier.v1")
+        return self.request(self.authorization(user))
+
+    @staticmethod
+    def authorization(user: str) -> str:
+        """Return the header that says who a user is."""
+        return f"Authorization: Bearer {token(user, seconds=7200)}"
+
+    @staticmethod
+    def request(authorization: str, cursor: str = "") -> str:
+        """Return an upgrade request, of somebody who comes back if there is a cursor."""
+        path = f"/v1/ws?since={quote(cursor)}" if cursor else "/v1/ws"
+        return upgrade(path, authorization, "Sec-WebSocket-Protocol: notifier.v1")
 
 
 @contextmanager

@@ -1,12 +1,17 @@
 """What the benchmarks make of their results. The figures here are made up."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from benchmarks.chart import chart
-from benchmarks.delivering import Values
+from benchmarks.delivering import Values, compared
+from benchmarks.profiling import TRACING
 from benchmarks.report import BEGIN, END, section
 from benchmarks.results import Record, Result, kept, medians_of
 from benchmarks.rows import BROADCAST, GROWTH, MEMORY, NOTIFIER
@@ -85,6 +90,56 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     record.write(tmp_path)
 
     assert kept(tmp_path)[MEMORY.key]["contenders"][NOTIFIER]["median"] == {"value": 3.5}
+
+
+def test_one_client_that_stops_reading_is_judged_by_halves_that_follow_each_other() -> None:
+    pairs = [(10.0, 11.0), (100.0, 90.0), (20.0, 20.0)]
+
+    found = compared([(half(before), half(after)) for before, after in pairs])
+
+    assert found["value"] == 1.0
+    assert (found["p99_ms_before"], found["p99_ms_after"]) == (20.0, 20.0)
+
+
+def test_what_never_arrived_is_no_percentile() -> None:
+    found = compared([(half(10), half(10)), (half(10), half(None, arrived=0.5))])
+
+    assert found["value"] is None
+    assert found["arrived_after"] == 0.5
+
+
+def half(p99: float | None, arrived: float = 1) -> Values:
+    return {"p99_ms": p99, "arrived": arrived, "gone": 0}
+
+
+BUSY_FOR_A_WHILE = """
+import asyncio, os, signal, time
+
+async def main():
+    os.kill(os.getpid(), signal.SIGUSR2)
+    await asyncio.sleep(0.1)
+    enough = time.thread_time() + 0.05
+    while time.thread_time() < enough:
+        pass
+    await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    await asyncio.sleep(0.1)
+
+with asyncio.Runner(loop_factory=__import__("uvloop").new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+def test_a_turn_in_which_the_loop_was_busy_is_seen(tmp_path: Path) -> None:
+    environment = {**os.environ, "BENCHMARK_TURNS": str(tmp_path), "PYTHONPATH": str(TRACING)}
+
+    subprocess.run([sys.executable, "-c", BUSY_FOR_A_WHILE], env=environment, check=True)
+
+    [file] = tmp_path.iterdir()
+    told = json.loads(file.read_text())
+    assert told["cpu_ms"] >= 50
+    assert told["wall_ms"] >= 50
+    assert told["turns"] > 2
 
 
 def test_the_picture_is_well_formed_and_names_everybody() -> None:
