@@ -265,7 +265,7 @@ class Front(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._given = config, server_state, app_state
-        self._early: bytes | None = None  # while an upgrade waits for its turn
+        self._early: bytes | None = None  # while it waits for its turn
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -280,10 +280,9 @@ class Front(asyncio.Protocol):
             self._early += data
             if len(self._early) > _MOST_EARLY:
                 self._transport.abort()
-        elif plain := plain_upgrade(data):
-            target, headers, length = plain
-            self._early = data[length:]
-            self.http.turns.take(partial(self._upgrade, target, headers), behind=False)
+        elif data.startswith(b"GET "):
+            self._early = data
+            self.http.turns.take(self._read, behind=False)  # in which it is read too
         else:
             self._leave_to_http(data)
 
@@ -300,14 +299,22 @@ class Front(asyncio.Protocol):
     def _connections(self) -> set[Any]:
         return cast("set[Any]", self._given[1].connections)
 
-    def _upgrade(self, target: bytes, headers: list[Header]) -> None:
+    def _read(self) -> None:
         if self._transport.is_closing():
             return
+        data = self._early or b""
+        if plain := plain_upgrade(data):
+            target, headers, length = plain
+            self._upgrade(target, headers, data[length:])
+        else:
+            self._leave_to_http(data)
+
+    def _upgrade(self, target: bytes, headers: list[Header], early: bytes) -> None:
         self._connections.discard(self)
         websocket = self.websocket(*self._given)
         _upgrade(self._transport, websocket, target, headers)
-        if self._early:
-            cast("asyncio.Protocol", websocket).data_received(self._early)
+        if early:
+            cast("asyncio.Protocol", websocket).data_received(early)
 
     def _leave_to_http(self, data: bytes) -> None:
         self._connections.discard(self)

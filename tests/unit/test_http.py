@@ -168,3 +168,23 @@ async def test_who_leaves_before_its_turn_is_forgotten(monkeypatch: pytest.Monke
         upgrade()
 
     assert upgraded == []
+
+
+async def test_a_request_is_read_in_its_turn_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+    read: list[bytes] = []
+    monkeypatch.setattr(http.Turns, "take", lambda _, work, **__: waiting.put_nowait(work))
+    monkeypatch.setattr(http, "plain_upgrade", read.append)
+    async with echoing() as address:
+        host, port = address.split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(UPGRADE)
+        turn = await waiting.get()
+        before = list(read)
+
+        turn()
+        writer.close()
+
+    assert (before, read) == ([], [UPGRADE])
