@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from notifier.adapters.memory_broker import MemoryBroker
@@ -23,3 +25,16 @@ async def test_what_cannot_be_read_is_taken_with_traces_as_without(body: bytes) 
         batch = await anext(traced.source(queue).batches())
 
         assert [delivery.entry.body for delivery in batch.deliveries] == [body]
+
+
+async def test_with_traces_too_what_comes_behind_a_batch_may_pass_it() -> None:
+    async with MemoryEventQueue() as queue, traces("router", wanted=True) as traced:
+        await queue.put(Entry(b"1"))
+        batches = traced.source(queue).batches()
+        batch = await anext(batches)
+        await queue.put(Entry(b"2"))
+
+        batch.let_pass()
+
+        behind = await asyncio.wait_for(anext(batches), 10)
+        assert [delivery.entry.body for delivery in behind.deliveries] == [b"2"]
