@@ -20,12 +20,14 @@ from uvicorn.server import ServerState
 
 Header = tuple[bytes, bytes]
 _LARGEST_HEAD = 64 * 1024  # bytes: a cursor of a hundred topics fits
+_MOST_HEADERS = 100  # tiny ones take thirty times their bytes of memory
 _MOST_EARLY = 64 * 1024  # bytes that a client may send before its request has had its turn
 _TURN = 0.001  # seconds
 _LONGEST_HEAD, _LONGEST_BODY = 10.0, 30.0  # seconds
 # RFC 9112, sections 3 and 5, without what is obsolete or rare.
 _PLAIN = re.compile(
-    rb"GET (/[!-~]*) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)+)\r\n"
+    rb"GET (/[!-~]*) HTTP/1\.1\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n){1,100})\r\n"  # _MOST_HEADERS
 )
 
 
@@ -153,6 +155,12 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head, self._head = True, 0
         self._limit(_LONGEST_HEAD)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See HttpToolsProtocol."""
+        if len(self.headers) == _MOST_HEADERS:
+            raise ValueError("too many headers")  # so that httptools ends, and uvicorn answers 400
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """See HttpToolsProtocol."""

@@ -1,5 +1,6 @@
 """Tokens that were verified already, so that whoever comes back costs no signature."""
 
+from collections import OrderedDict
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -22,7 +23,8 @@ class KnownTokens:
 
     def __init__(self, most: int = MOST_KNOWN) -> None:
         self._most = most
-        self._known: dict[bytes, _Known] = {}
+        # A dictionary searches for its first item past all that were removed before it.
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
     def get(self, token: str, keys: int, now: float) -> Identity | None:
         """Return whom a token identifies, None if that is to be found out."""
@@ -36,7 +38,7 @@ class KnownTokens:
         name = _hash(token)
         self._known.pop(name, None)
         if len(self._known) >= self._most:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)
         self._known[name] = _Known(identity, keys)
 
 

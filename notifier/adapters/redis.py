@@ -263,7 +263,10 @@ class _Told:
             return
         self._unknown.difference_update(compared)
         for topic, position in compared:
-            self._newest.setdefault(topic, position)
+            known = self._newest.get(topic)
+            # A topic may be among them twice, and of epochs that continue one another.
+            if known is None or known.offset < position.offset:
+                self._newest[topic] = position
 
 
 class Commands:

@@ -443,7 +443,7 @@ def _signed_claims(jws: Jws, candidates: Sequence[_Key]) -> _Claims:
 def _claims_of(payload: bytes) -> _Claims:
     try:
         return _claims.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's, and UTF-8's
         # It names the member and its type, never the value.
         raise Unauthorized(f"the token's claims are malformed: {error}") from None
 

@@ -192,11 +192,14 @@ class Hub:
         # A round costs much more than one more arrival in it: when many come, let some gather.
         loop = asyncio.get_running_loop()
         until = loop.time() + _LONGEST_REST
-        known = -1
-        while known < len(self._arrivals) and loop.time() < until:
-            known = len(self._arrivals)
-            for _ in range(_REST_TURNS):
-                await asyncio.sleep(0)
+        known, turns = -1, 0
+        while loop.time() < until:
+            if turns % _REST_TURNS == 0:
+                if len(self._arrivals) == known:
+                    break
+                known = len(self._arrivals)
+            turns += 1
+            await asyncio.sleep(0)
 
     async def _round(self) -> int:
         """Ask for some, and return how many of them fit into a turn: large histories take long."""

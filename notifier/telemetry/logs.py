@@ -13,7 +13,7 @@ from typing import Literal, TextIO
 
 import msgspec
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 _SHARED: tuple[Processor, ...] = (
     structlog.stdlib.add_log_level,
@@ -77,11 +77,11 @@ def _take_theirs(
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _json(line: object, **_: object) -> str:
+def _json(line: EventDict, **_: object) -> str:
     try:
         return msgspec.json.encode(line).decode()
-    except (TypeError, ValueError):  # whatever it is, it is told
-        return json.dumps(line, default=repr)
+    except (TypeError, ValueError, RecursionError):  # whatever it is, it is told
+        return json.dumps({k: v if isinstance(v, str) else repr(v) for k, v in line.items()})
 
 
 def _rendering(*, console: bool) -> list[Processor]:

@@ -67,6 +67,7 @@ def test_a_request_as_browsers_send_it_is_plain() -> None:
         (b"keep-alive, Upgrade", b"keep-alive"),
         (b"\r\n\r\n", b"\r\n"),
         (b"Host: x", b"Host: " + b"x" * 65_536),
+        (b"Host: x", b"\r\n".join([b"a:"] * 101)),
     ],
 )
 def test_whatever_is_not_plain_is_left_to_the_library(what: bytes, instead: bytes) -> None:

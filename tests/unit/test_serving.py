@@ -30,6 +30,18 @@ async def test_an_application_is_served_on_a_port_that_the_system_chose() -> Non
         assert (await http.get(f"http://127.0.0.1:{port}/")).text == "hello"
 
 
+@pytest.mark.parametrize(("headers", "status"), [(90, 200), (101, 400)])
+async def test_the_headers_of_a_request_are_bounded_in_number(headers: int, status: int) -> None:
+    many = [(f"x-{number}", "") for number in range(headers)]
+    async with (
+        serve(APP, host="127.0.0.1", port=0, setting="X") as port,
+        httpx.AsyncClient() as client,
+    ):
+        answer = await client.get(f"http://127.0.0.1:{port}/", headers=many)
+
+    assert answer.status_code == status
+
+
 async def test_a_port_that_is_taken_is_an_error_that_names_the_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -48,6 +48,8 @@ HEADERS = st.sampled_from(
         b'{"alg":"HS256","alg":"none"}',
         b'{"alg":"HS256","kid":"k"}',
         b'{"alg":"HS256","kid":7}',
+        b'{"alg":"HS256","kid":null}',
+        b'{"alg":"HS256","x":"\xff"}',
         b'{"alg":"HS256","b64":true}',
         b'{"alg":"HS256","b64":false}',
         b'{"alg":"HS256","crit":[]}',

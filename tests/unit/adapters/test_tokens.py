@@ -282,6 +282,14 @@ async def test_a_time_that_is_no_time_is_refused(claim: str, moment: object) -> 
     assert reason.startswith("the token's claims are malformed: ")
 
 
+async def test_claims_that_are_not_utf8_are_refused() -> None:
+    claims = b'{"sub": "\xff", "exp": 2000000000}'
+
+    reason = await refusal(verifier_of(secret=SECRET), jwt.PyJWS().encode(claims, SECRET, "HS256"))
+
+    assert reason.startswith("the token's claims are malformed: ")
+
+
 async def test_claims_nested_too_deeply_are_refused() -> None:
     verifier = verifier_of(secret=SECRET)
     claims = b'{"sub": "42", "exp": 2000000000, "more": ' + b"[" * 2900 + b"]" * 2900 + b"}"

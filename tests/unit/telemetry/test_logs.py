@@ -74,7 +74,9 @@ def test_a_line_is_one_json_object_with_what_is_known(capsys: pytest.CaptureFixt
     ) == ("connected", "s1", "42", "info", "notifier.test")
 
 
-@pytest.mark.parametrize(("value", "told"), [("\ud800", "\ud800"), (Ellipsis, "Ellipsis")])
+@pytest.mark.parametrize(
+    ("value", "told"), [("\ud800", "\ud800"), (Ellipsis, "Ellipsis"), ({(1, 2): 3}, "{(1, 2): 3}")]
+)
 def test_what_json_has_no_words_for_is_written_all_the_same(
     value: object, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
