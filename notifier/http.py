@@ -18,16 +18,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
+HANDOVER = "notifier.handover"  # the ASGI extension by which an endpoint takes a connection over
 Header = tuple[bytes, bytes]
 _LARGEST_HEAD = 64 * 1024  # bytes: a cursor of a hundred topics fits
 _MOST_HEADERS = 100  # tiny ones take thirty times their bytes of memory
-_MOST_EARLY = 64 * 1024  # bytes that a client may send before its request has had its turn
+MOST_EARLY = 64 * 1024  # bytes that a client may send while its request is being answered
 _TURN = 0.001  # seconds
 _LONGEST_HEAD, _LONGEST_BODY = 10.0, 30.0  # seconds
 # RFC 9112, sections 3 and 5, without what is obsolete or rare.
 _PLAIN = re.compile(
     rb"GET (/[!-~]*) HTTP/1\.1\r\n"
-    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n){1,100})\r\n"  # _MOST_HEADERS
+    rb"((?:[!#$%%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n){1,%d})\r\n" % _MOST_HEADERS
 )
 
 
@@ -96,7 +97,7 @@ class Turns:
 class BoundedHttp(HttpToolsProtocol):
     """uvicorn's HTTP, with bounds on the size of a request's head and on a request's time.
 
-    An endpoint may take the connection over, by the ASGI extension `notifier.handover`, and return:
+    An endpoint may take the connection over, by `HANDOVER`, and return:
     its task and scope are then freed, while another protocol goes on with the response.
     """
 
@@ -168,7 +169,7 @@ class BoundedHttp(HttpToolsProtocol):
         upgrades = self.parser.should_upgrade() and self._should_upgrade()
         self._limit(None if upgrades else _LONGEST_BODY)
         if not upgrades:  # what else is to be known of the request is for whom it is handed to
-            self.scope["extensions"] = {"notifier.handover": {"from": self}}
+            self.scope["extensions"] = {HANDOVER: {"from": self}}
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -286,7 +287,7 @@ class Front(asyncio.Protocol):
         self._deadline.cancel()
         if self._early is not None:
             self._early += data
-            if len(self._early) > _MOST_EARLY:
+            if len(self._early) > MOST_EARLY:
                 self._transport.abort()
         elif data.startswith(b"GET "):
             self._early = data

@@ -407,9 +407,8 @@ async def _emptied(connection: AbstractConnection, partitions: Sequence[Partitio
     with suppress(TimeoutError):
         async with asyncio.timeout(_EMPTYING):
             quiet = 0
-            while (
-                quiet < _QUIET_LOOKS
-            ):  # what another router has taken cannot be seen, but waited for
+            # What another router has taken cannot be seen, but waited for.
+            while quiet < _QUIET_LOOKS:
                 await asyncio.sleep(_LOOK_AGAIN)
                 quiet = quiet + 1 if await _are_empty(channel, partitions) else 0
     await channel.close()

@@ -215,6 +215,13 @@ class Hub:
             self._take_out(arrivals)
             raise
         began = asyncio.get_running_loop().time()
+        self._pass_on(arrivals, feeds, histories)
+        took = asyncio.get_running_loop().time() - began
+        return int(len(feeds) * _LONGEST_TURN / took) if took and feeds else _ROUND
+
+    def _pass_on(
+        self, arrivals: list[Arrival], feeds: list[Feed], histories: list[History]
+    ) -> None:
         for feed, history in zip(feeds, histories, strict=True):
             feed.settle(history)
         for arrival in arrivals:
@@ -227,8 +234,6 @@ class Hub:
                 self._unsettled.pop(feed.topic, None)
         if self._arrivals or self._unsettled:
             self._work.set()
-        took = asyncio.get_running_loop().time() - began
-        return int(len(feeds) * _LONGEST_TURN / took) if took and feeds else _ROUND
 
     def _next_arrivals(self) -> list[Arrival]:
         return list(islice(self._arrivals, self._size))

@@ -37,7 +37,8 @@ from notifier.gateway.held import TakenOver, http_of
 from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, Reading
 from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT, PollConnection
 from notifier.gateway.sse import SseConnection
-from notifier.gateway.websocket import HANDOVER, WebSocketConnection
+from notifier.gateway.websocket import WebSocketConnection
+from notifier.http import HANDOVER
 from notifier.problems import no_route, problem_of, refusal
 
 _log = structlog.get_logger("notifier.gateway")

@@ -15,15 +15,11 @@ from starlette.types import Receive, Scope, Send
 from notifier.core.frames import Gap, Hello, ServerFrame
 from notifier.core.positions import Position, format_cursor
 from notifier.gateway.outgoing import Listener, Outgoing
-
-HANDOVER = "notifier.handover"
-# What a client may send while its request is being answered: another request.
-_MOST_EARLY = 64 * 1024
-Header = tuple[bytes, bytes]
+from notifier.http import HANDOVER, MOST_EARLY, Header
 
 
 class Http(Protocol):
-    """What `notifier.http` offers of a connection, as the ASGI extension `notifier.handover`."""
+    """What `notifier.http` offers of a connection, as the extension `HANDOVER`."""
 
     @property
     def is_gone(self) -> bool:
@@ -92,7 +88,7 @@ class Held(Outgoing):
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         self._early += data
-        if len(self._early) > _MOST_EARLY:
+        if len(self._early) > MOST_EARLY:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

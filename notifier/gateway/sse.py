@@ -15,7 +15,8 @@ from notifier.core.errors import CloseCode
 from notifier.core.frames import ServerFrame
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
-from notifier.gateway.held import Header, Held, Http
+from notifier.gateway.held import Held, Http
+from notifier.http import Header
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS: tuple[Header, ...] = (

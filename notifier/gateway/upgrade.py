@@ -16,8 +16,8 @@ from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
 from notifier.gateway.deflate import EXTENSIONS, window_of
+from notifier.http import Header
 
-Header = tuple[bytes, bytes]
 _EXTENSIONS = b"sec-websocket-extensions"
 _TERMS = frozenset({b"connection", b"upgrade", b"sec-websocket-version", _EXTENSIONS})
 _KEY = b"sec-websocket-key"

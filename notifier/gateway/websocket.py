@@ -35,12 +35,10 @@ from notifier.gateway.framing import (
     frame,
 )
 from notifier.gateway.outgoing import Listener, Outgoing
-from notifier.gateway.upgrade import Agreement, Header, UpgradeRequest
+from notifier.gateway.upgrade import Agreement, UpgradeRequest
+from notifier.http import HANDOVER, MOST_EARLY, Header
 
-HANDOVER = "notifier.handover"
 _MOST_AT_ONCE = 100  # messages of one client, before others have their turn
-# What may come in before the endpoint has decided: a client may speak without waiting for us.
-_MOST_EARLY = 64 * 1024
 
 _log = structlog.get_logger("notifier.gateway")
 
@@ -153,7 +151,7 @@ class WebSocketConnection(Outgoing):
         """See asyncio.Protocol."""
         if self._listener is None:
             self._early += data
-            if len(self._early) > _MOST_EARLY:
+            if len(self._early) > MOST_EARLY:
                 self._transport.abort()
         else:
             self._feed(data)

@@ -10,7 +10,8 @@ from notifier.core.errors import CloseCode
 from notifier.core.pace import Pace
 from notifier.gateway.deflate import deflated
 from notifier.gateway.framing import Opcode, frame
-from notifier.gateway.websocket import HANDOVER, WebSocketConnection
+from notifier.gateway.websocket import WebSocketConnection
+from notifier.http import HANDOVER
 from notifier.serving import serve
 
 

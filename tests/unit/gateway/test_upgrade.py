@@ -5,7 +5,8 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from notifier.gateway.deflate import EXTENSIONS, window_of
-from notifier.gateway.upgrade import Agreement, Header, UpgradeRequest
+from notifier.gateway.upgrade import Agreement, UpgradeRequest
+from notifier.http import Header
 
 KEY = (b"sec-websocket-key", b"x3JJHMbDL1EzLkh9GBhXDw==")
 GOOD = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
