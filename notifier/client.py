@@ -131,6 +131,8 @@ class Follower:
                         self._positions[topic] = Position.parse(start["position"])
             case "event" | "gap" | "subscribed":
                 self._positions[frame["topic"]] = Position.parse(frame["position"])
+            case "unsubscribed":
+                self._positions.pop(frame["topic"], None)
             case "bye":
                 self._after = frame.get("reconnect_after_ms", 0) / 1000
             case _:  # what later versions may add

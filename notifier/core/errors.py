@@ -3,7 +3,8 @@
 NotifierError
 ├── Invalid        what was sent cannot be understood: 422, a dead letter, an `error` frame
 │   ├── Unreadable  not even JSON, or not UTF-8: 400
-│   └── TooLarge    over a bound: 413
+│   ├── TooLarge    over a bound: 413
+│   └── Followed    a topic is followed already
 ├── Unauthorized   who it is cannot be established: 401, close 4500
 ├── Forbidden      known, but not allowed to do that: 403, an `error` frame
 ├── TooMany        over a bound on how many or how often: 400, close 4502, an `error` frame
@@ -45,6 +46,10 @@ class TooLarge(Invalid):
     """The body, or one of its lists, is over its bound."""
 
     code = "too_large"
+
+
+class Followed(Invalid):
+    """The topic is followed already: harmless, however often it is asked for."""
 
 
 class Unauthorized(NotifierError):

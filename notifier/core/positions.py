@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Self
 
 from notifier.core.errors import Invalid
+from notifier.core.names import checked_topic
 
 _POSITION = re.compile(r"([0-9a-z]{1,16})\.(0|[1-9][0-9]{0,15})")
 # A hundred topics with names and positions of full length fit; anything longer is not ours.
@@ -34,19 +35,31 @@ class Position(NamedTuple):
 
 
 def parse_cursor(text: str) -> dict[str, Position]:
-    """Read `topic@epoch.offset,topic@epoch.offset`; raises Invalid.
+    """Read `topic@epoch.offset,topic@epoch.offset`; empty text is an empty one; raises Invalid.
 
     A topic may contain `@` (as in `user:ann@example.org`), so the last one of an item separates.
+    No item is passed over: whoever brought a position must not begin anew without a word.
     """
     if len(text) > _LONGEST_CURSOR:
         raise Invalid("since", f"a cursor has at most {_LONGEST_CURSOR} characters")
     cursor: dict[str, Position] = {}
-    for item in filter(None, text.split(",")):
-        topic, separator, position = item.rpartition("@")
-        if not separator:
-            raise Invalid("since", "a cursor looks like user:42@k3x9q2.17,news@c81fz0.9")
-        cursor[topic] = Position.parse(position)
+    for item in text.split(",") if text else ():
+        topic, position = _parse_item(item)
+        if topic in cursor:
+            raise Invalid("since", f"has two positions for topic {topic}")
+        cursor[topic] = position
     return cursor
+
+
+def _parse_item(text: str) -> tuple[str, Position]:
+    topic, separator, position = text.rpartition("@")
+    if not separator:
+        raise Invalid("since", "a cursor looks like user:42@k3x9q2.17,news@c81fz0.9")
+    try:
+        checked_topic(topic, "since")
+    except Invalid as error:
+        raise Invalid("since", f"a topic's name {error.reason}") from error
+    return topic, Position.parse(position)
 
 
 def format_cursor(positions: Mapping[str, Position | str]) -> str:

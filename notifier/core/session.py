@@ -15,6 +15,7 @@ from notifier.core.access import Identity
 from notifier.core.deadlines import Deadlines
 from notifier.core.errors import (
     CloseCode,
+    Followed,
     Forbidden,
     Invalid,
     NotifierError,
@@ -35,6 +36,7 @@ _OWN_TOPICS = 2  # `everyone` and the personal one, which every session follows
 _REFUSALS = {
     Unavailable: CloseCode.UNAVAILABLE,
     TooManyConnections: CloseCode.TOO_MANY_CONNECTIONS,
+    TooMany: CloseCode.PROTOCOL_ERROR,
     NotifierError: CloseCode.UNAUTHORIZED,
 }
 
@@ -48,6 +50,12 @@ class Terms:
     most_topics: int = 100  # beside its own
     max_age: float | None = None
     reconnect_spread: tuple[float, float] = (0.5, 5.0)
+
+    def check_number(self, identity: Identity, topics: Iterable[str]) -> None:
+        """Raise TooMany for more topics than a connection may follow beside its own."""
+        own = {EVERYONE, personal_topic(identity.user)}
+        if len({*topics} - own) > self.most_topics:
+            raise TooMany(f"topics: at most {self.most_topics} further topics a connection")
 
 
 class Host(Protocol):
@@ -115,12 +123,13 @@ class Session:
     def begin(
         self, identity: Identity | None, topics: Iterable[str], cursor: dict[str, Position]
     ) -> None:
-        """Start to follow `everyone`, the personal topic and `topics`, from the cursor's positions.
+        """Start to follow `everyone`, the personal topic, `topics` and those of the cursor.
 
-        Without an identity the first frame has to be `auth`, within `auth_timeout`.
+        Each is followed from the cursor's position, or from now on where it has none. Without an
+        identity the first frame has to be `auth`, within `auth_timeout`.
         """
         self._cursor = cursor
-        self.topics = tuple(topics)
+        self.topics = (*topics, *cursor)
         if identity is None:
             self._host.deadlines.set(self, self._host.now() + self._host.terms.auth_timeout)
         else:
@@ -215,7 +224,7 @@ class Session:
         if not identity.may_follow(topic):
             raise Forbidden(f"the token does not allow topic {topic}")
         if topic in self.topics:
-            raise Invalid("topic", "is followed already")
+            raise Followed("topic", "is followed already")
         pending = len(self._arrivals)  # what is unsubscribed before its answer pends all the same
         if max(pending, len(self.topics) - _OWN_TOPICS) >= self._host.terms.most_topics:
             raise TooMany(f"at most {self._host.terms.most_topics} further topics a connection")
@@ -258,7 +267,8 @@ class Session:
     def _refuse(self, request_id: RequestId | UnsetType, error: NotifierError) -> None:
         self._host.refused_frame(error.code)
         self.connection.send(frames.Error(error.code, str(error), request_id))
-        self._errors += isinstance(error, Invalid)  # what is not allowed is understood all the same
+        # What is not allowed, or is so already, is understood all the same.
+        self._errors += isinstance(error, Invalid) and not isinstance(error, Followed)
         if self._errors >= _MOST_ERRORS:
             self.end(CloseCode.PROTOCOL_ERROR)
 
@@ -280,6 +290,11 @@ class Session:
             return
         if self.identity is not None and self.identity.user != identity.user:
             self.end(CloseCode.FORBIDDEN)
+            return
+        try:
+            self._host.terms.check_number(identity, self.topics)
+        except TooMany as error:  # before it was known which topics are its own
+            self.refused(error, request_id)
             return
         expires = _iso(identity.expires)
         self.connection.send(frames.Authenticated(expires, _or_unset(request_id)))

@@ -1,14 +1,14 @@
 """The entrance: who may come in, as FastAPI dependencies that every transport shares."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends
+from starlette.datastructures import QueryParams
 from starlette.requests import HTTPConnection
 
 from notifier.core.access import Identity
-from notifier.core.errors import Invalid, NotifierError, TooMany, Unauthorized, Unavailable
+from notifier.core.errors import Invalid, NotifierError, Unauthorized, Unavailable
 from notifier.core.names import checked_topic
 from notifier.core.positions import Position, parse_cursor
 from notifier.gateway.gateway import Gateway
@@ -16,7 +16,7 @@ from notifier.gateway.gateway import Gateway
 SUBPROTOCOL = "notifier.v1"
 TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix
 COOKIE = "notifier_token"
-_NO_QUERY: Mapping[str, str] = {}
+_NO_QUERY = QueryParams()
 _PARAMETERS = ("topics", "since")
 _OWN_PARAMETERS = {"/v1/poll": ("wait",), "/v1/history": ("limit",)}
 _MISNOMERS = {
@@ -70,8 +70,8 @@ def header(connection: HTTPConnection, name: bytes) -> str | None:
     return None
 
 
-def query_of(connection: HTTPConnection) -> Mapping[str, str]:
-    """Return the query's parameters, the last of each name."""
+def query_of(connection: HTTPConnection) -> QueryParams:
+    """Return the query's parameters."""
     return connection.query_params if connection.scope["query_string"] else _NO_QUERY
 
 
@@ -136,9 +136,10 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     gateway = gateway_of(connection)
     query = query_of(connection)
     _check_names(connection.scope["path"], query)
-    topics = _topics(query.get("topics", ""), gateway.terms.most_topics)
-    cursor = _cursor(connection)
+    topics, cursor = _topics(query.get("topics", "")), _cursor(connection)
     identity = None if token is None else await gateway.verifier.verify(token)
+    if identity is not None:
+        gateway.terms.check_number(identity, (*topics, *cursor))
     if gateway.draining:  # it may have begun while the token was verified
         raise Unavailable("gateway", "draining")
     return Visitor(identity, topics, cursor)
@@ -161,19 +162,33 @@ async def caller(who: Annotated[Visitor, Depends(visitor)]) -> Caller:
 
 
 def _cursor(connection: HTTPConnection) -> dict[str, Position]:
-    came_back = header(connection, b"last-event-id")
-    if not came_back:
-        return parse_cursor(query_of(connection).get("since", ""))
+    given = query_of(connection).get("since", "")
     try:
-        return parse_cursor(came_back)
+        cursor = parse_cursor(given)
+    except Invalid as error:
+        raise Invalid("since", error.reason + _remedy(given)) from error
+    if not (came_back := header(connection, b"last-event-id")):
+        return cursor
+    try:
+        # It is the newer one, but a topic may have a position in the other alone.
+        return cursor | parse_cursor(came_back)
     except Invalid as error:
         raise Invalid("Last-Event-ID", error.reason) from error
 
 
-def _check_names(path: str, query: Iterable[str]) -> None:
-    for name in query:
-        own = _OWN_PARAMETERS.get(path, ())
-        if name in _PARAMETERS or name in own or name.startswith("_"):
+def _remedy(text: str) -> str:
+    return "; in a URL write + as %2B, as it stands for a space" if " " in text else ""
+
+
+def _check_names(path: str, query: QueryParams) -> None:
+    own = _OWN_PARAMETERS.get(path, ())
+    given = [name for name, _ in query.multi_items()]
+    for name in given:
+        if name.startswith("_"):
+            continue
+        if name in _PARAMETERS or name in own:
+            if given.count(name) > 1:
+                raise Invalid(name, "is given more than once; separate several by commas")
             continue
         if name in _MISNOMERS:
             raise Invalid(name, f"is called {_MISNOMERS[name]}")
@@ -182,13 +197,13 @@ def _check_names(path: str, query: Iterable[str]) -> None:
         raise Invalid(name[:_LONGEST_SHOWN], f"is no parameter here; there are {there_are}")
 
 
-def _topics(text: str, most: int) -> tuple[str, ...]:
-    topics = tuple(dict.fromkeys(filter(None, text.split(","))))
-    if len(topics) > most:
-        raise TooMany(f"topics: at most {most} a connection")
+def _topics(text: str) -> tuple[str, ...]:
+    topics = tuple(dict.fromkeys(text.split(","))) if text else ()
     for topic in topics:
         try:
             checked_topic(topic, "topics")
         except Invalid as error:
-            raise Invalid("topics", f"{error.reason}, separated by commas") from error
+            raise Invalid(
+                "topics", f"{error.reason}, separated by commas{_remedy(text)}"
+            ) from error
     return topics

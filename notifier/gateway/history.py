@@ -25,7 +25,8 @@ Read = Callable[[Sequence[Since]], Awaitable[list[History]]]
 class Reading:
     """One answer under way: at most `limit` publications of each topic, those behind the cursor.
 
-    Without `topics` it reads what every session follows. Raises Forbidden.
+    It reads `topics`, or else what every session follows, and the topics of the cursor. Raises
+    Forbidden.
     """
 
     identity: Identity
@@ -37,7 +38,8 @@ class Reading:
     _more: bool = False
 
     def __post_init__(self) -> None:
-        self.topics = self.topics or (personal_topic(self.identity.user), EVERYONE)
+        wanted = self.topics or (personal_topic(self.identity.user), EVERYONE)
+        self.topics = tuple(dict.fromkeys((*wanted, *self.cursor)))
         for topic in self.topics:
             if not self.identity.may_follow(topic):
                 raise Forbidden(f"the token does not allow topic {topic}")
@@ -52,7 +54,7 @@ class Reading:
             since = self.cursor.get(topic)
             [history] = await read([Since(topic, since.offset if since else 0)])
             self._take(topic, since, history)
-        cursor = format_cursor({t: p for t, p in self.cursor.items() if t in self.topics})
+        cursor = format_cursor(self.cursor)
         return b'{"frames":[%s],"cursor":%s,"more":%s}' % (
             b",".join(self._frames),
             msgspec.json.encode(cursor),

@@ -1,3 +1,5 @@
+from urllib.parse import parse_qs, urlencode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,10 +61,53 @@ def test_no_cursor_is_an_empty_one() -> None:
     assert parse_cursor("") == {}
 
 
-@pytest.mark.parametrize("text", ["k3x9q2.17", "news@", "news@x", "@@"])
-def test_what_is_no_cursor_is_refused(text: str) -> None:
-    with pytest.raises(Invalid, match=r"^since: "):
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("k3x9q2.17", "a cursor looks like"),
+        ("user:ann@example.org", "a position looks like"),
+        ("news@", "a position looks like"),
+        ("news@x", "a position looks like"),
+        ("@@", "a position looks like"),
+        ("news@K3X.1", "a position looks like"),
+        ("news@k.017", "a position looks like"),
+        ("news@k.1 ", "a position looks like"),
+        ("news@k.99999999999999999", "a position looks like"),
+        ("@k.1", "a topic's name must be 1 to 128"),
+        ("user:@k.1", "a topic's name must be 1 to 128"),
+        ("user:ann news@example.org@k.1", "a topic's name must be 1 to 128"),
+        ("news@k.1, everyone@k.1", "a topic's name must be 1 to 128"),
+        ("user:\u00e9@k.1", "a topic's name must be 1 to 128"),
+        ("n" * 129 + "@k.1", "a topic's name must be 1 to 128"),
+        ("news@k.1,news@k.2", "has two positions for topic news"),
+        ("news@k.1,", "a cursor looks like"),
+        (",news@k.1", "a cursor looks like"),
+        ("news@k.1,,everyone@k.1", "a cursor looks like"),
+        (",", "a cursor looks like"),
+        (" ", "a cursor looks like"),
+    ],
+)
+def test_what_is_no_cursor_is_refused_by_the_rule(text: str, rule: str) -> None:
+    with pytest.raises(Invalid, match=f"^since: {rule}"):
         parse_cursor(text)
+
+
+@given(st.dictionaries(TOPICS, POSITIONS, max_size=20))
+def test_a_cursor_comes_through_a_url_as_it_was_written(positions: dict[str, Position]) -> None:
+    query = parse_qs(urlencode({"since": format_cursor(positions)}), keep_blank_values=True)
+
+    assert parse_cursor(query["since"][0]) == positions
+
+
+@given(st.text(max_size=40), st.dictionaries(TOPICS, POSITIONS, min_size=1, max_size=3))
+def test_of_what_is_read_nothing_is_passed_over(text: str, positions: dict[str, Position]) -> None:
+    mixed = f"{format_cursor(positions)}{text}"
+    try:
+        cursor = parse_cursor(mixed)
+    except Invalid:
+        return
+
+    assert format_cursor(cursor) == mixed
 
 
 def test_a_cursor_is_bounded() -> None:

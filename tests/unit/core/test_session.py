@@ -425,6 +425,21 @@ async def test_five_errors_in_a_row_close_the_connection() -> None:
 
 
 @in_virtual_time
+async def test_following_again_what_the_cursor_named_is_told_but_never_closes() -> None:
+    async with house() as it:
+        cursor = {f"team:{n}": Position("gone", 1) for n in range(4)}
+        client = await connected(it, cursor=cursor)
+        client.forget()
+
+        for _ in range(2):
+            for topic in cursor:
+                await client.say(type="subscribe", topic=topic)
+
+        assert [frame["message"] for frame in client.sent] == ["topic: is followed already"] * 8
+        assert client.closed_with is None
+
+
+@in_virtual_time
 async def test_a_good_frame_in_between_forgives_errors() -> None:
     async with house() as it:
         client = await welcomed(it)

@@ -2,6 +2,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import quote
 
 import jwt
 import pytest
@@ -145,7 +146,11 @@ async def test_a_cursor_of_the_url_is_resumed() -> None:
         "?since=" + "a@b.1," * 4_000,
         "?sinc=user:42@a.1",
         "?topics=a%20b",
+        "?topics=news,",
         "?topics=" + ",".join(f"t{n}" for n in range(101)),
+        "?since=" + ",".join(f"t{n}@a.1" for n in range(101)),
+        "?topics=t1&topics=t2",
+        "?since=news@a.1&since=user:42@a.1",
     ],
 )
 async def test_a_bad_query_is_told_in_frames_and_closed_with_4502(query: str) -> None:
@@ -175,6 +180,129 @@ async def test_a_parameter_that_there_is_not_is_refused_by_name(
 
     assert (answer.status_code, answer.json()["detail"]) == (400, detail)
     assert answer.json()["field"] == detail.partition(":")[0]
+
+
+# A cursor that is not understood: whoever brought a position does not begin anew without a word.
+
+HINT = "; in a URL write + as %2B, as it stands for a space"
+
+
+@pytest.mark.parametrize("path", ["sse", "poll", "history"])
+@pytest.mark.parametrize(
+    ("query", "field", "detail"),
+    [
+        ("since=user:ann+news@example.org@a.1", "since", HINT),
+        ("topics=team+7", "topics", HINT),
+        ("since=news@A.1", "since", "a position looks like"),
+        ("since=news@a.1,", "since", "a cursor looks like"),
+        ("since=news@a.1,news@a.2", "since", "has two positions for topic news"),
+        ("since=news@a.1&since=user:42@a.1", "since", "is given more than once"),
+        ("topics=news&topics=team", "topics", "is given more than once"),
+        ("topics=news,,team", "topics", "must be 1 to 128"),
+    ],
+)
+async def test_what_is_no_cursor_and_no_topic_is_refused_by_field_rule_and_remedy(
+    path: str, query: str, field: str, detail: str
+) -> None:
+    async with served() as it, it.http() as http:
+        answer = await http.get(f"/v1/{path}?{query}")
+
+    assert (answer.status_code, answer.json()["field"]) == (400, field)
+    assert detail in answer.json()["detail"]
+
+
+async def test_a_websocket_with_a_plus_that_became_a_space_is_told_the_remedy() -> None:
+    query = "?since=user:ann+news@example.org@a.1"
+    async with served() as it, it.client("ann", query=query) as client:
+        assert HINT in (await client.next_of("error"))["message"]
+        assert await client.closed_with() == 4502
+
+
+async def test_a_cursor_in_a_header_is_read_as_strictly() -> None:
+    headers = {"last-event-id": "user:ann news@example.org@a.1"}
+    async with served() as it, it.http() as http:
+        answer = await http.get("/v1/poll", headers=headers)
+
+    assert (answer.status_code, answer.json()["field"]) == (400, "Last-Event-ID")
+
+
+async def test_positions_that_only_the_url_has_count_beside_those_of_the_header() -> None:
+    async with served() as it, it.http() as http:
+        own, news = it.broker.post_many("user:42", 3), it.broker.post_many("news", 2)
+        answer = await http.get(
+            "/v1/history",
+            params={"since": f"user:42@{own[0]},news@{news[0]}"},
+            headers={"last-event-id": f"user:42@{own[1]}"},
+        )
+
+    positions = [frame["position"] for frame in answer.json()["frames"]]
+    assert positions == [own[2], news[1]]
+
+
+async def test_a_topic_that_only_the_cursor_names_is_followed() -> None:
+    async with served() as it:
+        posted = it.broker.post_many("news", 3)
+        async with it.client("ann", query=f"?since=news@{posted[0]}") as client:
+            hello = await client.next_of("hello")
+            events = [await client.next_of("event"), await client.next_of("event")]
+            live = it.broker.post("news")
+            events.append(await client.next_of("event"))
+
+    assert hello["topics"]["news"] == {"position": posted[0], "resumed": True}
+    assert [event["position"] for event in events] == [*posted[1:], live]
+
+
+@pytest.mark.parametrize("topic", ["staff", "user:43"])
+async def test_a_topic_of_the_cursor_that_the_token_does_not_allow_is_told(topic: str) -> None:
+    query = f"?since={topic}@a.1,everyone@a.1"
+    async with served() as it, it.client("ann", query=query) as client:
+        hello, error = await client.next_of("hello"), await client.next_of("error")
+
+    assert list(hello["topics"]) == ["user:42", "everyone"]
+    assert (error["code"], error["message"]) == (
+        "forbidden",
+        f"the token does not allow topic {topic}",
+    )
+
+
+async def test_topics_of_the_cursor_count_and_the_own_two_do_not() -> None:
+    own = "user:42@a.1,everyone@a.1"
+    four = ",".join(f"t{n}@a.1" for n in range(4))
+    async with served(terms=Terms(most_topics=5)) as it, it.http() as http:
+        at_most = await http.get(f"/v1/poll?topics=t4,everyone&since={own},{four}&wait=0")
+        too_many = await http.get(f"/v1/poll?topics=t4,t5&since={own},{four}&wait=0")
+
+    assert at_most.status_code == 200
+    assert (too_many.status_code, too_many.json()["code"]) == (400, "too_many")
+
+
+async def test_topics_are_counted_too_when_the_token_comes_in_a_frame() -> None:
+    query = "?topics=t1&since=user:42@a.1,t2@a.1,t3@a.1"
+    async with served(terms=Terms(most_topics=2)) as it, it.client(None, query=query) as client:
+        await client.say(type="auth", token="ann", id=9)
+
+        assert (await client.next_of("error"))["code"] == "too_many"
+        assert await client.closed_with() == 4502
+
+
+EVERY_CHARACTER = "A-Za-z0-9-._~:@/+=|$!&@k3x9q2.17"
+
+
+@pytest.mark.parametrize("user", [EVERY_CHARACTER, "a+b@example.org", "a@b.1", "&", "+", "@"])
+async def test_a_cursor_of_any_user_comes_back_through_a_url(user: str) -> None:
+    topic = f"user:{user}"
+    async with served() as it, it.http() as http:
+        it.tokens.table["ann"] = Identity(user, time.time() + 3600)
+        first = (await http.get("/v1/poll")).json()["cursor"]
+        it.broker.post_many(topic, 2)
+        missed = (await http.get("/v1/poll", params={"since": first})).json()
+        history = (await http.get("/v1/history", params={"since": first})).json()
+        async with it.client("ann", query=f"?since={quote(first)}") as client:
+            hello = await client.next_of("hello")
+
+    assert [frame["topic"] for frame in missed["frames"]] == [topic] * 2
+    assert history["frames"] == missed["frames"]
+    assert hello["topics"][topic]["resumed"] is True
 
 
 @pytest.mark.parametrize("path", ["poll", "history"])

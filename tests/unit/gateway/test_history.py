@@ -87,6 +87,24 @@ async def test_reading_follows_nothing() -> None:
         assert it.broker.follows == []
 
 
+async def test_a_topic_of_the_cursor_is_read_beside_those_that_are_named() -> None:
+    async with served() as it, it.http() as http:
+        posted = it.broker.post_many("news", 2)
+        it.broker.post("user:42")
+
+        body = await read(http, since=f"news@{posted[0]}")
+
+    assert [frame["topic"] for frame in body["frames"]] == ["user:42", "news"]
+    assert f"news@{posted[1]}" in body["cursor"]
+
+
+async def test_a_topic_of_the_cursor_that_is_not_allowed_is_told() -> None:
+    async with served() as it, it.http() as http:
+        answer = await http.get("/v1/history", params={"since": "user:43@a.1"})
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
 async def test_a_topic_that_is_not_allowed_cannot_be_read() -> None:
     async with served() as it, it.http() as http:
         answer = await http.get("/v1/history", params={"topics": "staff"})
