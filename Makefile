@@ -15,13 +15,17 @@ help: ## list the targets
 run: .venv/run ## start notifier with its web page; needs no Redis and no RabbitMQ
 	$(BIN)/notifier dev
 
+# SERVERS=new: on RabbitMQ and Redis of Debian 13; SERVERS=newest: of Debian unstable. As root, in
+# folders of their own. TEST_REDIS=valkey in the environment takes Valkey in place of Redis.
+ON_SERVERS = $(if $(SERVERS),TEST_SERVERS=$(SERVERS))
+
 test: .venv/dev ## run all tests with coverage; finds or installs Redis, RabbitMQ and Chromium
-	sh tests/support/install-services.sh
-	$(BIN)/python -m pytest --cov --cov-report=term
+	sh tests/support/install-services.sh $(SERVERS)
+	$(ON_SERVERS) $(BIN)/python -m pytest --cov --cov-report=term
 
 chaos: .venv/dev ## break everything ROUNDS times, or one FAILURE, while events flow; about 40 minutes
-	sh tests/support/install-services.sh
-	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED)) \
+	sh tests/support/install-services.sh $(SERVERS)
+	$(ON_SERVERS) $(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED)) \
 		$(addprefix --failure ,$(FAILURE)) $(if $(WRITE),--write docs/reliability.md)
 
 autobahn: .venv/dev ## run all Autobahn cases; those of compression take minutes

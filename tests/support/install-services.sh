@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what the scenarios need and this machine lacks: with apt as root, else nothing but
 # Chromium. Never starts a system service. What stays missing, the tests name when they need it.
-# `install-services.sh image` installs what builds and runs the container image too.
+# `install-services.sh image` installs what builds and runs the container image too; with `new` or
+# `newest` it makes a root folder with the servers of Debian 13, or of Debian's unstable suite.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -12,15 +13,24 @@ chromium_is_there() {
 }
 is_debian() { grep -qsx 'ID=debian' /etc/os-release; }
 
+# As in tests/support/generations.py.
+roots=/var/cache/notifier-tests
+case "${1:-}" in
+new) suite=trixie ;;
+newest) suite=sid ;;
+*) suite= ;;
+esac
+
 apt_packages() {
     if [ "$1" = image ]; then
         for tool in buildah debootstrap runc; do has "$tool" || echo "$tool"; done
     fi
+    if [ -n "$suite" ]; then has debootstrap || echo debootstrap; fi
     has amqp-publish || echo amqp-tools
     has promtool || echo prometheus
     # On Ubuntu the package is a snap, which containers and servers cannot run.
     if is_debian; then chromium_is_there || echo chromium; fi
-    docker_answers && return
+    if [ -n "$suite" ] || docker_answers; then return; fi
     has redis-server || echo redis-server
     has rabbitmqctl || echo rabbitmq-server
 }
@@ -40,6 +50,22 @@ allow_service_starts() {
     if [ -n "$kept" ]; then mv "$kept" "$policy"; fi
 }
 
+# debootstrap starts no service: it puts a start-stop-daemon that does nothing in the way.
+make_root() {
+    mirror=
+    if is_debian; then
+        mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -n 1)
+    fi
+    echo "Making $roots/$1 with the servers of Debian $1; takes some minutes, once"
+    mkdir -p "$roots"
+    rm -rf "$roots/$1.making"
+    debootstrap --variant=minbase --include=rabbitmq-server,redis-server,valkey-server \
+        "$1" "$roots/$1.making" $mirror >"$roots/$1.log" || { tail "$roots/$1.log"; exit 1; }
+    echo '127.0.0.1 localhost' >"$roots/$1.making/etc/hosts"
+    rm -rf "$roots/$1.making/var/cache/apt/archives" "$roots/$1.making/var/lib/apt/lists"
+    mv "$roots/$1.making" "$roots/$1"
+}
+
 if [ "$(id -u)" = 0 ] && has apt-get; then
     packages=$(apt_packages "${1:-}")
     if [ -n "$packages" ]; then
@@ -48,6 +74,7 @@ if [ "$(id -u)" = 0 ] && has apt-get; then
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends $packages
     fi
+    if [ -n "$suite" ] && [ ! -d "$roots/$suite" ]; then make_root "$suite"; fi
 fi
 
 # Playwright's own build, in the user's cache: without root, or where Chromium is a snap.

@@ -1,6 +1,7 @@
 """Redis and RabbitMQ that a test may kill, pause and start again, at one address with their data.
 
-They run in Docker where an engine answers, else from the binaries on this machine.
+They run from the generation that `TEST_SERVERS` names, else in Docker where an engine answers,
+else from the binaries on this machine. `TEST_REDIS=valkey` takes Valkey in place of Redis.
 """
 
 import functools
@@ -23,11 +24,13 @@ import redis
 from playwright.sync_api import sync_playwright
 from testcontainers.core.container import DockerContainer
 
+from tests.support.generations import chosen_root, inside
 from tests.support.process import Process, free_port, wait_until
 
 REDIS_IMAGE = "redis:8.2"
+VALKEY_IMAGE = "valkey/valkey:9.0"
 RABBITMQ_IMAGE = "rabbitmq:4.2-management"
-RABBITMQ_PLUGINS = "[rabbitmq_management,rabbitmq_sharding]."
+RABBITMQ_PLUGINS = ("rabbitmq_management", "rabbitmq_sharding")
 
 
 class Runner(Protocol):
@@ -45,8 +48,10 @@ class Runner(Protocol):
 
 
 @functools.cache
-def docker_answers() -> bool:
-    """Whether a Docker engine is to be had."""
+def _in_docker() -> bool:
+    """Whether servers run in containers: an engine answers, and no generation is chosen."""
+    if chosen_root():
+        return False
     try:
         with closing(docker.from_env(timeout=5)) as client:
             return bool(client.ping())
@@ -175,21 +180,23 @@ class RedisServer(Server):
         return self._port
 
     def _make(self, cleanup: ExitStack) -> Runner:
-        if docker_answers():
-            command = self._command("redis-server", bind="0.0.0.0", protected_mode="no")  # noqa: S104  # in the container
-            image = DockerContainer(REDIS_IMAGE).with_command(command)
+        if _in_docker():
+            binary = f"{_redis()}-server"
+            command = self._command([binary], bind="0.0.0.0", protected_mode="no")  # noqa: S104  # in the container
+            images = {"redis": REDIS_IMAGE, "valkey": VALKEY_IMAGE}
+            image = DockerContainer(images[_redis()]).with_command(command)
             return _container(image.with_bind_ports(6379, self._port), cleanup)
         return self._make_process(cleanup)
 
     def _make_process(self, cleanup: ExitStack) -> Runner:
         home = _temporary_directory("redis", cleanup)
-        binary = _binary("redis-server", "redis-server", "TEST_REDIS_URL")
+        binary = _redis_binary("TEST_REDIS_URL")
         command = self._command(binary, bind="127.0.0.1", port=str(self._port), dir=str(home))
         return _process(command, {}, home, cleanup)
 
-    def _command(self, binary: str, **place: str) -> list[str]:
+    def _command(self, binary: Sequence[str], **place: str) -> list[str]:
         options = {**place, **self._options}
-        return [binary, *(w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", v))]
+        return [*binary, *(w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", v))]
 
     def _answers(self) -> bool:
         return _reply(self._port, b"PING\r\n") == b"+PONG\r\n"
@@ -224,8 +231,8 @@ class SentinelServer(Server):
             "sentinel down-after-milliseconds mymaster 500\n"
             "sentinel failover-timeout mymaster 3000\n"
         )
-        binary = _binary("redis-server", "redis-server", "PATH")
-        return _process([binary, str(settings), "--sentinel"], {}, home, cleanup)
+        command = [*_redis_binary("PATH"), str(settings), "--sentinel"]
+        return _process(command, {}, home, cleanup)
 
     def _answers(self) -> bool:
         return _reply(self.port, b"PING\r\n") == b"+PONG\r\n"
@@ -250,23 +257,23 @@ class RabbitServer(Server):
 
     def ctl(self, *arguments: str) -> str:
         """Run `rabbitmqctl` against it, and return what that prints."""
-        return self._runner.run([_rabbitmq_binary("rabbitmqctl"), *arguments])
+        return self._runner.run([*_rabbitmq_binary("rabbitmqctl"), *arguments])
 
     def _make(self, cleanup: ExitStack) -> Runner:
-        if docker_answers():
+        if _in_docker():
             image = DockerContainer(RABBITMQ_IMAGE)
             image.with_bind_ports(5672, self._port).with_bind_ports(15672, self._management_port)
-            plugins = RABBITMQ_PLUGINS.encode()
+            plugins = f"[{','.join(RABBITMQ_PLUGINS)}].".encode()
             image.with_copy_into_container(plugins, "/etc/rabbitmq/enabled_plugins")
             return _container(image, cleanup)
         home = _temporary_directory("rabbitmq", cleanup)
         environment = self._environment(home)
-        epmd = _process([_rabbitmq_binary("epmd")], environment, home, cleanup)
+        epmd = _process(_rabbitmq_binary("epmd"), environment, home, cleanup)
         epmd.start()
-        return _process([_rabbitmq_binary("rabbitmq-server")], environment, home, cleanup)
+        return _process(_rabbitmq_binary("rabbitmq-server"), environment, home, cleanup)
 
     def _environment(self, home: Path) -> dict[str, str]:
-        (home / "plugins").write_text(RABBITMQ_PLUGINS)
+        (home / "plugins").write_text(f"[{','.join(_plugins_there())}].")
         (home / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
             "management.tcp.ip = 127.0.0.1\n"
@@ -274,6 +281,7 @@ class RabbitServer(Server):
         )
         return {
             "HOME": str(home),  # of the Erlang cookie
+            "ERL_CRASH_DUMP": str(home / "erl_crash.dump"),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(free_port()),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
@@ -381,23 +389,41 @@ def _playwrights_own() -> str:
         return playwright.chromium.executable_path
 
 
-def _binary(name: str, package: str, variable: str) -> str:
+def _redis() -> str:
+    return os.environ.get("TEST_REDIS") or "redis"
+
+
+def _redis_binary(variable: str) -> list[str]:
+    name = f"{_redis()}-server"
+    return _binary(name, name, variable)
+
+
+def _rabbitmq_binary(name: str) -> list[str]:
+    if _in_docker():
+        return [name]
+    # Debian's wrapper in sbin would change the user and take the system's own settings.
+    unwrapped = f"usr/lib/rabbitmq/bin/{name}"
+    is_there = ((chosen_root() or Path("/")) / unwrapped).exists()
+    return _binary(f"/{unwrapped}" if is_there else name, "rabbitmq-server", "TEST_AMQP_URL")
+
+
+def _plugins_there() -> list[str]:
+    """Those of our plugins that this RabbitMQ brings: it does not start when one is missing."""
+    there = (chosen_root() or Path("/")).glob("usr/lib/rabbitmq/lib/*/plugins/*")
+    names = {each.name.partition("-")[0] for each in there}
+    return [each for each in RABBITMQ_PLUGINS if each in names or not names]
+
+
+def _binary(name: str, package: str, variable: str) -> list[str]:
+    """The words that run a server's command, of the chosen generation or of this machine."""
+    if root := chosen_root():
+        return inside(root, name)
     if path := shutil.which(name):
-        return path
+        return [path]
     pytest.fail(
         f"{name} is missing. Start a Docker engine, or install the package {package} (Debian, "
         f"Ubuntu: apt-get install {package}), or name a running server in {variable}.",
         pytrace=False,
-    )
-
-
-def _rabbitmq_binary(name: str) -> str:
-    # Debian's wrapper in sbin would change the user and take the system's own settings.
-    unwrapped = f"/usr/lib/rabbitmq/bin/{name}"
-    if docker_answers():
-        return name
-    return _binary(
-        unwrapped if Path(unwrapped).exists() else name, "rabbitmq-server", "TEST_AMQP_URL"
     )
 
 
