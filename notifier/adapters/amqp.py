@@ -6,7 +6,7 @@ reading from connections that publish, and would not see their acks either.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -88,8 +88,13 @@ class _Publisher:
             raise Unavailable("rabbitmq", self.trouble or "the connection was just lost")
         return self._confirms
 
+    def _while_up(
+        self, _connection: AbstractConnection, _queues: Sequence[str]
+    ) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
     async def _use(self, connection: AbstractConnection) -> None:
-        await declare(connection, self._partitions)
+        queues = await declare(connection, self._partitions)
         channel = await connection.channel()
         self.link.watch(channel)
         wire = self.link.wire
@@ -98,8 +103,9 @@ class _Publisher:
         self.link.is_up()
         self._open.set()
         try:
-            with losses():
-                await self.link.until_lost(connection)
+            async with self._while_up(connection, queues):
+                with losses():
+                    await self.link.until_lost(connection)
         except Lost as lost:
             confirms.give_up(lost)
             raise
@@ -113,6 +119,19 @@ class _Publisher:
             self._shut_at = asyncio.get_running_loop().time()
 
 
+class _Events(_Publisher):
+    """Publishes events, and tells how many wait: routers, which tell it too, may be away."""
+
+    def __init__(self, url: str, partitions: int, metrics: Metrics) -> None:
+        super().__init__(url, "events in", partitions, metrics)
+        self._metrics = metrics
+
+    def _while_up(
+        self, connection: AbstractConnection, queues: Sequence[str]
+    ) -> AbstractAsyncContextManager[None]:
+        return watched_backlog(connection, [*queues, DEAD], self._metrics)
+
+
 class AmqpEventQueue(Keeping):
     """Puts entries on exchange `notifier.events`; enter it with `async with`.
 
@@ -123,7 +142,7 @@ class AmqpEventQueue(Keeping):
     """
 
     def __init__(self, url: str, *, partitions: int, metrics: Metrics) -> None:
-        self._publisher = _Publisher(url, "events in", partitions, metrics)
+        self._publisher = _Events(url, partitions, metrics)
         super().__init__(self._publisher.link)
 
     @property

@@ -189,8 +189,8 @@ class Metrics:
         self.backlog = self._gauge(
             "notifier_backlog_entries",
             "Entries that wait in a queue of RabbitMQ and are with no router yet, asked every 5 s "
-            "by each router; in notifier.dead, those that wait for a person.",
-            queue="notifier.events.0 to N-1, notifier.unroutable, notifier.dead; in routers",
+            "by each router and api; in notifier.dead, those that wait for a person.",
+            queue="notifier.events.0 to N-1, notifier.unroutable, notifier.dead; in routers, apis",
         )
         self.partitions = self._gauge(
             "notifier_partitions",

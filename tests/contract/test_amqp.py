@@ -94,11 +94,13 @@ def foreign_publish(url: str, body: str, *options: str | bytes) -> None:
 
 
 @contextmanager
-def user_without_rights(url: str, management_url: str) -> Iterator[str]:
+def user_without_rights(
+    url: str, management_url: str, *, write: str = ".*", read: str = ".*"
+) -> Iterator[str]:
     """The URL of a user who may read and write, and make nothing."""
     vhost = urlsplit(url).path[1:]
     name = f"reader-{vhost}"
-    rights = {"configure": "", "write": ".*", "read": ".*"}
+    rights = {"configure": "", "write": write, "read": read}
     with httpx.Client(base_url=management_url, timeout=30) as management:
         account = {"password": "secret", "tags": ""}
         management.put(f"/api/users/{name}", json=account).raise_for_status()
@@ -323,6 +325,22 @@ async def test_the_backlog_of_each_queue_is_told_and_forgotten_with_the_connecti
         await eventually(lambda: backlog(metrics, "notifier.events.0") == 100)  # 200 are taken
         await eventually(lambda: backlog(metrics, "notifier.dead") == 1)
         assert backlog(metrics, "notifier.unroutable") == 0
+
+    assert backlog(metrics, "notifier.events.0") is None
+
+
+async def test_an_api_tells_the_backlog_while_all_routers_are_dead_and_may_only_write(
+    amqp_url: str, amqp_management_url: str, metrics: Metrics
+) -> None:
+    async with event_queue(amqp_url) as queue:
+        await queue.put(Entry(b"{}", "user.42"))  # makes the queues
+    only_write = {"write": r"^notifier\.events$", "read": ""}  # as docs/operating.md has it
+    with user_without_rights(amqp_url, amqp_management_url, **only_write) as url:
+        async with event_queue(url, metrics=metrics) as queue:
+            await queue.put(Entry(b"{}", "user.42"))
+
+            await eventually(lambda: backlog(metrics, "notifier.events.0") == 2)
+            assert backlog(metrics, "notifier.dead") == 0
 
     assert backlog(metrics, "notifier.events.0") is None
 

@@ -4,10 +4,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import promql_parser as promql
 import pytest
 import yaml
 
 from tests.support.prometheus import program
+from tests.support.promql import Query, parsed, queries
 
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "deploy/helm/notifier/rules").glob("*.yaml"))
@@ -48,6 +50,26 @@ def test_there_is_a_case_that_fires_and_one_that_does_not(alert: str) -> None:
     assert any(fires)
     assert '="well"' in str(case["input_series"])
     assert "'well'" not in str(fires)
+
+
+def of_alerts() -> list[Query]:
+    return [query for query in queries() if query.place in ALERTS]
+
+
+@pytest.mark.parametrize("query", of_alerts(), ids=lambda query: query.place)
+def test_an_alert_watches_each_installation_by_itself(query: Query) -> None:
+    grouped: list[set[str]] = []
+
+    def visit(tree: promql.Expr) -> None:
+        if isinstance(tree, promql.AggregateExpr):
+            grouped.append({*tree.modifier.labels} if tree.modifier else set())
+        if isinstance(tree, promql.BinaryExpr) and tree.modifier and tree.modifier.matching:
+            grouped.append({*tree.modifier.matching.labels})
+
+    promql.walk(parsed(query), visit)
+
+    assert grouped
+    assert all(labels >= {"cluster", "namespace", "release"} for labels in grouped)
 
 
 @pytest.mark.parametrize("alert", ALERTS)

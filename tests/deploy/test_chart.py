@@ -18,6 +18,7 @@ from notifier.telemetry.metrics import Metrics
 from tests.support.chart import (
     CHART,
     NAMESPACE,
+    RELEASE,
     ROLES,
     Object,
     config,
@@ -539,6 +540,19 @@ def test_the_monitor_reads_all_roles_on_the_private_port() -> None:
     assert monitor["spec"]["selector"]["matchExpressions"] == [
         {"key": "app.kubernetes.io/component", "operator": "In", "values": list(ROLES)}
     ]
+
+
+def test_the_monitor_labels_each_process_with_its_release_as_the_alerts_expect() -> None:
+    objects = render(everything())
+    [monitor] = of_kind(objects, "PodMonitor")
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    [relabeling] = endpoint["relabelings"]
+    source = "__meta_kubernetes_pod_label_app_kubernetes_io_instance"
+
+    assert relabeling == {"sourceLabels": [source], "targetLabel": "release"}
+    for role in ROLES:
+        labels = deployment(objects, role)["spec"]["template"]["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == RELEASE
 
 
 # What people add.

@@ -14,7 +14,7 @@ from tests.support.promql import Known, Query, complaints, filled_in, queries
 from tests.support.roles import Role, Service
 
 # Prometheus gives them to whatever it scrapes.
-OF_TARGETS = frozenset({"job", "instance", "namespace", "pod"})
+OF_TARGETS = frozenset({"job", "instance", "cluster", "namespace", "release", "pod"})
 _OF_HISTOGRAMS = {"bucket": {"le"}, "sum": set[str](), "count": set[str]()}
 
 

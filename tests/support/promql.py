@@ -99,6 +99,8 @@ def _labels_of(tree: promql.Expr, known: Known, of_targets: frozenset[str]) -> f
             found = frozenset(tree.modifier.labels if tree.modifier else ())
         case promql.Call():
             found = of(*tree.args)
+            if tree.func.name == "label_replace":
+                found |= {tree.args[1].val}
         case promql.ParenExpr() | promql.SubqueryExpr():
             found = of(tree.expr)
         case promql.BinaryExpr():
