@@ -26,9 +26,11 @@ LARGEST_HEADERS = 100_000  # bytes; a frame has at most 131,072
 
 # The bits of the flags, which is also the order in which properties follow.
 _CONTENT_TYPE, _HEADERS, _DELIVERY_MODE, _MESSAGE_ID = 1 << 15, 1 << 13, 1 << 12, 1 << 7
+_CONTENT_ENCODING = 1 << 14
 _TIMESTAMP, _TYPE, _APP_ID = 1 << 6, 1 << 5, 1 << 3
 _TEXTS = {
     _CONTENT_TYPE: "content_type",
+    _CONTENT_ENCODING: "content_encoding",
     _MESSAGE_ID: "message_id",
     _TYPE: "type",
     _APP_ID: "app_id",

@@ -1,12 +1,12 @@
 """The producers' HTTP application: it validates events, and answers 202 once they are confirmed."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
-from urllib.parse import unquote
 
 import structlog
 from fastapi import Depends, FastAPI, Request
@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from notifier.api.keys import ApiKeys
-from notifier.core import cloudevents, events, ingress
+from notifier.api.requests import body_of
+from notifier.core import events, ingress
 from notifier.core.errors import (
     Invalid,
     NotifierError,
@@ -22,8 +23,11 @@ from notifier.core.errors import (
     Unauthorized,
     Unavailable,
     Unreadable,
+    Unsupported,
+    UnsupportedCoding,
 )
 from notifier.core.events import Event
+from notifier.core.ingress import Parts
 from notifier.core.ports import EventQueue
 from notifier.problems import RETRY_AFTER, no_route, problem_of, refusal
 from notifier.telemetry.metrics import Metrics
@@ -33,18 +37,21 @@ _logged = logging.getLogger("notifier.api")  # to ask it once rather than for ea
 # The first that matches, so what is special stands before what is general.
 _STATUSES: Mapping[type[NotifierError], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Unsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Unreadable: HTTPStatus.BAD_REQUEST,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-_UNSUPPORTED = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-
-
-class UnsupportedType(NotifierError):
-    """The content type is not one that can carry an event."""
-
-    code = "unsupported_type"
+# What would be taken (RFC 9110, sections 12.5.3 and 15.5.16).
+_TAKEN = {
+    UnsupportedCoding: {"accept-encoding": "gzip"},
+    Unsupported: {
+        "accept": "application/json, application/cloudevents+json, "
+        "application/cloudevents-batch+json"
+    },
+}
+_ORIGIN = re.compile(r"[!-~]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,7 @@ def create_app(queue: EventQueue, metrics: Metrics, keys: ApiKeys) -> FastAPI:
     app.state.accepting = Accepting(queue, metrics)
     app.state.keys = keys
     app.add_api_route("/v1/events", post_events, methods=["POST"], status_code=202)
+    app.add_api_route("/v1/events", validate_webhook, methods=["OPTIONS"])
     app.add_exception_handler(NotifierError, _refuse)
     app.add_exception_handler(HTTPException, no_route("POST /v1/events"))
     return app
@@ -139,16 +147,6 @@ def producer(request: Request) -> str:
     return keys.name_of(request.headers.get("authorization", ""))
 
 
-async def body_of(request: Request) -> bytes:
-    """Read the body, at most a batch's bytes of it; raises TooLarge."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > events.LARGEST_BATCH:
-            raise TooLarge("", f"a body has at most {events.LARGEST_BATCH} bytes")
-    return bytes(body)
-
-
 async def post_events(request: Request, name: Annotated[str, Depends(producer)]) -> Response:
     """Accept one event, or a batch of up to 1,000.
 
@@ -156,41 +154,30 @@ async def post_events(request: Request, name: Annotated[str, Depends(producer)])
     207 when the items did not all end alike.
     """
     accepting: Accepting = request.app.state.accepting
-    body = await body_of(request)
+    request.state.producer = name
     unsaid = Unsaid(name, request.headers.get("traceparent"))
-    media = cloudevents.media_type(request.headers.get("content-type", "application/json"))
-    attributes = _attributes_in(request.headers)
-    if attributes and not media.startswith("application/cloudevents"):
-        event = cloudevents.binary(attributes, request.headers.get("content-type", ""), body)
-    elif media == cloudevents.STRUCTURED:
-        event = cloudevents.structured(body)
-    elif media == cloudevents.BATCHED:
-        return await _batch(accepting, cloudevents.structured, body, unsaid)
-    elif media != "application/json":
-        raise UnsupportedType(f"send application/json, or CloudEvents; not {media[:100]}")
-    elif body.lstrip()[:1] == b"[":
-        return await _batch(accepting, events.decode, body, unsaid)
-    else:
-        event = events.decode(body)
-    return JSONResponse({"id": await accepting.accept(event, unsaid)}, HTTPStatus.ACCEPTED)
+    parts = ingress.parts_of(await body_of(request))
+    if parts.is_batch:
+        return await _batch(accepting, parts, unsaid)
+    [content] = parts.bodies
+    return JSONResponse({"id": await accepting.accept(parts.read(content), unsaid)}, 202)
 
 
-def _attributes_in(headers: Mapping[str, str]) -> dict[str, object]:
-    # Values are percent-encoded: CloudEvents HTTP protocol binding, section 3.1.3.2.
-    return {
-        name[len("ce-") :]: unquote(value)
-        for name, value in headers.items()
-        if name.startswith("ce-")
-    }
+async def validate_webhook(request: Request) -> Response:
+    """Agree to events of whoever asks first (CloudEvents' web hooks 1.0.2, section 4).
+
+    That needs no key: each event does.
+    """
+    headers = {"allow": "OPTIONS, POST"}
+    if (origin := request.headers.get("webhook-request-origin")) is not None:
+        if not _ORIGIN.fullmatch(origin):
+            raise Invalid("WebHook-Request-Origin", "must be the name of a host")
+        headers |= {"webhook-allowed-origin": origin, "webhook-allowed-rate": "*"}
+    return Response(None, HTTPStatus.OK, headers)
 
 
-async def _batch(
-    accepting: Accepting, read: Callable[[bytes], Event], body: bytes, unsaid: Unsaid
-) -> Response:
-    bodies = ingress.items(body)
-    if not bodies:
-        raise Invalid("", "the batch is empty")
-    results = await accepting.accept_each(read, bodies, unsaid)
+async def _batch(accepting: Accepting, parts: Parts, unsaid: Unsaid) -> Response:
+    results = await accepting.accept_each(parts.read, parts.bodies, unsaid)
     statuses = {result["status"] for result in results}
     status = statuses.pop() if len(statuses) == 1 else HTTPStatus.MULTI_STATUS
     headers = RETRY_AFTER if status == HTTPStatus.SERVICE_UNAVAILABLE else None
@@ -198,11 +185,12 @@ async def _batch(
 
 
 def _status_of(error: NotifierError) -> HTTPStatus:
-    return next((s for kind, s in _STATUSES.items() if isinstance(error, kind)), _UNSUPPORTED)
+    return next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
     if isinstance(error, Unavailable):
         _log.warning("event_not_accepted", reason=str(error))
-    return refusal(error, request.app.state.accepting.problem(error), {})
+    taken = next((more for kind, more in _TAKEN.items() if isinstance(error, kind)), {})
+    return refusal(error, request.app.state.accepting.problem(error), taken)

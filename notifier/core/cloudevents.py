@@ -3,10 +3,13 @@
 The audience stands in the extension attributes `user`, `users` (separated by commas), `topic` or
 `everyone`; `ttl`, `expires` and `collapsekey` are extension attributes too. Sources: CloudEvents
 1.0.2, its JSON format, HTTP protocol binding and AMQP protocol binding.
+
+Where the audience is said elsewhere, some of these names are `foreign`: attributes like any other.
 """
 
 import base64
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 
 import msgspec
 from msgspec import Raw
@@ -14,6 +17,8 @@ from msgspec import Raw
 from notifier.core import events
 from notifier.core.errors import Invalid, Unreadable
 from notifier.core.events import Event
+from notifier.core.members import RULES, meant_by
+from notifier.core.reading import check_size, read_json
 
 STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
@@ -21,6 +26,14 @@ BINARY_REQUIRED = ("specversion", "id", "source", "type")
 
 _KNOWN = {name: name for name in Event.__struct_fields__ if name not in ("users", "extensions")}
 _KNOWN["collapsekey"] = _KNOWN.pop("collapse_key")
+AUDIENCE = frozenset({"user", "users", "topic", "everyone"})
+_DAPRS = "pubsubname"  # stands in each event of Dapr's, whose `topic` is its own
+_NOT_TEXT = {
+    "ttl": re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?"),
+    "everyone": re.compile("true|false"),
+}
+_MARK = b'"specversion"'
+_NAME = re.compile(r"[a-z0-9]+")
 _objects = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -29,41 +42,60 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def structured(body: bytes) -> Event:
+def is_one(body: bytes) -> bool:
+    """Whether JSON is a CloudEvent, by its member `specversion`, whatever its content type says."""
+    if _MARK not in body:
+        return False
+    try:
+        return "specversion" in read_json(body, _objects, events.LARGEST_BODY)
+    except Invalid:
+        return False  # whoever reads it next says why
+
+
+def structured(body: bytes, foreign: Collection[str] = ()) -> Event:
     """Read one CloudEvent in the JSON format; raises Invalid naming the attribute."""
-    members = events.read_json(body, _objects, events.LARGEST_EVENT + events.LARGEST_AUDIENCE)
-    events.check_size(len(body) - len(members.get("users", b"")))
-    return _event_of(members)
+    members = read_json(body, _objects, events.LARGEST_EVENT + events.LARGEST_AUDIENCE)
+    check_size(len(body) - len(members.get("users", b"")), events.LARGEST_EVENT)
+    return _event_of(members, foreign)
 
 
-def binary(attributes: Mapping[str, object], content_type: str, body: bytes) -> Event:
+def binary(
+    attributes: Mapping[str, object], content_type: str, body: bytes, foreign: Collection[str] = ()
+) -> Event:
     """Make an event of attributes that came beside the data, as headers or properties.
 
     `attributes` have their prefix (`ce-`, `cloudEvents:`) taken off; raises Invalid.
     """
-    events.check_size(len(body))
+    check_size(len(body), events.LARGEST_EVENT)
     members = {name.lower(): _json_of(name.lower(), value) for name, value in attributes.items()}
     if content_type:
         members["datacontenttype"] = Raw(msgspec.json.encode(content_type))
     if body:
-        members |= _data_of(media_type(content_type), body)
-    return _event_of(members)
+        stated = content_type or str(attributes.get("datacontenttype", ""))
+        members |= _data_of(media_type(stated), body)
+    return _event_of(members, foreign)
 
 
 def _json_of(name: str, value: object) -> Raw:
+    if name in ("data", "data_base64"):
+        raise Invalid(name, "stands in the body here, not beside it")
     # Headers are all text; of the attributes that we read ourselves two are not.
-    if isinstance(value, str) and name in ("ttl", "everyone"):
-        return _checked(name, value.encode())
+    if isinstance(value, str) and (form := _NOT_TEXT.get(name)):
+        if not form.fullmatch(value):
+            raise Invalid(name, RULES[name])
+        return Raw(value.encode())
+    if isinstance(value, bytes | bytearray):
+        raise Invalid(name, "is not UTF-8, as the text of an attribute must be")
     try:
         return Raw(msgspec.json.encode(value))
-    except TypeError as error:
-        raise Invalid(name, "has a type that CloudEvents attributes do not have") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Invalid(name, "must be text, a whole number, true or false, or a moment") from error
 
 
 def _checked(name: str, text: bytes) -> Raw:
     # What is spliced into JSON must be one whole value, or it could smuggle in other members.
     try:
-        return events.read_json(text, events.RAW)
+        return read_json(text, events.RAW, events.LARGEST_EVENT)
     except Unreadable as error:
         raise Unreadable(name, error.reason) from error
 
@@ -83,20 +115,32 @@ def _text_of(body: bytes) -> str:
         raise Unreadable("data", f"not UTF-8 at byte {error.start}") from error
 
 
-def _event_of(members: dict[str, Raw]) -> Event:
+def _event_of(members: dict[str, Raw], foreign: Collection[str]) -> Event:
     # An attribute of null is one that is left out (JSON format, section 2.2).
     members = {name: raw for name, raw in members.items() if bytes(raw) != b"null"}
     for required in BINARY_REQUIRED:
         if required not in members:
             raise Invalid(required, "is missing; CloudEvents requires it")
     if bytes(members.pop("specversion")) != b'"1.0"':
-        raise Invalid("specversion", "must be 1.0")
-    known = {_KNOWN[name]: members.pop(name) for name in list(members) if name in _KNOWN}
-    known |= _audience_of(members)
-    if members:
-        known["extensions"] = Raw(msgspec.json.encode(members))
+        raise Invalid("specversion", 'must be "1.0"')
+    if _DAPRS in members:
+        foreign = {*foreign, "topic"}
+    ours = {name: members.pop(name) for name in list(members) if name not in foreign}
+    known = {_KNOWN[name]: ours.pop(name) for name in list(ours) if name in _KNOWN}
+    known |= _audience_of(ours)
+    if extensions := ours | members:
+        _check_names(extensions)
+        known["extensions"] = Raw(msgspec.json.encode(extensions))
     # Written once more and read by the one decoder, so that each rule stands in a single place.
     return events.decode(msgspec.json.encode(known), events.LARGEST_ENTRY)
+
+
+def _check_names(extensions: Collection[str]) -> None:
+    for name in extensions:
+        if not _NAME.fullmatch(name) and (meant := meant_by(name)):
+            raise Invalid(
+                name, f"is called {meant.replace('collapse_', 'collapse')} in a CloudEvent"
+            )
 
 
 def _audience_of(members: dict[str, Raw]) -> dict[str, Raw]:

@@ -3,6 +3,8 @@
 NotifierError
 ├── Invalid        what was sent cannot be understood: 422, a dead letter, an `error` frame
 │   ├── Unreadable  not even JSON, or not UTF-8: 400
+│   ├── Unsupported  a form of body that is not taken: 415
+│   │   └── UnsupportedCoding  compressed in another way than gzip
 │   ├── TooLarge    over a bound: 413
 │   └── Followed    a topic is followed already
 ├── Unauthorized   who it is cannot be established: 401, close 4500
@@ -40,6 +42,18 @@ class Unreadable(Invalid):
     """The body is not what its content type says."""
 
     code = "unreadable"
+
+
+class Unsupported(Invalid):
+    """The content type is not one that can carry an event here."""
+
+    code = "unsupported_type"
+
+
+class UnsupportedCoding(Unsupported):
+    """The content coding is not one that is undone here."""
+
+    code = "unsupported_coding"
 
 
 class TooLarge(Invalid):

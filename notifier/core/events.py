@@ -8,16 +8,17 @@ import re
 import secrets
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
-from notifier.core.errors import Invalid, TooLarge, Unreadable
+from notifier.core.errors import Invalid, TooLarge
+from notifier.core.members import LONGEST_TEXT, LONGEST_TTL, LONGEST_WORD, RULES, meant_by
 from notifier.core.names import LONGEST_NAME, checked_name, checked_topic
-
-T = TypeVar("T")
+from notifier.core.reading import NOT_A_MEMBER, check_size, read_json
+from notifier.core.uris import URI, URI_REFERENCE
 
 LARGEST_EVENT = 64 * 1024
 # An accepted event on its way to the router: completed, and rewritten from other forms, in which
@@ -28,13 +29,22 @@ MOST_IN_BATCH = 1_000
 MOST_USERS = 10_000
 # The list of users does not count towards an event's bytes: 10,000 real ids would not fit.
 LARGEST_AUDIENCE = MOST_USERS * (LONGEST_NAME + 3)
-LONGEST_TTL = 30 * 24 * 3600
+LARGEST_BODY = max(LARGEST_BATCH, LARGEST_EVENT + LARGEST_AUDIENCE)
 
-Text = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
-Word = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+# CloudEvents 1.0.2, section 2.2: neither control characters nor Unicode's noncharacters.
+_NONCHARACTERS = "".join(
+    f"{chr(0x10000 * n + 0xFFFE)}{chr(0x10000 * n + 0xFFFF)}" for n in range(17)
+)
+_PRINTABLE = rf"^[^\x00-\x1f\x7f-\x9f\ufdd0-\ufdef{_NONCHARACTERS}]*\Z"
+Text = Annotated[str, Meta(min_length=1, max_length=LONGEST_TEXT, pattern=_PRINTABLE)]
+Word = Annotated[str, Meta(min_length=1, max_length=LONGEST_WORD, pattern=_PRINTABLE)]
+Reference = Annotated[str, Meta(min_length=1, max_length=LONGEST_TEXT, pattern=URI_REFERENCE)]
+Absolute = Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=URI)]
 Moment = Annotated[datetime, Meta(tz=True)]
 Attribute = (
-    bool | Annotated[int, Meta(ge=-(2**31), lt=2**31)] | Annotated[str, Meta(max_length=1024)]
+    bool
+    | Annotated[int, Meta(ge=-(2**31), lt=2**31)]
+    | Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=_PRINTABLE)]
 )
 
 
@@ -51,17 +61,17 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     topic: str | UnsetType = UNSET
     everyone: bool | UnsetType = UNSET
     id: Word | UnsetType = UNSET
-    source: Text | UnsetType = UNSET
+    source: Reference | UnsetType = UNSET
     time: Moment | UnsetType = UNSET
     subject: Text | UnsetType = UNSET
     datacontenttype: Text | UnsetType = UNSET
-    dataschema: Text | UnsetType = UNSET
+    dataschema: Absolute | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
     data_base64: bytes | UnsetType = UNSET
     ttl: Annotated[float, Meta(gt=0, le=LONGEST_TTL)] | UnsetType = UNSET
     expires: Moment | UnsetType = UNSET
     collapse_key: Word | UnsetType = UNSET
-    traceparent: Word | UnsetType = UNSET
+    traceparent: str | UnsetType = UNSET
     extensions: dict[str, Attribute] | UnsetType = UNSET
 
     @property
@@ -92,27 +102,22 @@ class _Delivered(Struct, omit_defaults=True):
     data_base64: bytes | UnsetType
 
 
+class _Extensions(Struct):
+    extensions: dict[str, Raw]
+
+
 RAW = Decoder(Raw)
 _decoder = Decoder(Event)
 _encoder = msgspec.json.Encoder()
-_AT_PATH = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
-_WRONG_TYPE = re.compile(r"Expected `([\w |]+)`, got `(\w+)`")
-_WRONG_NUMBER = re.compile(r"Expected `(?:int|float)` ([<>]=?) ([\d.e-]+)")
-_COMPARED = {">": "more than", ">=": "at least", "<": "less than", "<=": "at most"}
-_SAID = {
-    "array": "a list",
-    "object": "an object",
-    "str": "a string",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-}
-_MISSING = re.compile(r"Object (?:missing required|contains unknown) field `(?P<name>.*?)`")
+_any_extensions = Decoder(_Extensions)
+_attribute: Decoder[bool | int | str] = Decoder(Attribute)
+_LONGEST_SHOWN = 64
+_NAME_RULE = "must have a name of 1 to 64 of a-z 0-9, and none that an event has by itself"
 _EXTENSION = re.compile(r"[a-z0-9]{1,64}")
 # Version, trace, span and flags; neither of the ids is all zeros (Trace Context, section 3.2.2).
-_TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-)
+# Versions to come may have more behind the flags, this one has not (section 4.3).
+_IDS = r"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_TRACEPARENT = re.compile(rf"00-{_IDS}|(?!00|ff)[0-9a-f]{{2}}-{_IDS}(?:-[!-~]{{0,400}})?")
 RESERVED_EXTENSIONS = frozenset(_Delivered.__struct_fields__) | {"datacontentencoding"}
 
 
@@ -121,56 +126,34 @@ def decode(body: bytes, most: int = LARGEST_EVENT) -> Event:
 
     The audience may be missing (a routing key can stand for it), everything else is checked.
     """
-    event = read_json(body, _decoder, most + LARGEST_AUDIENCE)
+    try:
+        event = read_json(body, _decoder, most + LARGEST_AUDIENCE, RULES)
+    except Invalid as error:
+        raise _refusal(error, body) from error
     users = 0 if event.users is UNSET else sum(len(user) + len('"", ') for user in event.users)
     check_size(len(body) - users, most)
     return checked(event)
 
 
-def read_json(body: bytes, decoder: Decoder[T], most: int = LARGEST_EVENT) -> T:
-    """Decode JSON of at most `most` bytes; raises TooLarge, Unreadable, Invalid with the path."""
-    check_size(len(body), most)
-    if not body.strip():
-        raise Unreadable("", "not JSON: there is nothing in it")
-    try:
-        body.decode()  # `data` is carried unparsed, so nothing later would notice broken UTF-8
-        return decoder.decode(body)
-    except UnicodeDecodeError as error:
-        raise Unreadable("", f"not UTF-8 at byte {error.start}") from error
-    except msgspec.ValidationError as error:
-        raise named(error) from error
-    except msgspec.DecodeError as error:
-        raise Unreadable("", f"not JSON: {error}") from error
-    except RecursionError as error:
-        raise Unreadable("", "JSON nested too deeply") from error
+def _refusal(error: Invalid, body: bytes) -> Invalid:
+    """Say what a member is called here, or which of the extensions is the bad one."""
+    if error.field.startswith("extensions[") and (name := _bad_extension(body)) is not None:
+        return Invalid(f"extensions.{name[:_LONGEST_SHOWN]}", RULES["extensions"])
+    if error.reason != NOT_A_MEMBER:
+        return error
+    meant = meant_by(error.field)
+    return Invalid(
+        error.field, f"is called {meant} here" if meant else f"{NOT_A_MEMBER} of an event"
+    )
 
 
-def check_size(size: int, most: int = LARGEST_EVENT) -> None:
-    """Raise TooLarge for more than `most` bytes."""
-    if size > most:
-        raise TooLarge("", f"at most {most} bytes are taken here, this has {size}")
-
-
-def named(error: msgspec.ValidationError) -> Invalid:
-    """Turn `Expected … - at `$.users[3]`` into an Invalid whose field is `users[3]`."""
-    match = _AT_PATH.match(str(error))
-    reason, path = (match["reason"], match["path"]) if match else (str(error), "")
-    if missing := _MISSING.match(reason):
-        path = f"{path}.{missing['name']}".lstrip(".")
-        reason = "is missing" if "missing" in reason else "is not a member of an event"
-    return Invalid(path, _in_words(reason))
-
-
-def _in_words(reason: str) -> str:
-    """Say `Expected `str`, got `int`` as a person would."""
-    if match := _WRONG_TYPE.fullmatch(reason):
-        wanted, given = (" or ".join(map(_said, each.split(" | "))) for each in match.groups())
-        return f"must be {wanted}, not {given}"
-    return _WRONG_NUMBER.sub(lambda found: f"must be {_COMPARED[found[1]]} {found[2]}", reason)
-
-
-def _said(kind: str) -> str:
-    return _SAID.get(kind, kind)
+def _bad_extension(body: bytes) -> str | None:
+    for name, value in read_json(body, _any_extensions, len(body)).extensions.items():
+        try:
+            _attribute.decode(value)
+        except msgspec.ValidationError:
+            return name
+    return None
 
 
 def checked(event: Event) -> Event:
@@ -182,12 +165,17 @@ def checked(event: Event) -> Event:
         raise Invalid("data_base64", "give data or data_base64, not both")
     if event.ttl is not UNSET and event.expires is not UNSET:
         raise Invalid("ttl", "give ttl or expires, not both")
-    if event.source is not UNSET and " " in event.source:
-        raise Invalid("source", "must be a URI reference, which has no spaces")
     for name in event.extensions or ():
         if not _EXTENSION.fullmatch(name) or name in RESERVED_EXTENSIONS:
-            raise Invalid(f"extensions.{name}", "a name is 1 to 64 of a-z 0-9, and no known one")
-    return event
+            raise Invalid(f"extensions.{name[:_LONGEST_SHOWN]}", _NAME_RULE)
+    return _without_bad_trace(event)
+
+
+def _without_bad_trace(event: Event) -> Event:
+    # Trace Context, section 4.3: a trace that cannot be parsed is left, and begins anew.
+    if event.traceparent is UNSET or _TRACEPARENT.fullmatch(event.traceparent):
+        return event
+    return msgspec.structs.replace(event, traceparent=UNSET)
 
 
 def _check_audience(event: Event) -> None:

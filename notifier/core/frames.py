@@ -6,8 +6,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from notifier.core.errors import Invalid, TooLarge
-from notifier.core.events import named
 from notifier.core.publications import Publication
+from notifier.core.reading import named, not_json
 
 LARGEST_FRAME = 64 * 1024
 # JavaScript's largest exact integer: a larger id would come back as another one.
@@ -133,6 +133,7 @@ ServerFrame = Hello | Subscribed | Unsubscribed | Gap | Authenticated | Error | 
 
 _decoder: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
 _encoder = msgspec.json.Encoder()
+_RULES = {"id": "must be a whole number from 0 to 2^53 - 1, or text of at most 64 characters"}
 
 
 class _WithId(Struct):
@@ -146,12 +147,12 @@ def decode(text: bytes) -> ClientFrame:
     try:
         return _decoder.decode(text)
     except msgspec.ValidationError as error:
-        invalid = named(error)
+        invalid = named(error, _RULES)
         if invalid.field == "type":
             raise Invalid("type", "must be subscribe, unsubscribe, auth or ping") from error
         raise invalid from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid("", f"not JSON: {error}") from error
+        raise Invalid("", not_json(error)) from error
 
 
 def request_id_in(text: bytes) -> RequestId | UnsetType:

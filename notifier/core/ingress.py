@@ -1,33 +1,36 @@
 """What came in, understood: bodies, headers and routing keys of every ingress become events."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
+from urllib.parse import quote
 
 import msgspec
 from msgspec import UNSET, Raw
 
-from notifier.core import cloudevents, events
-from notifier.core.errors import Invalid, TooLarge
+from notifier.core import cloudevents, codings, events, uris
+from notifier.core.errors import Invalid, TooLarge, Unsupported
 from notifier.core.events import Event
 from notifier.core.names import (
     EVERYONE,
     LONGEST_NAME,
-    checked_name,
-    checked_topic,
     is_personal,
     user_of,
 )
 from notifier.core.publications import key_of
+from notifier.core.reading import read_json
 from notifier.core.routing import topics_of
 
 # What an api puts: an event that was accepted within the producers' bounds, and completed.
 ACCEPTED = "application/vnd.notifier.event+json"
 _PREFIXES = ("cloudEvents:", "cloudEvents_")
-_NOT_IN_SOURCE = re.compile(r"[\x00-\x20\x7f]")
 _AUDIENCE = frozenset({"users", "topic", "everyone"})
 _DEFAULT_TYPE = "notification"
+_UTF8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+# Clients of AMQP that say nothing of a body, or what their library says of any.
+_SAYS_NOTHING = frozenset({"", "application/octet-stream", "application/data"})
+_LONGEST_SHOWN = 100
 _items = msgspec.json.Decoder(list[Raw])
 _objects = msgspec.json.Decoder(dict[str, Raw])
 
@@ -47,6 +50,38 @@ class Entry:
     app_id: str = ""
     type: str = ""
     accepted: float = 0.0
+    content_encoding: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What came in on any surface, and what stands beside it; the one place that knows its form.
+
+    `attributes` are those of a CloudEvent in binary mode. With an `audience` beside it (members of
+    `Event`, not checked yet, that stand in `audience_in`) a body may be data alone, of an event of
+    `type`. `is_addressed` says that only that audience counts: the body then is data, or a
+    CloudEvent, and names none.
+    `is_stated` says that JSON must be called so by its content type.
+    """
+
+    content: bytes
+    content_type: str = ""
+    content_encoding: str = ""
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    audience: Mapping[str, object] = field(default_factory=dict)
+    audience_in: str = ""
+    type: str = ""
+    is_addressed: bool = False
+    is_stated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A body taken apart: `read` makes an event of each of `bodies`, or raises Invalid."""
+
+    read: Callable[[bytes], Event]
+    bodies: list[bytes]
+    is_batch: bool = False
 
 
 def entry_of(event: Event, accepted: float) -> Entry:
@@ -78,42 +113,42 @@ def events_of(entry: Entry, now: float) -> list[Event]:
     accepted = entry.accepted or now
     traceparent = entry.headers.get("traceparent")
     found = [events.with_traceparent(event, traceparent) for event in _read(entry)]
+    for event in found:
+        if not event.has_audience:
+            raise Invalid(
+                "users",
+                "no audience: give users, topic or everyone in the body, "
+                "or a routing key user.ID, topic.NAME or everyone",
+            )
     return [
         events.completed(
-            _with_id(_with_audience(event, entry.routing_key), entry.message_id, index, len(found)),
-            source=source,
-            now=accepted,
+            _with_id(event, entry.message_id, index, len(found)), source=source, now=accepted
         )
         for index, event in enumerate(found)
     ]
 
 
 def _source_of(entry: Entry) -> str:
-    return _NOT_IN_SOURCE.sub("_", entry.app_id) or "amqp"
+    source = entry.app_id or "amqp"
+    return source if uris.is_reference(source) else quote(source, safe="")
 
 
-def _read(entry: Entry) -> list[Event]:  # noqa: PLR0911 - a form each
-    media = cloudevents.media_type(entry.content_type)
-    if media == ACCEPTED:
+def _read(entry: Entry) -> list[Event]:
+    if entry.content_type == ACCEPTED:
         return [events.decode(entry.body, events.LARGEST_ENTRY)]
-    if media == cloudevents.STRUCTURED:
-        return [cloudevents.structured(entry.body)]
-    if media == cloudevents.BATCHED:
-        return _each(cloudevents.structured, entry.body)
-    if attributes := attributes_in(entry.headers):
-        return [cloudevents.binary(attributes, entry.content_type, entry.body)]
-    if names_audience(entry.routing_key):
-        return [_event_or_data(entry)]
-    if entry.body.lstrip()[:1] == b"[":
-        return _each(events.decode, entry.body)
-    return [events.decode(entry.body)]
-
-
-def _each(read: Callable[[bytes], Event], body: bytes) -> list[Event]:
-    found = [_at(index, read, item) for index, item in enumerate(items(body))]
-    if not found:
-        raise Invalid("", "the batch is empty")
-    return found
+    body = Body(
+        entry.body,
+        entry.content_type,
+        entry.content_encoding,
+        attributes_in(entry.headers),
+        audience_of(entry.routing_key),
+        "routing key",
+        entry.type,
+    )
+    parts = parts_of(body)
+    if not parts.is_batch:
+        return [parts.read(each) for each in parts.bodies]
+    return [_at(index, parts.read, each) for index, each in enumerate(parts.bodies)]
 
 
 def _at(index: int, read: Callable[[bytes], Event], item: bytes) -> Event:
@@ -123,9 +158,97 @@ def _at(index: int, read: Callable[[bytes], Event], item: bytes) -> Event:
         raise type(error)(f"[{index}].{error.field}".rstrip("."), error.reason) from error
 
 
+def parts_of(body: Body) -> Parts:
+    """Decide what form a body has, by what stands beside it and then by its own members.
+
+    Raises Unsupported for a content type or coding that is not taken; else Invalid.
+    """
+    media = _checked_media(body.content_type)
+    content = codings.decoded(body.content, body.content_encoding, events.LARGEST_BODY)
+    foreign = _foreign(body)
+    structured = _addressed(partial(cloudevents.structured, foreign=foreign), body)
+    if media == cloudevents.BATCHED:
+        return Parts(structured, _some(content), is_batch=True)
+    if media == cloudevents.STRUCTURED:
+        return Parts(structured, [content])
+    if body.attributes and not media.startswith("application/cloudevents"):
+        read = partial(cloudevents.binary, body.attributes, body.content_type, foreign=foreign)
+        return Parts(_addressed(read, body), [content])
+    if not _carries_json(media, is_stated=body.is_stated):
+        raise Unsupported("content_type", f"{media[:_LONGEST_SHOWN]} {_WANTED}")
+    own = _addressed(partial(_own, body, structured), body)
+    if not body.audience and content.lstrip()[:1] == b"[":
+        return Parts(own, _some(content), is_batch=True)
+    return Parts(own, [content])
+
+
+_WANTED = (
+    "carries no event; send application/json, or a CloudEvent: in binary mode its data may be "
+    "of any type"
+)
+
+
+def _checked_media(content_type: str) -> str:
+    media, _, parameters = content_type.partition(";")
+    media = media.strip().lower()
+    for parameter in parameters.lower().split(";"):
+        name, _, value = parameter.partition("=")
+        charset = value.strip().strip("\"'")
+        is_text = _carries_json(media, is_stated=False) or media.startswith("application/cloud")
+        if name.strip() == "charset" and is_text and charset not in _UTF8:
+            raise Unsupported(
+                "content_type", f"charset {charset[:_LONGEST_SHOWN]} is not taken; send UTF-8"
+            )
+    return media
+
+
+def _carries_json(media: str, *, is_stated: bool) -> bool:
+    if is_stated:
+        return media == "application/json"
+    is_text = media.startswith("text/") or media.endswith("+json")
+    return media == "application/json" or media in _SAYS_NOTHING or is_text
+
+
+def _foreign(body: Body) -> Collection[str]:
+    """Return the attributes that name no audience: other systems have a `topic` of their own."""
+    if body.is_addressed:
+        return cloudevents.AUDIENCE
+    return ("topic",) if body.audience else ()
+
+
+def _addressed(read: Callable[[bytes], Event], body: Body) -> Callable[[bytes], Event]:
+    if not body.audience:
+        return read
+
+    def read_it(content: bytes) -> Event:
+        event = read(content)
+        if event.has_audience:
+            return event
+        try:
+            return events.checked(msgspec.structs.replace(event, **body.audience))
+        except Invalid as error:
+            raise Invalid(body.audience_in or error.field, error.reason) from error
+
+    return read_it
+
+
+def _own(body: Body, structured: Callable[[bytes], Event], content: bytes) -> Event:
+    """Read JSON: a CloudEvent, an event of our own form, or data."""
+    if cloudevents.is_one(content):
+        return structured(content)
+    return _event_or_data(body, content) if body.audience else events.decode(content)
+
+
+def _some(content: bytes) -> list[bytes]:
+    found = items(content)
+    if not found:
+        raise Invalid("", "the batch is empty")
+    return found
+
+
 def items(body: bytes) -> list[bytes]:
     """Split a JSON array into its items; raises Unreadable, or TooLarge past the batch's bounds."""
-    found = events.read_json(body, _items, events.LARGEST_BATCH)
+    found = read_json(body, _items, events.LARGEST_BATCH)
     if len(found) > events.MOST_IN_BATCH:
         raise TooLarge("", f"a batch has at most {events.MOST_IN_BATCH} events, not {len(found)}")
     return [bytes(item) for item in found]
@@ -141,43 +264,35 @@ def attributes_in(headers: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def names_audience(routing_key: str) -> bool:
-    """Whether a routing key can stand for the audience."""
-    kind, separator, _ = routing_key.partition(".")
-    return routing_key == EVERYONE or (kind in ("user", "topic") and bool(separator))
+def audience_of(routing_key: str) -> dict[str, object]:
+    """Return the audience that a routing key stands for, as members of an event; empty for none.
+
+    They are not checked: another one in the body may be meant.
+    """
+    kind, separator, name = routing_key.partition(".")
+    if routing_key == EVERYONE:
+        return {"everyone": True}
+    if kind == "user" and separator:
+        return {"users": [name]}
+    if kind == "topic" and separator:
+        return {"topic": name}
+    return {}
 
 
-def _event_or_data(entry: Entry) -> Event:
-    """Read a body whose routing key names the audience: an event, or any JSON as an event's data.
+def _event_or_data(body: Body, content: bytes) -> Event:
+    """Read a body beside which the audience stands: an event, or any JSON as an event's data.
 
     It is an event when it names an audience, when it has `type` and `data`, or when it has `type`
     and nothing that an event has not. Anything else is data.
     """
     most = events.LARGEST_EVENT + events.LARGEST_AUDIENCE  # `decode` knows the bounds better
-    data = events.read_json(entry.body or b"null", events.RAW, most)
+    data = read_json(content or b"null", events.RAW, most)
     members = _objects.decode(data).keys() if bytes(data)[:1] == b"{" else frozenset[str]()
     known = "type" in members and ("data" in members or members <= set(Event.__struct_fields__))
-    if known or not _AUDIENCE.isdisjoint(members):
-        return events.decode(entry.body)
-    kind = msgspec.json.encode(entry.type or _DEFAULT_TYPE)
+    if not body.is_addressed and (known or not _AUDIENCE.isdisjoint(members)):
+        return events.decode(content)
+    kind = msgspec.json.encode(body.type or _DEFAULT_TYPE)
     return events.decode(b'{"type":' + kind + b',"data":' + bytes(data) + b"}")
-
-
-def _with_audience(event: Event, routing_key: str) -> Event:
-    if event.has_audience:
-        return event
-    kind, _, name = routing_key.partition(".")
-    if routing_key == EVERYONE:
-        return msgspec.structs.replace(event, everyone=True)
-    if kind == "user":
-        return msgspec.structs.replace(event, users=[checked_name(name, "routing key")])
-    if kind == "topic":
-        return msgspec.structs.replace(event, topic=checked_topic(name, "routing key"))
-    raise Invalid(
-        "users",
-        "no audience: give users, topic or everyone in the body, "
-        "or a routing key user.ID, topic.NAME or everyone",
-    )
 
 
 def _with_id(event: Event, message_id: str, index: int, count: int) -> Event:

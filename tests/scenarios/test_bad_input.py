@@ -1,6 +1,7 @@
 """What cannot be understood is answered or put aside with a reason; the rest flows on."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -47,6 +48,12 @@ async def client(service: Service) -> AsyncIterator[Client]:
 # Over HTTP.
 
 CLOUD_EVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "user": "42"}
+BINARY: dict[str, object] = {
+    "cloudEvents:specversion": "1.0",
+    "cloudEvents:id": "1",
+    "cloudEvents:source": "/s",
+    "cloudEvents:type": "t",
+}
 
 
 @pytest.mark.parametrize(
@@ -68,10 +75,10 @@ CLOUD_EVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "us
         ({"type": "t", "topic": "a,b"}, 422, "topic", "1 to 128 of the characters"),
         ({"type": "t", "topic": "n" * 129}, 422, "topic", "1 to 128 of the characters"),
         ({"type": "t", "everyone": False}, 422, "everyone", "can only be true"),
-        ({**GOOD, "id": "i" * 129}, 422, "id", "length <= 128"),
+        ({**GOOD, "id": "i" * 257}, 422, "id", "1 to 256 characters"),
         ({**GOOD, "ttl": -1}, 422, "ttl", "must be more than 0"),
         ({**GOOD, "ttl": 60, "expires": "2030-01-01T00:00:00Z"}, 422, "ttl", "not both"),
-        ({**GOOD, "time": "yesterday"}, 422, "time", "RFC3339"),
+        ({**GOOD, "time": "yesterday"}, 422, "time", "must be a moment by RFC 3339"),
         ({**GOOD, "colour": "red"}, 422, "colour", "is not a member of an event"),
         ({**GOOD, "data": "x" * 65_536}, 413, None, "at most 65536 bytes"),
         ([], 422, None, "the batch is empty"),
@@ -94,7 +101,8 @@ async def test_a_bad_body_gets_a_problem_that_names_the_field(
 @pytest.mark.parametrize(
     ("body", "headers", "status", "field"),
     [
-        (GOOD, {"content-type": "text/plain"}, 415, None),
+        (GOOD, {"content-type": "text/plain"}, 415, "content_type"),
+        (GOOD, {"content-encoding": "br"}, 415, "content_encoding"),
         ({**CLOUD_EVENT, "specversion": "0.3"}, {"content-type": CLOUD}, 422, "specversion"),
         ({"specversion": "1.0"}, {"content-type": CLOUD}, 422, "id"),
         ({**CLOUD_EVENT, "users": "a,b"}, {"content-type": CLOUD}, 422, "users"),
@@ -178,6 +186,41 @@ async def dead_letter(queue: AbstractQueue) -> tuple[bytes, dict[str, Any]]:
             "[1].type: must be a string",
         ),
         (json.dumps("x" * 65_536).encode(), "user.42", {}, "too_large", "at most 65536 bytes"),
+        (
+            b"\x80\x04K\x01.",
+            "user.42",
+            {"content_type": "application/x-python-serialize", "content_encoding": "binary"},
+            "unsupported_type",
+            "content_type: application/x-python-serialize",
+        ),
+        (
+            b"\x1b",
+            "user.42",
+            {"content_encoding": "br"},
+            "unsupported_coding",
+            "content_encoding: br",
+        ),
+        (
+            b"{}",
+            "user.42",
+            {"content_encoding": "gzip"},
+            "unreadable",
+            "content_encoding: the body",
+        ),
+        (
+            b"{}",
+            "user.42",
+            {"headers": {**BINARY, "cloudEvents:subject": bytearray(b"Gr\xfc\xdfe")}},
+            "invalid",
+            "subject: is not UTF-8",
+        ),
+        (
+            b"{}",
+            "user.42",
+            {"headers": {**BINARY, "cloudEvents:source": "%zz"}},
+            "invalid",
+            "source: must be a URI reference",
+        ),
         (b'{"id":"1"}', "user.42", {"content_type": CLOUD}, "invalid", "specversion: is missing"),
         (
             b"1",
@@ -227,6 +270,37 @@ async def test_any_json_can_be_data_when_the_routing_key_names_the_audience(
     event = await client.next_event()
     assert (event["id"], event["source"], event["type"]) == ("m-2", "crm", "numbers")
     assert event["data"] == [1, 2]
+
+
+async def test_compressed_bodies_come_through_by_both_ways(
+    http: HttpProducer, amqp: AmqpProducer, client: Client
+) -> None:
+    packed = gzip.compress(json.dumps({**GOOD, "data": "Grüße"}).encode())
+
+    await http.post(packed, **{"content-encoding": "gzip"})
+    await amqp.send(packed, "any", content_encoding="gzip")
+
+    assert [event["data"] for event in await client.next_events(2)] == ["Grüße", "Grüße"]
+
+
+async def test_text_in_headers_comes_through_by_both_ways(
+    http: HttpProducer, amqp: AmqpProducer, client: Client
+) -> None:
+    raw = {"ce-id": "2", "ce-subject": "Grüße"}
+    encoded = {"ce-subject": "Gr%C3%BC%C3%9Fe"}
+    attributes = {f"ce-{name}": value for name, value in CLOUD_EVENT.items()}
+
+    await http.post(b"1", **attributes, **encoded)
+    await http.http.post(
+        "/v1/events",
+        content=b"1",
+        headers=[(n.encode(), v.encode()) for n, v in (attributes | raw).items()],
+    )
+    await amqp.send(
+        b"1", "user.42", headers={**BINARY, "cloudEvents:id": "3", "cloudEvents:subject": "Grüße"}
+    )
+
+    assert [event["subject"] for event in await client.next_events(3)] == ["Grüße"] * 3
 
 
 async def test_cloudevents_come_through_by_every_binding(

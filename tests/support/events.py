@@ -9,9 +9,14 @@ from msgspec import UNSET, Raw
 
 from notifier.core.events import RESERVED_EXTENSIONS, Event
 
-_PRINTABLE = st.characters(exclude_categories=["Cs", "Cc"])
-WORDS = st.text(_PRINTABLE, min_size=1, max_size=128)
-TEXTS = st.text(_PRINTABLE, min_size=1, max_size=256)
+# Without surrogates, control characters, and those that Unicode will never assign.
+PRINTABLE = st.characters(exclude_categories=["Cs", "Cc"]).filter(
+    lambda each: ord(each) & 0xFFFE != 0xFFFE and not 0xFDD0 <= ord(each) <= 0xFDEF
+)
+WORDS = st.text(PRINTABLE, min_size=1, max_size=256)
+TEXTS = st.text(PRINTABLE, min_size=1, max_size=300)
+SOURCES = st.sampled_from(["/a", "//h:1/b?c=%20#d", "urn:x:1", "http://[::1]/%C3%A9"])
+TRACES = st.just("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 NAMES = st.from_regex(r"[A-Za-z0-9\-._~:@/+=|$!&]{1,128}", fullmatch=True)
 TOPICS = NAMES | NAMES.map("user:".__add__)
 JSON = st.recursive(
@@ -32,7 +37,7 @@ _EXTENSIONS = st.dictionaries(
     st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True).filter(
         lambda name: name not in RESERVED_EXTENSIONS
     ),
-    st.booleans() | st.integers(-(2**31), 2**31 - 1) | st.text(_PRINTABLE, max_size=50),
+    st.booleans() | st.integers(-(2**31), 2**31 - 1) | st.text(PRINTABLE, max_size=50),
     max_size=3,
 )
 _INDENTED = st.builds(
@@ -65,13 +70,13 @@ def _events(draw: st.DrawFn) -> Event:
     )
     optional = {
         "id": WORDS,
-        "source": TEXTS.map(lambda text: text.replace(" ", "_")),
+        "source": SOURCES,
         "time": MOMENTS,
         "subject": TEXTS,
         "datacontenttype": TEXTS,
-        "dataschema": TEXTS,
+        "dataschema": st.just("https://a.example/b.json"),
         "collapse_key": WORDS,
-        "traceparent": WORDS,
+        "traceparent": TRACES,
         "extensions": _EXTENSIONS,
     }
     members |= draw(st.fixed_dictionaries({}, optional=optional))

@@ -93,7 +93,14 @@ def test_every_property_that_a_foreign_producer_may_set_is_passed_over_or_read()
     )
 
     assert found == Entry(
-        b"{}", "user.42", "text/plain", {"a": 1}, message_id="m", app_id="shop", type="t"
+        b"{}",
+        "user.42",
+        "text/plain",
+        {"a": 1},
+        message_id="m",
+        app_id="shop",
+        type="t",
+        content_encoding="gzip",
     )
 
 

@@ -1,11 +1,15 @@
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from notifier.api.app import create_app
 from notifier.api.keys import ApiKeys, new_key
@@ -32,15 +36,35 @@ class Producer:
         self._http = http
 
     async def post(
-        self, body: object, content_type: str = JSON, key: str = KEY.secret, **headers: str
+        self,
+        body: object,
+        content_type: str = JSON,
+        key: str = KEY.secret,
+        query: str = "",
+        **headers: str,
     ) -> httpx.Response:
         content = body if isinstance(body, bytes | AsyncIterator) else json.dumps(body).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self._http.post(
-            "/v1/events",
+            f"/v1/events?{query}",
             content=content,
             headers={"authorization": f"Bearer {key}", "content-type": content_type} | named,
         )
+
+    async def post_raw(
+        self, *lines: tuple[bytes, bytes], content: bytes | None = None, query: str = ""
+    ) -> httpx.Response:
+        """Post with these lines in the head, byte for byte; a binary CloudEvent unless told."""
+        own = (
+            [] if content is not None else [(n.encode(), v.encode()) for n, v in ATTRIBUTES.items()]
+        )
+        key = (b"authorization", b"Bearer " + KEY.secret.encode())
+        return await self._http.post(
+            f"/v1/events?{query}", content=content or b"", headers=[key, *own, *lines]
+        )
+
+    async def options(self, headers: dict[str, str]) -> httpx.Response:
+        return await self._http.options("/v1/events", headers=headers)
 
     @property
     def put(self) -> list[Event]:
@@ -86,11 +110,12 @@ async def test_there_is_no_page_but_the_one_way_in(path: str) -> None:
 
 async def test_the_traceparent_of_a_request_is_that_of_each_event_without_one() -> None:
     traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    own = traceparent.replace("4bf9", "0bf9")
     async with producer() as shop:
         await shop.post(EVENT, traceparent=traceparent)
-        await shop.post([EVENT, EVENT | {"traceparent": "its own"}], traceparent=traceparent)
+        await shop.post([EVENT, EVENT | {"traceparent": own}], traceparent=traceparent)
 
-        assert [e.traceparent for e in shop.put] == [traceparent, traceparent, "its own"]
+        assert [e.traceparent for e in shop.put] == [traceparent, traceparent, own]
 
 
 async def test_an_event_without_id_gets_one() -> None:
@@ -134,7 +159,7 @@ async def test_an_event_that_is_not_confirmed_is_to_be_posted_again_later() -> N
         (EVENT | {"topic": "news"}, 422, "users"),
         (EVENT | {"users": ["1", "a b"]}, 422, "users[1]"),
         (EVENT | {"users": [1]}, 422, "users[0]"),
-        (EVENT | {"id": "x" * 129}, 422, "id"),
+        (EVENT | {"id": "x" * 257}, 422, "id"),
         (EVENT | {"ttl": 0}, 422, "ttl"),
         (EVENT | {"colour": "red"}, 422, "colour"),
         ({"type": "t", "everyone": False}, 422, "everyone"),
@@ -357,3 +382,186 @@ async def test_data_cannot_smuggle_in_an_audience() -> None:
 
         assert (answer.status_code, answer.json()["field"]) == (400, "data")
         assert shop.queue.entries == []
+
+
+# Bodies and headers as others send them.
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "identity, gzip"])
+async def test_a_compressed_body_is_read(coding: str) -> None:
+    async with producer() as shop:
+        answer = await shop.post(gzip.compress(json.dumps(EVENT).encode()), content_encoding=coding)
+
+        assert answer.status_code == 202
+        assert [event.users for event in shop.put] == [["42"]]
+
+
+async def test_a_compressed_body_is_the_data_of_a_binary_cloudevent() -> None:
+    async with producer() as shop:
+        body = gzip.compress(b"\x89PNG")
+        await shop.post(body, "image/png", content_encoding="gzip", **ATTRIBUTES)
+
+        assert shop.put[0].data_base64 == b"\x89PNG"
+
+
+@pytest.mark.parametrize("coding", ["br", "deflate", "zstd", "gzip, br", "gzip, gzip, gzip"])
+async def test_another_coding_is_refused_with_the_one_that_is_taken(coding: str) -> None:
+    async with producer() as shop:
+        answer = await shop.post(EVENT, content_encoding=coding)
+
+        assert (answer.status_code, answer.json()["field"]) == (415, "content_encoding")
+        assert answer.headers["accept-encoding"] == "gzip"
+        assert shop.queue.entries == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(gzip.compress(bytes(20_000_000)), 413), (gzip.compress(b"{}")[:-1], 400), (b"{}", 400)],
+)
+async def test_a_body_that_is_no_gzip_or_too_large_a_one_is_refused(
+    body: bytes, status: int
+) -> None:
+    async with producer() as shop:
+        assert (await shop.post(body, content_encoding="gzip")).status_code == status
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Grüße".encode(),
+        b"Gr%C3%BC%C3%9Fe",
+        b"Gr%c3%bc%C3%9fe",
+        b'"Gr%C3%BC%C3%9Fe"',
+        b'"Gr\xc3\xbc\\\xc3\x9fe"',
+    ],
+)
+async def test_values_of_headers_are_utf8(value: bytes) -> None:
+    async with producer() as shop:
+        await shop.post_raw((b"ce-subject", value))
+
+        assert [event.subject for event in shop.put] == ["Grüße"]
+
+
+@pytest.mark.parametrize("value", ["Grüße".encode("latin-1"), b"Gr%FC%DFe", b"\xff"])
+async def test_values_of_headers_that_are_not_utf8_are_refused(value: bytes) -> None:
+    async with producer() as shop:
+        answer = await shop.post_raw((b"ce-subject", value))
+
+        assert (answer.status_code, answer.json()["field"]) == (422, "subject")
+        assert shop.queue.entries == []
+
+
+async def test_an_attribute_in_two_headers_is_refused() -> None:
+    async with producer() as shop:
+        answer = await shop.post_raw((b"ce-tenant", b"a"), (b"ce-tenant", b"b"))
+
+        assert (answer.status_code, answer.json()["field"]) == (422, "tenant")
+
+
+async def test_a_cloudevent_is_known_without_its_content_type() -> None:
+    async with producer() as shop:
+        single = await shop.post(CLOUDEVENT | {"user": "42"})
+        batch = await shop.post([CLOUDEVENT | {"user": "42", "id": "2"}, EVENT | {"id": "3"}])
+
+        assert (single.status_code, batch.status_code) == (202, 202)
+        assert [event.id for event in shop.put] == ["1", "2", "3"]
+
+
+# Senders that cannot choose their body.
+
+
+@pytest.mark.parametrize(
+    ("query", "audience"),
+    [
+        ("users=1,2&type=paid", {"users": ["1", "2"]}),
+        ("topic=news&type=paid&_=1", {"topic": "news"}),
+        ("everyone=true&type=paid", {"everyone": True}),
+    ],
+)
+async def test_the_query_may_name_the_audience_of_any_json(
+    query: str, audience: dict[str, object]
+) -> None:
+    async with producer() as shop:
+        answer = await shop.post({"detail": 7, "everyone": True}, query=query)
+
+        assert answer.status_code == 202
+        [event] = shop.put
+        assert event.type == "paid"
+        assert {name: getattr(event, name) for name in audience} == audience
+        assert json.loads(bytes(event.data or b"")) == {"detail": 7, "everyone": True}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("user=1", "user"),
+        ("users=", "users[0]"),
+        ("users=a%20b", "users[0]"),
+        ("topic=news&users=1", "users"),
+        ("everyone=1", "everyone"),
+        ("colour=red", "colour"),
+        ("type=paid", "type"),
+        ("users=1&type=" + "x" * 300, "type"),
+    ],
+)
+async def test_a_bad_query_is_a_problem_that_names_the_parameter(query: str, field: str) -> None:
+    async with producer() as shop:
+        answer = await shop.post(7, query=query)
+
+        assert (answer.status_code, answer.json()["field"]) == (422, field)
+        assert shop.queue.entries == []
+
+
+async def test_a_web_hook_is_agreed_to_before_its_first_event() -> None:
+    async with producer() as shop:
+        answer = await shop.options({"webhook-request-origin": "eventgrid.example"})
+
+        assert answer.status_code == 200
+        assert answer.headers["webhook-allowed-origin"] == "eventgrid.example"
+        assert answer.headers["webhook-allowed-rate"] == "*"
+        assert "POST" in answer.headers["allow"]
+
+
+async def test_who_is_no_web_hook_is_agreed_to_nothing() -> None:
+    async with producer() as shop:
+        plain = await shop.options({})
+        bad = await shop.options({"webhook-request-origin": "a b"})
+
+        assert "webhook-allowed-origin" not in {*plain.headers, *bad.headers}
+        assert (plain.status_code, bad.status_code) == (200, 422)
+
+
+# Whatever comes in is accepted or refused: nothing is answered by a 500.
+
+TEXT = st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=20)
+MEDIA = st.sampled_from([JSON, STRUCTURED, BATCHED, "text/plain", "image/png", "a; charset=x"])
+BODIES = st.binary(max_size=40) | st.recursive(
+    st.none() | st.integers() | st.floats() | TEXT | st.sampled_from(["1.0", "42", 10**400]),
+    lambda each: (
+        st.lists(each, max_size=3)
+        | st.dictionaries(st.sampled_from([*CLOUDEVENT, "users", "ttl", "data", "time", "x"]), each)
+    ),
+    max_leaves=10,
+).map(lambda value: json.dumps(value).encode())
+NAMES = st.sampled_from(
+    [*ATTRIBUTES, "ce-ttl", "ce-time", "ce-everyone", "ce-data", "traceparent", "content-encoding"]
+)
+
+
+@given(
+    body=BODIES | BODIES.map(gzip.compress),
+    media=MEDIA | TEXT,
+    headers=st.dictionaries(NAMES, TEXT | st.sampled_from(["1.0", "gzip", "%ff", '"', "9" * 400])),
+    query=st.sampled_from(["", "users=1", "topic=n&type=t", "everyone=true"]) | TEXT.map(quote),
+)
+async def test_nothing_is_answered_by_a_500(
+    body: bytes, media: str, headers: dict[str, str], query: str
+) -> None:
+    async with producer() as shop:
+        lines = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        answer = await shop.post_raw(
+            *lines, (b"content-type", media.encode("latin-1")), content=body, query=query
+        )
+
+        assert answer.status_code < 500
+        assert answer.status_code in (202, 207) or "Expected" not in answer.json()["detail"]

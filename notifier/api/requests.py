@@ -1,0 +1,100 @@
+"""A producer's request, read: its body, and what stands beside that in headers and the query."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from fastapi import Request
+
+from notifier.core import events
+from notifier.core.errors import Invalid, TooLarge
+from notifier.core.ingress import Body
+
+_PREFIX = b"ce-"
+_PARAMETERS: Final = ("users", "topic", "everyone", "type")
+_MISNOMERS = {"user": "users", "topics": "topic"}
+_LONGEST_SHOWN = 32
+
+
+async def body_of(request: Request) -> Body:
+    """Read the request; raises TooLarge, and Invalid for what stands beside the body.
+
+    An audience in the query is for senders that cannot choose their body: only it counts then.
+    """
+    headers, query = request.headers, request.query_params
+    _check_names(query)
+    audience = _audience_in(query)
+    return Body(
+        content=await _content_of(request),
+        content_type=headers.get("content-type", "application/json"),
+        content_encoding=", ".join(headers.getlist("content-encoding")),
+        attributes=attributes_in(request.scope["headers"]),
+        audience=audience,
+        type=query.get("type", ""),
+        is_addressed=bool(audience),
+        is_stated=True,
+    )
+
+
+async def _content_of(request: Request) -> bytes:
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > events.LARGEST_BATCH:
+            raise TooLarge("", f"a body has at most {events.LARGEST_BATCH} bytes")
+    return bytes(content)
+
+
+def attributes_in(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, object]:
+    """Return the CloudEvents attributes among headers (HTTP binding, section 3.1.3.2).
+
+    Raises Invalid for a value that is not UTF-8, and for a name that stands there twice.
+    """
+    found: dict[str, object] = {}
+    for name, value in headers:
+        if not name.startswith(_PREFIX):
+            continue
+        attribute = name[len(_PREFIX) :].decode("latin-1")
+        if attribute in found:
+            raise Invalid(attribute, "stands in more than one header; send it once")
+        found[attribute] = _text_of(attribute, value)
+    return found
+
+
+def _text_of(attribute: str, value: bytes) -> str:
+    value = value.strip()
+    if (
+        len(value) > 1 and value[:1] == value[-1:] == b'"'
+    ):  # as senders once had to (RFC 9110, 5.6.4)
+        parts = value[1:-1].split(b"\\\\")
+        value = b"\\".join(part.replace(b"\\", b"") for part in parts)
+    try:
+        return unquote_to_bytes(value).decode()
+    except UnicodeDecodeError as error:
+        raise Invalid(
+            attribute, "is not UTF-8: send its header in UTF-8, percent-encoded best"
+        ) from error
+
+
+def _check_names(query: Iterable[str]) -> None:
+    for name in query:
+        if name in _MISNOMERS:
+            raise Invalid(name, f"is called {_MISNOMERS[name]} in the query")
+        if name not in _PARAMETERS and not name.startswith("_"):
+            there_are = ", ".join(_PARAMETERS)
+            raise Invalid(name[:_LONGEST_SHOWN], f"is no parameter here; there are {there_are}")
+
+
+def _audience_in(query: Mapping[str, str]) -> dict[str, object]:
+    audience: dict[str, object] = {}
+    if "users" in query:
+        audience["users"] = query["users"].split(",")
+    if "topic" in query:
+        audience["topic"] = query["topic"]
+    if "everyone" in query:
+        if query["everyone"] != "true":
+            raise Invalid("everyone", "can only be true; leave it out otherwise")
+        audience["everyone"] = True
+    if "type" in query and not audience:
+        raise Invalid("type", "stands in the query only beside users, topic or everyone")
+    return audience

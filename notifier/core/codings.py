@@ -1,0 +1,54 @@
+"""Content codings: bodies that came compressed, taken apart within the bound.
+
+gzip is taken (RFC 1952; RFC 9110, section 8.4.1.3). Anything else is refused by its name.
+"""
+
+import re
+import zlib
+
+from notifier.core.errors import TooLarge, Unreadable, UnsupportedCoding
+
+FIELD = "content_encoding"
+# Beside `identity`: clients of AMQP write the character set there, or that a body is bytes.
+_NONE = frozenset({"", "identity", "utf-8", "utf8", "us-ascii", "ascii", "binary", "7bit", "8bit"})
+_GZIP = frozenset({"gzip", "x-gzip"})
+_MOST_CODINGS = 2
+_MOST_MEMBERS = 16  # of one gzip file: each is a copy of the rest
+_WITH_GZIP_HEADER = 16 + zlib.MAX_WBITS
+_SEPARATORS = re.compile(r"[\s,;:]+")  # Spring writes `gzip:UTF-8`
+_LONGEST_SHOWN = 64
+
+
+def decoded(body: bytes, codings: str, most: int) -> bytes:
+    """Undo the codings of a body; raises UnsupportedCoding, Unreadable, or TooLarge past `most`.
+
+    Never more than `most` bytes and one are unpacked, however small the body.
+    """
+    named = [each for each in _SEPARATORS.split(codings.lower()) if each not in _NONE]
+    for coding in named:
+        if coding not in _GZIP:
+            shown = coding[:_LONGEST_SHOWN]
+            raise UnsupportedCoding(FIELD, f"{shown} is not taken; send gzip, or the body as it is")
+    if len(named) > _MOST_CODINGS:
+        raise UnsupportedCoding(FIELD, f"at most {_MOST_CODINGS} codings are taken; send one gzip")
+    for _ in named:
+        body = _unpacked(body, most)
+    return body
+
+
+def _unpacked(body: bytes, most: int) -> bytes:
+    found = b""
+    for _ in range(_MOST_MEMBERS):
+        member = zlib.decompressobj(_WITH_GZIP_HEADER)
+        try:
+            found += member.decompress(body, most + 1 - len(found))
+        except zlib.error as error:
+            raise Unreadable(FIELD, "the body is not gzip, as its coding says it is") from error
+        if len(found) > most:
+            raise TooLarge("", f"at most {most} bytes are taken here, this unpacks to more")
+        if not member.eof:
+            raise Unreadable(FIELD, "the body ends before its gzip does: send all of it")
+        body = member.unused_data.lstrip(b"\x00")  # padding
+        if not body:
+            return found
+    raise Unreadable(FIELD, f"the body has more than {_MOST_MEMBERS} gzip members; send one")

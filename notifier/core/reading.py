@@ -1,0 +1,105 @@
+"""Reading JSON within bounds, and saying what is wrong with it in our own words.
+
+Libraries have sentences of their own for bad input. Producers and clients get none of them: each
+error names the field, its rule, and what to send.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+from msgspec.json import Decoder
+
+from notifier.core.errors import Invalid, TooLarge, Unreadable
+
+T = TypeVar("T")
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_AT_PATH = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
+_WRONG_TYPE = re.compile(r"Expected `([\w |]+)`, got `([\w |]+)`")
+_WRONG_NUMBER = re.compile(r"Expected `(?:int|float)` ([<>]=?) ([\d.e+-]+)")
+_MISSING = re.compile(
+    r"Object (?:missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL
+)
+_AT_BYTE = re.compile(r"\(byte (\d+)\)")
+_COMPARED = {">": "more than", ">=": "at least", "<": "less than", "<=": "at most"}
+_SAID = {
+    "array": "a list",
+    "object": "an object",
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "null",
+}
+_LONGEST_SHOWN = 64
+NOT_A_MEMBER = "is not a member"
+
+
+def check_size(size: int, most: int) -> None:
+    """Raise TooLarge for more than `most` bytes."""
+    if size > most:
+        raise TooLarge("", f"at most {most} bytes are taken here, this has {size}")
+
+
+def read_json(
+    body: bytes, decoder: Decoder[T], most: int, rules: Mapping[str, str] | None = None
+) -> T:
+    """Decode JSON of at most `most` bytes; raises TooLarge, Unreadable, or Invalid as `named` does.
+
+    A byte order mark is ignored (RFC 8259, section 8.1).
+    """
+    check_size(len(body), most)
+    body = body.removeprefix(_BYTE_ORDER_MARK)
+    if not body.strip():
+        raise Unreadable("", "not JSON: there is nothing in it")
+    try:
+        body.decode()  # `data` is carried unparsed, so nothing later would notice broken UTF-8
+        return decoder.decode(body)
+    except UnicodeDecodeError as error:
+        raise Unreadable("", f"not UTF-8 at byte {error.start}") from error
+    except msgspec.ValidationError as error:
+        raise named(error, rules or {}) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unreadable("", not_json(error)) from error
+
+
+def not_json(error: Exception) -> str:
+    """Say where text stops being JSON, for an error of msgspec's or of UTF-8's."""
+    if isinstance(error, RecursionError):
+        return "JSON nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 at byte {error.start}"
+    found = _AT_BYTE.search(str(error))
+    return f"not JSON from byte {found[1]} on" if found else "not JSON: it ends too early"
+
+
+def named(error: msgspec.ValidationError, rules: Mapping[str, str]) -> Invalid:
+    """Turn `Expected … - at `$.users[3]`` into an Invalid whose field is `users[3]`.
+
+    `rules` has the rule of each member, as "must be …".
+    """
+    match = _AT_PATH.match(str(error))
+    reason, path = (match["reason"], match["path"]) if match else (str(error), "")
+    if missing := _MISSING.match(reason):
+        path = f"{path}.{missing['name'][:_LONGEST_SHOWN]}".lstrip(".")
+        return Invalid(path, "is missing" if "missing" in reason else NOT_A_MEMBER)
+    rule = rules.get(re.split(r"[.\[]", path, maxsplit=1)[0], "")
+    return Invalid(path, _in_words(reason) or rule or "has a form that is not taken here")
+
+
+def _in_words(reason: str) -> str:
+    """Say `Expected `str`, got `int`` as a person would; empty where the rule says it better."""
+    if (number := _WRONG_NUMBER.fullmatch(reason)) is not None:
+        return f"must be {_COMPARED[number[1]]} {number[2]}"
+    if (kinds := _WRONG_TYPE.fullmatch(reason)) is None:
+        return ""
+    wanted, given = (each.split(" | ") for each in kinds.groups())
+    if not {*wanted, *given} <= _SAID.keys():
+        return ""
+    return f"must be {_either(wanted)}, not {_either(given)}"
+
+
+def _either(kinds: list[str]) -> str:
+    return " or ".join(_SAID[kind] for kind in kinds)
