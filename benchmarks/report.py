@@ -1,4 +1,4 @@
-"""Turns benchmarks/results into README.md's table and docs/benchmarks.svg."""
+"""Turns benchmarks/results into benchmarks/README.md's table and docs/benchmarks.svg."""
 
 import re
 from collections.abc import Mapping
@@ -10,15 +10,18 @@ from benchmarks.results import Result, kept
 from benchmarks.table import Table
 
 ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "benchmarks" / "README.md"
 BEGIN = "<!-- benchmarks: made by `make bench` -->\n"
 END = "<!-- end of benchmarks -->"
 
 
 def section(results: Mapping[str, Result]) -> str:
-    """Return what stands between README.md's markers."""
+    """Return the text between the page's markers."""
     if not results:
         return "No run has been recorded yet.\n"
-    picture = "![The same as bars, and how the cost grows with connections.](docs/benchmarks.svg)"
+    picture = (
+        "![The same as bars, and how the cost grows with connections.](../docs/benchmarks.svg)"
+    )
     return "\n".join([Table(results).markdown(), "", _conditions(results), "", picture, ""])
 
 
@@ -48,10 +51,9 @@ def _runs(result: Result) -> int:
 def main() -> None:
     """Write both files anew."""
     results = kept()
-    readme = ROOT / "README.md"
     block = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
     text = f"{BEGIN}{section(results)}{END}"
-    readme.write_text(block.sub(lambda _: text, readme.read_text(), count=1))
+    PAGE.write_text(block.sub(lambda _: text, PAGE.read_text(), count=1))
     if results:
         (ROOT / "docs" / "benchmarks.svg").write_text(chart(results))
 

@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import pytest
-
 from benchmarks.chart import chart
 from benchmarks.delivering import Values, compared
 from benchmarks.profiling import TRACING
-from benchmarks.report import BEGIN, END, section
+from benchmarks.report import BEGIN, END, PAGE, section
 from benchmarks.results import Record, Result, kept, medians_of
 from benchmarks.rows import BROADCAST, GROWTH, MEMORY, NOTIFIER
 from benchmarks.sizes import FULL
@@ -33,10 +31,10 @@ def results(*runs: tuple[str, float, float]) -> dict[str, Result]:
     return record.results()
 
 
-def test_the_table_in_the_readme_is_made_of_the_results(pytestconfig: pytest.Config) -> None:
-    readme = (pytestconfig.rootpath / "README.md").read_text()
+def test_the_table_on_the_page_is_made_of_the_results() -> None:
+    page = PAGE.read_text()
 
-    assert section(kept()) == readme.partition(BEGIN)[2].partition(END)[0]
+    assert section(kept()) == page.partition(BEGIN)[2].partition(END)[0]
 
 
 def test_a_figure_is_the_median_of_the_runs() -> None:

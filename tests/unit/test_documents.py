@@ -12,7 +12,7 @@ from notifier.telemetry.metrics import Metrics
 
 
 @pytest.mark.parametrize(
-    ("document", "name"), [("README.md", "settings"), ("docs/metrics.md", "metrics")]
+    ("document", "name"), [("docs/settings.md", "settings"), ("docs/metrics.md", "metrics")]
 )
 def test_a_table_is_the_one_that_the_command_prints(
     document: str, name: str, pytestconfig: pytest.Config
@@ -27,12 +27,12 @@ def test_a_table_is_the_one_that_the_command_prints(
 
 @pytest.mark.parametrize("command", sorted(main.commands))
 def test_each_command_is_told_of(command: str, pytestconfig: pytest.Config) -> None:
-    readme = (pytestconfig.rootpath / "README.md").read_text()
+    files = found(pytestconfig.rootpath, ("README.md", "docs/*.md"))
 
-    assert f"notifier {command}" in readme
+    assert any(f"notifier {command}" in file.read_text() for file in files)
 
 
-DOCUMENTS = ("README.md", "docs/*.md", "docs/adr/*.md", "docs/runbooks/*.md")
+DOCUMENTS = ("*.md", "benchmarks/*.md", "docs/*.md", "docs/adr/*.md", "docs/runbooks/*.md")
 ON_METRICS = ("docs/metrics.md", "docs/operating.md", "docs/runbooks/*.md")
 
 
