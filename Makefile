@@ -7,6 +7,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet \
 	--universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --upgrade
 
+# Test files run side by side, each worker with services of its own. Twice as many workers as
+# cores: most of a test's time is waiting.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile -q
+
 .PHONY: help run test chaos autobahn lint check pictures bench requirements clean image-test chart
 
 help: ## list the targets
@@ -21,7 +26,7 @@ ON_SERVERS = $(if $(SERVERS),TEST_SERVERS=$(SERVERS))
 
 test: .venv/dev ## run all tests with coverage; finds or installs Redis, RabbitMQ and Chromium
 	sh tests/support/install-services.sh $(SERVERS)
-	$(ON_SERVERS) $(BIN)/python -m pytest --cov --cov-report=term
+	$(ON_SERVERS) $(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term
 
 chaos: .venv/dev ## break everything ROUNDS times, or one FAILURE, while events flow; about 40 minutes
 	sh tests/support/install-services.sh $(SERVERS)
@@ -38,7 +43,8 @@ lint: .venv/dev ## format, lint, types and imports
 	$(BIN)/lint-imports
 
 check: lint ## lint, and the tests that need no services
-	$(BIN)/python -m pytest -m "not services and not long and not image" tests/unit tests/contract tests/deploy
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not services and not long and not image" \
+		tests/unit tests/contract tests/deploy
 
 image-test: .venv/dev .venv/scan-made ## build the image and run it as the chart says (Debian, as root)
 	sh tests/support/install-services.sh image

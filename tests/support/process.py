@@ -20,10 +20,12 @@ def free_port() -> int:
     """A loopback port that nobody listens on.
 
     Below the ports that the kernel hands out for outgoing connections, so that a server can come
-    back on it: no client takes it meanwhile, nor connects to itself while it retries.
+    back on it: no client takes it meanwhile, nor connects to itself while it retries. Each of the
+    suite's workers has a thousand ports of its own.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
     while True:
-        port = random.randint(20_000, 30_000)
+        port = 20_000 + 1_000 * worker + random.randrange(1_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))

@@ -132,6 +132,7 @@ def test_a_secret_may_stand_in_a_file(load: Load, tmp_path: Path) -> None:
         ("API_KEYS", f"{KEY}\n", (KEY,)),
         ("JWT_PUBLIC_KEY", "-----BEGIN\nEND-----\n", "-----BEGIN\nEND-----"),
     ],
+    ids=["number", "keys", "lines"],
 )
 def test_any_setting_may_stand_in_a_file(
     load: Load, tmp_path: Path, name: str, value: str, found: object

@@ -145,7 +145,9 @@ def test_nothing_else_comes_of_any_bytes(garbage: bytes) -> None:
 
 # The last one is tomorrow: what is collected now may run a quarter of an hour later.
 @pytest.mark.parametrize(
-    "said", [True, -1, 10**18, "yesterday", int(time.time() * 1000) + 86_400_000]
+    "said",
+    [True, -1, 10**18, "yesterday", int(time.time() * 1000) + 86_400_000],
+    ids=["boolean", "negative", "huge", "text", "tomorrow"],
 )
 def test_a_moment_of_acceptance_that_cannot_be_is_not_believed(said: object) -> None:
     assert read(foreign(headers={"notifier-accepted": said})).accepted == 0.0

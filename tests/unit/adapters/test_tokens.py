@@ -362,7 +362,7 @@ async def test_what_is_not_three_encoded_parts_is_refused(token: str) -> None:
         {"alg": "HS256", "kid": 7},
     ],
 )
-@pytest.mark.parametrize("payload", ["", encoded(claims())])
+@pytest.mark.parametrize("payload", ["", encoded(claims())], ids=["empty", "claims"])
 async def test_a_header_that_asks_for_more_than_a_signature_is_refused(
     header: dict[str, object], payload: str
 ) -> None:

@@ -237,7 +237,7 @@ async def test_of_a_body_without_end_no_more_is_read_than_a_batch_may_have() -> 
 # API keys.
 
 
-@pytest.mark.parametrize("key", ["", "nk_wrong", KEY.entry])
+@pytest.mark.parametrize("key", ["", "nk_wrong", KEY.entry], ids=["none", "wrong", "the hash"])
 async def test_without_a_known_key_nothing_is_accepted(key: str) -> None:
     async with producer() as shop:
         answer = await shop.post(EVENT, key=key)
