@@ -292,8 +292,12 @@ _MANAGEMENT_URL = "NOTIFIER_RABBITMQ_MANAGEMENT_URL"
 _EVENTS = "notifier.events"
 _UNROUTABLE = "notifier.unroutable"
 _DEAD = "notifier.dead"
-_OURS = r"^notifier\.(events\.[0-9]+|unroutable|dead)$"
+_ASIDE = "notifier.aside"
+_OURS = r"^notifier\.(events\.[0-9]+|unroutable|aside|dead)$"
 _MAKE_ANEW = "once it is empty, delete it: a router makes it anew"
+_DEFAULT_LIMIT = 20
+_FEW_DELIVERIES = 1_000_000
+_NO_LIMIT = "set delivery-limit to 2147483647 in the policy, as `notifier topology` prints it"
 _IMPORT = "import the policies that `notifier topology` prints"
 
 
@@ -358,7 +362,7 @@ def _vhost(url: str) -> str:
 
 
 async def _inspect(url: str, partitions: int, management_url: str | None) -> list[Finding]:
-    queues = [*(f"{_EVENTS}.{number}" for number in range(partitions)), _UNROUTABLE]
+    queues = [*(f"{_EVENTS}.{number}" for number in range(partitions)), _UNROUTABLE, _ASIDE]
     findings: list[Finding] = []
     try:
         async with _connected(url) as connection:
@@ -475,6 +479,16 @@ class Queue(msgspec.Struct, frozen=True):
         arguments, policy = dict(self.arguments), dict(self.effective_policy_definition or {})
         return policy | {name.removeprefix("x-"): value for name, value in arguments.items()}
 
+    def limit_over(self, default: int) -> int:
+        """How often an entry may be delivered: the lower of argument and policy, else `default`."""
+        given = [dict(self.arguments).get("x-delivery-limit")]
+        given.append(dict(self.effective_policy_definition or {}).get("delivery-limit"))
+        limits = [limit for limit in given if isinstance(limit, int)]
+        # A negative one is none, since RabbitMQ 4; with two, the larger then counts.
+        if any(limit < 0 for limit in limits):
+            return max(limits) if max(limits) >= 0 else _FEW_DELIVERIES
+        return min(limits, default=default)
+
     @property
     def is_limited(self) -> bool:
         """Whether it has a length that it cannot grow over."""
@@ -586,10 +600,10 @@ def _rules_of_policies(queues: Sequence[Queue], version: str) -> Iterator[_Rule]
     endless = [q for q in events if not q.is_limited]
     yield "warning", endless, "no max-length: without routers it fills RabbitMQ's disk", _IMPORT
     # RabbitMQ 4 has a limit without being told.
-    limit_is_given = _numbers(version) >= (4,)
-    repeated = [q for q in events if not limit_is_given and "delivery-limit" not in q.options]
-    text = "no delivery-limit: an event that kills its router kills one after the other"
-    yield "warning", repeated, text, _IMPORT
+    default = _DEFAULT_LIMIT if _numbers(version) >= (4,) else _FEW_DELIVERIES
+    limited = [q for q in measured if q.limit_over(default) < _FEW_DELIVERIES]
+    text = "a delivery-limit puts aside what an outage gave back, though it is good"
+    yield "error", limited, text, _NO_LIMIT
     kept = [q for q in measured if q.name == _DEAD and "message-ttl" not in q.options]
     yield "warning", kept, "no message-ttl: dead letters stay for ever", _IMPORT
 

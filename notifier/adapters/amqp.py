@@ -7,8 +7,8 @@ reading from connections that publish, and would not see their acks either.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from aiormq.abc import AbstractConnection
 
@@ -18,8 +18,8 @@ from notifier.adapters.amqp_backlog import watched_backlog
 from notifier.adapters.amqp_confirms import Confirms, Letter
 from notifier.adapters.amqp_link import Keeping, Link, Lost, Vanished, losses
 from notifier.adapters.amqp_partitions import Message, Partition, Sharing
-from notifier.adapters.topology import DEAD, EVENTS, declare
-from notifier.core.errors import Unavailable
+from notifier.adapters.topology import ASIDE, DEAD, EVENTS, JUDGED, declare
+from notifier.core.errors import Expired, Invalid, Rejected, Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery, Roster
 from notifier.telemetry.metrics import Metrics
@@ -173,15 +173,67 @@ def _unavailable(lost: Lost | None) -> Unavailable | None:
 # The routers' end.
 
 
-@dataclass(frozen=True, slots=True)
 class _Delivery:
-    message: Message
+    __slots__ = ("message", "queue")
+
+    def __init__(self, message: Message, queue: str) -> None:
+        self.message = message
+        self.queue = queue
 
     @property
     def entry(self) -> Entry:
         """See Delivery; raises Invalid for properties that cannot be read."""
         message = self.message
         return properties.entry_of(message.routing_key, message.properties, message.body)
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        """The queue that it was routed to, and its routing key."""
+        return self.queue, properties.readable(self.message.routing_key)
+
+    @property
+    def put_aside_for(self) -> str:
+        """RabbitMQ's word for why it took this out of another queue; empty where it did not."""
+        return ""
+
+
+class _AsideDelivery(_Delivery):
+    """An entry that RabbitMQ itself took out of a queue.
+
+    Nobody has found it bad, so it is an entry still, unless its producer let it expire or a
+    consumer that is not notifier's rejected it.
+    """
+
+    @cached_property
+    def _death(self) -> properties.Death | None:
+        return properties.death_of(self.message.properties)
+
+    @property
+    def entry(self) -> Entry:
+        """See Delivery; raises Expired and Rejected too."""
+        match self._death:
+            case None:
+                raise Invalid(
+                    "", "RabbitMQ's header x-death, which says why it is here, is missing"
+                )
+            case properties.Death("rejected", queue):
+                raise Rejected("", f"a consumer of {queue} that is not notifier's rejected it")
+            case properties.Death("expired", queue, _, milliseconds) if milliseconds:
+                reason = f"the producer's {milliseconds} ms were over while it waited in {queue}"
+                raise Expired("expiration", reason)
+            case death:
+                key = death.routing_key.encode()
+                return properties.entry_of(key, self.message.properties, self.message.body)
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        """See _Delivery."""
+        return (self._death.queue, self._death.routing_key) if self._death else super().origin
+
+    @property
+    def put_aside_for(self) -> str:
+        """See _Delivery."""
+        return self._death.reason if self._death else "unknown"
 
 
 class _DeadLetters(_Publisher):
@@ -203,12 +255,18 @@ class _Batch:
     """See Batch. RabbitMQ does not answer to an ack, so even what was acked may come again."""
 
     def __init__(
-        self, partition: Partition, messages: list[Message], dead_letters: _DeadLetters
+        self,
+        partition: Partition,
+        messages: list[Message],
+        dead_letters: _DeadLetters,
+        metrics: Metrics,
     ) -> None:
         self._partition = partition
         self._messages = messages
         self._dead_letters = dead_letters
-        self._deliveries = [_Delivery(message) for message in messages]
+        self._metrics = metrics
+        kind = _AsideDelivery if partition.queue == ASIDE else _Delivery
+        self._deliveries = [kind(message, partition.queue) for message in messages]
 
     @property
     def deliveries(self) -> Sequence[_Delivery]:
@@ -219,8 +277,7 @@ class _Batch:
         """See Batch."""
         if not isinstance(delivery, _Delivery):
             raise TypeError("this delivery is another adapter's")
-        queue = self._partition.queue
-        await self._dead_letters.keep(_dead_letter_of(delivery.message, queue, code, reason))
+        await self._dead_letters.keep(_dead_letter_of(delivery, code, reason))
 
     def let_pass(self) -> None:
         """See Batch."""
@@ -232,6 +289,9 @@ class _Batch:
             self._partition.settle(self._messages)
         except Lost as lost:
             raise Unavailable("rabbitmq", f"not acked, so it comes again: {lost}") from lost
+        if self._partition.queue == ASIDE:
+            for delivery in self._deliveries:
+                self._metrics.put_aside.labels(delivery.put_aside_for).inc()
 
 
 class AmqpEventSource(Keeping):
@@ -270,7 +330,7 @@ class AmqpEventSource(Keeping):
         """See EventSource."""
         while partition := await self._ready.get():
             if messages := partition.take():
-                yield _Batch(partition, messages, self._dead_letters)
+                yield _Batch(partition, messages, self._dead_letters, self._metrics)
 
     async def _use(self, connection: AbstractConnection) -> None:
         queues = await declare(connection, self._number)
@@ -284,13 +344,14 @@ class AmqpEventSource(Keeping):
             await self._link.until_lost(connection)
 
 
-def _dead_letter_of(message: Message, queue: str, code: str, reason: str) -> Letter:
+def _dead_letter_of(delivery: _Delivery, code: str, reason: str) -> Letter:
+    message, (queue, routing_key) = delivery.message, delivery.origin
     headers = {
         "notifier-reason": code,
         "notifier-error": reason[:_LONGEST_REASON],
-        "notifier-routing-key": properties.readable(message.routing_key),
+        "notifier-routing-key": routing_key,
         "notifier-queue": queue,
         "notifier-time": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
     letterhead = properties.of_dead_letter(message.properties, headers)
-    return Letter(frames.address(DEAD, DEAD), letterhead, message.body, is_numbered=False)
+    return Letter(frames.address(DEAD, JUDGED), letterhead, message.body, is_numbered=False)

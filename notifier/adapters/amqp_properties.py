@@ -52,6 +52,19 @@ _UNDECODABLE = (
 )
 
 
+class Death(NamedTuple):
+    """Why RabbitMQ itself put an entry aside, and where it came from; see its header x-death.
+
+    `reason` is `delivery_limit`, `maxlen`, `expired` or `rejected`. `expiration` is the producer's
+    own, in milliseconds, empty where a policy let it expire.
+    """
+
+    reason: str
+    queue: str
+    routing_key: str
+    expiration: str
+
+
 class Letterhead(NamedTuple):
     """Properties as they are sent, but for the message id in between, if there is one to come."""
 
@@ -94,6 +107,18 @@ def entry_of(routing_key: bytes, properties: bytes, body: bytes) -> Entry:
     accepted = _moment(headers.pop(_ACCEPTED, None))
     key = readable(routing_key)
     return Entry(body=body, routing_key=key, headers=headers, accepted=accepted, **found)
+
+
+def death_of(properties: bytes) -> Death | None:
+    """Read the newest death of an entry; None where there is none that can be read."""
+    try:
+        newest = _read(properties)["headers"]["x-death"][0]
+        texts = {name: str(_text(value)) for name, value in newest.items()}
+        routing_key = str(_text(newest["routing-keys"][0]))
+        expiration = texts.get("original-expiration", "")
+        return Death(texts["reason"], texts["queue"], routing_key, expiration)
+    except (*_UNDECODABLE, AttributeError):
+        return None
 
 
 def message_id_of(properties: bytes) -> str:

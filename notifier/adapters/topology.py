@@ -1,18 +1,21 @@
 """The exchanges and queues in RabbitMQ: what they are, as data, and how they are declared.
 
-    notifier.events (topic) ─▶ notifier.events.0                      with one partition
-    notifier.events (topic) ─▶ notifier.partitions (x-modulus-hash)   with more
-                                 └─▶ notifier.events.0 … N-1
-    nowhere to go           ─▶ notifier.unroutable (fanout) ─▶ notifier.unroutable
-    dead letters            ─▶ notifier.dead (direct)       ─▶ notifier.dead
+    notifier.events (topic)     ─▶ notifier.entries (fanout)
+    notifier.entries            ─▶ notifier.events.0                      with one partition
+    notifier.entries            ─▶ notifier.partitions (x-modulus-hash)   with more
+                                     └─▶ notifier.events.0 … N-1
+    nowhere to go               ─▶ notifier.unroutable (fanout) ─▶ notifier.unroutable
+    put aside by RabbitMQ       ─▶ notifier.dead (direct)       ─▶ notifier.aside
+    found bad by a router       ─▶ notifier.dead                ─▶ notifier.dead
 
 Only what cannot be changed later, or what safety rests on, is declared; what operators may tune
 stands in policies, which are part of `definitions`.
 """
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from aiormq import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
@@ -20,25 +23,41 @@ from aiormq.abc import AbstractChannel, AbstractConnection, ArgumentsType
 from aiormq.exceptions import ConnectionCommandInvalid
 
 EVENTS = "notifier.events"
+ENTRIES = "notifier.entries"
 PARTITIONS = "notifier.partitions"
 UNROUTABLE = "notifier.unroutable"
 DEAD = "notifier.dead"
+ASIDE = "notifier.aside"
+# Routing keys of the exchange DEAD: RabbitMQ's own dead letters, and those that a router judged.
+_BY_RABBITMQ = DEAD
+JUDGED = "notifier.judged"
 
 _WEEK = 7 * 24 * 3600 * 1000  # milliseconds
 _MOST_ENTRIES = 1_000_000
-_MOST_DELIVERIES = 100
+# RabbitMQ 4 puts aside what was delivered 20 times, for no fault of its own: an outage counts.
+# RabbitMQ 3 takes no -1 for it, and both take this.
+_ANY_NUMBER = 2**31 - 1
+_LIMIT = "x-delivery-limit"
 _NOWHERE_ELSE: ArgumentsType = {"alternate-exchange": UNROUTABLE}
-_LASTING: ArgumentsType = {"x-queue-type": "quorum"}
-# Without a dead-letter exchange RabbitMQ 4 drops what was delivered 20 times; without
-# at-least-once, which needs reject-publish, it may lose the dead letter on its way.
+_LASTING: ArgumentsType = {"x-queue-type": "quorum", _LIMIT: _ANY_NUMBER}
 _CONSUMED: ArgumentsType = {
     **_LASTING,
     "x-single-active-consumer": True,
     "x-dead-letter-exchange": DEAD,
-    "x-dead-letter-routing-key": DEAD,
+    "x-dead-letter-routing-key": _BY_RABBITMQ,
+    # Else RabbitMQ may lose the dead letter on its way; this needs reject-publish.
     "x-dead-letter-strategy": "at-least-once",
     "x-overflow": "reject-publish",
 }
+# What RabbitMQ puts aside once more, by a policy of somebody else's, waits for a person.
+_CONSUMED_ASIDE: ArgumentsType = {**_CONSUMED, "x-dead-letter-routing-key": JUDGED}
+
+# How `notifier.events` may differ where a producer declared it first. All that comes goes on to
+# `notifier.entries`, so its alternate exchange is never asked; a fanout passes all on as well.
+_HARMLESS = re.compile(
+    r"inequivalent arg '(alternate-exchange|durable|auto_delete)'"
+    r"|inequivalent arg 'type' .* current is 'fanout'"
+)
 
 
 class TopologyError(Exception):
@@ -56,6 +75,11 @@ class Exchange:
     def __str__(self) -> str:
         """As operators call it."""
         return f"the exchange {self.name}"
+
+    @property
+    def remedy(self) -> str:
+        """How to get rid of another one with this name."""
+        return "delete it and it is made anew"
 
     async def declare(self, channel: AbstractChannel, *, passive: bool) -> None:
         """Make it, or when `passive` see that it is there."""
@@ -78,6 +102,11 @@ class Queue:
     def __str__(self) -> str:
         """As operators call it."""
         return f"the queue {self.name}"
+
+    @property
+    def remedy(self) -> str:
+        """How to get rid of another one with this name."""
+        return "once it is empty, delete it and it is made anew"
 
     async def declare(self, channel: AbstractChannel, *, passive: bool) -> None:
         """Make it, or when `passive` see that it is there."""
@@ -114,6 +143,13 @@ class Topology:
     queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]
     stale: tuple[Binding, ...]
+    entrance: Exchange
+    entrance_binding: Binding
+
+    @property
+    def things(self) -> tuple[Exchange | Queue, ...]:
+        """All that can be looked at, in the order of making it."""
+        return (*self.exchanges, *self.queues, self.entrance)
 
 
 def partition(number: int) -> str:
@@ -124,8 +160,8 @@ def partition(number: int) -> str:
 def topology(partitions: int) -> Topology:
     """Return what there must be for so many partitions."""
     names = [partition(number) for number in range(partitions)]
-    direct = Binding(EVENTS, partition(0), "#")
-    hashed = Binding(EVENTS, PARTITIONS, "#", to_exchange=True)
+    direct = Binding(ENTRIES, partition(0), "")
+    hashed = Binding(ENTRIES, PARTITIONS, "", to_exchange=True)
     spread = tuple(Binding(PARTITIONS, name, "") for name in names)
     many = partitions > 1
     return Topology(
@@ -133,21 +169,33 @@ def topology(partitions: int) -> Topology:
             Exchange(UNROUTABLE, "fanout"),
             Exchange(DEAD, "direct"),
             *((Exchange(PARTITIONS, "x-modulus-hash", _NOWHERE_ELSE),) if many else ()),
-            Exchange(EVENTS, "topic", _NOWHERE_ELSE),
+            Exchange(ENTRIES, "fanout", _NOWHERE_ELSE),
         ),
         queues=(
             Queue(DEAD, _LASTING),
+            Queue(ASIDE, _CONSUMED_ASIDE),
             Queue(UNROUTABLE, _CONSUMED),
             *(Queue(name, _CONSUMED) for name in names),
         ),
         bindings=(
-            Binding(DEAD, DEAD, DEAD),
+            Binding(DEAD, DEAD, JUDGED),
+            Binding(DEAD, ASIDE, _BY_RABBITMQ),
             Binding(UNROUTABLE, UNROUTABLE, ""),
             *((*spread, hashed) if many else (direct,)),
         ),
         # Else a change between one and many partitions would route each event twice.
-        stale=(direct if many else hashed,),
+        stale=(direct if many else hashed, *_OF_OLDER_VERSIONS),
+        # With an alternate exchange, for what comes before it is bound.
+        entrance=Exchange(EVENTS, "topic", _NOWHERE_ELSE),
+        entrance_binding=Binding(EVENTS, ENTRIES, "#", to_exchange=True),
     )
+
+
+_OF_OLDER_VERSIONS = (
+    Binding(EVENTS, partition(0), "#"),
+    Binding(EVENTS, PARTITIONS, "#", to_exchange=True),
+    Binding(DEAD, DEAD, _BY_RABBITMQ),
+)
 
 
 def definitions(partitions: int, vhost: str = "/") -> dict[str, object]:
@@ -160,7 +208,7 @@ def definitions(partitions: int, vhost: str = "/") -> dict[str, object]:
     return {
         "exchanges": [
             {"name": e.name, "type": e.type, "internal": False, "arguments": e.arguments, **place}
-            for e in wanted.exchanges
+            for e in (*wanted.exchanges, wanted.entrance)
         ],
         "queues": [{"name": q.name, "arguments": q.arguments, **place} for q in wanted.queues],
         "bindings": [
@@ -172,7 +220,7 @@ def definitions(partitions: int, vhost: str = "/") -> dict[str, object]:
                 "routing_key": b.routing_key,
                 "arguments": {},
             }
-            for b in wanted.bindings
+            for b in (*wanted.bindings, wanted.entrance_binding)
         ],
         "policies": [{"vhost": vhost, "apply-to": "queues", **policy} for policy in _policies()],
     }
@@ -182,64 +230,122 @@ def _policies() -> list[dict[str, object]]:
     return [
         {
             "name": "notifier-events",
-            "pattern": r"^notifier\.(events\.[0-9]+|unroutable)$",
+            "pattern": r"^notifier\.(events\.[0-9]+|unroutable|aside)$",
             "priority": 1,
             # `overflow` is already reject-publish: a full queue refuses, it never drops.
-            "definition": {"max-length": _MOST_ENTRIES, "delivery-limit": _MOST_DELIVERIES},
+            # The limit is for queues of older versions, which were declared without.
+            "definition": {"max-length": _MOST_ENTRIES, "delivery-limit": _ANY_NUMBER},
         },
         {
             "name": "notifier-dead",
             "pattern": r"^notifier\.dead$",
             "priority": 1,
-            "definition": {"max-length": _MOST_ENTRIES, "message-ttl": _WEEK},
+            "definition": {
+                "max-length": _MOST_ENTRIES,
+                "message-ttl": _WEEK,
+                "delivery-limit": _ANY_NUMBER,  # each look at a dead letter is a delivery
+            },
         },
     ]
+
+
+class _Channels:
+    """A channel for one step after another.
+
+    RabbitMQ closes the channel of whoever asks for what cannot be; the next step has a new one.
+    """
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection = connection
+        self._channel: AbstractChannel | None = None
+
+    async def usable(self) -> AbstractChannel:
+        """Return one that is open."""
+        if self._channel is None or self._channel.is_closed:
+            self._channel = await self._connection.channel(publisher_confirms=False)
+        return self._channel
+
+    async def close(self) -> None:
+        """Close it."""
+        if self._channel is not None:
+            await self._channel.close()
+
+
+@asynccontextmanager
+async def _channels(connection: AbstractConnection) -> AsyncIterator[_Channels]:
+    channels = _Channels(connection)
+    try:
+        yield channels
+    finally:
+        await channels.close()
 
 
 async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
     """Make what is missing; return the queues to consume from. May be called any number of times.
 
-    These are the partitions, the unroutable events, and partitions that are no more: nothing is
-    routed to those from now on, they only need to be emptied. What the user may not make must be
-    there. Raises TopologyError, and what aiormq raises when the connection is lost.
+    These are the partitions, the unroutable events, those that RabbitMQ put aside, and partitions
+    that are no more: nothing is routed to those from now on, they only need to be emptied. The
+    exchange that takes events is made last, so that none is lost in between. What the user may not
+    make must be there. Raises TopologyError, and what aiormq raises when the connection is lost.
     """
     wanted = topology(partitions)
-    for exchange in wanted.exchanges:
-        await _declare(connection, exchange)
-    for queue in wanted.queues:
-        await _declare(connection, queue)
-    former = await _former_partitions(connection, partitions)
-    for stale in (*wanted.stale, *(Binding(PARTITIONS, name, "") for name in former)):
-        with suppress(ChannelNotFoundEntity):
-            await _permitted(connection, stale.unbind)
-    # Only now: what comes in between is unroutable, which neither loses nor doubles it.
-    for binding in wanted.bindings:
-        await _permitted(connection, binding.bind)
-    return [*(partition(number) for number in range(partitions)), UNROUTABLE, *former]
+    async with _channels(connection) as channels:
+        for exchange in wanted.exchanges:
+            await _declare(channels, exchange)
+        for queue in wanted.queues:
+            await _declare_queue(channels, queue)
+        former = await _former_partitions(channels, partitions)
+        for stale in (*wanted.stale, *(Binding(PARTITIONS, name, "") for name in former)):
+            with suppress(ChannelNotFoundEntity):
+                await _permitted(channels, stale.unbind)
+        # Only now: what comes in between is unroutable, which neither loses nor doubles it.
+        for binding in wanted.bindings:
+            await _permitted(channels, binding.bind)
+        await _declare_entrance(channels, wanted.entrance)
+        await _permitted(channels, wanted.entrance_binding.bind)
+    return [*(partition(number) for number in range(partitions)), UNROUTABLE, ASIDE, *former]
 
 
-async def _declare(connection: AbstractConnection, thing: Exchange | Queue) -> None:
+async def _declare_queue(channels: _Channels, queue: Queue) -> None:
+    """Declare it, or as older versions did: arguments of a queue cannot be changed."""
     try:
-        async with _channel(connection) as channel:
-            await thing.declare(channel, passive=False)
+        await _declare(channels, queue)
+    except TopologyError as error:
+        if _LIMIT not in str(error):
+            raise
+        older = {name: value for name, value in queue.arguments.items() if name != _LIMIT}
+        await _declare(channels, replace(queue, arguments=older))
+
+
+async def _declare_entrance(channels: _Channels, entrance: Exchange) -> None:
+    try:
+        await _declare(channels, entrance)
+    except TopologyError as error:
+        if not _HARMLESS.search(str(error)):
+            raise
+
+
+async def _declare(channels: _Channels, thing: Exchange | Queue) -> None:
+    try:
+        channel = await channels.usable()
+        await thing.declare(channel, passive=False)
     except ChannelAccessRefused:
-        await _check(connection, thing)
-    except ChannelPreconditionFailed as error:
+        await _check(channels, thing)
+    except (ChannelPreconditionFailed, ConnectionCommandInvalid) as error:
+        if "exchange type" in str(error):  # RabbitMQ 3 closes the connection over it, 4 the channel
+            raise TopologyError(
+                f"RabbitMQ cannot make {thing}: enable its plugin rabbitmq_sharding, or have one "
+                f"partition only ({error})"
+            ) from error
         raise TopologyError(
-            f"{thing} is not as notifier needs it; once it is empty, delete it and it is made "
-            f"anew ({error})"
-        ) from error
-    except ConnectionCommandInvalid as error:
-        raise TopologyError(
-            f"RabbitMQ cannot make {thing}: enable its plugin rabbitmq_sharding, or have one "
-            f"partition only ({error})"
+            f"{thing} is not as notifier needs it; {thing.remedy} ({error})"
         ) from error
 
 
-async def _check(connection: AbstractConnection, thing: Exchange | Queue) -> None:
+async def _check(channels: _Channels, thing: Exchange | Queue) -> None:
     try:
-        async with _channel(connection) as channel:
-            await thing.declare(channel, passive=True)
+        channel = await channels.usable()
+        await thing.declare(channel, passive=True)
     except ChannelNotFoundEntity as error:
         raise TopologyError(
             f"{thing} is missing and this user may not make it: give it the right to configure "
@@ -248,29 +354,19 @@ async def _check(connection: AbstractConnection, thing: Exchange | Queue) -> Non
 
 
 async def _permitted(
-    connection: AbstractConnection, change: Callable[[AbstractChannel], Awaitable[None]]
+    channels: _Channels, change: Callable[[AbstractChannel], Awaitable[None]]
 ) -> None:
     # A binding cannot be looked at: where we may not make it, the operator has.
     with suppress(ChannelAccessRefused):
-        async with _channel(connection) as channel:
-            await change(channel)
+        channel = await channels.usable()
+        await change(channel)
 
 
-async def _former_partitions(connection: AbstractConnection, partitions: int) -> list[str]:
+async def _former_partitions(channels: _Channels, partitions: int) -> list[str]:
     former: list[str] = []
     with suppress(ChannelNotFoundEntity):
         for number in count(partitions):
-            async with _channel(connection) as channel:
-                await channel.queue_declare(partition(number), passive=True)
+            channel = await channels.usable()
+            await channel.queue_declare(partition(number), passive=True)
             former.append(partition(number))
     return former
-
-
-@asynccontextmanager
-async def _channel(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
-    # One for each step: RabbitMQ closes the channel of whoever asks for what cannot be.
-    channel = await connection.channel(publisher_confirms=False)
-    try:
-        yield channel
-    finally:
-        await channel.close()

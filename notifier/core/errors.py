@@ -6,6 +6,8 @@ NotifierError
 │   ├── Unsupported  a form of body that is not taken: 415
 │   │   └── UnsupportedCoding  compressed in another way than gzip
 │   ├── TooLarge    over a bound: 413
+│   ├── Expired     its producer let it expire while it waited: a dead letter
+│   ├── Rejected    a consumer that is not notifier's rejected it: a dead letter
 │   └── Followed    a topic is followed already
 ├── Unauthorized   who it is cannot be established: 401, close 4500
 ├── Forbidden      known, but not allowed to do that: 403, an `error` frame
@@ -64,6 +66,18 @@ class TooLarge(Invalid):
 
 class Followed(Invalid):
     """The topic is followed already: harmless, however often it is asked for."""
+
+
+class Expired(Invalid):
+    """The time that its producer gave it was over before a router took it."""
+
+    code = "expired"
+
+
+class Rejected(Invalid):
+    """A consumer that is not notifier's took it out of the queue."""
+
+    code = "rejected"
 
 
 class Unauthorized(NotifierError):

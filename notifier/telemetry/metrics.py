@@ -99,9 +99,17 @@ class Metrics:
         )
         self.dead_letters = self._counter(
             "notifier_dead_letters",
-            "Deliveries put aside because they cannot be understood, by reason; refused is by "
-            "Redis, for this one only.",
-            reason=(*_NOT_UNDERSTOOD, "refused"),
+            "Deliveries kept in notifier.dead and not delivered, by reason: what cannot be "
+            "understood, refused by Redis (for this one only), expired by its producer's wish, "
+            "rejected by a consumer that is not notifier's.",
+            reason=(*_NOT_UNDERSTOOD, "refused", "expired", "rejected"),
+        )
+        self.put_aside = self._counter(
+            "notifier_put_aside",
+            "Entries that RabbitMQ itself took out of a queue and a router took from "
+            "notifier.aside, by RabbitMQ's reason. Nobody had found them bad: they were published, "
+            "perhaps after newer ones. A policy is then wrong: `notifier check` names it.",
+            reason=("delivery_limit", "expired", "maxlen", "rejected", "unknown"),
         )
         self.gaps = self._counter(
             "notifier_gaps",
@@ -190,7 +198,8 @@ class Metrics:
             "notifier_backlog_entries",
             "Entries that wait in a queue of RabbitMQ and are with no router yet, asked every 5 s "
             "by each router and api; in notifier.dead, those that wait for a person.",
-            queue="notifier.events.0 to N-1, notifier.unroutable, notifier.dead; in routers, apis",
+            queue="notifier.events.0 to N-1, notifier.unroutable, notifier.aside, notifier.dead; "
+            "in routers, apis",
         )
         self.partitions = self._gauge(
             "notifier_partitions",
@@ -199,7 +208,7 @@ class Metrics:
         )
         self.topology_repairs = self._counter(
             "notifier_topology_repairs",
-            "Times that RabbitMQ's queues were declared anew because one had vanished.",
+            "Times that exchanges and queues were declared anew because one had vanished.",
         )
         self.issuer_fetches = self._counter(
             "notifier_issuer_fetches",

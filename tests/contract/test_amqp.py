@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,14 +16,15 @@ import aiormq
 import httpx
 import pytest
 from aiormq import spec
-from aiormq.abc import AbstractConnection, DeliveredMessage
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 
 from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
 from notifier.adapters.amqp_backlog import watched_backlog
 from notifier.adapters.amqp_link import Keeping, Link
 from notifier.adapters.memory_roster import MemoryRoster
-from notifier.adapters.topology import definitions
-from notifier.core.errors import Invalid, Unavailable
+from notifier.adapters.topology import definitions, topology
+from notifier.core.background import Background
+from notifier.core.errors import Expired, Invalid, Rejected, Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch
 from notifier.telemetry.metrics import Metrics
@@ -248,19 +250,144 @@ async def test_headers_that_leave_no_room_for_ours_are_left_out(amqp_url: str) -
     assert headers_of(letter)["notifier-reason"] == "unreadable"
 
 
-async def test_what_rabbitmq_itself_puts_aside_is_with_the_dead_letters(amqp_url: str) -> None:
+# What RabbitMQ itself puts aside.
+
+
+def put_aside(metrics: Metrics, reason: str) -> float | None:
+    return metrics.registry.get_sample_value("notifier_put_aside_total", {"reason": reason})
+
+
+async def reject_all(channel: AbstractChannel, queue: str) -> None:
+    """Consume as a foreign client that is mistaken."""
+
+    async def reject(message: DeliveredMessage) -> None:
+        await channel.basic_reject(message.delivery_tag or 0, requeue=False)
+
+    await channel.basic_consume(queue, reject)
+
+
+async def set_policy(
+    management_url: str, url: str, definition: dict[str, object], pattern: str = ".*"
+) -> None:
+    """Set a policy, by default on all that there is, as operators have them."""
+    policy = {"pattern": pattern, "apply-to": "queues", "priority": 9, "definition": definition}
+    vhost = urlsplit(url).path[1:]
+    async with httpx.AsyncClient(base_url=management_url, timeout=30) as management:
+        answer = await management.put(f"/api/policies/{vhost}/foreign", json=policy)
+        answer.raise_for_status()
+
+
+async def deliver_in_vain(url: str, times: int) -> None:
+    """Be a router that dies with everything that it has taken, again and again."""
+    for _ in range(times):
+        taken = asyncio.Event()
+        async with aiormq.connect(url) as connection:
+            channel = await connection.channel()
+            await channel.basic_qos(prefetch_count=200)
+
+            async def take_one(_: DeliveredMessage, taken: asyncio.Event = taken) -> None:
+                taken.set()
+
+            await channel.basic_consume("notifier.events.0", take_one)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(taken.wait(), 5)
+
+
+async def test_no_number_of_outages_puts_an_entry_aside(amqp_url: str, metrics: Metrics) -> None:
+    async with event_queue(amqp_url) as queue:
+        for number in range(30):
+            await queue.put(Entry(str(number).encode(), "user.42"))
+
+    await deliver_in_vain(amqp_url, 25)
+
+    async with event_source(amqp_url, metrics=metrics) as source:
+        taken = await take(source, 30)
+    assert [entry.body for entry in taken] == [str(number).encode() for number in range(30)]
+    assert put_aside(metrics, "delivery_limit") == 0
+
+
+async def test_what_a_foreign_delivery_limit_puts_aside_is_an_entry_still(
+    amqp_url: str, amqp_management_url: str, metrics: Metrics
+) -> None:
+    async with event_queue(amqp_url) as queue:
+        await set_policy(amqp_management_url, amqp_url, {"delivery-limit": 2})
+        for number in range(30):
+            await queue.put(Entry(str(number).encode(), "user.42"))
+
+    await deliver_in_vain(amqp_url, 4)
+
+    async with event_source(amqp_url, metrics=metrics) as source:
+        taken = await take(source, 30)
+        await eventually(lambda: put_aside(metrics, "delivery_limit") == 30)
+    assert [entry.body for entry in taken] == [str(number).encode() for number in range(30)]
+    assert {entry.routing_key for entry in taken} == {"user.42"}
+
+
+async def test_what_a_foreign_time_to_live_lets_expire_is_an_entry_still(
+    amqp_url: str, amqp_management_url: str, metrics: Metrics
+) -> None:
+    async with event_queue(amqp_url) as queue:
+        await set_policy(amqp_management_url, amqp_url, {"message-ttl": 1}, r"events\.0$")
+        await queue.put(Entry(b"{}", "user.42"))
+        async with event_source(amqp_url, metrics=metrics) as source:
+            [entry] = await take(source, 1)
+
+    assert entry.routing_key == "user.42"
+
+
+async def test_what_its_producer_lets_expire_is_a_dead_letter_that_says_so(amqp_url: str) -> None:
+    async with event_queue(amqp_url) as queue, event_source(amqp_url) as source:
+        await eventually(lambda: source.trouble is None)
+        await queue.put(Entry(b"in front", "user.42"))
+        batches = source.batches()
+        held = await next_batch(batches)
+        for number in range(210):  # more than are delivered before the first is acked
+            await publish(amqp_url, str(number).encode(), spec.Basic.Properties(expiration="1"))
+        batch = await next_batch(batches)
+        with pytest.raises(Expired, match="the producer's 1 ms were over") as expired:
+            _ = batch.deliveries[0].entry
+        await batch.dead_letter(batch.deliveries[0], expired.value.code, str(expired.value))
+        await held.ack()
+
+    letter = await dead_letter(amqp_url)
+    assert headers_of(letter)["notifier-reason"] == "expired"
+    assert headers_of(letter)["notifier-routing-key"] == "user.42"
+    assert headers_of(letter)["notifier-queue"] == "notifier.events.0"
+
+
+async def test_what_a_foreign_consumer_rejects_is_a_dead_letter_that_says_so(
+    amqp_url: str, metrics: Metrics
+) -> None:
     async with event_queue(amqp_url) as queue, aiormq.connect(amqp_url) as connection:
         await queue.put(Entry(b"rejected", "user.42"))
-        channel = await connection.channel()
+        await reject_all(await connection.channel(), "notifier.events.0")
+        async with event_source(amqp_url, metrics=metrics) as source:
+            batch = await next_batch(source.batches())
+            with pytest.raises(Rejected) as rejected:
+                _ = batch.deliveries[0].entry
+            await batch.dead_letter(batch.deliveries[0], "rejected", str(rejected.value))
+            await batch.ack()
 
-        async def reject(message: DeliveredMessage) -> None:
-            await channel.basic_reject(message.delivery_tag or 0, requeue=False)
-
-        await channel.basic_consume("notifier.events.0", reject)
-
-        letter = await dead_letter(amqp_url)
+    letter = await dead_letter(amqp_url)
     assert letter.body == b"rejected"
     assert headers_of(letter)["x-first-death-queue"] == "notifier.events.0"
+    assert put_aside(metrics, "rejected") == 1
+
+
+async def test_a_queue_of_an_older_version_is_taken_as_it_is(amqp_url: str) -> None:
+    older = {
+        name: value
+        for name, value in topology(1).queues[-1].arguments.items()
+        if name != "x-delivery-limit"
+    }
+    async with aiormq.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.queue_declare("notifier.events.0", durable=True, arguments=older)
+
+    async with event_queue(amqp_url) as queue, event_source(amqp_url) as source:
+        await queue.put(Entry(b"{}", "user.42"))
+
+        assert len(await take(source, 1)) == 1
 
 
 # Partitions.
@@ -407,6 +534,89 @@ async def test_who_may_not_declare_what_is_missing_is_told_what_to_do(
 
             assert "`notifier topology`" in str(queue.trouble)
             assert "secret" not in str(queue.trouble)
+
+
+class Confirmed:
+    """A foreign producer with confirms and without `mandatory`, which comes back for ever."""
+
+    def __init__(self, url: str) -> None:
+        self.bodies: list[bytes] = []
+        self._url = url
+
+    async def publish_on(self) -> None:
+        for number in count():
+            with suppress(aiormq.AMQPError, OSError, RuntimeError):
+                async with aiormq.connect(self._url) as connection:
+                    await self._publish_over(connection, number)
+
+    async def _publish_over(self, connection: AbstractConnection, number: int) -> None:
+        while not connection.is_closed:
+            channel = await connection.channel()
+            with suppress(aiormq.ChannelNotFoundEntity, aiormq.ChannelInvalidStateError):
+                for again in count():
+                    body = f"{number} {len(self.bodies)} {again}".encode()
+                    await channel.basic_publish(
+                        body, exchange="notifier.events", routing_key="user.42"
+                    )
+                    self.bodies.append(body)
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_no_confirmed_entry_is_lost_while_the_topology_is_made(
+    amqp_url: str, partitions: int
+) -> None:
+    producers = [Confirmed(amqp_url) for _ in range(3)]
+    async with Background() as background:
+        for producer in producers:
+            background.start(producer.publish_on(), "producer")
+        async with event_queue(amqp_url, partitions) as queue:
+            await eventually(lambda: queue.trouble is None)
+            await eventually(lambda: all(len(producer.bodies) > 20 for producer in producers))
+
+    confirmed = {body for producer in producers for body in producer.bodies}
+    async with event_source(amqp_url, partitions) as source:
+        taken: set[bytes] = set()
+        batches = source.batches()
+        while confirmed - taken:
+            batch = await next_batch(batches)
+            taken |= {delivery.entry.body for delivery in batch.deliveries}
+            await batch.ack()
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        {"exchange_type": "topic", "durable": True},
+        {"exchange_type": "topic", "durable": False, "auto_delete": True},
+        {"exchange_type": "topic", "durable": True, "arguments": {"alternate-exchange": "x"}},
+        {"exchange_type": "fanout", "durable": True},
+    ],
+    ids=["ordinary", "transient", "other alternate", "fanout"],
+)
+async def test_an_exchange_that_a_producer_declared_first_is_taken_as_it_is(
+    amqp_url: str, declaration: dict[str, Any]
+) -> None:
+    async with aiormq.connect(amqp_url) as connection:
+        await (await connection.channel()).exchange_declare("notifier.events", **declaration)
+
+        async with event_queue(amqp_url) as queue:
+            await queue.put(Entry(b"in the queue", "user.42"))
+            channel = await connection.channel()
+            await channel.queue_unbind("notifier.events.0", "notifier.entries")
+            await publish(amqp_url, b"unroutable", spec.Basic.Properties())
+
+            async with event_source(amqp_url) as source:
+                taken = await take(source, 2)
+    assert {entry.body for entry in taken} == {b"in the queue", b"unroutable"}
+
+
+async def test_an_exchange_that_passes_nothing_on_is_named(amqp_url: str) -> None:
+    async with aiormq.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.exchange_declare("notifier.events", exchange_type="direct", durable=True)
+
+    async with event_source(amqp_url) as source:
+        await eventually(lambda: "the exchange notifier.events is not" in str(source.trouble))
 
 
 async def test_a_queue_of_another_kind_is_named(amqp_url: str) -> None:

@@ -254,7 +254,11 @@ class TestRabbitMQ:
         await asyncio.to_thread(import_definitions, management, vhost)
 
         async with consumers(
-            amqp_url, "notifier.events.0", "notifier.events.1", "notifier.unroutable"
+            amqp_url,
+            "notifier.events.0",
+            "notifier.events.1",
+            "notifier.unroutable",
+            "notifier.aside",
         ):
             findings = await check_rabbitmq(
                 amqp_url, partitions=2, management_url=amqp_management_url

@@ -32,7 +32,7 @@ EVENTS = Queue(
     "notifier.events.0",
     "quorum",
     {"x-queue-type": "quorum", "x-single-active-consumer": True, "x-overflow": "reject-publish"},
-    {"max-length": 1000, "delivery-limit": 100},
+    {"max-length": 1000, "delivery-limit": 2**31 - 1},
 )
 DEAD = Queue("notifier.dead", "quorum", {"x-queue-type": "quorum"}, {"message-ttl": 1000})
 
@@ -199,14 +199,14 @@ class TestQueues:
                 "drops the oldest events when full",
             ),
             (
-                {"effective_policy_definition": {"delivery-limit": 100}},
+                {"effective_policy_definition": {}},
                 "warning",
                 "no max-length: without routers it fills RabbitMQ's disk",
             ),
             (
-                {"effective_policy_definition": {"max-length-bytes": 1000}},
-                "warning",
-                "no delivery-limit: an event that kills its router kills one after the other",
+                {"effective_policy_definition": {"max-length": 1000, "delivery-limit": 100}},
+                "error",
+                "a delivery-limit puts aside what an outage gave back, though it is good",
             ),
             (
                 {"effective_policy_definition": None},
@@ -222,10 +222,31 @@ class TestQueues:
 
         assert not_ok(findings) == [(level, f"notifier.events.0: {text}")]
 
-    def test_rabbitmq_4_limits_deliveries_by_itself(self) -> None:
-        queue = replace(EVENTS, effective_policy_definition={"max-length": 1000})
+    @pytest.mark.parametrize(
+        ("version", "argument", "policy", "is_good"),
+        [
+            ("3.10.8", None, None, True),
+            ("4.0.5", None, None, False),
+            ("4.0.5", 2**31 - 1, None, True),
+            ("4.0.5", 2**31 - 1, 5, False),
+            ("4.0.5", None, 2**31 - 1, True),
+            ("4.0.5", None, -1, True),
+            ("4.0.5", -1, 5, False),
+            ("4.0.5", 5, 2**31 - 1, False),
+        ],
+    )
+    def test_the_delivery_limit_that_holds_is_judged(
+        self, version: str, argument: int | None, policy: int | None, *, is_good: bool
+    ) -> None:
+        given = {} if argument is None else {"x-delivery-limit": argument}
+        set_by_policy = {} if policy is None else {"delivery-limit": policy}
+        queue = replace(
+            EVENTS,
+            arguments={**dict(EVENTS.arguments), **given},
+            effective_policy_definition={"max-length": 1000, **set_by_policy},
+        )
 
-        assert not_ok(judge_queues([queue], "4.0.5")) == []
+        assert (not_ok(judge_queues([queue], version)) == []) == is_good
 
     def test_a_policy_says_what_happens_when_full_where_no_argument_does(self) -> None:
         queue = replace(
@@ -233,7 +254,6 @@ class TestQueues:
             arguments={"x-single-active-consumer": True},
             effective_policy_definition={
                 "max-length": 1000,
-                "delivery-limit": 100,
                 "overflow": "reject-publish",
             },
         )
