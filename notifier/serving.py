@@ -1,4 +1,8 @@
-"""Serving: uvicorn as an `async with`, and the signals that end a role."""
+"""Serving: uvicorn's server as an `async with`, and the signals that end a role.
+
+All that leans on uvicorn stands here: it listens, tells the date, and waits for what is under way
+when it stops. HTTP itself is read in `notifier.http`.
+"""
 
 import asyncio
 import contextlib
@@ -14,7 +18,8 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from notifier.http import BoundedHttp, Front, Turns, WebSocketProtocol
+from notifier.http.connection import Connection
+from notifier.http.port import Port, ServerState, WebSocketProtocol
 
 _log = structlog.get_logger("notifier.serving")
 # A host that is another machine's, or none: known by the system, or by its resolver.
@@ -51,9 +56,7 @@ async def serve(  # noqa: PLR0913 - what a port is
     cannot be had. Leaving closes what is still open; requests have `grace` seconds to be answered.
     """
     listening = _listen(host, port, setting)
-    config = _config(app, websocket, grace)
-    server = _Server(config)
-    server.lifespan = config.lifespan_class(config)
+    server = _server(app, websocket, grace)
     await server.startup(sockets=[listening])
     bound: int = listening.getsockname()[1]
     _log.info("listening", host=host, port=bound, setting=setting)
@@ -66,29 +69,22 @@ async def serve(  # noqa: PLR0913 - what a port is
         await server.shutdown(sockets=[listening])
 
 
-def _config(app: ASGIApp, websocket: type[WebSocketProtocol] | None, grace: int) -> uvicorn.Config:
-    class Http(BoundedHttp):
-        turns = Turns()
-
-    class Upgradable(Front):
-        http = Http
-
-    if websocket:
-        Upgradable.websocket = websocket
+def _server(app: ASGIApp, websocket: type[WebSocketProtocol] | None, grace: int) -> _Server:
     config = uvicorn.Config(
         app,
-        ws=cast("type[asyncio.Protocol]", websocket) if websocket else "none",
-        http=Upgradable if websocket else Http,
+        ws="none",
         lifespan="off",
         log_config=None,
-        access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing here asks where a client is
         backlog=_BACKLOG,
         timeout_graceful_shutdown=grace,
     )
     config.load()
-    return config
+    server = _Server(config)
+    port = Port(app, cast("ServerState", server.server_state), websocket)
+    config.http_protocol_class = cast("type[asyncio.Protocol]", lambda **_: Connection(port))
+    server.lifespan = config.lifespan_class(config)
+    return server
 
 
 def room_for(connections: int) -> int:

@@ -34,12 +34,12 @@ from notifier.gateway.entrance import (
     visitor,
 )
 from notifier.gateway.gateway import Gateway
-from notifier.gateway.held import TakenOver, http_of
+from notifier.gateway.held import TakenOver, exchange_of
 from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, Reading
 from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT, PollConnection
 from notifier.gateway.sse import SseConnection
 from notifier.gateway.websocket import WebSocketConnection
-from notifier.http import HANDOVER
+from notifier.http.port import HANDOVER
 from notifier.problems import no_route, problem_of, refusal
 
 _log = structlog.get_logger("notifier.gateway")
@@ -114,12 +114,12 @@ async def _hand_over(
 ) -> Response:
     """Hand the connection over to a session; see `websocket`."""
     gateway: Gateway = request.app.state.gateway
-    http = http_of(request)
+    exchange = exchange_of(request)
     await gateway.seat(who.identity)
-    if http.is_gone:
+    if exchange.is_gone:
         gateway.unseat(who.identity)
     else:
-        connection = kind(http, who.cursor, _cors_lines(request))
+        connection = kind(exchange, who.cursor, _cors_lines(request))
         session = gateway.open(connection, who.identity, who.topics, who.cursor)
         connection.hand_over(session)
     return TakenOver()

@@ -1,12 +1,11 @@
 """HTTP responses that outlive their endpoint: what SSE and long-poll have in common.
 
-The endpoint authenticates by ordinary dependencies, takes the connection over from uvicorn's HTTP
-protocol (see `notifier.http`), and returns: while a client is served or waits there is no task.
+The endpoint authenticates by ordinary dependencies, takes the response over from its exchange (see
+`notifier.http`), and returns: while a client is served or waits there is no task.
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Protocol, cast
+from typing import cast
 
 from fastapi import Request
 from starlette.responses import Response
@@ -15,27 +14,8 @@ from starlette.types import Receive, Scope, Send
 from notifier.core.frames import Gap, Hello, ServerFrame
 from notifier.core.positions import Position, format_cursor
 from notifier.gateway.outgoing import Listener, Outgoing
-from notifier.http import HANDOVER, MOST_EARLY, Header
-
-
-class Http(Protocol):
-    """What `notifier.http` offers of a connection, as the extension `HANDOVER`."""
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the client has gone."""
-
-    def take_over(self, protocol: asyncio.Protocol) -> asyncio.Transport:
-        """Let `protocol` have the connection; the endpoint then answers nothing itself."""
-
-    def let_go(self, protocol: asyncio.Protocol) -> None:
-        """Hear that a connection which was taken over is gone."""
-
-    def give_back(self, protocol: asyncio.Protocol, early: bytes) -> None:
-        """Go on with what may follow the response, of which `early` has come in already."""
-
-    def head(self, headers: Iterable[Header]) -> bytes:
-        """Make the head of a response with status 200."""
+from notifier.http.exchange import Exchange
+from notifier.http.port import HANDOVER, Header
 
 
 class TakenOver(Response):
@@ -45,25 +25,24 @@ class TakenOver(Response):
         """Send nothing."""
 
 
-def http_of(request: Request) -> Http:
-    """Return the connection that a request came on."""
-    return cast("Http", request.scope["extensions"][HANDOVER]["from"])
+def exchange_of(request: Request) -> Exchange:
+    """Return the exchange of a request, whose response may be handed over."""
+    return cast("Exchange", request.scope["extensions"][HANDOVER]["from"])
 
 
 class Held(Outgoing):
     """A response under way, and the cursor of what it has told so far."""
 
-    __slots__ = ("_early", "_headers", "_http", "_positions")
+    __slots__ = ("_exchange", "_headers", "_positions")
 
     def __init__(
-        self, http: Http, cursor: Mapping[str, Position], headers: Iterable[Header]
+        self, exchange: Exchange, cursor: Mapping[str, Position], headers: Iterable[Header]
     ) -> None:
         super().__init__()
-        self._http = http
+        self._exchange = exchange
         self._headers = tuple(headers)
         self._positions: dict[str, Position | str] = {**cursor}
-        self._early = b""
-        self._transport = http.take_over(self)
+        self._transport = exchange.take_over(self)
 
     @property
     def cursor(self) -> str:
@@ -82,16 +61,14 @@ class Held(Outgoing):
         self._listener = listener
 
     def shutdown(self) -> None:
-        """Close at once; uvicorn calls this for what is left when the server stops."""
+        """Close at once; the server calls this for what is left when it stops."""
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        self._early += data
-        if len(self._early) > MOST_EARLY:
-            self._transport.abort()
+        self._exchange.keep_early(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._http.let_go(self)
+        self._exchange.let_go(self)
         super().connection_lost(exc)

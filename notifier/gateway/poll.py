@@ -15,8 +15,9 @@ from notifier.core.errors import CloseCode
 from notifier.core.frames import ServerFrame
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
-from notifier.gateway.held import Held, Http
-from notifier.http import Header
+from notifier.gateway.held import Held
+from notifier.http.exchange import Exchange
+from notifier.http.port import Header
 
 LONGEST_WAIT = 60
 USUAL_WAIT = 25
@@ -32,13 +33,13 @@ class PollConnection(Held):
 
     def __init__(
         self,
-        http: Http,
+        exchange: Exchange,
         cursor: Mapping[str, Position],
         headers: Iterable[Header] = (),
         *,
         wait: float,
     ) -> None:
-        super().__init__(http, cursor, headers)
+        super().__init__(exchange, cursor, headers)
         self._frames: list[bytes] = []
         self._size = 0
         self._is_greeted = False
@@ -116,12 +117,12 @@ class PollConnection(Held):
             (b"cache-control", b"no-store"),
             *self._headers,
         )
-        self._transport.write(self._http.head(headers) + body)
+        self._transport.write(self._exchange.head(headers) + body)
         self._wait.cancel()
         if self._listener is not None:
             self._listener.closed()
             self._listener = None
-        self._http.give_back(self, self._early)
+        self._exchange.give_back(self, is_paused=not super().has_room)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""

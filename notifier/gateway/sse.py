@@ -15,8 +15,9 @@ from notifier.core.errors import CloseCode
 from notifier.core.frames import ServerFrame
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
-from notifier.gateway.held import Held, Http
-from notifier.http import Header
+from notifier.gateway.held import Held
+from notifier.http.exchange import Exchange
+from notifier.http.port import Header
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS: tuple[Header, ...] = (
@@ -61,12 +62,15 @@ class SseConnection(Held):
     transport = "sse"
 
     def __init__(
-        self, http: Http, cursor: Mapping[str, Position], headers: Iterable[Header] = ()
+        self,
+        exchange: Exchange,
+        cursor: Mapping[str, Position],
+        headers: Iterable[Header] = (),
     ) -> None:
-        super().__init__(http, cursor, headers)
+        super().__init__(exchange, cursor, headers)
         self._expect_acknowledgement()
         retry = b"retry: %d\n\n" % uniform(500, 5000)  # noqa: S311 - spread
-        self._transport.write(http.head((*HEADERS, *self._headers)) + retry)
+        self._transport.write(exchange.head((*HEADERS, *self._headers)) + retry)
 
     def _expect_acknowledgement(self) -> None:
         # Nothing ever comes back on this transport, but TCP itself knows whether it arrives.

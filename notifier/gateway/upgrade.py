@@ -16,7 +16,7 @@ from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
 from notifier.gateway.deflate import EXTENSIONS, window_of
-from notifier.http import Header
+from notifier.http.port import Header
 
 _EXTENSIONS = b"sec-websocket-extensions"
 _TERMS = frozenset({b"connection", b"upgrade", b"sec-websocket-version", _EXTENSIONS})

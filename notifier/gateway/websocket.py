@@ -1,4 +1,4 @@
-"""The WebSocket transport: a protocol class for uvicorn whose connections are no tasks.
+"""The WebSocket transport: an asyncio protocol whose connections are no tasks.
 
 HTTP hands it the upgrade request (`notifier.http`). It speaks ASGI to the endpoint only until the
 connection is handed over (`Handover`): the endpoint then returns, its task and scope are freed,
@@ -10,13 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 from urllib.parse import unquote
 
 import structlog
-from uvicorn.config import Config
-from uvicorn.protocols.utils import is_ssl
-from uvicorn.server import ServerState
+from starlette import types
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
@@ -36,7 +34,7 @@ from notifier.gateway.framing import (
 )
 from notifier.gateway.outgoing import Listener, Outgoing
 from notifier.gateway.upgrade import Agreement, UpgradeRequest
-from notifier.http import HANDOVER, MOST_EARLY, Header
+from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port
 
 _MOST_AT_ONCE = 100  # messages of one client, before others have their turn
 
@@ -121,15 +119,10 @@ class WebSocketConnection(Outgoing):
     frame_pace: ClassVar[Pace] = Pace(rate=20, burst=10)
     byte_pace: ClassVar[Pace] = Pace(rate=16 * 1024, burst=10)
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-    ) -> None:
+    def __init__(self, port: Port) -> None:
         super().__init__()
-        self._connections = server_state.connections
-        self._handshake: _Handshake | None = _Handshake(self, config, server_state, app_state)
+        self._connections = port.state.connections
+        self._handshake: _Handshake | None = _Handshake(self, port)
         self._reader: FrameReader | None = None  # while there is half a message
         self.agree_on(0)
         self._early = b""
@@ -140,7 +133,7 @@ class WebSocketConnection(Outgoing):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
-        self._connections.add(cast("Any", self))
+        self._connections.add(self)
 
     def upgrade(self, target: bytes, headers: list[Header]) -> None:
         """See WebSocketProtocol."""
@@ -158,14 +151,14 @@ class WebSocketConnection(Outgoing):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._connections.discard(cast("Any", self))
+        self._connections.discard(self)
         if self._handshake is not None:
             self._handshake.lost()
             self._handshake = None
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Close at once; uvicorn calls this for what is left when the server stops."""
+        """Close at once; the server calls this for what is left when it stops."""
         if self._handshake is None or self._handshake.accepted:
             self.close_with(1012, "restarting")
         self._transport.close()
@@ -296,20 +289,12 @@ class WebSocketConnection(Outgoing):
 class _Handshake:
     """The time until the hand-over, in which the connection speaks ASGI to the application."""
 
-    def __init__(
-        self,
-        connection: WebSocketConnection,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-    ) -> None:
+    def __init__(self, connection: WebSocketConnection, port: Port) -> None:
         self.accepted = False
         self._answered = False
         self._connection = connection
-        self._app = config.loaded_app
-        self._root_path = config.root_path
-        self._app_state = app_state
-        self._tasks = server_state.tasks
+        self._app = port.app
+        self._tasks = port.state.tasks
         self._request: UpgradeRequest
         self._agreement: Agreement
         self._refusal: tuple[int, Headers] | None = None
@@ -337,27 +322,27 @@ class _Handshake:
         if not self._gone.done():
             self._gone.set_result(None)
 
-    def _scope(self, request: UpgradeRequest) -> dict[str, Any]:
+    def _scope(self, request: UpgradeRequest) -> types.Scope:
         path, _, query = request.target.partition(b"?")
         offered = request.values(b"sec-websocket-protocol")
         return {
             "type": "websocket",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
-            "scheme": "wss" if is_ssl(self._transport) else "ws",
+            "scheme": "ws",
             "server": None,  # uvloop would keep the addresses for as long as the connection lives
             "client": None,
-            "root_path": self._root_path,
-            "path": self._root_path + unquote(path.decode("latin-1")),
-            "raw_path": self._root_path.encode() + path,
+            "root_path": "",
+            "path": unquote(path.decode("latin-1")),
+            "raw_path": path,
             "query_string": query,
             "headers": request.headers,
             "subprotocols": [each.strip() for line in offered for each in line.split(",")],
-            "state": self._app_state.copy(),
+            "state": {},
             "extensions": {"websocket.http.response": {}, HANDOVER: {"to": self._connection}},
         }
 
-    async def _run(self, scope: dict[str, Any]) -> None:
+    async def _run(self, scope: types.Scope) -> None:
         try:
             await self._app(scope, self._receive, self._send)
         except Exception:  # noqa: BLE001 - whatever an endpoint raises ends this one connection, not the gateway
@@ -367,14 +352,14 @@ class _Handshake:
         elif self.accepted:
             self._connection.leave_alone()
 
-    async def _receive(self) -> dict[str, Any]:
+    async def _receive(self) -> types.Message:
         if not self._received:
             self._received = True
             return {"type": "websocket.connect"}
         await self._gone
         return {"type": "websocket.disconnect", "code": 1006}
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: types.Message) -> None:
         match message["type"]:
             case "websocket.accept":
                 self._accept(message)
@@ -390,7 +375,7 @@ class _Handshake:
             case "websocket.http.response.body" if self._refusal:
                 self._refuse(*self._refusal, message.get("body", b""))
 
-    def _accept(self, message: dict[str, Any]) -> None:
+    def _accept(self, message: types.Message) -> None:
         more = [*self._agreement.headers, *message.get("headers", ())]
         if subprotocol := message.get("subprotocol"):
             more.append((b"Sec-WebSocket-Protocol", subprotocol.encode()))

@@ -11,7 +11,7 @@ from notifier.core.pace import Pace
 from notifier.gateway.deflate import deflated
 from notifier.gateway.framing import Opcode, frame
 from notifier.gateway.websocket import WebSocketConnection
-from notifier.http import HANDOVER
+from notifier.http.port import HANDOVER
 from notifier.serving import serve
 
 

@@ -3,15 +3,17 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from notifier import http
+from notifier.http import connection, turns
 from notifier.serving import ServingError, room_for, serve
 
 
@@ -40,6 +42,46 @@ async def test_the_headers_of_a_request_are_bounded_in_number(headers: int, stat
         answer = await client.get(f"http://127.0.0.1:{port}/", headers=many)
 
     assert answer.status_code == status
+
+
+async def test_the_server_is_the_one_that_notifier_leans_on() -> None:
+    state = uvicorn.Server(uvicorn.Config(APP)).server_state
+    members = {"startup", "main_loop", "shutdown", "capture_signals"}
+
+    # If this fails after an upgrade, read notifier/serving.py against uvicorn's server.py.
+    assert uvicorn.__version__.startswith("0.54.")
+    assert members <= vars(uvicorn.Server).keys()
+    assert (state.connections, state.tasks, state.default_headers) == (set(), set(), [])
+
+
+async def test_answers_tell_the_date() -> None:
+    async with (
+        serve(APP, host="127.0.0.1", port=0, setting="X") as port,
+        httpx.AsyncClient() as client,
+    ):
+        answer = await client.get(f"http://127.0.0.1:{port}/")
+
+    assert parsedate_to_datetime(answer.headers["date"]).timestamp() == pytest.approx(
+        time.time(), abs=60
+    )
+
+
+async def test_a_request_under_way_is_answered_when_the_server_stops() -> None:
+    asked = asyncio.Event()
+
+    async def slow(_: Request) -> PlainTextResponse:
+        asked.set()
+        await asyncio.sleep(0.3)
+        return PlainTextResponse("hello")
+
+    app = Starlette(routes=[Route("/", slow)])
+    async with httpx.AsyncClient() as client:
+        async with serve(app, host="127.0.0.1", port=0, setting="X") as port:
+            asking = asyncio.ensure_future(client.get(f"http://127.0.0.1:{port}/"))
+            await asked.wait()
+        answer = await asking
+
+    assert (answer.text, answer.headers["connection"]) == ("hello", "close")
 
 
 async def test_a_port_that_is_taken_is_an_error_that_names_the_setting() -> None:
@@ -165,8 +207,8 @@ async def test_who_waits_for_a_turn_is_not_closed_for_being_slow(
         time.sleep(0.02)  # noqa: ASYNC251  # the loop is what it keeps busy
         return PlainTextResponse("hello")
 
-    monkeypatch.setattr(http, "_LONGEST_HEAD", 0.5)
-    monkeypatch.setattr(http, "_TURN", 0.0)  # one after another
+    monkeypatch.setattr(connection, "_LONGEST_HEAD", 0.5)
+    monkeypatch.setattr(turns, "_TURN", 0.0)  # one after another
     app = Starlette(routes=[Route("/", busy)])
     async with serve(app, host="127.0.0.1", port=0, setting="X") as port:
         crowd = Crowd(port, 50, ONE_REQUEST)
@@ -178,8 +220,8 @@ async def test_who_waits_for_a_turn_is_not_closed_for_being_slow(
 async def test_who_sends_half_a_head_is_closed_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http, "_LONGEST_HEAD", 0.2)
-    monkeypatch.setattr(http, "_TURN", 0.0)
+    monkeypatch.setattr(connection, "_LONGEST_HEAD", 0.2)
+    monkeypatch.setattr(turns, "_TURN", 0.0)
     async with serve(APP, host="127.0.0.1", port=0, setting="X") as port:
         crowd = Crowd(port, 5, b"GET / HTTP/1.1\r\n")
         crowd.ask()

@@ -5,12 +5,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 from structlog.testing import capture_logs
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from notifier.core.access import Identity
 from notifier.core.session import Session, Terms
 from notifier.gateway.gateway import Gateway
 from notifier.gateway.outgoing import Outgoing
+from notifier.http.connection import Connection
+from notifier.http.exchange import Exchange
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import SteeredBroker
 from tests.support.connections import RecordingConnection
@@ -150,7 +151,7 @@ def _without_collector() -> Iterator[None]:
 
 
 def parts_of_connections() -> list[object]:
-    kinds = (Session, Outgoing, HttpToolsProtocol)
+    kinds = (Session, Outgoing, Connection, Exchange)
     return [each for each in gc.get_objects() if issubclass(type(each), kinds)]
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import re
 
 import httpx
 import pytest
@@ -222,3 +223,77 @@ async def test_one_cursor_serves_on_every_transport() -> None:
     assert second == ["2"]
     assert third["event"]["id"] == "3"
     assert ids(fourth["frames"]) == ["4"]
+
+
+# Requests behind a held one.
+
+TOKEN = b"Host: x\r\nAuthorization: Bearer ann\r\n"
+POLL = b"GET /v1/poll HTTP/1.1\r\n" + TOKEN + b"\r\n"
+HISTORY = b"GET /v1/history HTTP/1.1\r\n" + TOKEN + b"\r\n"
+SSE = b"GET /v1/sse HTTP/1.1\r\n" + TOKEN + b"\r\n"
+LAST = b"GET /v1/history HTTP/1.1\r\nConnection: close\r\n" + TOKEN + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("requests", "statuses"),
+    [
+        ([POLL, LAST], [200, 200]),
+        ([POLL, POLL, HISTORY, POLL, LAST], [200] * 5),
+        ([HISTORY, POLL, b"nonsense\r\n\r\n"], [200, 200, 400]),
+        ([POLL, POLL[:-2] + b"Upgrade: h2c\r\nConnection: Upgrade\r\n\r\n", LAST], [200] * 3),
+        ([POLL[:-2] + b"Content-Length: 6\r\n\r\nGET /\n", POLL, LAST], [200] * 3),
+        ([POLL[:-2] + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", LAST], [200] * 2),
+    ],
+)
+@pytest.mark.parametrize("cut", [10_000, 150, 7])
+async def test_every_request_of_a_pipeline_is_answered_in_its_place(
+    requests: list[bytes], statuses: list[int], cut: int
+) -> None:
+    async with served() as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        sent = b"".join(requests)
+        for start_ in range(0, len(sent), cut):
+            writer.write(sent[start_ : start_ + cut])
+            await asyncio.sleep(0)
+        answers = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+    assert [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", answers)] == statuses
+
+
+@pytest.mark.parametrize("behind", [POLL, LAST, SSE, b"nonsense\r\n\r\n", b"\0" * 1000])
+@pytest.mark.parametrize("before", [b"", POLL, HISTORY, POLL + POLL])
+async def test_nothing_stands_inside_a_stream_but_its_events(before: bytes, behind: bytes) -> None:
+    async with served() as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(before + SSE + behind)
+        await asyncio.wait_for(reader.readuntil(b"event: hello"), 10)
+        writer.write(behind)
+        await asyncio.wait_for(reader.readuntil(b"id: "), 10)
+        it.broker.post("user:42", "e1")
+        stream = await asyncio.wait_for(reader.readuntil(b'"e1"'), 10)
+        await it.gateway.drain()
+        stream += await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+    assert b"HTTP/" not in stream
+
+
+@pytest.mark.parametrize("early", [b"", b"GET", LAST[:-1], LAST])
+async def test_bytes_that_come_while_a_request_is_held_wait_for_its_answer(early: bytes) -> None:
+    async with served() as it, it.http() as http:
+        cursor = await start(http)
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(request(cursor))
+        await held(it)
+        for byte in early:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        it.broker.post("user:42", "e1")
+        answer = await body(reader)
+        writer.write(LAST[len(early) :])
+        rest = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+    assert b'"e1"' in answer
+    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")

@@ -6,7 +6,7 @@ from websockets.server import ServerProtocol
 
 from notifier.gateway.deflate import EXTENSIONS, window_of
 from notifier.gateway.upgrade import Agreement, UpgradeRequest
-from notifier.http import Header
+from notifier.http.port import Header
 
 KEY = (b"sec-websocket-key", b"x3JJHMbDL1EzLkh9GBhXDw==")
 GOOD = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]

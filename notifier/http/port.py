@@ -1,0 +1,47 @@
+"""A port: all that its connections share."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from starlette.types import ASGIApp
+
+from notifier.http.turns import Turns
+
+HANDOVER = "notifier.handover"  # the ASGI extension by which an endpoint hands a response over
+MOST_EARLY = 64 * 1024  # bytes that a client may send while its request is being answered
+Header = tuple[bytes, bytes]
+
+
+class ServerState(Protocol):
+    """The server's own record of what is under way, which it waits for when it stops."""
+
+    connections: set[Any]
+    tasks: set[asyncio.Task[None]]
+    default_headers: list[Header]
+
+
+class WebSocketProtocol(Protocol):
+    """An asyncio.Protocol that goes on where HTTP has read an upgrade request."""
+
+    def __init__(self, port: "Port") -> None:
+        """Take the port that the client came to."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+
+    def upgrade(self, target: bytes, headers: list[Header]) -> None:
+        """Answer the request; names of headers are in lower case."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Port:
+    """One port. Without `websocket` no client becomes a WebSocket."""
+
+    app: ASGIApp
+    state: ServerState
+    websocket: type[WebSocketProtocol] | None = None
+    turns: Turns = field(default_factory=Turns)

@@ -1,0 +1,345 @@
+import asyncio
+import itertools
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
+
+from notifier.http import connection, turns
+from tests.support.conversations import Talk, echo, respond, talking
+from tests.support.echoes import EchoConnection, app
+
+UPGRADE = (
+    b"GET /v1/ws?topics=a HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+HELLO = b"\x81\x85\0\0\0\0hello"  # masked by noughts
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+BODIES = {
+    "counted": b"Content-Length: 5\r\n\r\nhello",
+    "chunked": b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+    "chunked with a trailer": (
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nAuthorization: x\r\n\r\n"
+    ),
+    "expected": b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
+}
+PIPELINE = b"".join(
+    [
+        b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /2 HTTP/1.1\r\nContent-Length: 9\r\n\r\n\r\n\r\nGET /",
+        b"POST /3 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"4\r\n\r\n\r\n\r\n1\r\n0\r\n0\r\n\r\n",
+        b"\r\nPUT /4 HTTP/1.1\r\n" + H2C + b"Content-Length: 4\r\n\r\n\r\n\r\n",
+        b"GET /5 HTTP/1.1\r\n" + WEBSOCKET + b"Content-Length: 1\r\n\r\n5",
+        b"POST /6 HTTP/1.1\r\nContent-Length: 0\r\n" + WEBSOCKET + b"\r\n",
+        LAST,
+    ]
+)
+PIPELINED = [
+    b"GET /1 ",
+    b"POST /2 \r\n\r\nGET /",
+    b"POST /3 \r\n\r\n0",
+    b"PUT /4 \r\n\r\n",
+    b"GET /5 5",
+    b"POST /6 ",
+]
+
+
+# Offers to upgrade.
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("cut", ["nowhere", "behind the head", "everywhere"])
+@pytest.mark.parametrize(
+    ("method", "offer"), [(b"POST", H2C), (b"POST", WEBSOCKET), (b"GET", H2C), (b"GET", WEBSOCKET)]
+)
+async def test_a_request_with_an_offer_to_upgrade_keeps_its_body_and_its_connection(
+    method: bytes, offer: bytes, body: str, cut: str
+) -> None:
+    request = b"%s /events HTTP/1.1\r\nHost: x\r\n%s%s" % (method, offer, BODIES[body])
+    head, _, rest = request.partition(b"\r\n\r\n")
+    pieces = {
+        "nowhere": [request],
+        "behind the head": [head + b"\r\n\r\n", rest],
+        "everywhere": [request[at : at + 1] for at in range(len(request))],
+    }
+    async with talking(echo, EchoConnection) as talk:
+        await talk.say(*pieces[cut])
+        answer = await talk.answer() if body != "expected" else await continued(talk)
+        await talk.say(LAST)
+        last = await talk.rest()
+
+    assert answer.endswith(b"\r\n\r\n%s /events hello" % method)
+    assert last.endswith(b"\r\n\r\nGET /last ")
+
+
+async def continued(talk: Talk) -> bytes:
+    assert await talk.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    return await talk.answer()
+
+
+@pytest.mark.parametrize(
+    ("what", "instead"),
+    [
+        (b"GET", b"POST"),
+        (b"HTTP/1.1", b"HTTP/1.0"),
+        (b"Upgrade: websocket", b"Upgrade: h2c"),
+        (b"Upgrade: websocket", b"Upgrade: TLS/1.3"),
+        (b"Upgrade: websocket", b"Upgrade: h2c, websocket"),
+        (b"Host: x", b"Host: x\r\nUpgrade: h2c"),
+        (b"keep-alive, Upgrade", b"keep-alive"),
+        (b"Host: x\r\n", b"Host: x\r\nTransfer-Encoding: chunked\r\n"),
+    ],
+)
+async def test_only_a_get_of_http_1_1_without_a_body_becomes_a_websocket(
+    what: bytes, instead: bytes
+) -> None:
+    async with talking(echo, EchoConnection) as talk:
+        await talk.say(UPGRADE.replace(what, instead) + b"0\r\n\r\n" * (b"chunked" in instead))
+
+        assert (await talk.answer()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_where_there_are_no_websockets_none_is_made() -> None:
+    async with talking(echo) as talk:
+        await talk.say(UPGRADE)
+
+        assert (await talk.answer()).endswith(b"GET /v1/ws ")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (UPGRADE, HELLO),
+        (UPGRADE + HELLO,),
+        (UPGRADE[:40], UPGRADE[40:], HELLO),
+        (UPGRADE.replace(b"Host: x", b"Host: x\r\nContent-Length: 0"), HELLO),
+        (b"GET / HTTP/1.1\r\n\r\n" + UPGRADE + HELLO,),
+    ],
+    ids=["plain", "with a frame behind it", "in two pieces", "with an empty body", "pipelined"],
+)
+async def test_an_upgrade_is_answered_however_it_comes(pieces: tuple[bytes, ...]) -> None:
+    async with talking(both, EchoConnection) as talk:
+        await talk.say(*pieces)
+        answer = await asyncio.wait_for(talk.reader.readuntil(b"hello"), 10)
+        talk.writer.transport.abort()
+
+    assert b"HTTP/1.1 101 " in answer
+    assert answer.endswith(b"\r\n\r\n\x81\x05hello")
+
+
+async def both(scope: Scope, receive: Receive, send: Send) -> None:
+    """Echo messages of WebSockets, and requests."""
+    await (app if scope["type"] == "websocket" else echo)(scope, receive, send)
+
+
+# One request after the other.
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, len(PIPELINE) - 1), max_size=8))
+def test_requests_are_answered_one_after_another_wherever_they_are_cut(cuts: list[int]) -> None:
+    ends = [0, *sorted(cuts), len(PIPELINE)]
+    pieces = [PIPELINE[start:end] for start, end in itertools.pairwise(ends)]
+
+    async def ask() -> list[bytes]:
+        async with talking(echo, EchoConnection) as talk:
+            await talk.say(*pieces)
+            answers = [await talk.answer() for _ in PIPELINED]
+            return [*answers, await talk.rest()]
+
+    answers = asyncio.run(ask())
+
+    assert [answer.partition(b"\r\n\r\n")[2] for answer in answers] == [*PIPELINED, b"GET /last "]
+
+
+async def test_no_request_is_read_before_the_one_in_front_is_answered() -> None:
+    asked: list[str] = []
+    go_on = asyncio.Event()
+
+    async def slow(scope: Scope, _: Receive, send: Send) -> None:
+        asked.append(scope["path"])
+        await go_on.wait()
+        await respond(send, b"done")
+
+    async with talking(slow) as talk:
+        await talk.say(b"GET /1 HTTP/1.1\r\n\r\n" + LAST)
+        await talk.say(b"")
+        before = list(asked)
+        go_on.set()
+        await talk.rest()
+
+    assert (before, asked) == (["/1"], ["/1", "/last"])
+
+
+async def test_what_waits_behind_a_request_is_bounded_by_reading_no_further() -> None:
+    go_on = asyncio.Event()
+
+    async def slow(_: Scope, __: Receive, send: Send) -> None:
+        await go_on.wait()
+        await respond(send, b"done")
+
+    request = b"GET /1 HTTP/1.1\r\na: " + b"x" * 10_000 + b"\r\n\r\n"
+    async with talking(slow) as talk:
+        talk.writer.write(request * 400 + LAST)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        unsent = talk.unsent
+        go_on.set()
+        answers = await talk.rest()
+
+    assert unsent > 3_000_000
+    assert answers.count(b"HTTP/1.1 200 OK") == 401
+
+
+async def test_what_a_request_still_sends_after_its_answer_is_dropped() -> None:
+    async def refuse(_: Scope, __: Receive, send: Send) -> None:
+        await respond(send, b"no", 413)
+
+    async with talking(refuse) as talk:
+        await talk.say(b"POST / HTTP/1.1\r\nContent-Length: 400000\r\n\r\n")
+        first = await talk.answer()
+        await talk.say(b"GET / " * 50_000, b"x" * 100_000 + LAST)
+        second = await talk.rest()
+
+    assert first.startswith(b"HTTP/1.1 413 ")
+    assert second.count(b"HTTP/1.1") == second.count(b"HTTP/1.1 413 ") == 1
+
+
+async def test_who_was_not_told_to_continue_is_closed_as_nobody_knows_what_it_sends_next() -> None:
+    async def refuse(_: Scope, __: Receive, send: Send) -> None:
+        await respond(send, b"no", 401)
+
+    async with talking(refuse) as talk:
+        await talk.say(b"POST / HTTP/1.1\r\nContent-Length: 40\r\nExpect: 100-continue\r\n\r\n")
+        answer = await talk.rest()
+
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"connection: close\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x16\x03\x01",
+        b"GET / HTTP/1.1\nHost: x\n\n",
+        b"GET /%ff\xff HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
+        b"POST / HTTP/1.1\r\n" + H2C + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 101 + b"\r\n",
+        b"GET / HTTP/1.1\r\na: " + b"x" * 70_000,
+    ],
+)
+async def test_what_is_no_request_is_refused_behind_the_answer_to_the_one_before(
+    request_: bytes,
+) -> None:
+    async with talking(echo) as talk:
+        await talk.say(b"GET /good HTTP/1.1\r\n\r\n" + request_)
+        good, refused = await talk.answer(), await talk.rest()
+
+    assert good.endswith(b"GET /good ")
+    assert refused.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_body_that_is_damaged_is_refused_once() -> None:
+    damaged = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxx\r\nnone\r\n"
+    async with talking(echo) as talk:
+        await talk.say(damaged)
+        answer = await talk.rest()
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"\r\n\r\n") == 1
+
+
+# Time.
+
+
+async def test_who_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_LONGEST_HEAD", 0.1)
+    async with talking(echo) as talk:
+        assert await talk.rest() == b""
+
+
+async def test_who_says_nothing_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_LONGEST_PAUSE", 0.1)
+    async with talking(echo) as talk:
+        await talk.say(b"GET / HTTP/1.1\r\n\r\n")
+
+        assert (await talk.rest()).endswith(b"GET / ")
+
+
+@pytest.mark.parametrize("offer", [b"", H2C])
+async def test_who_does_not_send_the_body_is_closed(
+    monkeypatch: pytest.MonkeyPatch, offer: bytes
+) -> None:
+    monkeypatch.setattr(connection, "_LONGEST_BODY", 0.1)
+    async with talking(echo) as talk:
+        await talk.say(b"POST / HTTP/1.1\r\n%sContent-Length: 5\r\n\r\n" % offer)
+
+        assert await talk.rest() == b""
+
+
+@pytest.mark.parametrize("size", [3_000_000, 300_000])
+@pytest.mark.parametrize("keep", [b"", b"Connection: close\r\n"])
+async def test_who_does_not_read_an_answer_is_closed(
+    monkeypatch: pytest.MonkeyPatch, size: int, keep: bytes
+) -> None:
+    async def large(_: Scope, __: Receive, send: Send) -> None:
+        await respond(send, b"x" * size)
+
+    monkeypatch.setattr(connection, "_LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(connection, "_LONGEST_ANSWER", 0.2)
+    async with talking(large) as talk:
+        talk.pause()
+        await talk.say(b"GET / HTTP/1.1\r\n%s\r\n" % keep * 12)
+
+        await talk.gone()
+
+
+# Turns.
+
+
+async def test_a_request_is_read_in_its_turn_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+    monkeypatch.setattr(turns.Turns, "take", lambda _, work: waiting.put_nowait(work))
+    asked: list[str] = []
+
+    async def note(scope: Scope, _: Receive, send: Send) -> None:
+        asked.append(scope["path"])
+        await respond(send, b"done")
+
+    async with talking(note) as talk:
+        await talk.say(LAST[:30])
+        turn = await waiting.get()
+        await talk.say(LAST[30:])
+        before = list(asked)
+        turn()
+        await talk.rest()
+
+    assert (before, asked) == ([], ["/last"])
+    assert waiting.empty()
+
+
+async def test_who_leaves_before_its_turn_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+    upgraded: list[bytes] = []
+    monkeypatch.setattr(turns.Turns, "take", lambda _, work: waiting.put_nowait(work))
+    monkeypatch.setattr(EchoConnection, "upgrade", lambda _, target, __: upgraded.append(target))
+    async with talking(echo, EchoConnection) as talk:
+        await talk.say(UPGRADE)
+        upgrade = await waiting.get()
+        talk.writer.transport.abort()
+        await talk.gone()
+        upgrade()
+
+    assert upgraded == []
