@@ -17,6 +17,7 @@ from aiormq.abc import FieldTable
 from pamqp.exceptions import PAMQPException
 from pamqp.header import ContentHeader
 
+from notifier.adapters import amqp_1_0
 from notifier.adapters.amqp_frames import short
 from notifier.core.errors import Unreadable
 from notifier.core.ingress import Entry
@@ -46,6 +47,7 @@ _TABLE_START = struct.pack(">IB17sc", 27, 17, _ACCEPTED.encode(), b"l")
 _FLAGS, _MOMENT = struct.Struct(">H"), struct.Struct(">Q")
 _YEAR_2001 = 1_000_000_000
 _CLOCKS_DIFFER = 60
+_PROPERTIES_RULE = "cannot be read: their texts must be UTF-8, and headers a table of AMQP 0-9-1"
 _UNDECODABLE = (
     *(PAMQPException, ValueError, TypeError, LookupError, ArithmeticError, RecursionError),
     struct.error,
@@ -101,9 +103,13 @@ def entry_of(routing_key: bytes, properties: bytes, body: bytes) -> Entry:
     """Read an entry; raises Unreadable for properties that nobody can read."""
     try:
         found = _read(properties)
+        headers = found.pop("headers", {})
+        if found.get("type") in amqp_1_0.TYPES:
+            body = amqp_1_0.body_of(body) if found["type"] == amqp_1_0.ENCODED else body
+            found["type"] = amqp_1_0.type_of(found["type"], headers)
+            headers = amqp_1_0.unwrapped(headers)
     except _UNDECODABLE as error:
-        raise Unreadable("properties", str(error)) from error
-    headers = found.pop("headers", {})
+        raise Unreadable("properties", _PROPERTIES_RULE) from error
     accepted = _moment(headers.pop(_ACCEPTED, None))
     key = readable(routing_key)
     return Entry(body=body, routing_key=key, headers=headers, accepted=accepted, **found)
