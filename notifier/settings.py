@@ -40,6 +40,20 @@ _SCHEMES = {
 # What Kubernetes puts into every container for a Service of that name, unless told not to.
 _SERVICE_LINK = re.compile(r"(.*_)?(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)")
 
+_COMPARED = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_WANTED = {
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "finite": "must be a finite number",
+    "bool": "must be true or false",
+    "string": "must be text",
+}
+
 
 class SettingsError(Exception):
     """The settings cannot work. `lines` name the variables, what is wrong, and a good value."""
@@ -53,7 +67,12 @@ class Settings(BaseSettings):
     """The settings; every field is also its documentation (`notifier settings` prints it)."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     amqp_url: SecretStr = Field(
@@ -368,8 +387,20 @@ def _example(name: str) -> str:
 
 def _line(item: Mapping[str, Any]) -> str:
     name = str(item["loc"][0])
-    reason = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    return f"{variable(name)}: {reason}; {_example(name)}"
+    return f"{variable(name)}: {_reason(item)}; {_example(name)}"
+
+
+def _reason(item: Mapping[str, Any]) -> str:
+    """Say in our words why a value cannot be: pydantic's errors are named by their type."""
+    kind, bounds = str(item["type"]), item.get("ctx", {})
+    if kind == "value_error":
+        return str(item["msg"]).removeprefix("Value error, ")
+    if kind == "literal_error":
+        return f"must be {bounds['expected']}"
+    if kind in _COMPARED:
+        words, bound = _COMPARED[kind]
+        return f"must be {words} {bounds[bound]}".removesuffix(".0")
+    return _WANTED.get(kind.partition("_")[0], "has a form that is not taken here")
 
 
 def _environment() -> dict[str, str | None]:

@@ -32,6 +32,7 @@ from notifier.adapters.known_tokens import KnownTokens
 from notifier.core.access import Identity, identity_of
 from notifier.core.errors import Unauthorized, Unavailable
 from notifier.core.names import checked_name
+from notifier.core.reading import named, not_json
 
 LONGEST_TOKEN = 8 * 1024
 LEEWAY = 10  # seconds that an issuer's clock may be ahead of ours
@@ -314,7 +315,7 @@ class IssuerKeys:
                 body, cache_control = await self._get()
             keys = _keys_of_set(body)
         except (httpx.HTTPError, msgspec.DecodeError, ValueError, OSError, RecursionError) as error:
-            self._failure = str(error) or "it did not answer in time"  # TimeoutError says nothing
+            self._failure = _failure_of(error)
             _log.warning("issuer_keys_not_fetched", reason=self._failure, held=len(self._keys))
             self._on_fetch("failed")
         else:
@@ -336,6 +337,12 @@ class IssuerKeys:
                 if len(body) > LARGEST_KEY_SET:
                     raise ValueError(f"its key set is larger than {LARGEST_KEY_SET} bytes")
             return bytes(body), response.headers.get("cache-control", "")
+
+
+def _failure_of(error: Exception) -> str:
+    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError | RecursionError):
+        return f"its key set is malformed: {_said(error)}"
+    return str(error) or "it did not answer in time"  # TimeoutError says nothing
 
 
 def _checked_url(text: str) -> httpx.URL:
@@ -366,6 +373,11 @@ class _Claims(Struct):
 
 
 _claims = msgspec.json.Decoder(_Claims)
+_RULES = {
+    **dict.fromkeys(("exp", "nbf", "iat"), "must be a number of seconds since 1970 (NumericDate)"),
+    "aud": "must be a string or a list of strings",
+    "keys": f"must be a list of at most {MOST_KEYS} keys",
+}
 
 
 class JwtVerifier:
@@ -444,8 +456,14 @@ def _claims_of(payload: bytes) -> _Claims:
     try:
         return _claims.decode(payload)
     except (ValueError, RecursionError) as error:  # msgspec's, and UTF-8's
-        # It names the member and its type, never the value.
-        raise Unauthorized(f"the token's claims are malformed: {error}") from None
+        # It names the member and its rule, never the value.
+        raise Unauthorized(f"the token's claims are malformed: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return str(named(error, _RULES))
+    return not_json(error)
 
 
 def _written(seconds: float) -> str:

@@ -376,3 +376,31 @@ def test_a_link_in_the_place_of_a_port_is_explained(load: Load, service: str) ->
     [line] = lines(load, **link(service))
 
     assert "enableServiceLinks: false" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("PARTITIONS", "x", "must be a whole number"),
+        ("PARTITIONS", "1.5", "must be a whole number"),
+        ("PARTITIONS", "9" * 5_000, "must be a whole number"),
+        ("PARTITIONS", "0", "must be at least 1"),
+        ("HISTORY_SIZE", "", "must be a whole number"),
+        ("GATEWAY_PORT", "70000", "must be at most 65535"),
+        ("HEARTBEAT_SECONDS", "x", "must be a number"),
+        ("DRAIN_SECONDS", "inf", "must be a finite number"),
+        ("DRAIN_RATE", "1e999", "must be a finite number"),
+        ("DRAIN_RATE", "0", "must be more than 0"),
+        ("TRACES", "maybe", "must be true or false"),
+        ("LOG_FORMAT", "xml", "must be 'console' or 'json'"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_in_our_words(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    monkeypatch.setenv(f"NOTIFIER_{name}", value)
+
+    with pytest.raises(SettingsError) as error:
+        Settings.load()
+
+    assert error.value.lines[0].startswith(f"NOTIFIER_{name}: {reason}; for example ")
