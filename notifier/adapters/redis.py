@@ -10,7 +10,7 @@ import math
 import re
 from base64 import b32encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from random import uniform
 from secrets import token_bytes
 from types import TracebackType
@@ -43,6 +43,7 @@ from notifier.telemetry.metrics import Metrics
 _SUBSCRIBERS = 2
 _MOST_CHANNELS = 1_000  # a command: more of them stall Redis
 _MOST_COMMANDS = 500  # a round trip
+_MOST_PUBLICATIONS = 250  # a call, in which Redis serves nobody else
 _COMMAND_CONNECTIONS = 16
 _CHANNEL = "notifier:"
 _KEYS = ("head", "log", "seen", "newest")
@@ -140,23 +141,20 @@ class RedisBroker:
         """See Broker."""
         answers: list[Published | NotifierError] = []
         while len(answers) < len(batch):
-            answers += await self._publish(batch[len(answers) :][:_MOST_COMMANDS])
+            answers += await self._publish(batch[len(answers) :][:_MOST_PUBLICATIONS])
         return answers
 
     async def _publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
-        """Publish some of the batch from its start on: at least one."""
+        """Publish some of the batch from its start on: at least one.
+
+        In one call, so that nothing is published behind something that Redis refused: see PUBLISH.
+        """
         size, log_seconds, window = self._limits
         limits = (_new_epoch(), size, self._head_seconds, log_seconds, window)
-        run_id, replies = await self._commands.run(
+        run_id, replies = await self._commands.run_once(
             PUBLISH,
-            [
-                (
-                    *_keys(new.topic),
-                    *(_channel(new.topic), new.key, new.record, new.collapse_key),
-                    *limits,
-                )
-                for new in batch
-            ],
+            [key for new in batch for key in _keys(new.topic)],
+            [*limits, *chain.from_iterable(map(_words, batch))],
         )
         answers = [_published(reply) for reply in replies]
         told = zip(batch, answers, strict=False)
@@ -304,12 +302,13 @@ class Commands:
         returned with the answers: replies, or Refused; at least one and at most one for each call:
         the rest is to be repeated. Raises Unavailable.
         """
+        keys = script.keys or 0
 
         def commands(run_id: str) -> Iterator[tuple[Any, ...]]:
             # EVAL lets Redis know the script again, if it forgot or never knew.
             name = ("EVAL", script.source)
             for call in calls:
-                yield (*name, script.keys, *call[: script.keys], run_id, *call[script.keys :])
+                yield (*name, keys, *call[:keys], run_id, *call[keys:])
                 name = ("EVALSHA", script.sha)
 
         answers: list[Any] = []
@@ -320,6 +319,20 @@ class Commands:
                 break
             answers.append(self._answer(reply))
         return run_id, answers
+
+    async def run_once(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> tuple[str, list[Any]]:
+        """Run a script for all keys, in one call, which Redis takes or refuses as a whole.
+
+        As `run`; the script returns a list of replies.
+        """
+
+        def commands(run_id: str) -> Iterator[tuple[Any, ...]]:
+            yield ("EVAL", script.source, len(keys), *keys, run_id, *arguments)
+
+        run_id, [replies] = await self._round_trip(commands)
+        return run_id, [self._answer(reply) for reply in self._answer(replies)]
 
     def _answer(self, reply: Any) -> Any:  # noqa: ANN401  # what Redis replies
         if not isinstance(reply, ResponseError):
@@ -622,6 +635,10 @@ def _channel(topic: str) -> str:
 
 def _keys(topic: str) -> tuple[str, ...]:
     return tuple(f"{_CHANNEL}{{{topic}}}:{key}" for key in _KEYS)
+
+
+def _words(new: NewPublication) -> tuple[str | bytes, ...]:
+    return (_channel(new.topic), new.key, new.record, new.collapse_key)
 
 
 def _new_epoch() -> str:

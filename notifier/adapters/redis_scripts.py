@@ -1,6 +1,6 @@
 """What is done inside Redis: Lua scripts (Redis 7, 8 or Valkey), each atomic.
 
-Keys of topic T, which share the hash tag {T} and so live in one slot of a cluster:
+Keys of topic T, which share the hash tag {T}:
 
     notifier:{T}:head    hash: epoch, offset, run, lineage
     notifier:{T}:log     stream: id `<offset>-0`, field `r` with the record, `k` collapse key
@@ -35,17 +35,17 @@ from typing import Final
 class Script:
     """A script's source, and the name that EVALSHA knows it by once EVAL has been given it.
 
-    The first `keys` of its arguments are keys.
+    The first `keys` of its arguments are keys; None where their number varies.
     """
 
-    def __init__(self, source: str, keys: int) -> None:
+    def __init__(self, source: str, keys: int | None) -> None:
         self.source: Final = source
         self.keys: Final = keys
         self.sha: Final = sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
 _STREAM = """
-local head, log, seen, newest = unpack(KEYS)
+local head, log, seen, newest = unpack(KEYS, 1, 4)
 
 -- Returns epoch, offset, lineage, and whether they have to be written because the epoch is new.
 local function stream(run, candidate)
@@ -68,65 +68,83 @@ local function begin(epoch, offset, run, lineage)
 end
 """
 
+# One call for all publications, so that Redis takes or refuses them together: of several calls it
+# could refuse one (memory, replicas, a script it forgot) and take a later one of the same topic.
+#
 # Nothing may be written before XADD but what a stream without a head needs, as XADD is what can be
 # refused: when the log is no stream, or runs ahead of its head.
 PUBLISH = Script(
     f"""#!lua
--- KEYS: head, log, seen, newest
--- ARGV: run, channel, event key, record, collapse key, epoch to begin with, history size,
---       seconds to keep head and log, deduplication seconds
--- Returns epoch, offset, and 1 for a duplicate.
+-- KEYS: of each publication head, log, seen, newest
+-- ARGV: run, epoch to begin with, history size, seconds to keep head and log,
+--       deduplication seconds; then of each publication channel, event key, record, collapse key
+-- Returns of each epoch, offset, and 1 for a duplicate; after an error, which is the last, none.
 {_STREAM}
-local run, channel, key, record, collapse_key, candidate, size, head_seconds, log_seconds, window =
-  unpack(ARGV)
+local run, candidate, size, head_seconds, log_seconds, window = unpack(ARGV, 1, 6)
 size = tonumber(size)
 
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local forgotten = now - window * 1000
 
-local epoch, offset, lineage, is_new = stream(run, candidate)
-local known = tonumber(redis.call("ZSCORE", seen, key))
-if known and known > forgotten then
-  if is_new then
-    begin(epoch, offset, run, lineage)
+local function publish(channel, key, record, collapse_key)
+  local epoch, offset, lineage, is_new = stream(run, candidate)
+  local known = tonumber(redis.call("ZSCORE", seen, key))
+  if known and known > forgotten then
+    if is_new then
+      begin(epoch, offset, run, lineage)
+    end
+    return {{epoch, offset, 1}}
   end
-  return {{epoch, offset, 1}}
-end
 
-local id = string.format("%.0f", offset + 1)
-if collapse_key == "" then
-  redis.call("XADD", log, "MAXLEN", size, id .. "-0", "r", record)
-else
-  redis.call("XADD", log, "MAXLEN", size, id .. "-0", "r", record, "k", collapse_key)
-  redis.call("HSET", newest, collapse_key, id)
-  redis.call("EXPIRE", newest, log_seconds)
-end
-if is_new then
-  begin(epoch, id, run, lineage)
-else
-  redis.call("HSET", head, "offset", id)
-end
-redis.call("ZADD", seen, now, key)
-if (offset + 1) % 16 == 0 then -- often enough to bound them
-  redis.call("ZREMRANGEBYSCORE", seen, "-inf", forgotten)
-  redis.call("ZREMRANGEBYRANK", seen, 0, -10001)
-  if redis.call("HLEN", newest) > 2 * size then
-    local all = redis.call("HGETALL", newest)
-    for i = 1, #all, 2 do
-      if tonumber(all[i + 1]) <= offset - size then
-        redis.call("HDEL", newest, all[i])
+  local id = string.format("%.0f", offset + 1)
+  if collapse_key == "" then
+    redis.call("XADD", log, "MAXLEN", size, id .. "-0", "r", record)
+  else
+    redis.call("XADD", log, "MAXLEN", size, id .. "-0", "r", record, "k", collapse_key)
+    redis.call("HSET", newest, collapse_key, id)
+    redis.call("EXPIRE", newest, log_seconds)
+  end
+  if is_new then
+    begin(epoch, id, run, lineage)
+  else
+    redis.call("HSET", head, "offset", id)
+  end
+  redis.call("ZADD", seen, now, key)
+  if (offset + 1) % 16 == 0 then -- often enough to bound them
+    redis.call("ZREMRANGEBYSCORE", seen, "-inf", forgotten)
+    redis.call("ZREMRANGEBYRANK", seen, 0, -10001)
+    if redis.call("HLEN", newest) > 2 * size then
+      local all = redis.call("HGETALL", newest)
+      for i = 1, #all, 2 do
+        if tonumber(all[i + 1]) <= offset - size then
+          redis.call("HDEL", newest, all[i])
+        end
       end
     end
   end
+  redis.call("PUBLISH", channel, epoch .. ":" .. id .. ":" .. record)
+  redis.call("EXPIRE", head, head_seconds)
+  redis.call("EXPIRE", log, log_seconds)
+  redis.call("EXPIRE", seen, window)
+  return {{epoch, offset + 1, 0}}
 end
-redis.call("PUBLISH", channel, epoch .. ":" .. id .. ":" .. record)
-redis.call("EXPIRE", head, head_seconds)
-redis.call("EXPIRE", log, log_seconds)
-redis.call("EXPIRE", seen, window)
-return {{epoch, offset + 1, 0}}
+
+local answers = {{}}
+for number = 1, #KEYS / 4 do
+  head, log, seen, newest = unpack(KEYS, 4 * number - 3, 4 * number)
+  local done, answer = pcall(publish, unpack(ARGV, 4 * number + 3, 4 * number + 6))
+  if not done and type(answer) ~= "table" then
+    answer = {{err = tostring(answer)}}
+  end
+  answers[number] = answer
+  if not done then
+    break
+  end
+end
+return answers
 """,
-    keys=4,
+    keys=None,
 )
 
 # May run when memory is short, so that clients still connect; it adds little.
@@ -154,11 +172,13 @@ if is_new then
   begin(epoch, offset, run, lineage)
 end
 -- Anyone can have the head of an unused topic made, so that does not stay for long; while the topic
--- is followed it is read, and kept, time and again.
+-- is followed it is read, and kept, time and again. Of all these reads next to none writes.
 if offset == 0 then
   head_seconds = math.min(head_seconds, 3600)
 end
-redis.call("EXPIRE", head, head_seconds)
+if redis.call("TTL", head) < head_seconds / 2 then
+  redis.call("EXPIRE", head, head_seconds)
+end
 if asked == "" then
   return {{epoch, offset, lineage, {{}}, {{}}}}
 end

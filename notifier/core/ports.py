@@ -176,7 +176,8 @@ class Broker(Dependency, Protocol):
 
         Atomically: drop it if the topic has seen its key within the deduplication window, else
         take the next offset, append to history and send to all followers. An item's answer is
-        Refused where repeating is pointless. Raises Unavailable when for some item it is not known
+        Refused where repeating is pointless; nothing is published behind an item that failed
+        otherwise. Raises Unavailable when for some item it is not known
         what became of it: repeat the whole batch, duplicates are recognised.
         """
 

@@ -20,6 +20,7 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.connection import BlockingConnectionPool
 
 from notifier.adapters.redis import RedisBroker
+from notifier.core.background import Background
 from notifier.core.errors import Refused, Unavailable
 from notifier.core.ports import Published, Since
 from notifier.core.positions import Position
@@ -143,6 +144,30 @@ async def test_reading_keeps_a_head_from_expiring(broker: RedisBroker, client: r
     assert client.ttl("notifier:{news}:head") == pytest.approx(172_800, abs=10)
 
 
+async def test_reading_again_and_again_writes_nothing(metrics: Metrics) -> None:
+    questions = [Since("news", 0), Since("unused")]
+    with (
+        RedisServer(appendonly="yes") as server,
+        closing(redis.Redis.from_url(server.url)) as client,
+    ):
+        async with RedisBroker(server.url, metrics=metrics) as broker:
+            empty = written(client)
+            await published(broker, new("news"))
+            await broker.read(questions)
+            before = written(client)
+
+            for _ in range(10):
+                await broker.read(questions)
+
+            assert written(client) == before > empty
+
+
+def written(client: redis.Redis) -> int:
+    """How many bytes went to the append-only file."""
+    persistence: Any = client.info("persistence")
+    return int(persistence["aof_current_size"])
+
+
 async def test_the_head_of_a_topic_without_publications_does_not_stay_for_long(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
@@ -259,25 +284,18 @@ async def test_scripts_forgotten_by_redis_are_loaded_again(
     assert [a.position.offset for a in answers if isinstance(a, Published)] == [2, 3]
 
 
-async def test_scripts_forgotten_amid_a_batch_are_loaded_again(
-    broker: RedisBroker, server: RedisServer, client: redis.Redis
+async def test_scripts_forgotten_amid_questions_are_loaded_again(
+    broker: RedisBroker, server: RedisServer
 ) -> None:
-    count = 0
+    position = await published(broker, new("news", "a"))
     async with AsyncRedis.from_url(server.url) as forgetful, asyncio.timeout(20):
         while "errorstat_NOSCRIPT" not in await forgetful.info("errorstats"):
-            batch = [new("news", str(number)) for number in range(count, count + 500)]
-
             forgetting = asyncio.gather(*(forgetful.script_flush() for _ in range(20)))
-            answers = await broker.publish(batch)
+
+            histories = await broker.read([Since("news")] * 500)
+
             await forgetting
-
-            offsets = [
-                answer.position.offset for answer in answers if isinstance(answer, Published)
-            ]
-            assert offsets == list(range(count + 1, count + 501))
-            count += 500
-
-    assert client.hget("notifier:{news}:head", "offset") == str(count)
+            assert [history.head for history in histories] == [position] * 500
 
 
 async def test_a_cancelled_question_leaves_no_answer_for_the_next(
@@ -305,6 +323,80 @@ async def test_a_burst_of_questions_waits_for_a_few_connections(
     assert {answer[0].head for answer in answers} == {position}
     connected: Any = client.info("clients")
     assert connected["connected_clients"] <= 17
+
+
+# Redis that refuses now and then: nothing is published behind a publication that was refused.
+
+SWITCHED = {
+    "memory": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+    "replicas": (
+        ("CONFIG", "SET", "min-replicas-to-write", "1"),
+        ("CONFIG", "SET", "min-replicas-to-write", "0"),
+    ),
+    "scripts": (("SCRIPT", "FLUSH"),),
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHED)
+async def test_publications_stay_in_order_while_redis_refuses_some(
+    server: RedisServer, client: redis.Redis, switch: str
+) -> None:
+    names: list[str] = []
+    async with (
+        RedisBroker(server.url, metrics=Metrics(), history_size=1_000_000) as broker,
+        AsyncRedis.from_url(server.url) as operator,
+        Background() as background,
+        asyncio.timeout(60),
+    ):
+        switching = background.start(switched_again_and_again(operator, switch), "switching")
+        while not switching.done():
+            batch = [str(len(names) + number) for number in range(500)]
+            await publish_as_a_router(broker, [new("news", name) for name in batch])
+            names += batch
+
+    log: Any = client.xrange("notifier:{news}:log")
+    assert [fields["r"] for _, fields in log] == [record(name).decode() for name in names]
+
+
+async def switched_again_and_again(operator: AsyncRedis, switch: str) -> None:
+    for _ in range(50):
+        for command in SWITCHED[switch]:
+            await operator.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+async def publish_as_a_router(broker: RedisBroker, batch: list[NewPublication]) -> None:
+    while True:
+        with suppress(Unavailable):
+            await broker.publish(batch)
+            return
+
+
+async def test_of_a_batch_that_redis_refuses_nothing_is_published(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    client.config_set("min-replicas-to-write", 1)
+
+    with pytest.raises(Unavailable, match="replicas"):
+        await broker.publish([new(f"topic-{number}") for number in range(250)])
+
+    assert client.dbsize() == 0
+
+
+async def test_nothing_is_published_behind_what_a_script_may_not_do(
+    server: RedisServer, client: redis.Redis
+) -> None:
+    may_append = ["(+xadd ~notifier:{sales}*)"]
+    client.acl_setuser("weak", enabled=True, passwords="+pw", keys="*", channels="*")
+    operator: Any = client
+    operator.execute_command("ACL", "SETUSER", "weak", "+@all", "-xadd", *may_append)
+    url = server.url.replace("redis://", "redis://weak:pw@")
+
+    async with RedisBroker(url, metrics=Metrics()) as broker:
+        await published(broker, new("sales", "a"))
+        with pytest.raises(Unavailable):
+            await broker.publish([new("news", "b"), new("sales", "c")])
+
+    assert client.xlen("notifier:{sales}:log") == 1
 
 
 # Redis in trouble.
