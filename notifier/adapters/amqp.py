@@ -283,6 +283,10 @@ class _Batch:
         """See Batch."""
         self._partition.let_pass(self._messages)
 
+    async def is_ours(self) -> bool:
+        """See Batch."""
+        return await self._partition.holds(self._messages)
+
     async def ack(self) -> None:
         """See Batch."""
         try:

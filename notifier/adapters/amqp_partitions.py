@@ -19,6 +19,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 from notifier.adapters import amqp_frames as frames
 from notifier.adapters.amqp_link import Link, Lost, Vanished, honour_cancellation, losses
 from notifier.adapters.amqp_wire import Wire
+from notifier.adapters.standstill import Standstill
 from notifier.core.background import Background
 from notifier.core.errors import Unavailable
 from notifier.core.partitions import Share, shared_out
@@ -35,6 +36,8 @@ _BEAT = 1
 _HEIR_WAITS = 2  # longer than a beat, so that the owner is there before
 _OTHERS_WAIT = 4
 _TURN = 30
+_GIVING_UP = 5  # of Redis being away
+_BELIEVED = 5  # of hearing nothing on a channel
 _EMPTYING = 5  # less than setting a connection up may take
 _LOOK_AGAIN, _QUIET_LOOKS = 0.1, 3
 
@@ -69,10 +72,15 @@ class Deliveries:
 
     def ack(self, *tags: int, up_to: bool) -> None:
         """Ack these, or all `up_to` them too; raises Lost when that can no longer be."""
-        if self._is_closed or not self._wire.is_open:
+        if not self.is_open:
             raise Lost("the connection was lost")
         acks = (frames.ack(self._channel, tag, up_to=up_to) for tag in tags)
         self._wire.write(b"".join(acks))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether they are this router's to ack, as far as is known here."""
+        return not self._is_closed and self._wire.is_open
 
     def close(self) -> None:
         """Let nothing arrive any more."""
@@ -112,9 +120,16 @@ class Deliveries:
 class Partition:
     """The deliveries of one queue, offered to `ready` a batch at a time, over all reconnects."""
 
-    def __init__(self, queue: str, ready: "asyncio.Queue[Partition | None]") -> None:
+    def __init__(
+        self, queue: str, ready: "asyncio.Queue[Partition | None]", standstill: Standstill
+    ) -> None:
         self.queue = queue
         self._ready = ready
+        self._standstill = standstill
+        self._standstills = 0  # when it was last known to be ours
+        self._heard_at = -math.inf  # by the loop's clock
+        self._doubted = asyncio.Event()
+        self._answered = asyncio.Event()
         self._channel: AbstractChannel | None = None
         self._deliveries: Deliveries | None = None
         self._arrived: deque[Message] = deque()  # the prefetch bounds it
@@ -179,6 +194,56 @@ class Partition:
         self._leaving.set()
         self._due = math.inf
 
+    def give_up(self) -> None:
+        """Let others have it at once, what is open included: nothing can be published from here."""
+        if self._deliveries:
+            self._deliveries.close()
+        self._arrived.clear()
+        self._open.clear()
+        self._barrier = None
+        self._settled.set()
+        self._owner, self._is_mine = "", False
+        self._answered.set()
+        self.leave()
+
+    # Whether a batch is still this router's.
+
+    async def holds(self, batch: list[Message]) -> bool:
+        """Whether RabbitMQ has given a batch to nobody else.
+
+        Asks it if this process stood still, or has heard nothing for some seconds. Waits until it
+        answers, or the connection is lost.
+        """
+        source = batch[-1].source
+        while source.is_open and not self._is_believed:
+            self._answered.clear()
+            self._doubted.set()
+            await self._answered.wait()
+        return source.is_open
+
+    @property
+    def _is_believed(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self._standstill.count == self._standstills and now - self._heard_at < _BELIEVED
+
+    def _believe(self, standstills: int, heard_at: float) -> None:
+        self._standstills, self._heard_at = standstills, heard_at
+        self._answered.set()
+
+    async def vouch(self) -> None:
+        """Ask RabbitMQ whenever a batch is in doubt."""
+        while True:
+            await self._doubted.wait()
+            self._doubted.clear()
+            channel, standstills = self._channel, self._standstill.count
+            asked_at = asyncio.get_running_loop().time()
+            if channel is None:
+                self._answered.set()
+            elif not self._leaving.is_set() or self._open:
+                await channel.basic_qos(prefetch_count=_PREFETCH)  # it answers while this is open
+                honour_cancellation()
+                self._believe(standstills, asked_at)
+
     # Consuming.
 
     async def serve(self, connection: AbstractConnection, link: Link) -> None:
@@ -206,6 +271,7 @@ class Partition:
             link.give_up(Vanished(f"the queue {self.queue} was deleted", self.queue))
 
         self._leaving.clear()
+        standstills = self._standstill.count
         channel = await connection.channel(publisher_confirms=False)
         link.watch(channel)
         channel.on_consumer_cancel_callbacks.add(on_cancel)
@@ -213,6 +279,7 @@ class Partition:
         self._deliveries = Deliveries(link.wire, channel.number, self._arrive)
         self._since = asyncio.get_running_loop().time()
         await channel.basic_qos(prefetch_count=_PREFETCH)
+        self._believe(standstills, self._since)
         await channel.basic_consume(self.queue, _never)
         honour_cancellation()
 
@@ -230,6 +297,7 @@ class Partition:
         self._arrived.clear()
         if self._deliveries:
             self._deliveries.close()
+        self._answered.set()
 
     def is_of_yesterday(self) -> None:
         """Forget whose it was: the connection is another one."""
@@ -239,6 +307,7 @@ class Partition:
     # Batches.
 
     def _arrive(self, message: Message) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
         self._arrived.append(message)
         self._offer()
 
@@ -268,6 +337,8 @@ class Partition:
 
     def settle(self, batch: list[Message]) -> None:
         """Ack a batch, and offer the next; raises Lost when it comes again."""
+        if not any(each is batch for each in self._open):
+            raise Lost("the partition was given up")
         is_oldest = batch is self._open[0]  # else those before it would be acked with it
         tags = [message.tag for message in batch[-1 if is_oldest else 0 :]]
         try:
@@ -297,6 +368,8 @@ class Sharing:
         self._router = ""
         self._known: frozenset[str] = frozenset()
         self._stopped = asyncio.Event()
+        self._standstill = Standstill()
+        self._away_since: float | None = None  # the roster, by the loop's clock
 
     @property
     def at_work(self) -> list[str]:
@@ -324,6 +397,9 @@ class Sharing:
                 for partition in self._partitions.values():
                     serving = self._serve(partition, connection, link)
                     background.start(serving, f"rabbitmq: {partition.queue}")
+                    vouching = self._vouch(partition, link)
+                    background.start(vouching, f"rabbitmq: {partition.queue}, vouching")
+                background.start(self._standstill.watch(), "rabbitmq: standstill")
                 background.start(self._follow(), "rabbitmq: roster")
                 yield
         finally:
@@ -336,7 +412,7 @@ class Sharing:
     ) -> None:
         self._groups = groups
         for queue in {queue for group in groups for queue in group} - self._partitions.keys():
-            self._add(Partition(queue, self._ready))
+            self._add(Partition(queue, self._ready, self._standstill))
         # A name for each connection: one that was lost for a moment has lost its turns.
         before, self._router = self._router, token_hex(8)
         self._known = self._known - {before} | {self._router}
@@ -364,6 +440,13 @@ class Sharing:
         except Lost as lost:
             link.give_up(lost)
 
+    async def _vouch(self, partition: Partition, link: Link) -> None:
+        try:
+            with losses():
+                await partition.vouch()
+        except Lost as lost:
+            link.give_up(lost)
+
     async def _follow(self) -> None:
         while not self._stopped.is_set():
             with suppress(TimeoutError):
@@ -374,16 +457,33 @@ class Sharing:
         await self._withdraw()
 
     async def _announce(self, *, is_new: bool = False) -> None:
-        known = self._known
-        with suppress(Unavailable):
-            known = await self._roster.announce(self._router)
+        known, was_given_up = self._known, self._is_given_up
+        try:
+            known, self._away_since = await self._roster.announce(self._router), None
+        except Unavailable:
+            self._away_since = self._away_since or asyncio.get_running_loop().time()
         if self._stopped.is_set():
             return
-        if known != self._known or is_new:
+        if self._is_given_up:
+            if not was_given_up:
+                _log.warning("partitions_given_up", reason="Redis is out of reach")
+            for partition in self._partitions.values():
+                partition.give_up()
+            return
+        if known != self._known or is_new or was_given_up:
             self._known = known
             self._share_out()
         for partition in self._partitions.values():
             partition.give_back()
+
+    @property
+    def _is_given_up(self) -> bool:
+        """Whether Redis has been away for so long that others are to have all partitions.
+
+        Routers that can reach it then go on; this one would hold what it takes.
+        """
+        now = asyncio.get_running_loop().time()
+        return self._away_since is not None and now - self._away_since >= _GIVING_UP
 
     def _share_out(self) -> None:
         for group in self._groups:

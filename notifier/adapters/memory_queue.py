@@ -45,6 +45,9 @@ class _Batch:
     def let_pass(self) -> None:
         self._queue.let_pass(self)
 
+    async def is_ours(self) -> bool:
+        return self._queue.has(self)
+
     async def ack(self) -> None:
         self._queue.settle(self)
 
@@ -116,9 +119,13 @@ class MemoryEventQueue:
         size = min(len(self._waiting), LARGEST_BATCH)
         return _Batch(self, [_Delivery(self._waiting.popleft()) for _ in range(size)])
 
+    def has(self, batch: _Batch) -> bool:
+        """Whether a batch is open; for the batch's own use."""
+        return batch in self._open
+
     def settle(self, batch: _Batch) -> None:
         """Make room for the next batch; for the batch's own use."""
-        if batch not in self._open:
+        if not self.has(batch):
             raise Unavailable("rabbitmq", "not acked: it comes again")
         self._open.remove(batch)
         self.let_pass(batch)

@@ -68,6 +68,13 @@ class Batch(Protocol):
         Whoever calls it sees to the order of the two.
         """
 
+    async def is_ours(self) -> bool:
+        """Whether the deliveries are still to be settled here, and come to nobody else.
+
+        To be asked before each try to publish them. Returns at once, but where this process stood
+        still or has heard nothing for some seconds: then it waits for the queue to say so.
+        """
+
     async def ack(self) -> None:
         """Settle all deliveries, and no others. Raises Unavailable when they will come again."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from notifier.core.errors import NotifierError
+from notifier.core.ports import Batch
 from notifier.core.publications import NewPublication
 
 CHUNK = 125  # publications in one round trip: no slower than 500, and others wait less
@@ -21,12 +22,13 @@ MOST_AUDIENCES = 4
 class Audience:
     """An event for many topics, and its publications that still wait.
 
-    `index` is that of its delivery. `published` is set once the last one is, whoever took it along;
-    `refusal` is then why one of them could not be.
+    `index` is that of its delivery in `batch`. `published` is set once the last one is, whoever
+    took it along; `refusal` is then why one of them could not be.
     """
 
-    def __init__(self, index: int, publications: Iterable[NewPublication]) -> None:
+    def __init__(self, index: int, batch: Batch, publications: Iterable[NewPublication]) -> None:
         self.index = index
+        self.batch = batch
         self.waiting = {new.topic: new for new in publications}
         self.refusal: NotifierError | None = None
         self.published = asyncio.Event()
@@ -41,7 +43,7 @@ class Audience:
         return [(self, self.waiting.pop(topic)) for topic in self.waiting.keys() & topics]
 
     def was_published(self) -> None:
-        """Note that one of them is published, or was refused."""
+        """Note that one of them is published, was refused, or is somebody else's by now."""
         self._unpublished -= 1
         if not self._unpublished:
             self.published.set()
@@ -52,12 +54,20 @@ Item = tuple[Audience | int, NewPublication]
 
 
 class Chunk:
-    """Publications that go in one round trip, once those that it has to follow have gone."""
+    """Publications that go in one round trip, once those that it has to follow have gone.
+
+    Those of no audience are of `batch`.
+    """
 
     def __init__(
-        self, items: Sequence[Item], topics: frozenset[str], earlier: Sequence["Chunk"]
+        self,
+        items: Sequence[Item],
+        batch: Batch,
+        topics: frozenset[str],
+        earlier: Sequence["Chunk"],
     ) -> None:
         self.items = items
+        self._batch = batch
         self.topics = topics
         self.published = asyncio.get_running_loop().create_future()
         self._earlier = [chunk.published for chunk in earlier]
@@ -66,6 +76,17 @@ class Chunk:
         """Return when it may go."""
         if self._earlier:
             await asyncio.wait(self._earlier)
+
+    async def ours(self) -> Sequence[Item]:
+        """Return those whose batch is still this router's; others come to another one."""
+        batches = {self._batch_of(owner) for owner, _ in self.items}
+        lost = {batch for batch in batches if not await batch.is_ours()}
+        if not lost:
+            return self.items
+        return [item for item in self.items if self._batch_of(item[0]) not in lost]
+
+    def _batch_of(self, owner: Audience | int) -> Batch:
+        return owner.batch if isinstance(owner, Audience) else self._batch
 
 
 class Order:
@@ -88,21 +109,21 @@ class Order:
         """Let go of an audience that is published."""
         self._audiences.remove(audience)
 
-    def chunk(self, items: Sequence[Item]) -> Chunk:
-        """Let a chunk be under way, with what it has to take along."""
-        return self._chunk(items, self._audiences)
+    def chunk(self, items: Sequence[Item], batch: Batch) -> Chunk:
+        """Let a chunk of a batch be under way, with what it has to take along."""
+        return self._chunk(items, batch, self._audiences)
 
     def next_of(self, audience: Audience) -> Chunk | None:
         """Let the next chunk of an audience be under way; None when there is none."""
         older = self._audiences[: self._audiences.index(audience)]
         items = audience.next()
-        return self._chunk(items, older) if items else None
+        return self._chunk(items, audience.batch, older) if items else None
 
-    def _chunk(self, items: Sequence[Item], audiences: Sequence[Audience]) -> Chunk:
+    def _chunk(self, items: Sequence[Item], batch: Batch, audiences: Sequence[Audience]) -> Chunk:
         topics = frozenset([new.topic for _, new in items])
         along = [item for audience in audiences for item in audience.taken_along(topics)]
         earlier = [chunk for chunk in self._chunks if not chunk.topics.isdisjoint(topics)]
-        chunk = Chunk([*along, *items], topics, earlier)
+        chunk = Chunk([*along, *items], batch, topics, earlier)
         self._chunks.append(chunk)
         return chunk
 

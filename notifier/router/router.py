@@ -58,8 +58,8 @@ class Router:
     async def route(self, batch: Batch) -> None:
         """Publish a batch's events, put aside what cannot be understood, then ack.
 
-        While the broker or the dead letters are out of reach the batch is kept, unacked. While it
-        waits for nothing but large audiences, the next one may come.
+        While the broker or the dead letters are out of reach the batch is kept, unacked, until it
+        is somebody else's. While it waits for nothing but large audiences, the next one may come.
         """
         known = _Known()
         async with asyncio.TaskGroup() as tasks:
@@ -94,7 +94,7 @@ class Router:
         audiences: list[Audience] = []
         under_way: asyncio.Task[None] | None = None
         taken = 0
-        for part in self._parts(_events(batch, known)):
+        for part in self._parts(batch, _events(batch, known)):
             self._metrics.reached("taken", known.moments(list(known.events)[taken:]))
             taken = len(known.events)
             before = None
@@ -103,7 +103,7 @@ class Router:
                 self._order.begin(part)
                 tasks.create_task(self._publish_audience(part, known.errors), name="audience")
             else:
-                publishing = self._publish(self._order.chunk(part), known.errors)
+                publishing = self._publish(self._order.chunk(part, batch), known.errors)
                 before, under_way = under_way, tasks.create_task(publishing, name="publish")
             await (before or asyncio.sleep(0))  # so that it is sent before the next is made
         if under_way:
@@ -111,7 +111,7 @@ class Router:
         return audiences
 
     def _parts(
-        self, events: Iterable[tuple[int, list[NewPublication]]]
+        self, batch: Batch, events: Iterable[tuple[int, list[NewPublication]]]
     ) -> Iterator[list[Item] | Audience]:
         """Cut the events of a batch into chunks and audiences, made when their turn comes."""
         items: list[Item] = []
@@ -120,7 +120,7 @@ class Router:
                 if items:
                     yield items
                     items = []
-                yield Audience(index, publications)
+                yield Audience(index, batch, publications)
                 continue
             items += [(index, new) for new in publications]
             while len(items) >= CHUNK:
@@ -145,9 +145,9 @@ class Router:
     async def _publish(self, chunk: Chunk, errors: dict[int, NotifierError]) -> None:
         """Publish, and note of which delivery or audience something was refused, and why."""
         await chunk.turn()
-        outcomes = await self._publish_chunk([new for _, new in chunk.items])
+        outcomes = await self._until_available(lambda: self._publish_ours(chunk))
         duplicates = refused = 0
-        for (owner, new), outcome in zip(chunk.items, outcomes, strict=True):
+        for (owner, new), outcome in outcomes:
             if not isinstance(outcome, Published):
                 _log.error("publication_refused", topic=new.topic, reason=str(outcome))
                 refused += 1
@@ -157,20 +157,29 @@ class Router:
                     errors[owner] = outcome
             elif outcome.duplicate:
                 duplicates += 1
+        for owner, _ in chunk.items:
             if isinstance(owner, Audience):
                 owner.was_published()
         self._order.went(chunk)
         self._metrics.publications.labels("duplicate").inc(duplicates)
-        published = len(chunk.items) - duplicates - refused
+        published = len(outcomes) - duplicates - refused
         self._metrics.publications.labels("published").inc(published)
 
-    async def _publish_chunk(self, chunk: list[NewPublication]) -> list[Published | NotifierError]:
-        return await self._until_available(lambda: self._broker.publish(chunk))
+    async def _publish_ours(self, chunk: Chunk) -> list[tuple[Item, Published | NotifierError]]:
+        """Publish what is still this router's, and return what became of it."""
+        items = await chunk.ours()
+        outcomes = await self._broker.publish([new for _, new in items]) if items else []
+        return list(zip(items, outcomes, strict=True))
 
     async def _put_aside(self, batch: Batch, delivery: Delivery, error: NotifierError) -> None:
-        await self._until_available(lambda: batch.dead_letter(delivery, error.code, str(error)))
-        self._metrics.dead_letters.labels(error.code).inc()
-        _log.warning("dead_letter", code=error.code, reason=str(error))
+        async def work() -> bool:
+            if is_ours := await batch.is_ours():
+                await batch.dead_letter(delivery, error.code, str(error))
+            return is_ours
+
+        if await self._until_available(work):
+            self._metrics.dead_letters.labels(error.code).inc()
+            _log.warning("dead_letter", code=error.code, reason=str(error))
 
     async def _until_available(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work again and again until nothing that it needs is away."""

@@ -184,6 +184,10 @@ class _Batch:
     def let_pass(self) -> None:
         self._batch.let_pass()
 
+    async def is_ours(self) -> bool:
+        """See Batch."""
+        return await self._batch.is_ours()
+
     async def ack(self) -> None:
         try:
             await self._batch.ack()

@@ -34,6 +34,10 @@ class Settled:
         self.dead: list[tuple[bytes, str, str]] = []
         self.away = False
         self.cannot_ack = False
+        self.lost = False
+
+    async def is_ours(self) -> bool:
+        return not self.lost
 
     async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
         if self.away:
@@ -618,3 +622,54 @@ async def test_trouble_tells_which_part_is_in_trouble() -> None:
 
     assert healthy == {"queue": None, "broker": None, "holding": None}
     assert troubled == {"queue": "no queue", "broker": "away", "holding": None}
+
+
+# Batches that have become somebody else's.
+
+
+@in_virtual_time
+async def test_of_a_batch_that_was_lost_nothing_more_is_published_or_put_aside() -> None:
+    batch = Settled(event("1"), BAD)
+    it = House()
+    it.broker.away = True
+    routing = asyncio.create_task(it.router.route(batch))
+    await quiet()
+
+    batch.lost = batch.cannot_ack = True
+    it.broker.away = False
+    await routing
+
+    assert (it.published, batch.dead) == ([], [])
+    assert it.count("publications", outcome="published") == 0
+    assert it.count("events", stage="routed") == 0
+
+
+@in_virtual_time
+async def test_what_waited_for_a_batch_that_was_lost_goes_on() -> None:
+    lost, kept = Settled(event("1")), Settled(event("2"))
+    it = House()
+    it.broker.away = True
+    routing = asyncio.gather(it.router.route(lost), it.router.route(kept))
+    await quiet()
+
+    lost.lost = lost.cannot_ack = True
+    it.broker.away = False
+    await routing
+
+    assert it.published == [("user:42", "2")]
+    assert kept.acks == 1
+
+
+@in_virtual_time
+async def test_of_an_audience_that_was_lost_nothing_is_taken_along() -> None:
+    lost, kept = Settled(event("1", *MANY)), Settled(event("2", MANY[-1]))
+    it = House()
+    it.broker.away = True
+    routing = asyncio.gather(it.router.route(lost), it.router.route(kept))
+    await quiet()
+
+    lost.lost = lost.cannot_ack = True
+    it.broker.away = False
+    await routing
+
+    assert it.published == [(f"user:{MANY[-1]}", "2")]
