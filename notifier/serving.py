@@ -18,6 +18,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from notifier.http.backlog import Backlog
 from notifier.http.connection import Connection
 from notifier.http.port import Port, ServerState, WebSocketProtocol
 
@@ -48,15 +49,22 @@ async def serve(  # noqa: PLR0913 - what a port is
     port: int,
     setting: str,
     websocket: type[WebSocketProtocol] | None = None,
+    backlog: Backlog | None = None,
+    most: int | None = None,
     grace: int = 5,
 ) -> AsyncIterator[int]:
     """Serve `app` while inside, and yield the port, which the system chooses for 0.
 
     `websocket` is a protocol class for upgraded connections; `setting` is named when the port
-    cannot be had. Leaving closes what is still open; requests have `grace` seconds to be answered.
+    cannot be had. `backlog` counts what waits for slow clients; clients beyond `most` are
+    refused with 503. Leaving closes what is still open; requests have `grace` seconds to be
+    answered.
     """
     listening = _listen(host, port, setting)
-    server = _server(app, websocket, grace)
+    server = _server(app, grace)
+    state = cast("ServerState", server.server_state)
+    shared = Port(app, state, websocket, backlog or Backlog(), most)
+    server.config.http_protocol_class = _protocol(shared)
     await server.startup(sockets=[listening])
     bound: int = listening.getsockname()[1]
     _log.info("listening", host=host, port=bound, setting=setting)
@@ -69,7 +77,12 @@ async def serve(  # noqa: PLR0913 - what a port is
         await server.shutdown(sockets=[listening])
 
 
-def _server(app: ASGIApp, websocket: type[WebSocketProtocol] | None, grace: int) -> _Server:
+def _protocol(port: Port) -> type[asyncio.Protocol]:
+    """Return how uvicorn makes a protocol; all that it gives along is in `port`."""
+    return cast("type[asyncio.Protocol]", lambda **_: Connection(port))
+
+
+def _server(app: ASGIApp, grace: int) -> _Server:
     config = uvicorn.Config(
         app,
         ws="none",
@@ -81,8 +94,6 @@ def _server(app: ASGIApp, websocket: type[WebSocketProtocol] | None, grace: int)
     )
     config.load()
     server = _Server(config)
-    port = Port(app, cast("ServerState", server.server_state), websocket)
-    config.http_protocol_class = cast("type[asyncio.Protocol]", lambda **_: Connection(port))
     server.lifespan = config.lifespan_class(config)
     return server
 
@@ -104,6 +115,22 @@ def room_for(connections: int) -> int:
     room = max(1, now - _OTHER_FILES)
     _log.info("open_files_bound_connections", open_files=now, connections=room)
     return room
+
+
+def trouble_with_files(connections: int) -> str | None:
+    """Say why so many connections do not fit, or no client can be taken at all; else None."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if most != resource.RLIM_INFINITY and most < wanted:
+        return (
+            f"{most} open files are too few for {connections} connections: allow {wanted} or more "
+            "(ulimit -n, LimitNOFILE), or lower NOTIFIER_MAX_CONNECTIONS"
+        )
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return f"no client can be taken: {error.strerror} ({most} files are allowed)"
+    return None
 
 
 def _listen(host: str, port: int, setting: str) -> socket.socket:

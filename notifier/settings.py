@@ -164,6 +164,14 @@ class Settings(BaseSettings):
         description="Bytes that may wait for one slow client before it is closed with 4002.",
         examples=[1048576],
     )
+    send_buffer_total_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=1024 * 1024,
+        le=64 * 1024 * 1024 * 1024,
+        description="Bytes that may wait for all slow clients of a gateway together; past it those "
+        "for whom most waits are closed with 4002, or their answers cut off.",
+        examples=[134217728],
+    )
     drain_rate: float = Field(
         200.0, gt=0, description="Connections closed a second when a gateway stops.", examples=[200]
     )

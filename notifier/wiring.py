@@ -35,11 +35,12 @@ from notifier.gateway import app as gateway_app
 from notifier.gateway.gateway import Capacity, Gateway
 from notifier.gateway.outgoing import Outgoing
 from notifier.gateway.websocket import WebSocketConnection
+from notifier.http.backlog import Backlog
 from notifier.page import create_page
 from notifier.private import Facts, Trouble, measured_loop
 from notifier.private import create_app as create_private_app
 from notifier.router.router import Router
-from notifier.serving import room_for, serve, stop_signals
+from notifier.serving import room_for, serve, stop_signals, trouble_with_files
 from notifier.settings import Role, Settings, SettingsError, variable
 from notifier.telemetry.metrics import Metrics
 from notifier.telemetry.traces import Traces, traces
@@ -47,6 +48,8 @@ from notifier.telemetry.traces import Traces, traces
 _log = structlog.get_logger("notifier.wiring")
 _ROUTER_GRACE = 10.0
 _API_GRACE = 12  # longer than a put may take: each request in flight still gets its true answer
+_FEWEST_CONNECTIONS = 1_000  # of a gateway, unless its setting names fewer
+_OTHER_CLIENTS = 128  # of a gateway that is full of sessions: they read history, or are refused
 _CONNECTS_AT_ONCE = 5.0  # seconds' worth: a gateway that dies sends its clients all at once
 _INBOUND_AT_ONCE = 10.0  # seconds' worth: who comes back may subscribe to a hundred topics
 _DEV_TOKEN_SECONDS = 12 * 3600
@@ -95,7 +98,12 @@ async def _run_gateway(
         _seats(settings, metrics) as seats,
         _gateway(settings, traces.broker(broker), verifier, metrics, seats) as gateway,
         _serve_gateway(settings, settings.host, gateway),
-        _private(settings, settings.host, metrics, gateway.trouble),
+        _private(
+            settings,
+            settings.host,
+            metrics,
+            lambda: {**gateway.trouble(), "files": trouble_with_files(_wanted(settings))},
+        ),
     ):
         await stopping.wait()
         await gateway.drain()
@@ -197,6 +205,12 @@ def _gateway(
     )
 
 
+def _wanted(settings: Settings) -> int:
+    """Return how many connections have to fit, or the gateway is not ready."""
+    most = settings.max_connections
+    return most if settings.is_given("max_connections") else min(most, _FEWEST_CONNECTIONS)
+
+
 def _terms(settings: Settings) -> Terms:
     return Terms(
         heartbeat=settings.heartbeat_seconds,
@@ -212,6 +226,7 @@ def _serve_gateway(
     if page is not None:
         app.mount("", page)  # type: ignore[arg-type]
     Outgoing.send_buffer = settings.send_buffer_bytes
+    Outgoing.backlog = backlog = _backlog(settings, gateway.metrics)
     WebSocketConnection.frame_pace = Pace(settings.frame_rate, _INBOUND_AT_ONCE)
     WebSocketConnection.byte_pace = Pace(settings.byte_rate, _INBOUND_AT_ONCE)
     return serve(
@@ -220,7 +235,16 @@ def _serve_gateway(
         port=settings.gateway_port,
         setting="NOTIFIER_GATEWAY_PORT",
         websocket=WebSocketConnection,
+        backlog=backlog,
+        most=gateway.capacity.connections + _OTHER_CLIENTS,
     )
+
+
+def _backlog(settings: Settings, metrics: Metrics) -> Backlog:
+    backlog = Backlog(settings.send_buffer_total_bytes, metrics.answers_cut_off.inc)
+    metrics.send_buffers.set_function(lambda: backlog.total)
+    metrics.send_buffers_limit.set(backlog.most)
+    return backlog
 
 
 @asynccontextmanager

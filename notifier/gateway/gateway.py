@@ -67,7 +67,7 @@ class Gateway:
         self.draining = False
         metrics.connections_limit.set(capacity.connections)
         self._broker = broker
-        self._capacity = capacity
+        self.capacity = capacity
         self._connects_paid = 0.0
         self._seats = seats
         self._drain_rate = drain_rate
@@ -107,13 +107,13 @@ class Gateway:
         """Let one more client come in; raises Full or TooFast."""
         self._check_room()
         now = asyncio.get_running_loop().time()
-        paid = self._capacity.connects.paid(self._connects_paid, now)
+        paid = self.capacity.connects.paid(self._connects_paid, now)
         if paid is None:
             raise TooFast
         self._connects_paid = paid
 
     def _check_room(self) -> None:
-        if len(self._sessions) >= self._capacity.connections:
+        if len(self._sessions) >= self.capacity.connections:
             raise Full
 
     async def seat(self, identity: Identity | None) -> None:

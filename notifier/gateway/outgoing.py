@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol, cast
 
 from notifier.core.errors import CloseCode
 from notifier.core.publications import Publication
+from notifier.http.backlog import Backlog
 
 _CLOSE_TIMEOUT = 5.0
 _LONGEST_PAUSE = 15.0
@@ -34,12 +35,17 @@ class Listener(Protocol):
 
 
 class Outgoing(asyncio.Protocol):
-    """The outgoing side of a connection that has been handed over to its listener."""
+    """The outgoing side of a connection that has been handed over to its listener.
+
+    Fulfils Debtor.
+    """
 
     __slots__ = ("_gave_up", "_listener", "_paused_at", "_timer", "_transport")
 
     # Bytes that may wait for a client that does not read; past it the client is closed with 4002.
     send_buffer: ClassVar[int] = 1024 * 1024
+    # What waits for all clients together.
+    backlog: ClassVar[Backlog] = Backlog()
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
@@ -54,6 +60,7 @@ class Outgoing(asyncio.Protocol):
         """See asyncio.Protocol."""
         if self._timer is not None:
             self._timer.cancel()
+        self.backlog.forget(self)
         if self._listener is not None:
             self._listener.closed(self._gave_up)
             self._listener = None
@@ -61,10 +68,12 @@ class Outgoing(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         self._paused_at = time.monotonic()
+        self.backlog.note(self)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._paused_at = 0.0
+        self.backlog.forget(self)
         if self._listener is not None:
             self._listener.ready()
 
@@ -80,14 +89,32 @@ class Outgoing(asyncio.Protocol):
         transport = self._transport
         if self._timer is not None or transport.is_closing():
             return
-        if self._paused_at and transport.get_write_buffer_size() > self.send_buffer:
+        if not self._paused_at:
+            transport.write(data)
+        elif self.waiting > self.send_buffer:
             self._give_up()
-            return
-        transport.write(data)
+        else:
+            transport.write(data)
+            self.backlog.note(self)
 
     def close(self, code: CloseCode) -> None:
         """See Connection."""
         raise NotImplementedError
+
+    # What the backlog calls.
+
+    @property
+    def waiting(self) -> int:
+        """See Debtor."""
+        return self._transport.get_write_buffer_size()
+
+    def cut_off(self) -> None:
+        """See Debtor."""
+        self._give_up()
+
+    def drop(self) -> None:
+        """See Debtor."""
+        self._transport.abort()
 
     def _give_up(self) -> None:
         self._gave_up = CloseCode.SLOW_CONSUMER

@@ -122,6 +122,7 @@ class PollConnection(Held):
         if self._listener is not None:
             self._listener.closed()
             self._listener = None
+        self.backlog.forget(self)
         self._exchange.give_back(self, is_paused=not super().has_room)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import httptools
 
+from notifier.http.backlog import UNCOUNTED
 from notifier.http.exchange import Exchange, Manner
 from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, WebSocketProtocol
 
@@ -24,6 +25,12 @@ _LONGEST_HEAD, _LONGEST_BODY = 10.0, 30.0
 _LONGEST_ANSWER = 30.0  # for a client to read it
 _BLANK_LINE = b"\r\n\r\n"
 _FRAMING = (b"content-length", b"transfer-encoding")
+
+_PHRASES = {400: b"Bad Request", 503: b"Service Unavailable\r\nretry-after: 5"}
+_REFUSAL = (
+    b"HTTP/1.1 %d %s\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n%s"
+)
 
 
 class _Part(Enum):
@@ -44,7 +51,7 @@ class _BodyOf:
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection. Fulfils Carrier."""
+    """One client's connection. Fulfils Carrier and Debtor."""
 
     __slots__ = (
         "_at",
@@ -56,6 +63,7 @@ class Connection(asyncio.Protocol):
         "_is_lent",
         "_is_offered",
         "_is_paused",
+        "_is_surplus",
         "_keeps_alive",
         "_left",
         "_parser",
@@ -79,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._unread, self._at, self._tail = b"", 0, b""
         self._left = 0
         self._waits = self._is_held_back = self._is_lent = self._is_paused = False
+        self._is_surplus = False
         self._part = _Part.HEAD
         self._expect_request()
 
@@ -87,7 +96,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(UNCOUNTED, UNCOUNTED)
         self._port.state.connections.add(self)
+        self._is_surplus = self._port.is_over_full
         self._limit()
 
     def data_received(self, data: bytes) -> None:
@@ -102,10 +113,12 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         self._is_paused = True
         self._limit()
+        self._port.backlog.note(self)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._is_paused = False
+        self._port.backlog.forget(self)
         self._limit()
         self._wake()
         self._go_on()
@@ -113,6 +126,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._port.state.connections.discard(self)
+        self._port.backlog.forget(self)
         self._wake()
         self._untie()
 
@@ -136,10 +150,12 @@ class Connection(asyncio.Protocol):
 
     def _limit(self) -> None:
         """Give the client its time for what it has to do next."""
+        if self.is_closing:
+            return  # its time has begun
         if self._is_paused:
-            self._start_clock(_LONGEST_ANSWER, self._transport.abort)
+            self._start_clock(_LONGEST_ANSWER, self.cut_off)
         elif self._part is _Part.NOTHING:
-            self._start_clock(_LONGEST_PAUSE, self._is_silent)
+            self._start_clock(_LONGEST_PAUSE, self.close)
         elif self._part is _Part.HEAD:
             self._start_clock(_LONGEST_HEAD, self.close)
         elif self._part is _Part.BODY:
@@ -156,11 +172,20 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
             self._deadline = None
 
-    def _is_silent(self) -> None:
-        if self._transport.get_write_buffer_size():  # it may still read the response
-            self._start_clock(_LONGEST_ANSWER, self._transport.abort)
-        else:
-            self.close()
+    @property
+    def waiting(self) -> int:
+        """See Debtor."""
+        return self._transport.get_write_buffer_size()
+
+    def cut_off(self) -> None:
+        """See Debtor. At once: no close code could tell the client why."""
+        if self.waiting:
+            self._port.backlog.on_cut()
+        self.drop()
+
+    def drop(self) -> None:
+        """See Debtor."""
+        self._transport.abort()
 
     # Reading, a piece at a time.
 
@@ -172,8 +197,6 @@ class Connection(asyncio.Protocol):
 
     @property
     def _may_read(self) -> bool:
-        if self._is_lent:
-            return False
         if self._part is _Part.BODY:
             return self._exchange is None or self._exchange.has_room
         return self._part is not _Part.NEXT and not self._is_paused
@@ -217,13 +240,16 @@ class Connection(asyncio.Protocol):
         return found + len(_BLANK_LINE) if found >= 0 else len(self._unread)
 
     def _feed(self, piece: bytes) -> None:
+        if self._is_surplus:
+            self._refuse(503, "There are too many connections here; come back in a few seconds.")
+            return
         self._head_size += len(piece)
         try:
             self._parse(piece)
         except (httptools.HttpParserError, ValueError):
-            self._refuse("This is no HTTP/1.1 request, or one with too many headers.")
+            self._refuse(400, "This is no HTTP/1.1 request, or one with too many headers.")
         if self._part is _Part.HEAD and self._head_size > _LARGEST_HEAD:
-            self._refuse(f"A request's head has at most {_LARGEST_HEAD} bytes.")
+            self._refuse(400, f"A request's head has at most {_LARGEST_HEAD} bytes.")
 
     def _parse(self, piece: bytes) -> None:
         parser = self._parser
@@ -234,15 +260,12 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._take_offer(parser)
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, status: int, why: str) -> None:
         if self.is_closing:
             return
         begun = self._exchange is not None and self._exchange.is_answering
         if self._part is _Part.HEAD or (self._exchange is not None and not begun):
-            self._transport.write(
-                b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
-                b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(why), why.encode())
-            )
+            self._transport.write(_REFUSAL % (status, _PHRASES[status], len(why), why.encode()))
         self.close()
 
     # What httptools calls.
@@ -337,7 +360,8 @@ class Connection(asyncio.Protocol):
             keeps_alive=version != "1.0" and parser.should_keep_alive(),
             is_head=method == "HEAD",
             is_old=version == "1.0",
-            expects_continue=b"100-continue" in map(bytes.lower, self._values(b"expect")),
+            expects_continue=version == "1.1"
+            and b"100-continue" in map(bytes.lower, self._values(b"expect")),
         )
         scope = self._scope(method, version)
         self._exchange = exchange = Exchange(self, manner)
@@ -407,13 +431,16 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """See Carrier."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
+        if self._transport.is_closing():
+            return
+        self._transport.write(data)
+        if self._is_paused:
+            self._port.backlog.note(self)
 
     def close(self) -> None:
         """See Carrier. What was sent has a while to go out."""
         self._transport.close()
-        self._start_clock(_LONGEST_ANSWER, self._transport.abort)
+        self._start_clock(_LONGEST_ANSWER, self.cut_off)
 
     async def drained(self) -> None:
         """See Carrier."""
@@ -467,6 +494,8 @@ class Connection(asyncio.Protocol):
         """See Carrier."""
         self._is_lent, self._is_paused = False, is_paused
         self._swap(protocol, self)
+        if is_paused:
+            self._port.backlog.note(self)
         self._limit()
 
     def _swap(self, one: asyncio.Protocol, other: asyncio.Protocol) -> None:

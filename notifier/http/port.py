@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 
+from notifier.http.backlog import Backlog
 from notifier.http.turns import Turns
 
 HANDOVER = "notifier.handover"  # the ASGI extension by which an endpoint hands a response over
@@ -39,9 +40,19 @@ class WebSocketProtocol(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Port:
-    """One port. Without `websocket` no client becomes a WebSocket."""
+    """One port. Without `websocket` no client becomes a WebSocket.
+
+    Clients beyond `most` connections are refused with 503.
+    """
 
     app: ASGIApp
     state: ServerState
     websocket: type[WebSocketProtocol] | None = None
+    backlog: Backlog = field(default_factory=Backlog)
+    most: int | None = None
     turns: Turns = field(default_factory=Turns)
+
+    @property
+    def is_over_full(self) -> bool:
+        """Whether there are more connections than fit."""
+        return self.most is not None and len(self.state.connections) > self.most

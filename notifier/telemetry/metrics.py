@@ -168,6 +168,20 @@ class Metrics:
         self.slow_consumers = self._counter(
             "notifier_slow_consumers", "Connections closed because their client read too slowly."
         )
+        self.send_buffers = self._gauge(
+            "notifier_send_buffer_bytes",
+            "Bytes that wait in this gateway for clients that do not keep up, those for whom up to "
+            "16 KiB wait left out.",
+        )
+        self.send_buffers_limit = self._gauge(
+            "notifier_send_buffer_limit_bytes",
+            "Bytes that may wait for all slow clients of this gateway together; 0 in other roles.",
+        )
+        self.answers_cut_off = self._counter(
+            "notifier_answers_cut_off",
+            "Answers over plain HTTP that were cut off because their client did not read them in "
+            "time, or too much waited in all.",
+        )
         self.drain_closes = self._counter(
             "notifier_drain_closes",
             "Connections that a stopping gateway closed: paced, or forced when its time was over.",
@@ -183,7 +197,7 @@ class Metrics:
         self.trouble = self._gauge(
             "notifier_trouble",
             "1 while a part that the role needs does not work, with the reason in /readyz; else 0.",
-            part="broker, draining, holding, queue, tokens; each in the roles that have it",
+            part="broker, draining, files, holding, queue, tokens; each in the roles that have it",
         )
         self.reconnects = self._counter(
             "notifier_reconnects",

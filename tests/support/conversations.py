@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from notifier.http.backlog import Backlog
 from notifier.http.connection import Connection
 from notifier.http.port import Header, Port, WebSocketProtocol
 
@@ -75,11 +76,15 @@ class Talk:
 
 @asynccontextmanager
 async def talking(
-    app: ASGIApp, websocket: type[WebSocketProtocol] | None = None
+    app: ASGIApp,
+    websocket: type[WebSocketProtocol] | None = None,
+    *,
+    backlog: Backlog | None = None,
+    most: int | None = None,
 ) -> AsyncIterator[Talk]:
     """Connect to an application."""
     ours, theirs = socket.socketpair()
-    port = Port(app, State(), websocket)
+    port = Port(app, State(), websocket, backlog or Backlog(), most)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(port), theirs)
     reader, writer = await asyncio.open_connection(sock=ours)
     try:

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import resource
 import socket
 import time
@@ -14,7 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from notifier.http import connection, turns
-from notifier.serving import ServingError, room_for, serve
+from notifier.serving import ServingError, room_for, serve, trouble_with_files
 
 
 async def hello(_: Request) -> PlainTextResponse:
@@ -143,6 +144,27 @@ def test_no_more_connections_are_taken_than_files_may_be_open(most_files: int) -
 def test_a_bound_that_is_high_enough_is_left_alone(most_files: int) -> None:
     assert room_for(100) == 100 < most_files
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 600
+
+
+def test_files_that_are_too_few_are_a_trouble_that_says_the_remedy(most_files: int) -> None:
+    trouble = trouble_with_files(10 * most_files)
+
+    assert "600 open files are too few" in (trouble or "")
+    assert str(10 * most_files + 256) in (trouble or "")
+    assert "NOTIFIER_MAX_CONNECTIONS" in (trouble or "")
+
+
+@pytest.mark.usefixtures("most_files")
+def test_files_that_are_enough_are_no_trouble_until_none_is_left() -> None:
+    before = trouble_with_files(300)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            while True:
+                stack.enter_context(socket.socket())
+        during = trouble_with_files(300)
+
+    assert (before, trouble_with_files(300)) == (None, None)
+    assert "no client can be taken: Too many open files" in (during or "")
 
 
 # Thousands at once.

@@ -1,11 +1,13 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from notifier.core.session import Terms
 from notifier.gateway.outgoing import Outgoing
+from notifier.http.backlog import Backlog
 from tests.support.gateways import House, served
 from tests.support.streams import streamed
 
@@ -154,6 +156,39 @@ async def test_who_does_not_read_is_closed_and_others_are_not() -> None:
 
         assert (await reading.next_of("event")).data["position"] == last
         writer.close()
+
+
+UPGRADE = (
+    b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Authorization: Bearer ann\r\n\r\n"
+)
+STREAM = b"GET /v1/sse HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ann\r\n\r\n"
+
+
+@pytest.mark.parametrize("request_", [UPGRADE, STREAM], ids=["websocket", "sse"])
+async def test_what_waits_for_all_clients_together_is_bounded(
+    request_: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backlog = Backlog(2 * 1024 * 1024)
+    monkeypatch.setattr(Outgoing, "backlog", backlog)
+    async with served() as it, it.http() as http, streamed(http) as reading, AsyncExitStack() as on:
+        await reading.next_of("hello")
+        deaf = [await asyncio.open_connection("127.0.0.1", it.port, limit=1024) for _ in range(6)]
+        for reader, writer in deaf:
+            on.callback(writer.transport.abort)
+            writer.write(request_)
+            await reader.readuntil(b'"hello"')
+
+        most = 0
+        async with asyncio.timeout(30):
+            while it.count("notifier_slow_consumers_total") < 3:
+                it.broker.post("user:42", "x" * 60_000)
+                await reading.next_of("event")
+                most = max(most, backlog.total)
+
+    assert 1024 * 1024 < most <= 4 * 1024 * 1024
+    assert backlog.total == 0
 
 
 async def test_a_draining_gateway_says_when_to_come_back_and_ends_the_stream() -> None:

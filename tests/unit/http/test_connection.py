@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 from notifier.http import connection, turns
+from notifier.http.backlog import UNCOUNTED, Backlog
 from tests.support.conversations import Talk, echo, respond, talking
 from tests.support.echoes import EchoConnection, app
 
@@ -289,12 +290,14 @@ async def test_who_does_not_send_the_body_is_closed(
 
 @pytest.mark.parametrize("size", [3_000_000, 300_000])
 @pytest.mark.parametrize("keep", [b"", b"Connection: close\r\n"])
+@pytest.mark.parametrize("uncounted", [UNCOUNTED, 100_000_000])
 async def test_who_does_not_read_an_answer_is_closed(
-    monkeypatch: pytest.MonkeyPatch, size: int, keep: bytes
+    monkeypatch: pytest.MonkeyPatch, size: int, keep: bytes, uncounted: int
 ) -> None:
     async def large(_: Scope, __: Receive, send: Send) -> None:
         await respond(send, b"x" * size)
 
+    monkeypatch.setattr(connection, "UNCOUNTED", uncounted)
     monkeypatch.setattr(connection, "_LONGEST_PAUSE", 0.1)
     monkeypatch.setattr(connection, "_LONGEST_ANSWER", 0.2)
     async with talking(large) as talk:
@@ -343,3 +346,59 @@ async def test_who_leaves_before_its_turn_is_forgotten(monkeypatch: pytest.Monke
         upgrade()
 
     assert upgraded == []
+
+
+# What waits, and how many.
+
+
+async def large(_: Scope, __: Receive, send: Send) -> None:
+    await respond(send, b"x" * 3_000_000)
+
+
+async def test_an_answer_is_cut_off_when_too_much_waits_in_all() -> None:
+    cut: list[None] = []
+    backlog = Backlog(1024 * 1024, lambda: cut.append(None))
+    async with talking(large, backlog=backlog) as talk:
+        talk.pause()
+        await talk.say(b"GET / HTTP/1.1\r\n\r\n" * 12)
+
+        await talk.gone()
+
+    assert (len(cut), backlog.total) == (1, 0)
+
+
+async def test_who_reads_is_owed_nothing() -> None:
+    backlog = Backlog(4 * 1024 * 1024)
+    async with talking(large, backlog=backlog) as talk:
+        await talk.say(b"GET / HTTP/1.1\r\n\r\n" * 3 + LAST)
+        answers = await talk.rest()
+
+    assert answers.count(b"x") == 12_000_000
+    assert backlog.total == 0
+
+
+async def test_what_waits_of_one_answer_holds_the_next_request_up() -> None:
+    backlog, asked = Backlog(), list[str]()
+
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(scope["path"])
+        await large(scope, receive, send)
+
+    async with talking(note, backlog=backlog) as talk:
+        talk.pause()
+        await talk.say(b"GET / HTTP/1.1\r\n\r\n" * 12)
+        await talk.say(*[b""] * 100)
+        waiting = backlog.total
+        talk.writer.transport.abort()
+
+    assert len(asked) == 1
+    assert 0 < waiting < 3_100_000
+
+
+@pytest.mark.parametrize("request_", [LAST, UPGRADE])
+async def test_clients_beyond_the_bound_of_a_port_are_refused(request_: bytes) -> None:
+    async with talking(echo, EchoConnection, most=0) as talk:
+        await talk.say(request_)
+        answer = await talk.rest()
+
+    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\n")
