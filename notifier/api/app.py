@@ -27,8 +27,9 @@ from notifier.core.errors import (
     UnsupportedCoding,
 )
 from notifier.core.events import Event
-from notifier.core.ingress import Parts
+from notifier.core.ingress import Body, Parts
 from notifier.core.ports import EventQueue
+from notifier.http.port import client_of
 from notifier.problems import RETRY_AFTER, no_route, problem_of, refusal
 from notifier.telemetry.metrics import Metrics
 
@@ -154,11 +155,12 @@ async def post_events(request: Request, name: Annotated[str, Depends(producer)])
     207 when the items did not all end alike.
     """
     accepting: Accepting = request.app.state.accepting
-    request.state.producer = name
     unsaid = Unsaid(name, request.headers.get("traceparent"))
-    parts = ingress.parts_of(await body_of(request))
+    request.state.producer = name
+    body = request.state.body = await body_of(request)
+    parts = ingress.parts_of(body)
     if parts.is_batch:
-        return await _batch(accepting, parts, unsaid)
+        return await _batch(request, parts, unsaid)
     [content] = parts.bodies
     return JSONResponse({"id": await accepting.accept(parts.read(content), unsaid)}, 202)
 
@@ -176,12 +178,29 @@ async def validate_webhook(request: Request) -> Response:
     return Response(None, HTTPStatus.OK, headers)
 
 
-async def _batch(accepting: Accepting, parts: Parts, unsaid: Unsaid) -> Response:
+async def _batch(request: Request, parts: Parts, unsaid: Unsaid) -> Response:
+    accepting: Accepting = request.app.state.accepting
     results = await accepting.accept_each(parts.read, parts.bodies, unsaid)
+    _log_refused(request, parts, results)
     statuses = {result["status"] for result in results}
     status = statuses.pop() if len(statuses) == 1 else HTTPStatus.MULTI_STATUS
     headers = RETRY_AFTER if status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return JSONResponse({"results": results}, status, headers)
+
+
+def _log_refused(request: Request, parts: Parts, results: list[dict[str, Any]]) -> None:
+    """Tell the first that was refused, and how many there were: a line for a request."""
+    bad = [index for index, result in enumerate(results) if "id" not in result]
+    if bad:
+        first = results[bad[0]]
+        event_id = ingress.id_in(parts.bodies[bad[0]], {})
+        said = {"code": first["code"], "reason": first["detail"], "event_id": event_id}
+        _log.info("events_refused", count=len(bad), **_who(request), **said)
+
+
+def _who(request: Request) -> dict[str, str]:
+    named = getattr(request.state, "producer", "")
+    return {"producer": named, "client": client_of(request.scope)}
 
 
 def _status_of(error: NotifierError) -> HTTPStatus:
@@ -190,7 +209,11 @@ def _status_of(error: NotifierError) -> HTTPStatus:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
+    body: Body = getattr(request.state, "body", Body(b""))
+    said = _who(request) | {"event_id": ingress.id_in(body.content, body.attributes)}
     if isinstance(error, Unavailable):
-        _log.warning("event_not_accepted", reason=str(error))
+        _log.warning("event_not_accepted", reason=str(error), **said)
+    else:
+        _log.info("event_refused", code=error.code, reason=str(error), **said)
     taken = next((more for kind, more in _TAKEN.items() if isinstance(error, kind)), {})
     return refusal(error, request.app.state.accepting.problem(error), taken)

@@ -1,6 +1,7 @@
 """What came in, understood: bodies, headers and routing keys of every ingress become events."""
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -12,6 +13,7 @@ from msgspec import UNSET, Raw
 from notifier.core import cloudevents, codings, events, uris
 from notifier.core.errors import Invalid, TooLarge, Unsupported
 from notifier.core.events import Event
+from notifier.core.members import LONGEST_WORD
 from notifier.core.names import (
     EVERYONE,
     LONGEST_NAME,
@@ -31,6 +33,13 @@ _UTF8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 # Clients of AMQP that say nothing of a body, or what their library says of any.
 _SAYS_NOTHING = frozenset({"", "application/octet-stream", "application/data"})
 _LONGEST_SHOWN = 100
+
+
+class _WithIdAlone(msgspec.Struct):
+    id: str = ""
+
+
+_with_id_alone = msgspec.json.Decoder(_WithIdAlone)
 _items = msgspec.json.Decoder(list[Raw])
 _objects = msgspec.json.Decoder(dict[str, Raw])
 
@@ -262,6 +271,14 @@ def attributes_in(headers: Mapping[str, object]) -> dict[str, object]:
         for prefix in _PREFIXES
         if name.startswith(prefix)
     }
+
+
+def id_in(content: bytes, attributes: Mapping[str, object]) -> str:
+    """Return the id that a refused event came with, for the log; empty where none is found."""
+    found = attributes.get("id")
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = found or _with_id_alone.decode(content).id
+    return found[:LONGEST_WORD] if isinstance(found, str) else ""
 
 
 def audience_of(routing_key: str) -> dict[str, object]:

@@ -39,7 +39,7 @@ from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, Reading
 from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT, PollConnection
 from notifier.gateway.sse import SseConnection
 from notifier.gateway.websocket import WebSocketConnection
-from notifier.http.port import HANDOVER
+from notifier.http.port import HANDOVER, client_of
 from notifier.problems import no_route, problem_of, refusal
 
 _log = structlog.get_logger("notifier.gateway")
@@ -175,7 +175,10 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
     """
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
     connection.app.state.gateway.metrics.refusals.labels(error.code).inc()
-    _log.info("refused", code=error.code, reason=str(error))
+    user = getattr(connection.state, "user", "")
+    _log.info(
+        "refused", user=user, client=client_of(connection.scope), code=error.code, reason=str(error)
+    )
     if not isinstance(connection, WebSocket):
         return _refusal(connection, error)
     if isinstance(error, Unauthorized):

@@ -139,6 +139,8 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     topics, cursor = _topics(query.get("topics", "")), _cursor(connection)
     identity = None if token is None else await gateway.verifier.verify(token)
     if identity is not None:
+        connection.state.user = identity.user  # of whoever is refused from here on
+    if identity is not None:
         gateway.terms.check_number(identity, (*topics, *cursor))
     if gateway.draining:  # it may have begun while the token was verified
         raise Unavailable("gateway", "draining")

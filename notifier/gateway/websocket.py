@@ -34,7 +34,7 @@ from notifier.gateway.framing import (
 )
 from notifier.gateway.outgoing import Listener, Outgoing
 from notifier.gateway.upgrade import Agreement, UpgradeRequest
-from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port
+from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, address_of
 
 _MOST_AT_ONCE = 100  # messages of one client, before others have their turn
 
@@ -127,6 +127,11 @@ class WebSocketConnection(Outgoing):
         self.agree_on(0)
         self._early = b""
         self._frames_paid = self._bytes_paid = 0.0
+
+    @property
+    def client(self) -> str:
+        """The address of the other end."""
+        return address_of(self._transport)
 
     # What asyncio calls, and HTTP: `upgrade`.
 

@@ -14,7 +14,7 @@ import httptools
 
 from notifier.http.backlog import UNCOUNTED
 from notifier.http.exchange import Exchange, Manner
-from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, WebSocketProtocol
+from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, WebSocketProtocol, address_of
 
 _LARGEST_HEAD = 64 * 1024  # bytes: a cursor of a hundred topics fits
 _MOST_HEADERS = 100  # tiny ones take thirty times their bytes of memory
@@ -428,6 +428,11 @@ class Connection(asyncio.Protocol):
     def is_closing(self) -> bool:
         """See Carrier."""
         return self._transport.is_closing()
+
+    @property
+    def client(self) -> str:
+        """See Carrier."""
+        return address_of(self._transport)
 
     def write(self, data: bytes) -> None:
         """See Carrier."""

@@ -32,6 +32,10 @@ class Carrier(Protocol):
     def is_closing(self) -> bool:
         """Whether nothing can be sent any more."""
 
+    @property
+    def client(self) -> str:
+        """The address of the other end."""
+
     def write(self, data: bytes) -> None:
         """Send bytes."""
 
@@ -133,6 +137,11 @@ class Exchange:
         self._send_body(_FAILED, more=False)
 
     # The request.
+
+    @property
+    def client(self) -> str:
+        """The address that the request came from: a proxy's, where there is one."""
+        return self._carrier.client
 
     @property
     def has_room(self) -> bool:

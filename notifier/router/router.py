@@ -9,13 +9,14 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 import structlog
 
 from notifier.core.errors import Invalid, NotifierError, Unavailable
 from notifier.core.events import Event
-from notifier.core.ingress import Entry, events_of
+from notifier.core.ingress import Entry, attributes_in, events_of, id_in
 from notifier.core.ports import Batch, Broker, Delivery, EventSource, Published
 from notifier.core.publications import NewPublication, collapse_key_of, key_of, record_of
 from notifier.core.routing import topics_of
@@ -179,7 +180,7 @@ class Router:
 
         if await self._until_available(work):
             self._metrics.dead_letters.labels(error.code).inc()
-            _log.warning("dead_letter", code=error.code, reason=str(error))
+            _log.warning("dead_letter", code=error.code, reason=str(error), **_about(delivery))
 
     async def _until_available(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work again and again until nothing that it needs is away."""
@@ -239,6 +240,15 @@ def _events(batch: Batch, known: _Known) -> Iterator[tuple[int, list[NewPublicat
             known.accepted[index] = entry.accepted
         for publications in found:
             yield index, publications
+
+
+def _about(delivery: Delivery) -> dict[str, str]:
+    """Return what the log tells of an entry that was put aside: its producer and its id."""
+    with suppress(Invalid):
+        entry = delivery.entry
+        event_id = id_in(entry.body, attributes_in(entry.headers)) or entry.message_id
+        return {"producer": entry.app_id, "event_id": event_id, "routing_key": entry.routing_key}
+    return {}
 
 
 def _understood(entry: Entry) -> list[list[NewPublication]]:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from notifier.api.app import create_app
 from notifier.api.keys import ApiKeys, new_key
@@ -565,3 +566,30 @@ async def test_nothing_is_answered_by_a_500(
 
         assert answer.status_code < 500
         assert answer.status_code in (202, 207) or "Expected" not in answer.json()["detail"]
+
+
+# The log.
+
+
+async def test_who_is_refused_is_told_to_the_log_with_producer_address_and_id() -> None:
+    with capture_logs() as logs:
+        async with producer() as shop:
+            await shop.post({"id": "e1", "users": ["42"]})
+            await shop.post(b"1", **(ATTRIBUTES | {"ce-source": "%zz"}))
+            await shop.post(EVENT, key="nk_wrong")
+
+    lines = [line for line in logs if line["event"] == "event_refused"]
+    assert [(each["producer"], each["event_id"], each["client"]) for each in lines] == [
+        ("shop", "e1", "127.0.0.1"),
+        ("shop", "1", "127.0.0.1"),
+        ("", "", "127.0.0.1"),
+    ]
+
+
+async def test_a_batch_with_bad_events_is_one_line_in_the_log() -> None:
+    with capture_logs() as logs:
+        async with producer() as shop:
+            await shop.post([EVENT, {"id": "e1"}, {"id": "e2"}])
+
+    [line] = [line for line in logs if line["event"] == "events_refused"]
+    assert (line["count"], line["producer"], line["event_id"]) == (2, "shop", "e1")

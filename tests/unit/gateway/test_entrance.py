@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 import jwt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from notifier.adapters.memory_seats import MemorySeats
@@ -563,3 +565,43 @@ async def test_there_is_nothing_else_to_connect_to() -> None:
         refusal = await it.refused(query="/x")
 
         assert refusal.response.status_code == 403
+
+
+async def test_whoever_is_refused_is_told_to_the_log_with_user_and_address() -> None:
+    with capture_logs() as logs:
+        async with served() as it, it.http() as http:
+            await http.get("/v1/history?limit=x")
+            await http.get("/v1/poll", headers={"authorization": "Bearer bad"})
+            async with it.client(None, query="?token=a") as client:
+                await client.closed_with()
+
+    lines = [line for line in logs if line["event"] == "refused"]
+    assert [line["user"] for line in lines] == ["42", "", ""]
+    assert {line["client"] for line in lines} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    "value", ["000000001000000", "0" * 5_000, "9" * 5_000, "1e9", "-1", "٣", "+1", "", "1.5"]
+)
+@pytest.mark.parametrize("parameter", ["poll?wait", "history?limit"])
+async def test_a_number_that_cannot_be_is_refused(parameter: str, value: str) -> None:
+    async with served() as it, it.http() as http:
+        answer = await http.get(f"/v1/{parameter}={quote(value)}")
+
+    assert answer.status_code == 400
+    assert "must be a whole number from " in answer.json()["detail"]
+
+
+@given(
+    query=st.dictionaries(
+        st.sampled_from(["wait", "limit", "since", "topics"]), st.text(max_size=20), max_size=2
+    ),
+    path=st.sampled_from(["poll", "history"]),
+)
+@settings(max_examples=20, deadline=None)
+async def test_no_query_is_answered_by_a_500(query: dict[str, str], path: str) -> None:
+    query = {**query, "wait": "x"} if path == "poll" else query  # so that it is answered at once
+    async with served() as it, it.http() as http:
+        answer = await http.get(f"/v1/{path}", params=query)
+
+    assert answer.status_code < 500

@@ -491,6 +491,21 @@ def test_what_cannot_be_understood_is_put_aside_with_the_reason_and_the_rest_flo
 
 
 @in_virtual_time
+async def test_the_log_says_whose_a_dead_letter_is() -> None:
+    named = Entry(b'{"type":"t","id":"e1","users":["a b"]}', app_id="shop")
+    unreadable = Entry(b"{", "user.42", message_id="m1", app_id="crm")
+
+    with capture_logs() as logs:
+        await House().router.route(Settled(named, unreadable))
+
+    lines = [line for line in logs if line["event"] == "dead_letter"]
+    assert [(each["producer"], each["event_id"]) for each in lines] == [
+        ("shop", "e1"),
+        ("crm", "m1"),
+    ]
+
+
+@in_virtual_time
 async def test_a_batch_is_not_acked_before_its_dead_letters_are_kept() -> None:
     batch = Settled(BAD, event("1"))
     batch.away = True
