@@ -35,6 +35,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from notifier.adapters.topology import Exchange, Topology, topology
+
 _PATIENCE = 3.0  # seconds for each step
 _TOO_LATE = f"no answer within {_PATIENCE:.0f} s"
 _PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379, "http": 80, "https": 443}
@@ -298,6 +300,11 @@ _MAKE_ANEW = "once it is empty, delete it: a router makes it anew"
 _DEFAULT_LIMIT = 20
 _FEW_DELIVERIES = 1_000_000
 _NO_LIMIT = "set delivery-limit to 2147483647 in the policy, as `notifier topology` prints it"
+_HALF_AN_HOUR = 1_800_000  # milliseconds, RabbitMQ's default
+_NOT_OURS = (
+    "leave notifier's queues out of that policy's pattern, or give `notifier-events` and "
+    "`notifier-dead`, as `notifier topology` prints them, the higher priority"
+)
 _IMPORT = "import the policies that `notifier topology` prints"
 
 
@@ -375,7 +382,7 @@ async def _inspect(url: str, partitions: int, management_url: str | None) -> lis
             findings.append(await _sharding(url))
     except (TimeoutError, OSError, AMQPError, RuntimeError) as error:  # the last: closed meanwhile
         return [*findings, _amqp_failure(url, error)]
-    return [*findings, *await _queues(url, management_url, version)]
+    return [*findings, *await _queues(url, management_url, version, partitions)]
 
 
 def _judge_version(version: str) -> Finding:
@@ -451,13 +458,19 @@ async def _sharding(url: str) -> Finding:
             await channel.exchange_delete(exchange)
         except (ConnectionCommandInvalid, ChannelPreconditionFailed):
             text = "exchanges of type x-modulus-hash are missing, which several partitions need"
-            mend = "rabbitmq-plugins enable rabbitmq_sharding, or NOTIFIER_PARTITIONS=1"
+            mend = (
+                "rabbitmq-plugins enable rabbitmq_sharding (built in since RabbitMQ 4.3), or "
+                "NOTIFIER_PARTITIONS=1"
+            )
             return Finding("error", "rabbitmq plugins", text, mend)
         except ChannelAccessRefused:
-            text = "not checked: rabbitmq_sharding; this user may not make exchanges"
-            mend = "`rabbitmq-plugins list -e` shows whether it is enabled"
+            text = "not checked: exchanges of type x-modulus-hash; this user may make none"
+            mend = (
+                "before RabbitMQ 4.3, `rabbitmq-plugins list -e` shows whether its plugin "
+                "rabbitmq_sharding is enabled"
+            )
             return Finding("warning", "rabbitmq plugins", text, mend)
-    return Finding("ok", "rabbitmq plugins", "rabbitmq_sharding is enabled")
+    return Finding("ok", "rabbitmq plugins", "exchanges of type x-modulus-hash can be made")
 
 
 def _name_of_nothing() -> str:
@@ -471,18 +484,34 @@ class Queue(msgspec.Struct, frozen=True):
     type: str = "classic"
     arguments: dict[str, Any] | list[Any] = msgspec.field(default_factory=dict)
     effective_policy_definition: dict[str, Any] | list[Any] | None = None
+    policy: str | None = None
+    operator_policy: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """What holds for it, by the policies' names: its argument, else its policy."""
+        arguments = {name.removeprefix("x-"): value for name, value in dict(self.arguments).items()}
+        # Of this one, unlike of others, RabbitMQ takes the policy's.
+        overflow = {k: v for k, v in self.set_by_policy.items() if k == "overflow"}
+        return self.set_by_policy | arguments | overflow
+
+    @property
+    def set_by_policy(self) -> dict[str, Any]:
+        """What its policies set."""
         # An empty table of Erlang's may arrive as an empty list.
-        arguments, policy = dict(self.arguments), dict(self.effective_policy_definition or {})
-        return policy | {name.removeprefix("x-"): value for name, value in arguments.items()}
+        return dict(self.effective_policy_definition or {})
+
+    @property
+    def label(self) -> str:
+        """Its name, with the policies that hold for it where they are not ours."""
+        named = (self.policy, self.operator_policy)
+        foreign = [name for name in named if name and not name.startswith("notifier-")]
+        return f"{self.name} (policy {' and '.join(foreign)})" if foreign else self.name
 
     def limit_over(self, default: int) -> int:
         """How often an entry may be delivered: the lower of argument and policy, else `default`."""
         given = [dict(self.arguments).get("x-delivery-limit")]
-        given.append(dict(self.effective_policy_definition or {}).get("delivery-limit"))
+        given.append(self.set_by_policy.get("delivery-limit"))
         limits = [limit for limit in given if isinstance(limit, int)]
         # A negative one is none, since RabbitMQ 4; with two, the larger then counts.
         if any(limit < 0 for limit in limits):
@@ -508,13 +537,15 @@ class _Page(msgspec.Struct, frozen=True):
 _Rule = tuple[Level, list[Queue], str, str]
 
 
-async def _queues(url: str, management_url: str | None, version: str) -> list[Finding]:
+async def _queues(
+    url: str, management_url: str | None, version: str, partitions: int
+) -> list[Finding]:
     question = {
         "name": _OURS,
         "use_regex": "true",
         "page": "1",
         "page_size": "100",
-        "columns": "name,type,arguments,effective_policy_definition",
+        "columns": "name,type,arguments,effective_policy_definition,policy,operator_policy",
     }
     try:
         place, base, credentials = _management(url, management_url)
@@ -524,12 +555,81 @@ async def _queues(url: str, management_url: str | None, version: str) -> list[Fi
         async with asyncio.timeout(_PATIENCE), httpx.AsyncClient(auth=credentials) as client:
             vhost = quote(_vhost(url), safe="")
             answer = await client.get(f"{base}/api/queues/{vhost}", params=question)
-        answer.raise_for_status()
-        queues = msgspec.json.decode(answer.content, type=_Page).items
+            answer.raise_for_status()
+            queues = msgspec.json.decode(answer.content, type=_Page).items
+            found = await _exchanges(client, f"{base}/api/exchanges/{vhost}", topology(partitions))
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError) as error:
         return [_unmanaged(place, error)]
     exposed = _in_clear("rabbitmq policies", management_url or "", _MANAGEMENT_URL)
-    return [*exposed, *judge_queues(queues, version)]
+    return [*exposed, *judge_queues(queues, version), *found]
+
+
+class _Exchange(msgspec.Struct, frozen=True):
+    name: str
+    type: str
+    internal: bool
+    arguments: dict[str, Any] | list[Any]
+
+
+class _Binding(msgspec.Struct, frozen=True):
+    source: str
+    destination: str
+    routing_key: str
+
+
+async def _exchanges(client: httpx.AsyncClient, address: str, wanted: Topology) -> list[Finding]:
+    """Compare those that are there, and their bindings, with what is declared."""
+    findings: list[Finding] = []
+    for exchange in (*wanted.exchanges, wanted.entrance):
+        answer = await client.get(f"{address}/{exchange.name}")
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            continue
+        answer.raise_for_status()
+        found = msgspec.json.decode(answer.content, type=_Exchange)
+        findings += _judge_exchange(found, exchange, is_entrance=exchange is wanted.entrance)
+        answer = await client.get(f"{address}/{exchange.name}/bindings/source")
+        answer.raise_for_status()
+        bound = msgspec.json.decode(answer.content, type=list[_Binding])
+        findings += _judge_bindings(bound, exchange.name, wanted)
+    return findings
+
+
+def _judge_exchange(found: _Exchange, wanted: Exchange, *, is_entrance: bool) -> Iterator[Finding]:
+    differences = [
+        f"{name} is {there!s}, not {right!s}"
+        for name, there, right in (
+            ("type", found.type, wanted.type),
+            ("internal", found.internal, False),
+            (
+                "alternate-exchange",
+                dict(found.arguments).get("alternate-exchange"),
+                (wanted.arguments or {}).get("alternate-exchange"),
+            ),
+        )
+        if there != right
+    ]
+    if not differences:
+        return
+    text = f"the exchange is not as notifier declares it: {', '.join(differences)}"
+    if is_entrance and not found.internal and found.type in {"topic", "fanout"}:
+        mend = (
+            "nothing now, as it is bound; have producers not declare it: what they publish to "
+            "an exchange of their own before a router binds it is lost"
+        )
+        yield Finding("warning", found.name, text, mend)
+    else:
+        yield Finding("error", found.name, text, "delete it: a router makes it anew")
+
+
+def _judge_bindings(
+    bound: Sequence[_Binding], exchange: str, wanted: Topology
+) -> Iterator[Finding]:
+    there = {(binding.destination, binding.routing_key) for binding in bound}
+    for binding in wanted.all_bindings:
+        if binding.source == exchange and (binding.destination, binding.routing_key) not in there:
+            text = f"is not bound to {binding.destination}: what it should pass on gets lost"
+            mend = "start a router: it binds it; or import what `notifier topology` prints"
+            yield Finding("error", exchange, text, mend)
 
 
 def _management(url: str, management_url: str | None) -> tuple[str, str, tuple[str, str]]:
@@ -604,8 +704,25 @@ def _rules_of_policies(queues: Sequence[Queue], version: str) -> Iterator[_Rule]
     limited = [q for q in measured if q.limit_over(default) < _FEW_DELIVERIES]
     text = "a delivery-limit puts aside what an outage gave back, though it is good"
     yield "error", limited, text, _NO_LIMIT
+    yield from _rules_of_loss(measured)
     kept = [q for q in measured if q.name == _DEAD and "message-ttl" not in q.options]
     yield "warning", kept, "no message-ttl: dead letters stay for ever", _IMPORT
+
+
+def _rules_of_loss(queues: Sequence[Queue]) -> Iterator[_Rule]:
+    events = _events(queues)
+    expiring = [q for q in events if "message-ttl" in q.options]
+    text = "a message-ttl takes events out of the queue that wait longer, as in an outage"
+    yield "error", expiring, text, _NOT_OURS
+    deleted = [q for q in queues if "expires" in q.options]
+    text = "expires deletes the queue with all that is in it when no router is there"
+    yield "error", deleted, text, _NOT_OURS
+    elsewhere = [q for q in queues if any(k.startswith("dead-letter") for k in q.set_by_policy)]
+    text = "a policy sends dead letters elsewhere; the queue's arguments win where it has any"
+    yield "warning", elsewhere, text, _NOT_OURS
+    hurried = [q for q in events if 0 < q.options.get("consumer-timeout", 0) < _HALF_AN_HOUR]
+    text = "a low consumer-timeout cuts off a router that waits for Redis, again and again"
+    yield "warning", hurried, text, _NOT_OURS
 
 
 def _events(queues: Sequence[Queue]) -> list[Queue]:
@@ -614,4 +731,4 @@ def _events(queues: Sequence[Queue]) -> list[Queue]:
 
 def _names(queues: Sequence[Queue]) -> str:
     rest = f" and {len(queues) - 1} more" if len(queues) > 1 else ""
-    return queues[0].name + rest
+    return queues[0].label + rest

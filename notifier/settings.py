@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Partitions of the event queue, the same for all routers and apis; more than "
-        "one needs RabbitMQ's plugin rabbitmq_sharding.",
+        "one needs RabbitMQ 4.3, or its plugin rabbitmq_sharding.",
         examples=[4],
     )
     jwt_secret: SecretStr | None = Field(

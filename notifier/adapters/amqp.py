@@ -17,8 +17,9 @@ from notifier.adapters import amqp_properties as properties
 from notifier.adapters.amqp_backlog import watched_backlog
 from notifier.adapters.amqp_confirms import Confirms, Letter
 from notifier.adapters.amqp_link import Keeping, Link, Lost, Vanished, losses
+from notifier.adapters.amqp_lookout import Consuming, Lookout, Publishing
 from notifier.adapters.amqp_partitions import Message, Partition, Sharing
-from notifier.adapters.topology import ASIDE, DEAD, EVENTS, JUDGED, declare
+from notifier.adapters.topology import ASIDE, DEAD, EVENTS, JUDGED, declare, topology
 from notifier.core.errors import Expired, Invalid, Rejected, Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery, Roster
@@ -38,6 +39,8 @@ _LONGEST_REASON = 500
 class _Publisher:
     """Publishes under confirms, over a link of its own."""
 
+    lookout: Lookout
+
     def __init__(self, url: str, purpose: str, partitions: int, metrics: Metrics) -> None:
         self.link = Link(url, purpose, metrics, self._use)
         self._partitions = partitions
@@ -50,7 +53,7 @@ class _Publisher:
         """See Dependency."""
         if self._open.is_set() and self.link.wire.is_blocked:
             return "blocked by RabbitMQ: its memory or its disk runs low"
-        return self.link.trouble
+        return self.link.trouble or self.lookout.trouble
 
     async def publish(self, letters: Sequence[Letter], tries: int) -> list[Unavailable | None]:
         """Return for each None once it is persisted and routed, else why that is not known.
@@ -103,7 +106,7 @@ class _Publisher:
         self.link.is_up()
         self._open.set()
         try:
-            async with self._while_up(connection, queues):
+            async with self.lookout.over(connection), self._while_up(connection, queues):
                 with losses():
                     await self.link.until_lost(connection)
         except Lost as lost:
@@ -124,6 +127,8 @@ class _Events(_Publisher):
 
     def __init__(self, url: str, partitions: int, metrics: Metrics) -> None:
         super().__init__(url, "events in", partitions, metrics)
+        publishing = Publishing(EVENTS, "everyone")
+        self.lookout = Lookout(self.link, publishing, topology(partitions))
         self._metrics = metrics
 
     def _while_up(
@@ -241,6 +246,7 @@ class _DeadLetters(_Publisher):
 
     def __init__(self, url: str, partitions: int, metrics: Metrics) -> None:
         super().__init__(url, "dead letters", partitions, metrics)
+        self.lookout = Lookout(self.link, Publishing(DEAD, JUDGED))
         self._one_at_a_time = asyncio.Lock()
 
     async def keep(self, letter: Letter) -> None:
@@ -314,11 +320,13 @@ class AmqpEventSource(Keeping):
         self._metrics = metrics
         self._ready: asyncio.Queue[Partition | None] = asyncio.Queue()  # each at most once
         self._sharing = Sharing(roster, self._ready, metrics)
+        consuming = Consuming(lambda: self._sharing.at_work)
+        self._lookout = Lookout(self._link, consuming, topology(partitions))
 
     @property
     def trouble(self) -> str | None:
-        """See Dependency: None while it consumes from its partitions."""
-        return self._link.trouble
+        """See Dependency: None while it consumes, and dead letters can be kept."""
+        return self._link.trouble or self._lookout.trouble or self._dead_letters.trouble
 
     @property
     def partitions(self) -> Sequence[str]:
@@ -343,6 +351,7 @@ class AmqpEventSource(Keeping):
         async with (
             self._sharing.over(connection, groups, self._link),
             watched_backlog(connection, [*queues, DEAD], self._metrics),
+            self._lookout.over(connection),
         ):
             self._link.is_up()
             await self._link.until_lost(connection)

@@ -24,6 +24,11 @@ _SETTING_UP = 10
 _CLOSING = 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
+REMEDY = (
+    "give the user this right (rabbitmqctl set_permissions, or set_topic_permissions where the "
+    "words name a topic); docs/operating.md#topology lists those that each role needs"
+)
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -72,6 +77,8 @@ def _in_words(error: Exception) -> str:
             return f"it has no queue for what is published: {error}"
         case aiormq.DeliveryError():
             return "it refuses what is published: is the queue full?"
+        case aiormq.ChannelAccessRefused():
+            return f"{error}; {REMEDY}"
         case RuntimeError():  # of aiormq, about a channel that is closed
             return "the connection was lost"
         case _:

@@ -151,6 +151,11 @@ class Topology:
         """All that can be looked at, in the order of making it."""
         return (*self.exchanges, *self.queues, self.entrance)
 
+    @property
+    def all_bindings(self) -> tuple[Binding, ...]:
+        """In the order of making them."""
+        return (*self.bindings, self.entrance_binding)
+
 
 def partition(number: int) -> str:
     """Return the name of a partition's queue."""
@@ -220,7 +225,7 @@ def definitions(partitions: int, vhost: str = "/") -> dict[str, object]:
                 "routing_key": b.routing_key,
                 "arguments": {},
             }
-            for b in (*wanted.bindings, wanted.entrance_binding)
+            for b in wanted.all_bindings
         ],
         "policies": [{"vhost": vhost, "apply-to": "queues", **policy} for policy in _policies()],
     }
@@ -249,7 +254,7 @@ def _policies() -> list[dict[str, object]]:
     ]
 
 
-class _Channels:
+class Channels:
     """A channel for one step after another.
 
     RabbitMQ closes the channel of whoever asks for what cannot be; the next step has a new one.
@@ -272,8 +277,9 @@ class _Channels:
 
 
 @asynccontextmanager
-async def _channels(connection: AbstractConnection) -> AsyncIterator[_Channels]:
-    channels = _Channels(connection)
+async def channels_of(connection: AbstractConnection) -> AsyncIterator[Channels]:
+    """Close what is open of them afterwards."""
+    channels = Channels(connection)
     try:
         yield channels
     finally:
@@ -289,7 +295,7 @@ async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
     make must be there. Raises TopologyError, and what aiormq raises when the connection is lost.
     """
     wanted = topology(partitions)
-    async with _channels(connection) as channels:
+    async with channels_of(connection) as channels:
         for exchange in wanted.exchanges:
             await _declare(channels, exchange)
         for queue in wanted.queues:
@@ -306,7 +312,7 @@ async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
     return [*(partition(number) for number in range(partitions)), UNROUTABLE, ASIDE, *former]
 
 
-async def _declare_queue(channels: _Channels, queue: Queue) -> None:
+async def _declare_queue(channels: Channels, queue: Queue) -> None:
     """Declare it, or as older versions did: arguments of a queue cannot be changed."""
     try:
         await _declare(channels, queue)
@@ -317,7 +323,7 @@ async def _declare_queue(channels: _Channels, queue: Queue) -> None:
         await _declare(channels, replace(queue, arguments=older))
 
 
-async def _declare_entrance(channels: _Channels, entrance: Exchange) -> None:
+async def _declare_entrance(channels: Channels, entrance: Exchange) -> None:
     try:
         await _declare(channels, entrance)
     except TopologyError as error:
@@ -325,7 +331,7 @@ async def _declare_entrance(channels: _Channels, entrance: Exchange) -> None:
             raise
 
 
-async def _declare(channels: _Channels, thing: Exchange | Queue) -> None:
+async def _declare(channels: Channels, thing: Exchange | Queue) -> None:
     try:
         channel = await channels.usable()
         await thing.declare(channel, passive=False)
@@ -334,15 +340,15 @@ async def _declare(channels: _Channels, thing: Exchange | Queue) -> None:
     except (ChannelPreconditionFailed, ConnectionCommandInvalid) as error:
         if "exchange type" in str(error):  # RabbitMQ 3 closes the connection over it, 4 the channel
             raise TopologyError(
-                f"RabbitMQ cannot make {thing}: enable its plugin rabbitmq_sharding, or have one "
-                f"partition only ({error})"
+                f"RabbitMQ cannot make {thing}: enable its plugin rabbitmq_sharding on "
+                f"every node, or set NOTIFIER_PARTITIONS=1 ({error})"
             ) from error
         raise TopologyError(
             f"{thing} is not as notifier needs it; {thing.remedy} ({error})"
         ) from error
 
 
-async def _check(channels: _Channels, thing: Exchange | Queue) -> None:
+async def _check(channels: Channels, thing: Exchange | Queue) -> None:
     try:
         channel = await channels.usable()
         await thing.declare(channel, passive=True)
@@ -354,7 +360,7 @@ async def _check(channels: _Channels, thing: Exchange | Queue) -> None:
 
 
 async def _permitted(
-    channels: _Channels, change: Callable[[AbstractChannel], Awaitable[None]]
+    channels: Channels, change: Callable[[AbstractChannel], Awaitable[None]]
 ) -> None:
     # A binding cannot be looked at: where we may not make it, the operator has.
     with suppress(ChannelAccessRefused):
@@ -362,7 +368,7 @@ async def _permitted(
         await change(channel)
 
 
-async def _former_partitions(channels: _Channels, partitions: int) -> list[str]:
+async def _former_partitions(channels: Channels, partitions: int) -> list[str]:
     former: list[str] = []
     with suppress(ChannelNotFoundEntity):
         for number in count(partitions):

@@ -21,6 +21,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
 from notifier.adapters.amqp_backlog import watched_backlog
 from notifier.adapters.amqp_link import Keeping, Link
+from notifier.adapters.amqp_lookout import Publishing
 from notifier.adapters.memory_roster import MemoryRoster
 from notifier.adapters.topology import definitions, topology
 from notifier.core.background import Background
@@ -95,18 +96,25 @@ def foreign_publish(url: str, body: str, *options: str | bytes) -> None:
     subprocess.run(["amqp-publish", "--url", url, "-b", body, "-p", *options], check=True)
 
 
+def grant(url: str, management_url: str, *, write: str = ".*", read: str = ".*") -> None:
+    """Give the user of `user_without_rights` these rights, and no others."""
+    vhost = urlsplit(url).path[1:]
+    rights = {"configure": "", "write": write, "read": read}
+    with httpx.Client(base_url=management_url, timeout=30) as management:
+        path = f"/api/permissions/{vhost}/reader-{vhost}"
+        management.put(path, json=rights).raise_for_status()
+
+
 @contextmanager
 def user_without_rights(
     url: str, management_url: str, *, write: str = ".*", read: str = ".*"
 ) -> Iterator[str]:
     """The URL of a user who may read and write, and make nothing."""
-    vhost = urlsplit(url).path[1:]
-    name = f"reader-{vhost}"
-    rights = {"configure": "", "write": write, "read": read}
+    name = f"reader-{urlsplit(url).path[1:]}"
     with httpx.Client(base_url=management_url, timeout=30) as management:
         account = {"password": "secret", "tags": ""}
         management.put(f"/api/users/{name}", json=account).raise_for_status()
-        management.put(f"/api/permissions/{vhost}/{name}", json=rights).raise_for_status()
+        grant(url, management_url, write=write, read=read)
         address = urlsplit(url)
         yield address._replace(netloc=f"{name}:secret@{address.hostname}:{address.port}").geturl()
         management.delete(f"/api/users/{name}").raise_for_status()
@@ -333,6 +341,20 @@ async def test_what_a_foreign_time_to_live_lets_expire_is_an_entry_still(
             [entry] = await take(source, 1)
 
     assert entry.routing_key == "user.42"
+
+
+async def test_what_a_foreign_drop_head_drops_is_an_entry_still(
+    amqp_url: str, amqp_management_url: str, metrics: Metrics
+) -> None:
+    async with event_queue(amqp_url) as queue:
+        await eventually(lambda: queue.trouble is None)
+        dropping: dict[str, object] = {"overflow": "drop-head", "max-length": 5}
+        await set_policy(amqp_management_url, amqp_url, dropping, r"events\.0$")
+        for number in range(20):
+            await queue.put(Entry(str(number).encode(), "user.42"))
+        async with event_source(amqp_url, metrics=metrics) as source:
+            assert len(await take(source, 20)) == 20
+            await eventually(lambda: put_aside(metrics, "maxlen") == 15)
 
 
 async def test_what_its_producer_lets_expire_is_a_dead_letter_that_says_so(amqp_url: str) -> None:
@@ -662,6 +684,127 @@ async def test_a_put_declares_anew_what_has_vanished(amqp_url: str, kind: str) -
 
         async with event_source(amqp_url) as source:
             assert b"again" in {entry.body for entry in await take(source, 1)}
+
+
+async def exists(connection: AbstractConnection, kind: str, name: str) -> bool:
+    channel = await connection.channel()
+    look = channel.exchange_declare if kind == "exchange" else channel.queue_declare
+    with suppress(aiormq.ChannelNotFoundEntity):
+        await look(name, passive=True)
+        await channel.close()
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("exchange", "notifier.events"),
+        ("exchange", "notifier.entries"),
+        ("exchange", "notifier.unroutable"),
+        ("exchange", "notifier.dead"),
+        ("queue", "notifier.dead"),
+        ("queue", "notifier.aside"),
+    ],
+)
+async def test_a_router_makes_anew_what_was_deleted_though_nobody_puts(
+    amqp_url: str, metrics: Metrics, kind: str, name: str
+) -> None:
+    async with event_source(amqp_url, metrics=metrics) as source:
+        await eventually(lambda: source.trouble is None, seconds=20)
+        async with aiormq.connect(amqp_url) as connection:
+            channel = await connection.channel()
+            delete = channel.exchange_delete if kind == "exchange" else channel.queue_delete
+            await delete(name)
+
+            repairs = partial(metrics.registry.get_sample_value, "notifier_topology_repairs_total")
+            await eventually(lambda: bool(repairs()), seconds=20)
+            await eventually(lambda: source.trouble is None, seconds=20)
+            assert await exists(connection, kind, name)
+
+
+async def test_a_router_makes_a_binding_anew_that_was_taken_away(amqp_url: str) -> None:
+    async with event_source(amqp_url) as source:
+        await eventually(lambda: source.trouble is None, seconds=20)
+        async with aiormq.connect(amqp_url) as connection:
+            channel = await connection.channel()
+            await channel.queue_unbind("notifier.events.0", "notifier.entries")
+            await channel.queue_unbind("notifier.unroutable", "notifier.unroutable")
+
+        async def published() -> None:
+            async with aiormq.connect(amqp_url) as connection:
+                channel = await connection.channel()
+                while True:
+                    with suppress(aiormq.PublishError):
+                        await channel.basic_publish(
+                            b"{}",
+                            exchange="notifier.events",
+                            routing_key="user.42",
+                            mandatory=True,
+                        )
+                        return
+
+        await asyncio.wait_for(published(), 20)
+
+
+# Rights.
+
+
+async def test_who_may_publish_no_longer_says_so_until_they_may_again(
+    amqp_url: str, amqp_management_url: str
+) -> None:
+    async with event_queue(amqp_url) as queue:
+        await eventually(lambda: queue.trouble is None, seconds=20)
+    with user_without_rights(amqp_url, amqp_management_url) as url:
+        async with event_queue(url) as queue:
+            await eventually(lambda: queue.trouble is None, seconds=20)
+
+            grant(amqp_url, amqp_management_url, write="^other$")
+            await eventually(lambda: "notifier.events' in vhost" in str(queue.trouble), seconds=20)
+            assert "set_permissions" in str(queue.trouble)
+
+            grant(amqp_url, amqp_management_url)
+            await eventually(lambda: queue.trouble is None, seconds=20)
+
+
+@pytest.mark.parametrize(
+    ("rights", "named"),
+    [({"read": "^other$"}, "notifier."), ({"write": "^other$"}, "notifier.dead")],
+    ids=["read", "write"],
+)
+async def test_a_router_whose_right_was_taken_away_says_so_and_goes_on(
+    amqp_url: str, amqp_management_url: str, rights: dict[str, str], named: str
+) -> None:
+    async with event_queue(amqp_url) as queue:
+        await eventually(lambda: queue.trouble is None, seconds=20)
+        with user_without_rights(amqp_url, amqp_management_url) as url:
+            async with event_source(url) as source:
+                await eventually(lambda: source.trouble is None, seconds=20)
+
+                grant(amqp_url, amqp_management_url, **rights)
+                await eventually(lambda: f"'{named}" in str(source.trouble), seconds=20)
+                assert "set_permissions" in str(source.trouble)
+                await queue.put(Entry(b"{}", "user.42"))
+                assert len(await take(source, 1)) == 1
+
+                grant(amqp_url, amqp_management_url)
+                await eventually(lambda: source.trouble is None, seconds=20)
+
+
+async def test_looking_whether_it_may_publish_publishes_nothing(amqp_url: str) -> None:
+    async with event_queue(amqp_url) as queue:
+        await eventually(lambda: queue.trouble is None, seconds=20)
+        await queue.put(Entry(b"the only one", "user.42"))
+        async with aiormq.connect(amqp_url) as connection:
+            await Publishing("notifier.events", "everyone").exercise(connection)
+
+        async with event_source(amqp_url) as source:
+            batches = source.batches()
+            batch = await next_batch(batches)
+            await batch.ack()
+            with pytest.raises(TimeoutError):
+                await next_batch(batches, 1)
+    assert [delivery.entry.body for delivery in batch.deliveries] == [b"the only one"]
 
 
 # Connections.

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from urllib.parse import quote, unquote, urlsplit
 
 import aiormq
@@ -13,7 +13,7 @@ import pytest
 import redis
 from aiormq.abc import DeliveredMessage
 
-from notifier.adapters.topology import declare, definitions
+from notifier.adapters.topology import TopologyError, declare, definitions
 from notifier.checks import Finding, check_rabbitmq, check_redis
 from tests.support import services
 from tests.support.process import free_port, wait_until
@@ -318,6 +318,42 @@ class TestRabbitMQ:
             "rabbitmq queues", findings
         )
 
+    @pytest.mark.parametrize(
+        ("kind", "level"), [("topic", "warning"), ("fanout", "warning"), ("direct", "error")]
+    )
+    async def test_an_exchange_that_a_producer_declared_is_named_with_its_difference(
+        self, amqp_url: str, amqp_management_url: str, kind: str, level: str
+    ) -> None:
+        async with aiormq.connect(amqp_url) as connection:
+            channel = await connection.channel()
+            await channel.exchange_declare("notifier.events", exchange_type=kind, durable=True)
+            with suppress(TopologyError):
+                await declare(connection, 1)
+
+        findings = await check_rabbitmq(amqp_url, partitions=1, management_url=amqp_management_url)
+
+        assert [
+            each.level
+            for each in findings
+            if each.subject == "notifier.events"
+            and "alternate-exchange is None, not notifier.unroutable" in each.text
+        ] == [level]
+
+    async def test_a_binding_that_is_missing_is_an_error(
+        self, amqp_url: str, amqp_management_url: str
+    ) -> None:
+        async with aiormq.connect(amqp_url) as connection:
+            await declare(connection, 1)
+            channel = await connection.channel()
+            await channel.exchange_unbind("notifier.entries", "notifier.events", "#")
+
+        findings = await check_rabbitmq(amqp_url, partitions=1, management_url=amqp_management_url)
+
+        assert (
+            "error",
+            "is not bound to notifier.entries: what it should pass on gets lost",
+        ) in about("notifier.events", findings)
+
     async def test_dead_letters_are_counted(self, amqp_url: str, amqp_management_url: str) -> None:
         async with aiormq.connect(amqp_url) as connection:
             await declare(connection, 1)
@@ -336,7 +372,9 @@ class TestRabbitMQ:
         findings = await check_rabbitmq(limited_url, partitions=2, management_url=management_url)
 
         assert about("rabbitmq alarms", findings) == [("ok", "takes events")]
-        assert about("rabbitmq plugins", findings) == [("ok", "rabbitmq_sharding is enabled")]
+        assert about("rabbitmq plugins", findings) == [
+            ("ok", "exchanges of type x-modulus-hash can be made")
+        ]
         assert about("rabbitmq policies", findings) == [
             (
                 "warning",
@@ -368,7 +406,7 @@ class TestRabbitMQ:
         )
 
         assert about("rabbitmq plugins", findings) == [
-            ("warning", "not checked: rabbitmq_sharding; this user may not make exchanges")
+            ("warning", "not checked: exchanges of type x-modulus-hash; this user may make none")
         ]
 
     async def test_a_management_api_that_is_not_there_is_a_warning(self, amqp_url: str) -> None:

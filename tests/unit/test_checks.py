@@ -260,6 +260,32 @@ class TestQueues:
 
         assert not_ok(judge_queues([queue], "3.10.8")) == []
 
+    @pytest.mark.parametrize(
+        ("definition", "level", "text"),
+        [
+            ({"message-ttl": 60000}, "error", "a message-ttl takes events out of the queue"),
+            ({"expires": 60000}, "error", "expires deletes the queue with all that is in it"),
+            ({"overflow": "drop-head"}, "error", "drops the oldest events when full"),
+            ({"dead-letter-exchange": "x"}, "warning", "a policy sends dead letters elsewhere"),
+            ({"consumer-timeout": 10000}, "warning", "a low consumer-timeout cuts off a router"),
+            ({"delivery-limit": 5}, "error", "a delivery-limit puts aside"),
+        ],
+    )
+    def test_a_foreign_policy_that_loses_events_is_named(
+        self, definition: dict[str, Any], level: str, text: str
+    ) -> None:
+        queue = replace(
+            EVENTS,
+            effective_policy_definition={"max-length": 1000, **definition},
+            policy="everything",
+            operator_policy="house rules",
+        )
+
+        [found] = not_ok(judge_queues([queue], "3.10.8"))
+
+        assert found[0] == level
+        assert found[1].startswith(f"notifier.events.0 (policy everything and house rules): {text}")
+
     def test_dead_letters_should_not_stay_for_ever(self) -> None:
         # An empty table of Erlang's may arrive as a list.
         queue = Queue("notifier.dead", "quorum", [], [])

@@ -1,0 +1,129 @@
+"""A look at RabbitMQ every few seconds: whether all of ours is still there, and may be used.
+
+RabbitMQ tells a connection neither that an exchange was deleted nor that a right was taken away.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+from aiormq import ChannelAccessRefused, ChannelNotFoundEntity
+from aiormq.abc import AbstractConnection
+
+from notifier.adapters.amqp_link import REMEDY, Link, Lost, Vanished, losses
+from notifier.adapters.topology import Channels, Queue, Topology, channels_of
+from notifier.core.background import Background
+
+_EVERY = 5  # seconds
+
+
+class Right(Protocol):
+    """Something that RabbitMQ must let us do."""
+
+    async def exercise(self, connection: AbstractConnection) -> None:
+        """Do it without a consequence; raises ChannelAccessRefused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """The right to publish to an exchange with a routing key."""
+
+    exchange: str
+    routing_key: str
+
+    async def exercise(self, connection: AbstractConnection) -> None:
+        """See Right. The right is asked for at once, and what is rolled back goes nowhere."""
+        channel = await connection.channel(publisher_confirms=False)
+        await channel.tx_select()
+        await channel.basic_publish(b"", exchange=self.exchange, routing_key=self.routing_key)
+        await channel.tx_rollback()
+        await channel.close()
+
+
+class Consuming:
+    """The right to consume from `queues`, of which one is asked at a time."""
+
+    def __init__(self, queues: Callable[[], Sequence[str]]) -> None:
+        self._queues = queues
+        self._turn = count()
+
+    async def exercise(self, connection: AbstractConnection) -> None:
+        """See Right. It stands by for a moment, behind the consumer that is there."""
+        if not (queues := self._queues()):
+            return
+        channel = await connection.channel(publisher_confirms=False)
+        await channel.basic_consume(queues[next(self._turn) % len(queues)], _ignore)
+        await channel.close()  # what came all the same goes back in order
+
+
+async def _ignore(_: object) -> None:
+    """Leave it unacked."""
+
+
+class Lookout:
+    """Looks while a connection of `link` is up, at a right and at a topology, if there is one.
+
+    Something that is missing makes the link give up: the next connection declares it.
+    """
+
+    def __init__(self, link: Link, right: Right, topology: Topology | None = None) -> None:
+        self._link = link
+        self._right = right
+        self._topology = topology
+        self._refusal: str | None = None
+        self._may_bind = True
+
+    @property
+    def trouble(self) -> str | None:
+        """See Dependency: the right that is missing, and how to give it."""
+        return self._refusal
+
+    @asynccontextmanager
+    async def over(self, connection: AbstractConnection) -> AsyncIterator[None]:
+        """Look while inside."""
+        self._may_bind = True
+        async with Background() as background:
+            background.start(self._keep_looking(connection), "rabbitmq: lookout")
+            yield
+
+    async def _keep_looking(self, connection: AbstractConnection) -> None:
+        try:
+            with losses():
+                while True:
+                    await self._try_right(connection)
+                    await asyncio.sleep(_EVERY)
+                    if self._topology:
+                        await self._see(self._topology, connection)
+        except Lost as lost:
+            self._link.give_up(lost)
+
+    async def _try_right(self, connection: AbstractConnection) -> None:
+        try:
+            await self._right.exercise(connection)
+        except ChannelAccessRefused as error:
+            self._refusal = f"RabbitMQ refuses a right: {error}; {REMEDY}"
+        else:
+            self._refusal = None
+
+    async def _see(self, wanted: Topology, connection: AbstractConnection) -> None:
+        async with channels_of(connection) as channels:
+            for thing in wanted.things:
+                channel = await channels.usable()
+                try:
+                    await thing.declare(channel, passive=True)
+                except ChannelNotFoundEntity as error:
+                    queue = thing.name if isinstance(thing, Queue) else ""
+                    raise Vanished(f"{thing} was deleted", queue) from error
+            if self._may_bind:
+                await self._bind(wanted, channels)
+
+    async def _bind(self, wanted: Topology, channels: Channels) -> None:
+        # Bindings cannot be looked at, but made again. Who may not has an operator who does.
+        try:
+            for binding in wanted.all_bindings:
+                await binding.bind(await channels.usable())
+        except ChannelAccessRefused:
+            self._may_bind = False
