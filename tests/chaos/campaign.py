@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from tests.chaos.failures import Failure
+from tests.chaos.failures import FAILURES, Failure
 from tests.chaos.world import World, world
 
 Say = Callable[[str], None]
@@ -28,6 +28,7 @@ class Row:
     repeats: int = 0
     seconds: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    servers: str = ""
 
     def cells(self) -> list[str]:
         """As the table shows it."""
@@ -42,9 +43,11 @@ HEADER = ["failure", "rounds", "events", "lost", "twice", "disordered", "gaps to
 HEADER += ["recovered (median / max s)"]
 
 
-def table(rows: Iterable[Row]) -> str:
-    """The rows as a table in Markdown."""
-    lines = [HEADER, *(row.cells() for row in rows)]
+def table(rows: Iterable[Row], former: str = "") -> str:
+    """The rows as a table in Markdown, with those of a former table that are not among them."""
+    cells = {line[0]: line for line in map(_cells_of, former.splitlines()) if line}
+    cells |= {row.failure.name: row.cells() for row in rows}
+    lines = [HEADER, *(cells[name] for name in FAILURES if name in cells)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = [
         [
@@ -57,6 +60,10 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [padded[0], rule, *padded[1:]])
 
 
+def _cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("| ").split("|")] if line else []
+
+
 async def run(failures: Iterable[Failure], rounds: int, seed: int, say: Say) -> list[Row]:
     """Provoke each failure so many times, on a service of its own, and a new one where it broke."""
     rows = [Row(failure) for failure in failures]
@@ -64,7 +71,8 @@ async def run(failures: Iterable[Failure], rounds: int, seed: int, say: Say) -> 
         while row.rounds < rounds:
             say(f"{row.failure.name}: the service starts")
             try:
-                async with world(seed + row.rounds, durable=row.failure.durable) as this:
+                async with world(seed + row.rounds, row.failure.ground) as this:
+                    row.servers = await this.servers()
                     await provoke(this, row, rounds, say)
             except AssertionError as error:  # of the end: a role, a client or a producer had died
                 row.broken.append(_told(error))

@@ -128,6 +128,8 @@ class Client:
     def __init__(self, user: str, recipient: Recipient, crowd: "Crowd", *, restless: bool) -> None:
         self.recipient = recipient
         self.closes: Counter[int] = Counter()
+        self._is_back = asyncio.Event()
+        self._is_back.set()
         self._user = user
         self._crowd = crowd
         self._chance = crowd.chance
@@ -143,9 +145,19 @@ class Client:
             door = self._chance.choice([each for each in self._crowd.doors if each != door])
             # Refused, broken, or enough.
             with suppress(Refused, OSError, httpx.HTTPError, InvalidHandshake, InvalidMessage):
-                async with asyncio.timeout(longest):
+                async with asyncio.timeout(longest) as self._patience:
                     await self.stay(door)
+            await self._is_back.wait()
             await asyncio.sleep(self._after or self._chance.uniform(0.1, 0.8))
+
+    def leave(self) -> None:
+        """Go away, until `come_back`."""
+        self._is_back.clear()
+        self._patience.reschedule(0)
+
+    def come_back(self) -> None:
+        """Come back to any gateway, as after any other end of a stay."""
+        self._is_back.set()
 
     async def stay(self, door: str) -> None:
         """Take the frames of one stay, in a transport of chance."""
@@ -293,6 +305,12 @@ class Crowd:
     def repeats(self) -> int:
         """All events so far that came again behind a gap."""
         return sum(client.recipient.repeats for client in self.clients)
+
+    def expire(self, topic: str) -> None:
+        """Let those who follow a topic do without one more event of it."""
+        for client in self.clients:
+            if topic in client.recipient.topics:
+                client.recipient.streams[topic].expired += 1
 
     def closes(self, code: int) -> int:
         """How often clients were closed with this code."""

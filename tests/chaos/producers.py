@@ -19,6 +19,7 @@ from tests.support.invariants import Ledger
 
 EVERYONE = "everyone"
 _BATCH = 6
+_FLOOD = 500  # a batch
 _CONFIRMING = 5.0  # what a foreign producer waits for a confirm, in seconds
 
 
@@ -50,6 +51,21 @@ class Posting:
         return topic.replace("user:", "user.") if topic != NEWS else f"topic.{NEWS}"
 
 
+Publish = Callable[[Posting], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a producer over AMQP publishes; its pauses are so many times as long as others'."""
+
+    pause: float = 1.0
+    mandatory: bool = True
+    topic: str | None = None
+
+
+_USUAL = Style()
+
+
 class Flow:
     """All producers, while it is entered; they post unless they are paused.
 
@@ -73,7 +89,10 @@ class Flow:
 
     async def __aenter__(self) -> Self:
         work = [self._singly(n) for n in range(3)]
-        work += [self._in_batches(), self._over_amqp(0), self._over_amqp(1)]
+        always = asyncio.Event()
+        always.set()
+        work += [self._in_batches()]
+        work += [self._over_amqp(f"amqp{n}", _USUAL, always) for n in range(2)]
         self._tasks = [asyncio.create_task(each, name="producer") for each in work]
         return self
 
@@ -117,6 +136,25 @@ class Flow:
             while waiting := await self._post_batch(waiting):
                 await self._wait()
 
+    @asynccontextmanager
+    async def busier(self, producers: int, style: Style) -> AsyncIterator[None]:
+        """Add so many producers over AMQP for the length of the block."""
+        goes_on = asyncio.Event()
+        goes_on.set()
+        work = [self._over_amqp(f"busy{n}", style, goes_on) for n in range(producers)]
+        tasks = [asyncio.create_task(each, name="producer") for each in work]
+        try:
+            yield
+        finally:
+            goes_on.clear()
+            await asyncio.gather(*tasks)
+
+    async def flood(self, topic: str, count: int) -> None:
+        """Post so many small events to a topic, in no order."""
+        for begin in range(0, count, _FLOOD):
+            size = min(_FLOOD, count - begin)
+            await self.post([self._next(f"flood{begin + n}", topic, size=1) for n in range(size)])
+
     # The producers.
 
     async def _singly(self, number: int) -> None:
@@ -133,10 +171,10 @@ class Flow:
             lanes = [f"batch{index}" for index in range(_BATCH)]  # a batch has no order
             await self.post([self._next(lane, self._one_topic()) for lane in lanes])
 
-    async def _over_amqp(self, number: int) -> None:
-        while True:
-            async with self._exchange() as publish:
-                while await self._publish_next(f"amqp{number}", publish):
+    async def _over_amqp(self, lane: str, style: Style, goes_on: asyncio.Event) -> None:
+        while goes_on.is_set():
+            async with self._exchange(style) as publish:
+                while goes_on.is_set() and await self._publish_next(lane, style, publish):
                     pass
 
     # What they post.
@@ -163,8 +201,8 @@ class Flow:
 
     # How they post.
 
-    async def _turn(self) -> None:
-        await asyncio.sleep(self._chance.uniform(0.01, 0.08))
+    async def _turn(self, pause: float = 1.0) -> None:
+        await asyncio.sleep(self._chance.uniform(0.01, 0.08) * pause)
         await self._is_on.wait()
 
     async def _wait(self) -> None:
@@ -215,22 +253,22 @@ class Flow:
         pairs = zip(postings, statuses, strict=True)
         return [posting for posting, status in pairs if status != httpx.codes.ACCEPTED]
 
-    async def _publish_next(self, lane: str, publish: Callable[[Posting], Awaitable[bool]]) -> bool:
-        await self._turn()
-        posting = self._next(lane, self._one_topic())
+    async def _publish_next(self, lane: str, style: Style, publish: Publish) -> bool:
+        await self._turn(style.pause)
+        posting = self._next(lane, style.topic or self._one_topic())
         with self._posting([posting]):
             if await publish(posting):
                 return True
-            while not await self._publish_anew(posting):
+            while not await self._publish_anew(posting, style):
                 await self._wait()
         return False
 
-    async def _publish_anew(self, posting: Posting) -> bool:
-        async with self._exchange() as publish:
+    async def _publish_anew(self, posting: Posting, style: Style) -> bool:
+        async with self._exchange(style) as publish:
             return await publish(posting)
 
     @asynccontextmanager
-    async def _exchange(self) -> AsyncIterator[Callable[[Posting], Awaitable[bool]]]:
+    async def _exchange(self, style: Style) -> AsyncIterator[Publish]:
         """Connect, and give a function that publishes and says whether it was confirmed."""
         connection: list[AbstractConnection] = []
         exchange: list[AbstractExchange] = []
@@ -245,7 +283,8 @@ class Flow:
                 return False
             body = json.dumps(posting.body(audience=False)).encode()
             message = aio_pika.Message(body, message_id=posting.name, delivery_mode=2)
-            return await _succeeds(exchange[0].publish(message, posting.routing_key))
+            sent = exchange[0].publish(message, posting.routing_key, mandatory=style.mandatory)
+            return await _succeeds(sent)
 
         await _succeeds(connect())
         try:

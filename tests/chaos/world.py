@@ -6,9 +6,9 @@ Each process reaches RabbitMQ and Redis, and each client its gateway, over a lin
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ParamSpec, TypeVar
@@ -22,7 +22,8 @@ from tests.support.invariants import Ledger
 from tests.support.process import free_port
 from tests.support.proxy import Proxy
 from tests.support.roles import KEY, TOKENS, Role, clean_environment
-from tests.support.services import RabbitServer, RedisServer
+from tests.support.services import LocalRedis, RabbitServer, RedisServer
+from tests.support.spoilt import small_disk
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +37,23 @@ _SETTINGS = {
     "NOTIFIER_SEND_BUFFER_BYTES": "65536",
 }
 _DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a world is built of, where a failure wants other than most.
+
+    `durable`: Redis keeps all that it has answered for. `settings` are those of every role.
+    `disk`: of how many bytes Redis' disk is, where it is one of its own.
+    """
+
+    durable: bool = True
+    settings: Mapping[str, str] = field(default_factory=dict)
+    disk: int = 0
+    replicated: bool = False  # Redis gets a replica, which does without containers
+
+
+FORGETFUL = Ground(durable=False)
 
 
 async def off(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -52,6 +70,15 @@ async def until(is_so: Callable[[], bool], what: str, seconds: float = 30) -> No
         await asyncio.sleep(0.02)
 
 
+async def until_told(ask: Callable[[], Awaitable[bool]], what: str, seconds: float = 30) -> None:
+    """The same for what has to be asked for."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    while not await ask():
+        assert clock() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.05)
+
+
 @dataclass
 class Links:
     """The links of a world, by who is at the near end: roles, and clients at gateways."""
@@ -64,11 +91,15 @@ class Links:
 class World:
     """Everything there is while failures are provoked."""
 
-    def __init__(self, directory: Path, chance: random.Random, *, durable: bool) -> None:
+    def __init__(self, directory: Path, chance: random.Random, ground: Ground) -> None:
         self.chance = chance
         self.directory = directory
         self.rabbitmq = RabbitServer()
-        self.redis = RedisServer(enable_debug_command="yes", **(_DURABLE if durable else {}))
+        self.ground = ground
+        self.disk = directory / "disk"
+        made = LocalRedis if ground.replicated or ground.disk else RedisServer
+        self.redis = made(**self.redis_options)
+        self.cleanup: AsyncExitStack
         self.ledger = Ledger()
         self.links: Links
         self.api: Role
@@ -76,6 +107,13 @@ class World:
         self.gateways: list[Role]
         self.flow: Flow
         self.crowd: Crowd
+
+    @property
+    def redis_options(self) -> dict[str, str]:
+        """What this world's Redis is started with."""
+        durable = _DURABLE if self.ground.durable else {}
+        disk = {"dir": str(self.disk)} if self.ground.disk else {}
+        return {"enable_debug_command": "yes", **durable, **disk}
 
     @property
     def roles(self) -> list[Role]:
@@ -101,6 +139,19 @@ class World:
 
         return await off(ask)
 
+    async def servers(self) -> str:
+        """Which servers these are, as the table names them."""
+
+        def ask() -> tuple[str, dict[str, str]]:
+            told = httpx.get(f"{self.rabbitmq.management_url}/api/overview", timeout=30).json()
+            with self.admin() as client:
+                return told["rabbitmq_version"], dict(client.info("server"))
+
+        rabbitmq, told = await off(ask)
+        valkey = told.get("valkey_version")
+        redis_ = f"Valkey {valkey}" if valkey else f"Redis {told['redis_version']}"
+        return f"RabbitMQ {rabbitmq}, {redis_}"
+
     async def metric(self, role: Role, name: str, **labels: str) -> float:
         """The value of one sample of a role's metrics."""
         return await off(role.metric, name, **labels)
@@ -124,6 +175,20 @@ class World:
             await asyncio.sleep(0.05)
         return str(why)
 
+    async def dead_letters(self) -> int:
+        """How many entries lie in the queue of dead letters."""
+        listed = await off(self.rabbitmq.ctl, "list_queues", "--quiet", "name", "messages")
+        found = dict(line.split("\t") for line in listed.splitlines() if "\t" in line)
+        return int(found["notifier.dead"])
+
+    async def all_arrives(self, seconds: float) -> None:
+        """Hold producers until everybody has everything; AssertionError when it takes too long."""
+        await self.flow.pause()
+        try:
+            await until(lambda: not self.crowd.missing, "everybody has everything", seconds)
+        finally:
+            self.flow.resume()
+
     async def busiest(self, roles: list[Role]) -> Role:
         """The router that routes most at the moment."""
         name, labels = "notifier_events_total", {"stage": "routed"}
@@ -134,12 +199,13 @@ class World:
 
 
 @asynccontextmanager
-async def world(seed: int, *, durable: bool = True) -> AsyncIterator[World]:
+async def world(seed: int, ground: Ground | None = None) -> AsyncIterator[World]:
     """Start the service, its clients and its producers; all flows when the block begins."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="notifier-chaos-")))
         stack.enter_context(clean_environment(directory))
-        this = World(directory, random.Random(seed), durable=durable)
+        this = World(directory, random.Random(seed), ground or Ground())
+        this.cleanup = stack
         await _start_servers(this, stack)
         await _lay_links(this, stack)
         await _start_roles(this, stack)
@@ -151,6 +217,9 @@ async def world(seed: int, *, durable: bool = True) -> AsyncIterator[World]:
 
 
 async def _start_servers(this: World, stack: AsyncExitStack) -> None:
+    if this.ground.disk:
+        this.disk.mkdir()
+        stack.enter_context(small_disk(this.disk, this.ground.disk))
     servers = (this.rabbitmq, this.redis)
     await asyncio.gather(*(off(server.__enter__) for server in servers))
     for server in servers:
@@ -178,7 +247,8 @@ async def _start_roles(this: World, stack: AsyncExitStack) -> None:
         return f"redis://127.0.0.1:{this.links.redis[name].port}/0"
 
     def role(kind: str, name: str, **settings: str) -> Role:
-        made = Role(kind, logs / f"{name}.log", **_SETTINGS, **settings)
+        settings = {**_SETTINGS, **this.ground.settings, **settings}
+        made = Role(kind, logs / f"{name}.log", **settings)
         stack.callback(made.kill)
         return made
 

@@ -5,6 +5,7 @@ import pytest
 from tests.support.invariants import (
     Ledger,
     Recipient,
+    Streams,
     assert_delivered,
     assert_in_order,
     streams_of,
@@ -48,6 +49,17 @@ def test_a_stream_may_go_on_under_another_epoch() -> None:
     streams = streams_of([hello(), ONE, event("b.2", "two")])
 
     assert streams["news"].events == ["one", "two"]
+
+
+def test_as_many_as_have_expired_may_be_left_out_and_no_more() -> None:
+    followed = Streams()
+    followed.take(hello())
+    followed["news"].expired = 1
+
+    followed.take(TWO)
+    followed.take(event("a.4", "four"))
+
+    assert [each.kind for each in followed["news"].complaints] == ["disordered"]
 
 
 def test_a_client_that_resumes_is_followed_over_its_stays() -> None:

@@ -29,6 +29,7 @@ class Followed:
     events: list[str] = field(default_factory=list)
     gaps: int = 0
     gap_due: bool = False
+    expired: int = 0  # so many may be left out without a gap: their time was over
     repeats: int = 0  # came again after a gap: whoever lost history may have lost what it knew
     complaints: list[Complaint] = field(default_factory=list)
     _gaps_before: dict[str, int] = field(default_factory=dict)
@@ -36,7 +37,7 @@ class Followed:
     def goes_on_at(self, start: Mapping[str, Any]) -> None:
         """Take where the server says that the client, who has come back, goes on."""
         if start.get("resumed"):
-            if _offset(start["position"]) != _offset(self.position):
+            if not self._moves(start["position"], 0):
                 self._complain("disordered", f"resumed at {start}, was {self.position}")
         else:
             # Without `resumed` the client gave no position: what it misses it chose to miss.
@@ -45,7 +46,7 @@ class Followed:
 
     def is_at(self, position: str) -> None:
         """Take where the server's own cursor says that the client is."""
-        if _offset(position) != _offset(self.position):
+        if not self._moves(position, 0):
             self._complain("disordered", f"a cursor with {position} at {self.position}")
         self.position = position
 
@@ -54,7 +55,7 @@ class Followed:
         name = frame["event"]["id"]
         if self.gap_due:
             self._complain("lost", f"an event where a gap was announced: {frame}")
-        if _offset(frame["position"]) != _offset(self.position) + 1:
+        if not self._moves(frame["position"], 1):
             self._complain("disordered", f"{frame} after {self.position}")
         if self._gaps_before.get(name) == self.gaps:
             self._complain("twice", f"a second time: {frame}")
@@ -71,6 +72,13 @@ class Followed:
     def has(self, name: str) -> bool:
         """Whether an event has come."""
         return name in self._gaps_before
+
+    def _moves(self, position: str, by: int) -> bool:
+        """Whether a stream goes on so far, past what has expired; which is used up by that."""
+        left_out = _offset(position) - _offset(self.position) - by
+        is_right = 0 <= left_out <= self.expired
+        self.expired -= left_out if is_right else 0
+        return is_right
 
     def _complain(self, kind: Kind, evidence: str) -> None:
         self.complaints.append(Complaint(kind, evidence))

@@ -48,7 +48,7 @@ class Runner(Protocol):
 
 
 @functools.cache
-def _in_docker() -> bool:
+def in_docker() -> bool:
     """Whether servers run in containers: an engine answers, and no generation is chosen."""
     if chosen_root():
         return False
@@ -135,6 +135,11 @@ class Server(ABC):
         """Let it go on after `pause`."""
         self._runner.resume()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended by itself, or been ended."""
+        return self._runner.is_running
+
     def log_tail(self) -> str:
         """The last lines of its log."""
         return self._runner.log_tail()
@@ -180,7 +185,7 @@ class RedisServer(Server):
         return self._port
 
     def _make(self, cleanup: ExitStack) -> Runner:
-        if _in_docker():
+        if in_docker():
             binary = f"{_redis()}-server"
             command = self._command([binary], bind="0.0.0.0", protected_mode="no")  # noqa: S104  # in the container
             images = {"redis": REDIS_IMAGE, "valkey": VALKEY_IMAGE}
@@ -260,7 +265,7 @@ class RabbitServer(Server):
         return self._runner.run([*_rabbitmq_binary("rabbitmqctl"), *arguments])
 
     def _make(self, cleanup: ExitStack) -> Runner:
-        if _in_docker():
+        if in_docker():
             image = DockerContainer(RABBITMQ_IMAGE)
             image.with_bind_ports(5672, self._port).with_bind_ports(15672, self._management_port)
             plugins = f"[{','.join(RABBITMQ_PLUGINS)}].".encode()
@@ -399,7 +404,7 @@ def _redis_binary(variable: str) -> list[str]:
 
 
 def _rabbitmq_binary(name: str) -> list[str]:
-    if _in_docker():
+    if in_docker():
         return [name]
     # Debian's wrapper in sbin would change the user and take the system's own settings.
     unwrapped = f"usr/lib/rabbitmq/bin/{name}"
