@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
 from aiormq.abc import AbstractConnection
 
@@ -16,13 +17,15 @@ from notifier.adapters import amqp_frames as frames
 from notifier.adapters import amqp_properties as properties
 from notifier.adapters.amqp_backlog import watched_backlog
 from notifier.adapters.amqp_confirms import Confirms, Letter
+from notifier.adapters.amqp_deliveries import Held, Message
 from notifier.adapters.amqp_link import Keeping, Link, Lost, Vanished, losses
 from notifier.adapters.amqp_lookout import Consuming, Lookout, Publishing
-from notifier.adapters.amqp_partitions import Message, Partition, Sharing
+from notifier.adapters.amqp_partitions import Partition, Sharing
 from notifier.adapters.topology import ASIDE, DEAD, EVENTS, JUDGED, declare, topology
 from notifier.core.errors import Expired, Invalid, Rejected, Unavailable
-from notifier.core.ingress import Entry
+from notifier.core.ingress import LARGEST_ENTRY_BODY, Entry
 from notifier.core.ports import Batch, Delivery, Roster
+from notifier.core.reading import check_size
 from notifier.telemetry.metrics import Metrics
 
 # In seconds.
@@ -187,9 +190,13 @@ class _Delivery:
 
     @property
     def entry(self) -> Entry:
-        """See Delivery; raises Invalid for properties that cannot be read."""
+        """See Delivery; raises Invalid for a body or properties over their bounds."""
+        return self._entry(self.message.routing_key)
+
+    def _entry(self, routing_key: bytes) -> Entry:
         message = self.message
-        return properties.entry_of(message.routing_key, message.properties, message.body)
+        check_size(message.size, LARGEST_ENTRY_BODY)
+        return properties.entry_of(routing_key, message.properties, message.body)
 
     @property
     def origin(self) -> tuple[str, str]:
@@ -227,8 +234,7 @@ class _AsideDelivery(_Delivery):
                 reason = f"the producer's {milliseconds} ms were over while it waited in {queue}"
                 raise Expired("expiration", reason)
             case death:
-                key = death.routing_key.encode()
-                return properties.entry_of(key, self.message.properties, self.message.body)
+                return self._entry(death.routing_key.encode())
 
     @property
     def origin(self) -> tuple[str, str]:
@@ -319,7 +325,8 @@ class AmqpEventSource(Keeping):
         self._number = partitions
         self._metrics = metrics
         self._ready: asyncio.Queue[Partition | None] = asyncio.Queue()  # each at most once
-        self._sharing = Sharing(roster, self._ready, metrics)
+        self.held = Held()
+        self._sharing = Sharing(roster, self._ready, self.held, metrics)
         consuming = Consuming(lambda: self._sharing.at_work)
         self._lookout = Lookout(self._link, consuming, topology(partitions))
 
@@ -359,12 +366,14 @@ class AmqpEventSource(Keeping):
 
 def _dead_letter_of(delivery: _Delivery, code: str, reason: str) -> Letter:
     message, (queue, routing_key) = delivery.message, delivery.origin
-    headers = {
+    headers: dict[str, Any] = {
         "notifier-reason": code,
         "notifier-error": reason[:_LONGEST_REASON],
         "notifier-routing-key": routing_key,
         "notifier-queue": queue,
         "notifier-time": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
+    if message.size > len(message.body):
+        headers |= {"notifier-truncated": True, "notifier-size": message.size}
     letterhead = properties.of_dead_letter(message.properties, headers)
     return Letter(frames.address(DEAD, JUDGED), letterhead, message.body, is_numbered=False)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
-from aiormq.abc import AbstractConnection
+from aiormq.abc import AbstractChannel, AbstractConnection
 
 from notifier.adapters.amqp_link import Lost, Vanished, losses
 from notifier.core.background import Background
@@ -30,19 +30,30 @@ async def watched_backlog(
 async def _watch(connection: AbstractConnection, queues: tuple[str, ...], metrics: Metrics) -> None:
     while True:
         with suppress(Lost), losses():  # which others notice, and mend
-            await _ask(connection, queues, metrics)
+            # Kept open: aiormq waits ten seconds for the answer to a close, then confuses RabbitMQ.
+            # A router that holds enough reads its answers later than that.
+            channel = await connection.channel(publisher_confirms=False)
+            while True:
+                channel = await _ask(connection, channel, queues, metrics)
+                await asyncio.sleep(_EVERY)
         await asyncio.sleep(_EVERY)
 
 
-async def _ask(connection: AbstractConnection, queues: tuple[str, ...], metrics: Metrics) -> None:
-    channel = await connection.channel(publisher_confirms=False)
+async def _ask(
+    connection: AbstractConnection,
+    channel: AbstractChannel,
+    queues: tuple[str, ...],
+    metrics: Metrics,
+) -> AbstractChannel:
+    """Tell the metrics once; return the channel that is open then."""
     for queue in queues:
         try:
             with losses():
                 found = await channel.queue_declare(queue, passive=True)
         except Vanished:  # and the channel with it
-            metrics.backlog.remove(queue)
+            with suppress(KeyError):
+                metrics.backlog.remove(queue)
             channel = await connection.channel(publisher_confirms=False)
         else:
             metrics.backlog.labels(queue).set(found.message_count or 0)
-    await channel.close()
+    return channel

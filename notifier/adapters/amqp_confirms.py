@@ -90,7 +90,12 @@ class Confirms:
             before, after = letter.letterhead
             message_id = frames.short(f"{self._name}{tag}") if letter.is_numbered else b""
             properties = before + message_id + after
-            parts.append(frames.publication(self._channel, letter.address, properties, letter.body))
+            parts.append(
+                frames.publication(
+                    *(self._channel, letter.address, properties, letter.body),
+                    self._wire.frame_max,
+                )
+            )
         self._wire.write(b"".join(parts))
 
     def give_up(self, why: Lost) -> None:

@@ -8,8 +8,9 @@ from struct import Struct
 METHOD, HEADER, BODY = 1, 2, 3
 CONNECTION, BASIC = 10, 60
 PUBLISH, RETURN, DELIVER, ACK, NACK = 40, 50, 60, 80, 120
-BLOCKED, UNBLOCKED = 60, 61
+TUNE, BLOCKED, UNBLOCKED = 30, 60, 61
 
+LARGEST = 131_072  # bytes of a frame: RabbitMQ's default, and the most that is agreed to
 HEAD = Struct(">BHI")  # type, channel, size of the payload
 AROUND = HEAD.size + 1  # with the octet behind the payload
 METHOD_OF = Struct(">HH")  # class and method, at the start of a method's payload
@@ -22,8 +23,17 @@ _CONTENT = Struct(">HHQ")  # class, weight, size of the body; properties follow
 _TAG = Struct(">Q")
 _PUBLISH = Struct(">HHH")  # class, method, nothing
 _MANDATORY = b"\x01"
-_LARGEST_PAYLOAD = 131_072 - AROUND  # what RabbitMQ takes unless it is told otherwise
+_FRAME_MAX = Struct(">I")
+_FRAME_MAX_AT = HEAD.size + METHOD_OF.size + 2  # in a frame, behind the most channels
 _LONGEST_SHORT = 255
+
+
+def tuned(tune: bytes) -> tuple[bytes, int]:
+    """Return a proposed `connection.tune` with frames of at most LARGEST bytes, and that bound."""
+    (proposed,) = _FRAME_MAX.unpack_from(tune, _FRAME_MAX_AT)
+    most = min(proposed or LARGEST, LARGEST)  # 0: no bound
+    behind = _FRAME_MAX_AT + _FRAME_MAX.size
+    return tune[:_FRAME_MAX_AT] + _FRAME_MAX.pack(most) + tune[behind:], most
 
 
 def ack(channel: int, tag: int, *, up_to: bool) -> bytes:
@@ -58,9 +68,11 @@ def address(exchange: str, routing_key: str) -> bytes:
     )
 
 
-def publication(channel: int, method: bytes, properties: bytes, body: bytes) -> bytes:
+def publication(
+    channel: int, method: bytes, properties: bytes, body: bytes, frame_max: int = LARGEST
+) -> bytes:
     """Write the frames of one publication; `method` is an address."""
-    size = len(body)
+    size, most = len(body), frame_max - AROUND
     parts = [
         HEAD.pack(METHOD, channel, len(method)),
         method,
@@ -70,8 +82,8 @@ def publication(channel: int, method: bytes, properties: bytes, body: bytes) -> 
         properties,
         _END,
     ]
-    for start in range(0, size, _LARGEST_PAYLOAD):
-        piece = body[start : start + _LARGEST_PAYLOAD]
+    for start in range(0, size, most):
+        piece = body[start : start + most]
         parts += (HEAD.pack(BODY, channel, len(piece)), piece, _END)
     return b"".join(parts)
 

@@ -189,6 +189,10 @@ class Link:
             _log.warning("rabbitmq_lost", purpose=self.purpose, reason=str(lost))
         self._reason = str(lost)
 
+    def may_take_long(self) -> None:
+        """Let setting up take any time from now on; heartbeats still end it when RabbitMQ hangs."""
+        self._limit(None)
+
     def is_up(self) -> None:
         """Say that the connection is of use now."""
         self._limit(None)

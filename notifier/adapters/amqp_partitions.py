@@ -8,7 +8,7 @@ once; the others register later, in the order in which they are to follow, and s
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
 
@@ -16,9 +16,8 @@ import structlog
 from aiormq import spec
 from aiormq.abc import AbstractChannel, AbstractConnection
 
-from notifier.adapters import amqp_frames as frames
+from notifier.adapters.amqp_deliveries import Deliveries, Held, Message
 from notifier.adapters.amqp_link import Link, Lost, Vanished, honour_cancellation, losses
-from notifier.adapters.amqp_wire import Wire
 from notifier.adapters.standstill import Standstill
 from notifier.core.background import Background
 from notifier.core.errors import Unavailable
@@ -30,6 +29,7 @@ from notifier.telemetry.metrics import Metrics
 # behind it: the same number for all routers.
 _PREFETCH = 200
 _LARGEST_BATCH = 64
+_BATCH_BYTES = 4 * 1024 * 1024  # after which a batch takes no further message
 
 # In seconds.
 _BEAT = 1
@@ -44,87 +44,19 @@ _LOOK_AGAIN, _QUIET_LOOKS = 0.1, 3
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class Message:
-    """One delivery as it came, of a `source`."""
-
-    __slots__ = ("body", "properties", "routing_key", "source", "tag")
-
-    def __init__(self, source: "Deliveries", tag: int, routing_key: bytes) -> None:
-        self.source = source
-        self.tag = tag
-        self.routing_key = routing_key
-        self.properties = b""
-        self.body = b""
-
-
-class Deliveries:
-    """What RabbitMQ delivers on one channel, until that is closed."""
-
-    def __init__(self, wire: Wire, channel: int, arrive: Callable[[Message], None]) -> None:
-        self._wire = wire
-        self._channel = channel
-        self._arrive = arrive
-        self._message: Message | None = None
-        self._size = 0
-        self._parts: list[bytes] = []
-        self._is_closed = False
-        wire.claim(channel, self)
-
-    def ack(self, *tags: int, up_to: bool) -> None:
-        """Ack these, or all `up_to` them too; raises Lost when that can no longer be."""
-        if not self.is_open:
-            raise Lost("the connection was lost")
-        acks = (frames.ack(self._channel, tag, up_to=up_to) for tag in tags)
-        self._wire.write(b"".join(acks))
-
-    @property
-    def is_open(self) -> bool:
-        """Whether they are this router's to ack, as far as is known here."""
-        return not self._is_closed and self._wire.is_open
-
-    def close(self) -> None:
-        """Let nothing arrive any more."""
-        self._is_closed = True
-
-    # What RabbitMQ says; see Hot.
-
-    def on_method(self, method: int, payload: bytes) -> None:
-        """Begin a message."""
-        if method == frames.DELIVER:
-            self._message = Message(self, *frames.delivered(payload))
-
-    def on_header(self, payload: bytes) -> None:
-        """Take the properties."""
-        if self._message:
-            self._size, self._message.properties = frames.content(payload)
-            self._parts.clear()
-            if not self._size:
-                self._complete(b"")
-
-    def on_body(self, payload: bytes) -> None:
-        """Take a part of the body; most have one."""
-        if len(payload) < self._size:
-            self._parts.append(payload)
-            if sum(map(len, self._parts)) < self._size:
-                return
-            payload = b"".join(self._parts)
-        self._complete(payload)
-
-    def _complete(self, body: bytes) -> None:
-        message, self._message = self._message, None
-        if message and not self._is_closed:
-            message.body = body
-            self._arrive(message)
-
-
 class Partition:
     """The deliveries of one queue, offered to `ready` a batch at a time, over all reconnects."""
 
     def __init__(
-        self, queue: str, ready: "asyncio.Queue[Partition | None]", standstill: Standstill
+        self,
+        queue: str,
+        ready: "asyncio.Queue[Partition | None]",
+        held: Held,
+        standstill: Standstill,
     ) -> None:
         self.queue = queue
         self._ready = ready
+        self._held = held
         self._standstill = standstill
         self._standstills = 0  # when it was last known to be ours
         self._heard_at = -math.inf  # by the loop's clock
@@ -132,7 +64,7 @@ class Partition:
         self._answered = asyncio.Event()
         self._channel: AbstractChannel | None = None
         self._deliveries: Deliveries | None = None
-        self._arrived: deque[Message] = deque()  # the prefetch bounds it
+        self._arrived: deque[Message] = deque()  # the prefetch and Held bound it
         self._open: list[list[Message]] = []  # batches, the oldest first
         self._barrier: list[Message] | None = None  # the one that others have to wait for
         self._is_offered = False
@@ -198,6 +130,7 @@ class Partition:
         """Let others have it at once, what is open included: nothing can be published from here."""
         if self._deliveries:
             self._deliveries.close()
+        self._held.remove([*self._arrived, *(each for batch in self._open for each in batch)])
         self._arrived.clear()
         self._open.clear()
         self._barrier = None
@@ -240,7 +173,9 @@ class Partition:
             if channel is None:
                 self._answered.set()
             elif not self._leaving.is_set() or self._open:
-                await channel.basic_qos(prefetch_count=_PREFETCH)  # it answers while this is open
+                with self._held.reading():  # its answer stands behind what was delivered before
+                    # It answers while this is open.
+                    await channel.basic_qos(prefetch_count=_PREFETCH)
                 honour_cancellation()
                 self._believe(standstills, asked_at)
 
@@ -294,6 +229,7 @@ class Partition:
     def forget(self) -> None:
         """Drop what has arrived; its channel is gone, so it comes again, to whoever is next."""
         self._channel = None
+        self._held.remove(self._arrived)
         self._arrived.clear()
         if self._deliveries:
             self._deliveries.close()
@@ -309,6 +245,7 @@ class Partition:
     def _arrive(self, message: Message) -> None:
         self._heard_at = asyncio.get_running_loop().time()
         self._arrived.append(message)
+        self._held.add(message, message.source.wire)
         self._offer()
 
     def _offer(self) -> None:
@@ -321,7 +258,11 @@ class Partition:
         self._is_offered = False
         if self._leaving.is_set():
             return []
-        taken = [self._arrived.popleft() for _ in range(min(len(self._arrived), _LARGEST_BATCH))]
+        taken: list[Message] = []
+        size = 0
+        while self._arrived and len(taken) < _LARGEST_BATCH and size < _BATCH_BYTES:
+            taken.append(self._arrived.popleft())
+            size += taken[-1].held
         if taken:
             self._has_taken = True
             self._settled.clear()
@@ -344,6 +285,7 @@ class Partition:
         try:
             batch[-1].source.ack(*tags, up_to=is_oldest)
         finally:
+            self._held.remove(batch)
             self._open = [each for each in self._open if each is not batch]
             if not self._open:
                 self._settled.set()
@@ -358,10 +300,11 @@ class Sharing:
     """This router's part in sharing partitions out; `ready` is where they offer their batches."""
 
     def __init__(
-        self, roster: Roster, ready: "asyncio.Queue[Partition | None]", metrics: Metrics
+        self, roster: Roster, ready: "asyncio.Queue[Partition | None]", held: Held, metrics: Metrics
     ) -> None:
         self._roster = roster
         self._ready = ready
+        self._held = held
         self._metrics = metrics
         self._partitions: dict[str, Partition] = {}
         self._groups: Sequence[Collection[str]] = ()
@@ -412,11 +355,12 @@ class Sharing:
     ) -> None:
         self._groups = groups
         for queue in {queue for group in groups for queue in group} - self._partitions.keys():
-            self._add(Partition(queue, self._ready, self._standstill))
+            self._add(Partition(queue, self._ready, self._held, self._standstill))
         # A name for each connection: one that was lost for a moment has lost its turns.
         before, self._router = self._router, token_hex(8)
         self._known = self._known - {before} | {self._router}
         await self._announce(is_new=True)
+        link.may_take_long()  # while this router holds enough, it reads no answer
         lost = self._partitions.get(link.lost_queue)
         others = [each for each in self._partitions.values() if each is not lost]
         for partition in others:

@@ -5,30 +5,29 @@ client that closes its connection over it would do so again on each redelivery, 
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from time import time
 from typing import Any, NamedTuple
 
-import pamqp.decode
-import pamqp.encode
-from aiormq import spec
 from aiormq.abc import FieldTable
 from pamqp.exceptions import PAMQPException
-from pamqp.header import ContentHeader
 
 from notifier.adapters import amqp_1_0
+from notifier.adapters import amqp_tables as tables
 from notifier.adapters.amqp_frames import short
-from notifier.core.errors import Unreadable
+from notifier.core.errors import TooLarge, Unreadable
 from notifier.core.ingress import Entry
 
 PERSISTENT = 2
-LARGEST_HEADERS = 100_000  # bytes; a frame has at most 131,072
+LARGEST_PROPERTIES = 131_052  # bytes; with the size of the body they fill a frame of 131,072
+LARGEST_HEADERS = 100_000  # bytes, of a dead letter: ours and other properties need room as well
 
 # The bits of the flags, which is also the order in which properties follow.
 _CONTENT_TYPE, _HEADERS, _DELIVERY_MODE, _MESSAGE_ID = 1 << 15, 1 << 13, 1 << 12, 1 << 7
 _CONTENT_ENCODING = 1 << 14
 _TIMESTAMP, _TYPE, _APP_ID = 1 << 6, 1 << 5, 1 << 3
+_EXPIRATION, _USER_ID = 1 << 8, 1 << 4
 _TEXTS = {
     _CONTENT_TYPE: "content_type",
     _CONTENT_ENCODING: "content_encoding",
@@ -46,11 +45,12 @@ _TABLE = struct.Struct(">IB17scq")
 _TABLE_START = struct.pack(">IB17sc", 27, 17, _ACCEPTED.encode(), b"l")
 _FLAGS, _MOMENT = struct.Struct(">H"), struct.Struct(">Q")
 _YEAR_2001 = 1_000_000_000
+_YEAR_2106 = 1 << 32  # from which on clients differ in how they read a timestamp
 _CLOCKS_DIFFER = 60
 _PROPERTIES_RULE = "cannot be read: their texts must be UTF-8, and headers a table of AMQP 0-9-1"
-_UNDECODABLE = (
+UNDECODABLE = (
     *(PAMQPException, ValueError, TypeError, LookupError, ArithmeticError, RecursionError),
-    struct.error,
+    *(OSError, struct.error),
 )
 
 
@@ -91,16 +91,11 @@ def _table(entry: Entry) -> bytes:
     if accepted and not entry.headers:
         return _TABLE.pack(27, 17, _ACCEPTED.encode(), b"l", accepted)
     headers: dict[str, Any] = dict(entry.headers)
-    return table(headers | ({_ACCEPTED: accepted} if accepted else {}))
-
-
-def table(headers: FieldTable) -> bytes:
-    """Write headers."""
-    return pamqp.encode.field_table(headers)
+    return tables.written(headers | ({_ACCEPTED: accepted} if accepted else {}))
 
 
 def entry_of(routing_key: bytes, properties: bytes, body: bytes) -> Entry:
-    """Read an entry; raises Unreadable for properties that nobody can read."""
+    """Read an entry; raises Unreadable for properties that nobody can read, or TooLarge."""
     try:
         found = _read(properties)
         headers = found.pop("headers", {})
@@ -108,7 +103,7 @@ def entry_of(routing_key: bytes, properties: bytes, body: bytes) -> Entry:
             body = amqp_1_0.body_of(body) if found["type"] == amqp_1_0.ENCODED else body
             found["type"] = amqp_1_0.type_of(found["type"], headers)
             headers = amqp_1_0.unwrapped(headers)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise Unreadable("properties", _PROPERTIES_RULE) from error
     accepted = _moment(headers.pop(_ACCEPTED, None))
     key = readable(routing_key)
@@ -119,11 +114,11 @@ def death_of(properties: bytes) -> Death | None:
     """Read the newest death of an entry; None where there is none that can be read."""
     try:
         newest = _read(properties)["headers"]["x-death"][0]
-        texts = {name: str(_text(value)) for name, value in newest.items()}
-        routing_key = str(_text(newest["routing-keys"][0]))
+        texts = {name: str(tables.text(value)) for name, value in newest.items()}
+        routing_key = str(tables.text(newest["routing-keys"][0]))
         expiration = texts.get("original-expiration", "")
         return Death(texts["reason"], texts["queue"], routing_key, expiration)
-    except (*_UNDECODABLE, AttributeError):
+    except (*UNDECODABLE, AttributeError, TooLarge):
         return None
 
 
@@ -131,7 +126,7 @@ def message_id_of(properties: bytes) -> str:
     """Read the message id; raises ValueError where there is none that can be read."""
     try:
         return str(_read(properties)["message_id"])
-    except _UNDECODABLE as error:
+    except (*UNDECODABLE, TooLarge) as error:
         raise ValueError(str(error)) from error
 
 
@@ -144,40 +139,44 @@ def readable(routing_key: bytes) -> str:
 
 
 def _read(properties: bytes) -> dict[str, Any]:
-    (flags,) = _FLAGS.unpack_from(properties)
-    if flags & _MORE_FLAGS:
-        raise ValueError("more properties than AMQP 0-9-1 has")
     found: dict[str, Any] = {}
-    at = _FLAGS.size
-    for flag in _IN_ORDER:
-        if not flags & flag:
-            continue
+    for flag, (start, end) in _split(properties):
         if flag == _HEADERS:
-            found["headers"], size = _headers(properties, at)
-        elif flag & _OCTETS:
-            size = 1
-        elif flag == _TIMESTAMP:  # nobody asks for it, so it may be anything
-            size = _MOMENT.size
-        else:
-            size = 1 + properties[at]
-            if name := _TEXTS.get(flag):
-                found[name] = properties[at + 1 : at + size].decode()
-        at += size
+            found["headers"] = _headers(properties, start)
+        elif name := _TEXTS.get(flag):
+            found[name] = properties[start + 1 : end].decode()
     return found
 
 
-def _headers(properties: bytes, at: int) -> tuple[dict[str, object], int]:
+def _split(properties: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield each property's flag, and where it starts and ends. Most are never looked at."""
+    if len(properties) > LARGEST_PROPERTIES:
+        raise TooLarge("properties", f"at most {LARGEST_PROPERTIES} bytes are taken here")
+    (flags,) = _FLAGS.unpack_from(properties)
+    if flags & _MORE_FLAGS:
+        raise ValueError("more properties than AMQP 0-9-1 has")
+    at = _FLAGS.size
+    for flag in _IN_ORDER:
+        if flags & flag:
+            end = at + _size(flag, properties, at)
+            if end > len(properties):
+                raise ValueError("the properties are cut off")
+            yield flag, (at, end)
+            at = end
+
+
+def _size(flag: int, properties: bytes, at: int) -> int:
+    if flag == _HEADERS:
+        return tables.size_of(properties, at)
+    if flag & _OCTETS:
+        return 1
+    return _MOMENT.size if flag == _TIMESTAMP else 1 + properties[at]
+
+
+def _headers(properties: bytes, at: int) -> dict[str, object]:
     if properties.startswith(_TABLE_START, at):
-        return {_ACCEPTED: _TABLE.unpack_from(properties, at)[4]}, _TABLE.size
-    size, headers = pamqp.decode.field_table(properties[at:])
-    return {name: _text(value) for name, value in headers.items()}, size
-
-
-def _text(value: object) -> object:
-    if isinstance(value, bytes | bytearray):
-        with suppress(UnicodeDecodeError):
-            return value.decode()
-    return value
+        return {_ACCEPTED: _TABLE.unpack_from(properties, at)[4]}
+    return tables.read(properties, at)
 
 
 def _moment(milliseconds: object) -> float:
@@ -186,31 +185,31 @@ def _moment(milliseconds: object) -> float:
     return seconds if _YEAR_2001 < seconds < time() + _CLOCKS_DIFFER else 0.0
 
 
-def of_dead_letter(properties: bytes, ours: Mapping[str, Any]) -> Letterhead:
-    """Write a dead letter's properties: the original's, where they can be kept, and our headers."""
-    original = _all_of(properties)
-    headers = {**(original.headers or {}), **ours}
-    original.headers = headers if fit(headers) else dict(ours)
-    original.delivery_mode = PERSISTENT
-    original.expiration = None
-    original.user_id = None  # RabbitMQ refuses any but our own
-    return Letterhead(original.marshal())
+def of_dead_letter(properties: bytes, ours: FieldTable) -> Letterhead:
+    """Write a dead letter's properties: the original's, where they can be kept, and our headers.
 
-
-def _all_of(properties: bytes) -> spec.Basic.Properties:
-    header = ContentHeader()
-    with suppress(*_UNDECODABLE):
-        header.unmarshal(bytes(12) + properties)
-        return header.properties
-    return spec.Basic.Properties()
-
-
-def fit(headers: FieldTable) -> bool:
-    """Whether headers can be written, and leave the frame some room.
-
-    They share it with other properties, and a producer's own may leave no room for ours.
+    Any client can read them: text is UTF-8, and no header is a large array or table.
     """
-    try:
-        return len(table(headers)) <= LARGEST_HEADERS
-    except (TypeError, ValueError, ArithmeticError, struct.error):
-        return False  # pamqp reads more than it can write, such as a large double
+    kept: dict[int, bytes] = {}
+    headers = tables.written(ours)
+    with suppress(*UNDECODABLE, TooLarge):
+        found = dict(_split(properties))
+        if _HEADERS in found:
+            with_theirs = tables.merged(properties, found[_HEADERS][0], ours)
+            headers = with_theirs if len(with_theirs) <= LARGEST_HEADERS else headers
+        kept = {flag: _kept(flag, properties[start:end]) for flag, (start, end) in found.items()}
+    kept = {flag: piece for flag, piece in kept.items() if piece}
+    kept |= {_HEADERS: headers, _DELIVERY_MODE: bytes((PERSISTENT,))}
+    flags = sum(kept)
+    return Letterhead(_FLAGS.pack(flags) + b"".join(kept[f] for f in _IN_ORDER if f in kept))
+
+
+def _kept(flag: int, piece: bytes) -> bytes:
+    """Return a property as a dead letter has it, or nothing where it cannot have it."""
+    if flag in (_EXPIRATION, _USER_ID):  # RabbitMQ refuses any user but our own
+        return b""
+    if flag == _TIMESTAMP:
+        return piece if _MOMENT.unpack(piece)[0] < _YEAR_2106 else b""
+    if flag == _HEADERS or flag & _OCTETS:
+        return piece
+    return short(readable(piece[1:]))

@@ -14,6 +14,7 @@ from yarl import URL
 
 from notifier.adapters import amqp_frames as frames
 
+_BEAT = 1  # second
 _HOT = frozenset({frames.RETURN, frames.DELIVER, frames.ACK, frames.NACK})
 
 
@@ -43,7 +44,9 @@ class Wire(asyncio.StreamReaderProtocol):
         self._told = 0.0
         self._has_room = asyncio.Event()
         self._has_room.set()
+        self._beating: asyncio.TimerHandle | None = None  # while reading is paused
         self.is_blocked = False
+        self.frame_max = frames.LARGEST
         self.on_trouble: Callable[[str], None] = lambda _: None
         """Called when RabbitMQ blocks the connection, or it is lost; with the reason."""
 
@@ -51,6 +54,7 @@ class Wire(asyncio.StreamReaderProtocol):
         """See asyncio.Protocol."""
         super().connection_lost(exc)
         self._has_room.set()
+        self._end_beating()
         self.on_trouble("the connection was lost")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -76,7 +80,9 @@ class Wire(asyncio.StreamReaderProtocol):
             if stop > end:
                 break
             payload = data[at + frames.HEAD.size : stop - 1]
-            if not self._is_hot(kind, channel, payload):
+            if not channel:
+                cold.append(self._looked_at(kind, payload, data[at:stop]))
+            elif not self._is_hot(kind, channel, payload):
                 cold.append(data[at:stop])
             at = stop
         self._rest = data[at:]
@@ -84,9 +90,6 @@ class Wire(asyncio.StreamReaderProtocol):
 
     def _is_hot(self, kind: int, channel: int, payload: bytes) -> bool:
         """Hand a frame over if its channel is claimed and it is of the hot path."""
-        if not channel:
-            self._look_at(kind, payload)
-            return False
         claimed = self._claimed.get(channel)
         if claimed is None:
             return False
@@ -101,14 +104,19 @@ class Wire(asyncio.StreamReaderProtocol):
             claimed.on_method(method, payload)
         return True
 
-    def _look_at(self, kind: int, payload: bytes) -> None:
-        if kind == frames.METHOD:
-            method = frames.METHOD_OF.unpack_from(payload)
-            if method == (frames.CONNECTION, frames.BLOCKED):
-                self.is_blocked = True
-                self.on_trouble("it is blocked")
-            elif method == (frames.CONNECTION, frames.UNBLOCKED):
-                self.is_blocked = False
+    def _looked_at(self, kind: int, payload: bytes, frame: bytes) -> bytes:
+        """Take note of what a frame says of the connection; return it for aiormq."""
+        if kind != frames.METHOD:
+            return frame
+        method = frames.METHOD_OF.unpack_from(payload)
+        if method == (frames.CONNECTION, frames.BLOCKED):
+            self.is_blocked = True
+            self.on_trouble("it is blocked")
+        elif method == (frames.CONNECTION, frames.UNBLOCKED):
+            self.is_blocked = False
+        elif method == (frames.CONNECTION, frames.TUNE):
+            frame, self.frame_max = frames.tuned(frame)  # aiormq agrees to whatever is proposed
+        return frame
 
     def _feed(self, cold: bytes, *, is_hot: bool) -> None:
         now = self._loop_now()
@@ -118,6 +126,29 @@ class Wire(asyncio.StreamReaderProtocol):
         if cold:
             self._told = now
             super().data_received(cold)
+
+    def pause_reading(self) -> None:
+        """Read no further. RabbitMQ keeps what it has to send, and heartbeats are not missed."""
+        if self._transport is not None and self.is_open and not self._beating:
+            self._transport.pause_reading()
+            self._beat()
+
+    def _beat(self) -> None:
+        # RabbitMQ's heartbeats stand behind what is not read: aiormq would miss them. A RabbitMQ
+        # that is gone is noticed once reading goes on, or when the kernel gives up a write.
+        self._beating = asyncio.get_running_loop().call_later(_BEAT, self._beat)
+        super().data_received(frames.HEARTBEAT)
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        if self._transport is not None and self._beating and self.is_open:
+            self._transport.resume_reading()
+        self._end_beating()
+
+    def _end_beating(self) -> None:
+        if self._beating:
+            self._beating.cancel()
+            self._beating = None
 
     # What goes out.
 

@@ -26,6 +26,8 @@ from notifier.core.routing import topics_of
 
 # What an api puts: an event that was accepted within the producers' bounds, and completed.
 ACCEPTED = "application/vnd.notifier.event+json"
+# No form of entry has a larger body.
+LARGEST_ENTRY_BODY = max(events.LARGEST_ENTRY + events.LARGEST_AUDIENCE, events.LARGEST_BATCH)
 _PREFIXES = ("cloudEvents:", "cloudEvents_")
 _AUDIENCE = frozenset({"users", "topic", "everyone"})
 _DEFAULT_TYPE = "notification"

@@ -14,6 +14,7 @@ from notifier.core.ports import Batch
 from notifier.core.publications import NewPublication
 
 CHUNK = 125  # publications in one round trip: no slower than 500, and others wait less
+CHUNK_BYTES = 1024 * 1024  # of records, after which a chunk takes no further publication
 LARGE = 500  # topics of one event, from which on it is passed
 # More of them hold up what is behind: each takes a few MB of memory.
 MOST_AUDIENCES = 4
@@ -30,13 +31,15 @@ class Audience:
         self.index = index
         self.batch = batch
         self.waiting = {new.topic: new for new in publications}
+        record = next(iter(self.waiting.values())).record  # of all: it is one event
+        self._step = min(CHUNK, -(-CHUNK_BYTES // len(record)))
         self.refusal: NotifierError | None = None
         self.published = asyncio.Event()
         self._unpublished = len(self.waiting)
 
     def next(self) -> "list[Item]":
         """Take those of the next chunk; nothing when none waits."""
-        return [(self, self.waiting.pop(topic)) for topic in list(islice(self.waiting, CHUNK))]
+        return [(self, self.waiting.pop(topic)) for topic in list(islice(self.waiting, self._step))]
 
     def taken_along(self, topics: frozenset[str]) -> "list[Item]":
         """Take those that have to go before anything else to these topics."""

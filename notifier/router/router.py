@@ -9,23 +9,24 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import structlog
 
-from notifier.core.errors import Invalid, NotifierError, Unavailable
+from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.events import Event
-from notifier.core.ingress import Entry, attributes_in, events_of, id_in
+from notifier.core.ingress import attributes_in, events_of, id_in
 from notifier.core.ports import Batch, Broker, Delivery, EventSource, Published
 from notifier.core.publications import NewPublication, collapse_key_of, key_of, record_of
 from notifier.core.routing import topics_of
-from notifier.router.order import CHUNK, LARGE, Audience, Chunk, Item, Order
+from notifier.router.order import CHUNK, CHUNK_BYTES, LARGE, Audience, Chunk, Item, Order
 from notifier.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 _log = structlog.get_logger("notifier.router")
 _logged = logging.getLogger("notifier.router")  # asked first, in a tenth of the time
+_TURN = 0.005  # seconds of making publications, after which others get a turn of the loop
 _AT_ONCE = 2  # chunks of large audiences, over all partitions
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
@@ -96,6 +97,9 @@ class Router:
         under_way: asyncio.Task[None] | None = None
         taken = 0
         for part in self._parts(batch, _events(batch, known)):
+            if part is None:
+                await asyncio.sleep(0)
+                continue
             self._metrics.reached("taken", known.moments(list(known.events)[taken:]))
             taken = len(known.events)
             before = None
@@ -112,21 +116,31 @@ class Router:
         return audiences
 
     def _parts(
-        self, batch: Batch, events: Iterable[tuple[int, list[NewPublication]]]
-    ) -> Iterator[list[Item] | Audience]:
-        """Cut the events of a batch into chunks and audiences, made when their turn comes."""
+        self, batch: Batch, events: Iterable[tuple[int, list[NewPublication]] | None]
+    ) -> Iterator[list[Item] | Audience | None]:
+        """Cut the events of a batch into chunks and audiences, made when their turn comes.
+
+        None is passed on: others are due a turn.
+        """
         items: list[Item] = []
-        for index, publications in events:
+        size = 0
+        for event in events:
+            if event is None:
+                yield None
+                continue
+            index, publications = event
             if len(publications) > LARGE and self._order.has_room:
                 if items:
                     yield items
-                    items = []
+                    items, size = [], 0
                 yield Audience(index, batch, publications)
                 continue
-            items += [(index, new) for new in publications]
-            while len(items) >= CHUNK:
-                yield items[:CHUNK]
-                items = items[CHUNK:]
+            for new in publications:
+                items.append((index, new))
+                size += len(new.record)
+                if len(items) == CHUNK or size >= CHUNK_BYTES:
+                    yield items
+                    items, size = [], 0
         if items:
             yield items
 
@@ -226,41 +240,61 @@ class _Known:
         return [self.accepted[index] for index in known for _ in range(self.events[index])]
 
 
-def _events(batch: Batch, known: _Known) -> Iterator[tuple[int, list[NewPublication]]]:
-    """Yield the publications of each event with the number of its delivery, and note the rest."""
+def _events(batch: Batch, known: _Known) -> Iterator[tuple[int, list[NewPublication]] | None]:
+    """Yield the publications of each event with the number of its delivery, and note the rest.
+
+    None stands where others are due a turn of the loop.
+    """
+    turn_ends = time.monotonic() + _TURN
     for index, delivery in enumerate(batch.deliveries):
-        try:
-            entry = delivery.entry
-            found = _understood(entry)
-        except Invalid as error:
-            known.errors[index] = error
-            continue
-        known.events[index] = len(found)
-        if entry.accepted:
-            known.accepted[index] = entry.accepted
-        for publications in found:
-            yield index, publications
+        with _noted(known, index):
+            for publications in _understood(delivery, index, known):
+                yield index, publications
+                if time.monotonic() > turn_ends:
+                    yield None
+                    turn_ends = time.monotonic() + _TURN
+        if time.monotonic() > turn_ends:
+            yield None
+            turn_ends = time.monotonic() + _TURN
 
 
 def _about(delivery: Delivery) -> dict[str, str]:
     """Return what the log tells of an entry that was put aside: its producer and its id."""
-    with suppress(Invalid):
+    with suppress(Exception):  # whatever it was put aside for happens again
         entry = delivery.entry
         event_id = id_in(entry.body, attributes_in(entry.headers)) or entry.message_id
         return {"producer": entry.app_id, "event_id": event_id, "routing_key": entry.routing_key}
     return {}
 
 
-def _understood(entry: Entry) -> list[list[NewPublication]]:
-    """Return the publications of each event of an entry."""
-    now = time.time()
-    found: list[list[NewPublication]] = []
-    for event in events_of(entry, now):
+@contextmanager
+def _noted(known: _Known, index: int) -> Iterator[None]:
+    """Note why a delivery cannot be understood, so that it alone is put aside."""
+    try:
+        yield
+    except NotifierError as error:
+        known.errors[index] = error
+    except MemoryError:
+        raise  # says nothing about the delivery
+    except Exception as error:  # noqa: BLE001 - see below
+        # A defect of ours, met by one delivery. Were it to end the router, RabbitMQ would deliver
+        # again, for ever, and count each time against the good entries beside it.
+        _log.exception("delivery_not_understood")
+        known.errors[index] = NotifierError(f"notifier failed at it: {error!r}")
+
+
+def _understood(delivery: Delivery, index: int, known: _Known) -> Iterator[list[NewPublication]]:
+    """Yield the publications of each event of a delivery, once all of its events are understood."""
+    entry, now = delivery.entry, time.time()
+    events = events_of(entry, now)
+    known.events[index] = len(events)
+    if entry.accepted:
+        known.accepted[index] = entry.accepted
+    for event in events:
         publications = publications_of(event, entry.accepted or now)
         if _logged.isEnabledFor(logging.DEBUG):
             _log.debug("routing", event_id=event.id, source=event.source, topics=len(publications))
-        found.append(publications)
-    return found
+        yield publications
 
 
 def publications_of(event: Event, accepted: float) -> list[NewPublication]:

@@ -101,8 +101,8 @@ class Metrics:
             "notifier_dead_letters",
             "Deliveries kept in notifier.dead and not delivered, by reason: what cannot be "
             "understood, refused by Redis (for this one only), expired by its producer's wish, "
-            "rejected by a consumer that is not notifier's.",
-            reason=(*_NOT_UNDERSTOOD, "refused", "expired", "rejected"),
+            "rejected by a consumer that is not notifier's, internal (notifier failed at it).",
+            reason=(*_NOT_UNDERSTOOD, "refused", "expired", "rejected", "internal"),
         )
         self.put_aside = self._counter(
             "notifier_put_aside",

@@ -91,6 +91,14 @@ class Process:
             return False
         return True
 
+    @property
+    def peak_memory(self) -> int:
+        """The most resident bytes since it was started; where there is no /proc, those of now."""
+        status = Path(f"/proc/{self.pid}/status")
+        if status.exists():
+            return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+        return int(self.run(["ps", "-o", "rss=", "-p", str(self.pid)])) * 1024
+
     def wait(self, seconds: float = 30) -> int:
         """The exit code, once it has ended (negative: the signal that ended it)."""
         assert self._process is not None, f"{self._command[0]} was never started"

@@ -79,6 +79,27 @@ def test_a_publication_is_what_another_library_reads(size: int) -> None:
     assert max((len(part or b"") for part in parts), default=0) <= 131_072 - 8
 
 
+def test_a_publication_keeps_to_smaller_frames_where_they_are_agreed_on() -> None:
+    sent = frames.publication(CHANNEL, frames.address("e", "k"), b"\0\0", b"x" * 10_000, 4096)
+
+    bodies = [body.value for body in unmarshalled(sent) if isinstance(body, ContentBody)]
+    assert [len(body or b"") for body in bodies] == [4088, 4088, 1824]
+
+
+@pytest.mark.parametrize(
+    ("proposed", "agreed"), [(0, 131_072), (2**31, 131_072), (131_072, 131_072), (4096, 4096)]
+)
+def test_larger_frames_than_the_usual_are_not_agreed_to(proposed: int, agreed: int) -> None:
+    tune = pamqp.frame.marshal(spec.Connection.Tune(2047, proposed, 60), 0)
+
+    changed, most = frames.tuned(tune)
+
+    _, _, found = pamqp.frame.unmarshal(changed)
+    assert isinstance(found, spec.Connection.Tune)
+    assert (found.channel_max, found.frame_max, found.heartbeat) == (2047, agreed, 60)
+    assert most == agreed
+
+
 def test_a_text_over_255_bytes_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than 255 bytes"):
         frames.address("notifier.events", "é" * 128)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pamqp.header import ContentHeader
 
 from notifier.adapters import amqp_properties as properties
-from notifier.core.errors import Unreadable
+from notifier.adapters.amqp_tables import MOST_HEADERS, Unread
+from notifier.core.errors import TooLarge, Unreadable
 from notifier.core.ingress import Entry
 
 TEXTS = st.text(max_size=60)
@@ -186,19 +187,98 @@ def test_a_dead_letter_keeps_what_can_be_kept() -> None:
 
 
 def test_a_dead_letter_whose_original_nobody_can_read_has_our_headers() -> None:
-    letter = dead(foreign(content_type="text/plain").replace(b"plain", b"pl\xe9in"))
+    letter = dead(foreign(headers={"a": "b"})[:-1])
 
     assert letter.headers == {"notifier-reason": "invalid"}
 
 
-def test_headers_that_cannot_be_written_again_do_not_fit() -> None:
-    # A double over what four bytes hold came in, but pamqp would write it as a float.
-    assert not properties.fit({"x": 1e300})
+def test_a_dead_letter_keeps_the_readable_part_of_what_is_no_text() -> None:
+    letter = dead(foreign(content_type="text/plain", app_id="a").replace(b"plain", b"pl\xe9in"))
+
+    assert (letter.content_type, letter.app_id) == ("text/pl?in", "a")
 
 
-def test_headers_over_a_frame_do_not_fit() -> None:
-    assert not properties.fit({"x": "y" * 200_000})
+def test_a_dead_letter_leaves_out_large_arrays_and_what_nobody_can_read() -> None:
+    headers: Any = {"large": [None] * 100_000, "small": [1], "double": 1e300, "odd": "b"}
+    original = foreign(headers=headers | {"double": 1.5}).replace(b"\x03oddS", b"\x03od\xffS")
+
+    letter = dead(original)
+
+    assert letter.headers == {"small": [1], "double": 1.5, "notifier-reason": "invalid"}
 
 
-def test_usual_headers_fit() -> None:
-    assert properties.fit({"x": "y", "n": 1})
+def test_a_dead_letter_says_its_own_reason_and_not_that_of_an_earlier_one() -> None:
+    letter = dead(foreign(headers={"notifier-reason": "unreadable"}))
+
+    assert letter.headers == {"notifier-reason": "invalid"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"x": "y" * 120_000}, {f"h{number}": 1 for number in range(1_001)}],
+    ids=["large", "many"],
+)
+def test_headers_that_leave_no_room_for_ours_are_left_out_of_a_dead_letter(
+    headers: dict[str, Any],
+) -> None:
+    letter = dead(foreign(headers=headers, app_id="shop"))
+
+    assert letter.headers == {"notifier-reason": "invalid"}
+
+
+def test_a_dead_letter_has_no_timestamp_that_clients_read_differently() -> None:
+    moment = datetime.fromtimestamp(1_700_000_000, UTC)
+    nanoseconds = struct.pack(">Q", 1_700_000_000 * 10**9)
+    sent = foreign(timestamp=moment, app_id="shop")
+
+    letter = dead(sent.replace(struct.pack(">Q", 1_700_000_000), nanoseconds))
+
+    assert (letter.timestamp, letter.app_id) == (None, "shop")
+
+
+# Bounds.
+
+
+def test_large_arrays_and_tables_in_headers_stay_unread() -> None:
+    some: Any = {f"s{number}": [None] * 2000 for number in range(9)}
+    headers: Any = {"t": {"a": {"b": [1]}}, "array": [None] * 90_000, "table": {"a": "x" * 5000}}
+
+    found = read(foreign(headers={**headers, "text": "x"})).headers
+    all_small = read(foreign(headers=some)).headers
+
+    assert (found["t"], found["text"]) == ({"a": {"b": [1]}}, "x")
+    assert [type(found[name]) for name in ("array", "table")] == [Unread, Unread]
+    assert [type(value) for value in all_small.values()] == [list] * 2 + [Unread] * 7
+
+
+def test_as_many_headers_as_may_be_are_read() -> None:
+    headers: Any = {f"h{number}": number for number in range(MOST_HEADERS)}
+
+    assert read(foreign(headers=headers)).headers == headers
+
+
+def test_more_headers_are_refused_naming_the_bound() -> None:
+    headers: Any = {f"h{number}": None for number in range(MOST_HEADERS + 1)}
+
+    with pytest.raises(TooLarge, match=r"^properties: at most 1000 headers are taken here$"):
+        read(foreign(headers=headers))
+
+
+def test_properties_over_a_frame_are_refused_naming_the_bound() -> None:
+    with pytest.raises(TooLarge, match=r"^properties: at most 131052 bytes are taken here$"):
+        read(foreign(headers={"x": "y" * 131_052}))
+
+
+@pytest.mark.parametrize("claimed", [10, 2**31, 2**32 - 1])
+@pytest.mark.parametrize("kind", [b"S", b"A", b"F", b"x"])
+def test_a_length_past_the_end_is_unreadable(kind: bytes, claimed: int) -> None:
+    table = b"\x01a" + kind + struct.pack(">I", claimed) + b"abc"
+    properties = struct.pack(">HI", 1 << 13, len(table)) + table
+
+    with pytest.raises(Unreadable, match="cannot be read"):
+        read(properties)
+
+
+@given(st.binary(max_size=60))
+def test_of_any_original_there_is_a_dead_letter(garbage: bytes) -> None:
+    assert (dead(garbage).headers or {})["notifier-reason"] == "invalid"

@@ -9,8 +9,9 @@ from aiormq import spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from notifier.adapters.amqp_partitions import Deliveries, Message
+from notifier.adapters.amqp_deliveries import Deliveries, Message
 from notifier.adapters.amqp_wire import Wire
+from tests.support.clock import in_virtual_time, pass_time
 
 HOT, COLD = 7, 8
 
@@ -157,3 +158,56 @@ async def test_who_waits_for_room_goes_on_once_there_is_some_or_the_connection_i
 
         await asyncio.wait_for(waiting, 5)
         assert not before
+
+
+async def test_larger_frames_are_not_agreed_to() -> None:
+    it = Taken()
+
+    it.wire.data_received(frame(spec.Connection.Tune(2047, 0, 60), 0))
+
+    assert it.wire.frame_max == 131_072
+    assert await it.cold() == frame(spec.Connection.Tune(2047, 131_072, 60), 0)
+
+
+class Socket(asyncio.Transport):
+    """A transport that notes whether it is read."""
+
+    is_read = True
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
+
+    def is_closing(self) -> bool:
+        return False
+
+
+@in_virtual_time
+async def test_while_reading_is_paused_aiormq_misses_no_heartbeats() -> None:
+    wire, socket = Wire(), Socket()
+    wire.connection_made(socket)
+
+    wire.pause_reading()
+    await pass_time(10)
+    while_paused = socket.is_read
+    wire.resume_reading()
+    await pass_time(10)
+
+    assert (while_paused, socket.is_read) == (False, True)
+    wire.reader.feed_eof()
+    assert await wire.reader.read() == b"\x08\x00\x00\x00\x00\x00\x00\xce" * 11
+
+
+@in_virtual_time
+async def test_a_connection_that_is_lost_while_reading_is_paused_beats_no_more() -> None:
+    wire = Wire()
+    wire.connection_made(Socket())
+    wire.pause_reading()
+
+    wire.connection_lost(None)
+    await pass_time(10)
+    wire.resume_reading()
+
+    assert await wire.reader.read() == b"\x08\x00\x00\x00\x00\x00\x00\xce"

@@ -10,11 +10,18 @@ from structlog.testing import capture_logs
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery
+from notifier.router import router
 from notifier.router.order import CHUNK, LARGE, MOST_AUDIENCES
 from notifier.router.router import Router
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import SteeredBroker
 from tests.support.clock import in_virtual_time, pass_time, quiet
+
+
+@pytest.fixture(autouse=True)
+def _turns_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make turns of the loop the same on any machine: they are measured in real time."""
+    monkeypatch.setattr(router, "_TURN", 60.0)
 
 
 class Taken:
@@ -245,6 +252,115 @@ async def test_what_shares_a_topic_with_what_is_being_published_waits_for_it() -
     assert [name for topic, name in it.published if topic == "user:7"] == ["1", "2"]
 
 
+@in_virtual_time
+async def test_large_records_go_in_chunks_of_a_megabyte() -> None:
+    large = [
+        {"type": "t", "id": str(number), "users": ["42"], "data": "x" * 60_000}
+        for number in range(40)
+    ]
+    batch = Settled(*(Entry(json.dumps(each).encode()) for each in large))
+    it = House()
+
+    await it.router.route(batch)
+
+    assert [name for _, name in it.published] == [str(number) for number in range(40)]
+    assert it.broker.attempts == 3
+
+
+@in_virtual_time
+async def test_a_large_record_for_many_goes_in_chunks_of_a_megabyte() -> None:
+    body = {"type": "t", "id": "1", "users": MANY, "data": "x" * 60_000}
+    it = House()
+
+    await it.router.route(Settled(Entry(json.dumps(body).encode())))
+
+    assert len(it.published) == len(MANY)
+    assert it.broker.attempts == -(-len(MANY) // 18)
+
+
+class Strange:
+    """A delivery that something unforeseen happens at."""
+
+    def __init__(self, happens: BaseException) -> None:
+        self._happens = happens
+
+    @property
+    def entry(self) -> Entry:
+        raise self._happens
+
+
+class Kept(Settled):
+    """A batch that keeps dead letters by the place of their deliveries."""
+
+    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
+        self.dead.append((b"%d" % self.deliveries.index(delivery), code, reason))
+
+
+@in_virtual_time
+@pytest.mark.parametrize("happens", [KeyError("x"), RecursionError("deep"), UnicodeError("odd")])
+async def test_an_unforeseen_failure_at_one_delivery_puts_that_one_aside_alone(
+    happens: Exception,
+) -> None:
+    batch = Kept(event("1"), event("2"), event("3"))
+    batch.deliveries = [batch.deliveries[0], Strange(happens), batch.deliveries[2]]  # type: ignore[list-item]
+    it = House()
+
+    with capture_logs() as logs:
+        await it.router.route(batch)
+
+    assert [name for _, name in it.published] == ["1", "3"]
+    assert batch.dead == [(b"1", "internal", f"notifier failed at it: {happens!r}")]
+    assert batch.acks == 1
+    assert it.count("dead_letters", reason="internal") == 1
+    assert "delivery_not_understood" in [line["event"] for line in logs]
+
+
+@in_virtual_time
+async def test_a_lack_of_memory_is_no_deliverys_fault() -> None:
+    batch = Kept(event("1"))
+    batch.deliveries = [Strange(MemoryError())]  # type: ignore[list-item]
+
+    with pytest.raises(ExceptionGroup):
+        await House().router.route(batch)
+
+    assert (batch.dead, batch.acks) == ([], 0)
+
+
+@in_virtual_time
+async def test_others_get_turns_while_costly_deliveries_are_understood(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(router, "_TURN", 0.0)
+    batch = Settled(*[BAD] * 64)
+    it = House()
+    routing = asyncio.create_task(it.router.route(batch))
+
+    turns = 0
+    while not batch.dead:
+        await asyncio.sleep(0)
+        turns += 1
+
+    await routing
+    assert turns >= 64
+
+
+@in_virtual_time
+async def test_a_router_that_is_cancelled_among_costly_deliveries_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(router, "_TURN", 0.0)
+    batch = Settled(*[BAD] * 64)
+    routing = asyncio.create_task(House().router.route(batch))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    routing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await routing
+    assert (batch.dead, batch.acks) == ([], 0)
+
+
 # Large audiences, and what comes behind them.
 
 
@@ -378,7 +494,7 @@ async def test_the_age_of_what_passes_an_audience_is_told_when_it_is_published()
     accepted = time.time() - 2
     entries = [
         replace(event("1", *MANY), accepted=accepted),
-        replace(event("2"), accepted=accepted),
+        replace(event("2", "x"), accepted=accepted),
     ]
     it = House()
     it.broker.held = True
