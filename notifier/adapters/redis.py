@@ -10,6 +10,8 @@ import math
 import re
 from base64 import b32encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from hashlib import blake2b
 from itertools import chain, islice
 from random import uniform
 from secrets import token_bytes
@@ -46,7 +48,7 @@ _MOST_COMMANDS = 500  # a round trip
 _MOST_PUBLICATIONS = 250  # a call, in which Redis serves nobody else
 _COMMAND_CONNECTIONS = 16
 _CHANNEL = "notifier:"
-_KEYS = ("head", "log", "seen", "newest")
+_KEYS = ("head", "log", "ids", "newest")
 
 # In seconds.
 _ANSWERING = 2.0  # a connect, a round trip, a confirmation
@@ -156,6 +158,7 @@ class RedisBroker:
             [key for new in batch for key in _keys(new.topic)],
             [*limits, *chain.from_iterable(map(_words, batch))],
         )
+        self._metrics.deduplication_cuts.inc(sum(_is_cut(reply) for reply in replies))
         answers = [_published(reply) for reply in replies]
         told = zip(batch, answers, strict=False)
         # No list: to the garbage collector its tuples cost more than all the rest of this.
@@ -599,8 +602,12 @@ async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401  # what
 def _published(reply: Any) -> Published | NotifierError:  # noqa: ANN401  # what Redis replies
     if isinstance(reply, Refused):
         return reply
-    epoch, offset, duplicate = reply
+    epoch, offset, duplicate, _ = reply
     return Published(Position(epoch.decode(), offset), duplicate=bool(duplicate))
+
+
+def _is_cut(reply: Any) -> bool:  # noqa: ANN401  # what Redis replies
+    return not isinstance(reply, Refused) and bool(reply[3])
 
 
 def _history(topic: str, reply: Any) -> History:  # noqa: ANN401  # what Redis replies
@@ -638,7 +645,12 @@ def _keys(topic: str) -> tuple[str, ...]:
 
 
 def _words(new: NewPublication) -> tuple[str | bytes, ...]:
-    return (_channel(new.topic), new.key, new.record, new.collapse_key)
+    return (_channel(new.topic), _digest(new.key), new.record, new.collapse_key)
+
+
+@lru_cache(1_000)  # those of one event for many topics
+def _digest(key: str) -> bytes:
+    return blake2b(key.encode(), digest_size=10).digest()
 
 
 def _new_epoch() -> str:

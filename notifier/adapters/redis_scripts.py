@@ -2,9 +2,13 @@
 
 Keys of topic T, which share the hash tag {T}:
 
-    notifier:{T}:head    hash: epoch, offset, run, lineage
+    notifier:{T}:head    hash: epoch, offset, run, lineage, and `spread` once the topic was busy
     notifier:{T}:log     stream: id `<offset>-0`, field `r` with the record, `k` collapse key
-    notifier:{T}:seen    sorted set: event keys, scored by the milliseconds of Redis' own clock
+    notifier:{T}:ids     string: entries of 16 bytes, the oldest first: digest of an event's key
+                         (10), milliseconds of Redis' own clock (6)
+    notifier:{T}:ids:TOKEN:LEVEL:NUMBER
+                         string: the same, of a busy topic, for digests whose first 16 bits are
+                         NUMBER modulo 2^LEVEL
     notifier:{T}:newest  hash: the newest offset of each collapse key, where there are any
     notifier:{T}         pub/sub channel: `epoch:offset:` and the record
 
@@ -45,26 +49,126 @@ class Script:
 
 
 _STREAM = """
-local head, log, seen, newest = unpack(KEYS, 1, 4)
+local head, log, ids, newest = unpack(KEYS, 1, 4)
 
--- Returns epoch, offset, lineage, and whether they have to be written because the epoch is new.
+-- Returns epoch, offset, lineage, whether they have to be written because the epoch is new, and
+-- over how many strings the ids are spread, as TOKEN:LEVEL.
 local function stream(run, candidate)
-  local epoch, offset, begun_by, lineage =
-    unpack(redis.call("HMGET", head, "epoch", "offset", "run", "lineage"))
+  local epoch, offset, begun_by, lineage, spread =
+    unpack(redis.call("HMGET", head, "epoch", "offset", "run", "lineage", "spread"))
   offset = tonumber(offset)
   if not (epoch and offset) then
-    redis.call("DEL", log, seen, newest)
-    return candidate, 0, "", true
+    redis.call("DEL", log, ids, newest)
+    redis.call("HDEL", head, "spread")
+    return candidate, 0, "", true, ""
   end
   if begun_by == run then
-    return epoch, offset, lineage, false
+    return epoch, offset, lineage, false, spread or ""
   end
   local longer = epoch .. ":" .. string.format("%.0f", offset) .. " " .. (lineage or "")
-  return candidate, offset, string.match(longer:sub(1, 400), "^.* "), true
+  return candidate, offset, string.match(longer:sub(1, 400), "^.* "), true, spread or ""
 end
 
 local function begin(epoch, offset, run, lineage)
   redis.call("HSET", head, "epoch", epoch, "offset", offset, "run", run, "lineage", lineage)
+end
+"""
+
+# A string of at most 2 KB is searched for an id: 16 bytes each, where a sorted set takes over 100.
+# When one is full, the topic's ids are spread over twice as many. Each string is split when it is
+# next needed, so that no publication takes long. Of all levels of an id at most one has a string,
+# as a string that is split is deleted. TOKEN keeps apart what a lost head left behind.
+_IDS = """
+local MOST_BYTES, MOST_LEVELS = 2048, 15
+
+local function time_at(held, position)
+  return (struct.unpack(">I6", held, position + 10))
+end
+
+local function name_of(token, level, hash)
+  if level == 0 then
+    return ids
+  end
+  return string.format("%s:%s:%d:%d", ids, token, level, hash % 2 ^ level)
+end
+
+-- Returns where an id is to be found: the string that has its like, as level, name and bytes.
+local function find(token, deepest, hash)
+  for level = deepest, 0, -1 do
+    local name = name_of(token, level, hash)
+    local held = redis.call("GET", name)
+    if held then
+      return level, name, held
+    end
+  end
+  return deepest, name_of(token, deepest, hash), ""
+end
+
+local function has(held, digest, forgotten)
+  local position = string.find(held, digest, 1, true)
+  while position do
+    if position % 16 == 1 and time_at(held, position) > forgotten then
+      return true
+    end
+    position = string.find(held, digest, position + 1, true)
+  end
+  return false
+end
+
+-- Returns the bytes without what is forgotten, once that is half of them.
+local function trimmed(held, forgotten)
+  if #held == 0 or time_at(held, math.floor(#held / 32) * 16 + 1) > forgotten then
+    return held
+  end
+  local position = 1
+  while position < #held and time_at(held, position) <= forgotten do
+    position = position + 16
+  end
+  return held:sub(position)
+end
+
+-- Returns the bytes that stay with `hash` when a string is split, and the others.
+local function split(held, level, hash)
+  local ours, others = {}, {}
+  for position = 1, #held, 16 do
+    local of = struct.unpack(">I2", held, position)
+    local half = of % 2 ^ level == hash % 2 ^ level and ours or others
+    half[#half + 1] = held:sub(position, position + 15)
+  end
+  return table.concat(ours), table.concat(others)
+end
+
+-- Remembers an id; returns 1 if others had to be forgotten for it before their time, else 0.
+local function remember(token, deepest, place, hash, entry, forgotten, window)
+  local level, name, former = unpack(place)
+  local held, cut = trimmed(former, forgotten), 0
+  if #held >= MOST_BYTES and level == deepest then
+    if deepest < MOST_LEVELS then
+      deepest = deepest + 1
+      redis.call("HSET", head, "spread", token .. ":" .. deepest)
+    else
+      held, cut = held:sub(MOST_BYTES / 4 + 1), 1
+    end
+  end
+  if level < deepest and #held > 0 then
+    redis.call("DEL", name)
+    while level < deepest do
+      local others
+      level = level + 1
+      held, others = split(held, level, hash)
+      if others ~= "" then
+        local other = hash + 2 ^ (level - 1) -- differs in the one bit that this level adds
+        redis.call("SET", name_of(token, level, other), others, "EX", window)
+      end
+    end
+    redis.call("SET", name_of(token, level, hash), held .. entry, "EX", window)
+  elseif held ~= former then
+    redis.call("SET", name, held .. entry, "EX", window)
+  else
+    redis.call("APPEND", name, entry)
+    redis.call("EXPIRE", name, window)
+  end
+  return cut
 end
 """
 
@@ -75,11 +179,13 @@ end
 # refused: when the log is no stream, or runs ahead of its head.
 PUBLISH = Script(
     f"""#!lua
--- KEYS: of each publication head, log, seen, newest
+-- KEYS: of each publication head, log, ids, newest
 -- ARGV: run, epoch to begin with, history size, seconds to keep head and log,
---       deduplication seconds; then of each publication channel, event key, record, collapse key
--- Returns of each epoch, offset, and 1 for a duplicate; after an error, which is the last, none.
+--       deduplication seconds; then of each publication channel, digest, record, collapse key
+-- Returns of each epoch, offset, 1 for a duplicate, and 1 if ids were forgotten before their time;
+-- after an error, which is the last, none.
 {_STREAM}
+{_IDS}
 local run, candidate, size, head_seconds, log_seconds, window = unpack(ARGV, 1, 6)
 size = tonumber(size)
 
@@ -87,14 +193,17 @@ local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local forgotten = now - window * 1000
 
-local function publish(channel, key, record, collapse_key)
-  local epoch, offset, lineage, is_new = stream(run, candidate)
-  local known = tonumber(redis.call("ZSCORE", seen, key))
-  if known and known > forgotten then
+local function publish(channel, digest, record, collapse_key)
+  local epoch, offset, lineage, is_new, spread = stream(run, candidate)
+  local token, deepest = string.match(spread, "^(%w+):(%d+)$")
+  token, deepest = token or candidate, tonumber(deepest) or 0
+  local hash = struct.unpack(">I2", digest)
+  local place = {{find(token, deepest, hash)}}
+  if has(place[3], digest, forgotten) then
     if is_new then
       begin(epoch, offset, run, lineage)
     end
-    return {{epoch, offset, 1}}
+    return {{epoch, offset, 1, 0}}
   end
 
   local id = string.format("%.0f", offset + 1)
@@ -110,29 +219,26 @@ local function publish(channel, key, record, collapse_key)
   else
     redis.call("HSET", head, "offset", id)
   end
-  redis.call("ZADD", seen, now, key)
-  if (offset + 1) % 16 == 0 then -- often enough to bound them
-    redis.call("ZREMRANGEBYSCORE", seen, "-inf", forgotten)
-    redis.call("ZREMRANGEBYRANK", seen, 0, -10001)
-    if redis.call("HLEN", newest) > 2 * size then
-      local all = redis.call("HGETALL", newest)
-      for i = 1, #all, 2 do
-        if tonumber(all[i + 1]) <= offset - size then
-          redis.call("HDEL", newest, all[i])
-        end
+  local entry = digest .. struct.pack(">I6", now)
+  local cut = remember(token, deepest, place, hash, entry, forgotten, window)
+  -- Often enough to bound them.
+  if (offset + 1) % 16 == 0 and redis.call("HLEN", newest) > 2 * size then
+    local all = redis.call("HGETALL", newest)
+    for i = 1, #all, 2 do
+      if tonumber(all[i + 1]) <= offset - size then
+        redis.call("HDEL", newest, all[i])
       end
     end
   end
   redis.call("PUBLISH", channel, epoch .. ":" .. id .. ":" .. record)
   redis.call("EXPIRE", head, head_seconds)
   redis.call("EXPIRE", log, log_seconds)
-  redis.call("EXPIRE", seen, window)
-  return {{epoch, offset + 1, 0}}
+  return {{epoch, offset + 1, 0, cut}}
 end
 
 local answers = {{}}
 for number = 1, #KEYS / 4 do
-  head, log, seen, newest = unpack(KEYS, 4 * number - 3, 4 * number)
+  head, log, ids, newest = unpack(KEYS, 4 * number - 3, 4 * number)
   local done, answer = pcall(publish, unpack(ARGV, 4 * number + 3, 4 * number + 6))
   if not done and type(answer) ~= "table" then
     answer = {{err = tostring(answer)}}
@@ -150,7 +256,7 @@ return answers
 # May run when memory is short, so that clients still connect; it adds little.
 READ = Script(
     f"""#!lua flags=allow-oom
--- KEYS: head, log, seen, newest
+-- KEYS: head, log, ids, newest
 -- ARGV: run, epoch to begin with, seconds to keep the head, most entries,
 --       offset (or nothing), epoch and offset that the asker has seen (or nothing)
 -- Returns epoch, offset, lineage, the log's entries behind the offset asked for, and for each

@@ -220,6 +220,10 @@ class Metrics:
             "1 where this router takes from the partition, 0 where it stands by for another.",
             queue="notifier.events.0 to N-1, notifier.unroutable; in routers",
         )
+        self.deduplication_cuts = self._counter(
+            "notifier_deduplication_cuts",
+            "Times a topic forgot 32 ids before their time, as it had 4 million in the window.",
+        )
         self.topology_repairs = self._counter(
             "notifier_topology_repairs",
             "Times that exchanges and queues were declared anew because one had vanished.",

@@ -9,6 +9,7 @@ import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -123,15 +124,15 @@ async def test_a_stream_lives_under_keys_of_one_slot_that_expire(
 
     assert sorted(client.scan_iter()) == [
         "notifier:{news}:head",
+        "notifier:{news}:ids",
         "notifier:{news}:log",
-        "notifier:{news}:seen",
     ]
     run_id = str(client.info("server")["run_id"])
     head = {"epoch": position.epoch, "offset": "1", "run": run_id, "lineage": ""}
     assert client.hgetall("notifier:{news}:head") == head
     assert client.xrange("notifier:{news}:log") == [("1-0", {"r": '0:0:\n{"id":"a"}'})]
-    assert client.zrange("notifier:{news}:seen", 0, -1) == ["k"]
-    lives = [client.ttl(f"notifier:{{news}}:{key}") for key in ("head", "log", "seen")]
+    assert client.strlen("notifier:{news}:ids") == 16
+    lives = [client.ttl(f"notifier:{{news}}:{key}") for key in ("head", "log", "ids")]
     assert lives == pytest.approx([172_800, 86_400, 3_600], abs=10)
 
 
@@ -202,14 +203,81 @@ async def test_a_head_that_cannot_be_read_begins_anew(
 async def test_a_key_counts_for_the_deduplication_window_and_no_longer(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
-    await published(broker, new("news"))
-    time: Any = client.time()
-    client.zadd("notifier:{news}:seen", {"young": 1_000 * (time[0] - 3_500)})
-    client.zadd("notifier:{news}:seen", {"old": 1_000 * (time[0] - 3_601)})
+    now: Any = client.time()
+    ids = entry("old", now[0] - 3_601) + entry("young", now[0] - 3_500)
+    client.set("notifier:{news}:ids", ids)
+    await broker.read([Since("news")])
+    client.set("notifier:{news}:ids", ids)  # for the head that there is now
 
-    answers = await broker.publish([new("news", "young"), new("news", "old")])
+    answers = await broker.publish([new("news", "young"), new("news", "old"), new("news", "old")])
 
-    assert [a.duplicate for a in answers if isinstance(a, Published)] == [True, False]
+    assert [a.duplicate for a in answers if isinstance(a, Published)] == [True, False, True]
+
+
+def entry(key: str, seconds: int) -> bytes:
+    """What the topic remembers of a key that it saw at that time."""
+    return blake2b(key.encode(), digest_size=10).digest() + (1_000 * seconds).to_bytes(6, "big")
+
+
+async def test_what_is_forgotten_is_dropped_once_it_is_half(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    now: Any = client.time()
+    await broker.read([Since("news")])
+    old = [entry(f"old-{number}", now[0] - 3_601) for number in range(6)]
+    young = [entry(f"young-{number}", now[0] - 60) for number in range(4)]
+    client.set("notifier:{news}:ids", b"".join(old + young))
+
+    answers = await broker.publish([new("news", "a"), new("news", "young-3")])
+
+    assert client.strlen("notifier:{news}:ids") == 16 * 5
+    assert [a.duplicate for a in answers if isinstance(a, Published)] == [False, True]
+
+
+async def test_a_busy_topic_remembers_all_keys_in_strings_of_a_bounded_length(
+    broker: RedisBroker, client: redis.Redis, metrics: Metrics
+) -> None:
+    count = 20_000
+    batch = [new("news", str(number)) for number in range(count)]
+
+    first = await broker.publish(batch)
+    again = await broker.publish(batch)
+
+    assert not any(answer.duplicate for answer in first if isinstance(answer, Published))
+    assert all(answer.duplicate for answer in again if isinstance(answer, Published))
+    lengths = [client.strlen(name) for name in client.scan_iter("notifier:{news}:ids*")]
+    assert (sum(lengths), max(lengths) <= 2_048 + 16) == (16 * count, True)
+    lives = [client.ttl(name) for name in client.scan_iter("notifier:{news}:ids*")]
+    assert 0 < min(lives) <= max(lives) <= 3_600
+    assert metrics.registry.get_sample_value("notifier_deduplication_cuts_total") == 0
+
+
+async def test_a_topic_at_its_bound_forgets_the_oldest_and_counts_it(
+    broker: RedisBroker, client: redis.Redis, metrics: Metrics
+) -> None:
+    now: Any = client.time()
+    await broker.read([Since("news")])
+    client.hset("notifier:{news}:head", "spread", "token:15")
+    hash_of_new = int.from_bytes(blake2b(b"new", digest_size=10).digest()[:2], "big") % 2**15
+    name = f"notifier:{{news}}:ids:token:15:{hash_of_new}"
+    client.set(name, b"".join(entry(f"old-{number}", now[0] - 60) for number in range(128)))
+
+    await broker.publish([new("news", "new")])
+
+    assert client.strlen(name) == 16 * (96 + 1)
+    assert metrics.registry.get_sample_value("notifier_deduplication_cuts_total") == 1
+
+
+async def test_what_a_lost_head_left_of_a_busy_topic_does_not_count(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    batch = [new("news", str(number)) for number in range(1_000)]
+    await broker.publish(batch)
+    client.delete("notifier:{news}:head")
+
+    answers = await broker.publish(batch)
+
+    assert [a.duplicate for a in answers if isinstance(a, Published)] == [False] * 1_000
 
 
 async def test_the_collapse_keys_that_are_remembered_are_bounded(server: RedisServer) -> None:
@@ -223,22 +291,6 @@ async def test_the_collapse_keys_that_are_remembered_are_bounded(server: RedisSe
         assert {f"key {n}": str(n + 1) for n in range(380, 400)}.items() <= remembered.items()
         assert len(remembered) <= 2 * 20 + 16
         assert 0 < client.ttl("notifier:{news}:newest") <= 86_400
-
-
-async def test_the_keys_remembered_for_deduplication_are_bounded(
-    broker: RedisBroker, client: redis.Redis
-) -> None:
-    await published(broker, new("news"))
-    time: Any = client.time()
-    long_ago, just_now = 1_000, 1_000 * time[0] - 1_000
-    client.zadd("notifier:{news}:seen", {f"old-{number}": long_ago for number in range(100)})
-    client.zadd("notifier:{news}:seen", {f"young-{number}": just_now for number in range(11_000)})
-
-    await broker.publish([new("news", str(number)) for number in range(15)])
-
-    assert client.zcard("notifier:{news}:seen") == 10_000
-    assert client.zscore("notifier:{news}:seen", "old-0") is None
-    assert client.zscore("notifier:{news}:seen", "14") is not None
 
 
 async def test_what_a_stranger_left_in_a_stream_is_refused_for_that_topic_only(
