@@ -399,19 +399,31 @@ async def _topology(connection: AbstractConnection, queues: Sequence[str]) -> li
         await channel.exchange_declare(_EVENTS, passive=True)
     except ChannelNotFoundEntity:
         return [Finding("warning", _EVENTS, "the exchange is not there yet", mend)]
-    findings = [Finding("ok", _EVENTS, "the exchange is there")]
+    except ChannelAccessRefused as error:
+        findings = [_hidden(_EVENTS, error)]
+    else:
+        findings = [Finding("ok", _EVENTS, "the exchange is there")]
     for queue in (*queues, _DEAD):
         channel = await connection.channel()
         try:
             declared = await channel.queue_declare(queue, passive=True)
         except ChannelNotFoundEntity:
             findings.append(Finding("warning", queue, "the queue is not there yet", mend))
+        except ChannelAccessRefused as error:
+            findings.append(_hidden(queue, error))
         except ChannelClosed as error:
             findings.append(Finding("error", queue, str(error), "see RabbitMQ's log"))
         else:
             judge = _judge_dead if queue == _DEAD else _judge_queue
             findings.append(judge(queue, declared.message_count or 0, declared.consumer_count or 0))
     return findings
+
+
+def _hidden(name: str, error: Exception) -> Finding:
+    mend = "none, if this role needs no right to it; docs/operating.md#topology lists the rights"
+    return Finding(
+        "warning", name, f"not checked: RabbitMQ shows it to who may use it: {error}", mend
+    )
 
 
 def _judge_queue(queue: str, waiting: int, consumers: int) -> Finding:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
+from aiormq import ChannelAccessRefused
 from aiormq.abc import AbstractChannel, AbstractConnection
 
 from notifier.adapters.amqp_link import Lost, Vanished, losses
@@ -47,13 +48,22 @@ async def _ask(
 ) -> AbstractChannel:
     """Tell the metrics once; return the channel that is open then."""
     for queue in queues:
-        try:
-            with losses():
-                found = await channel.queue_declare(queue, passive=True)
-        except Vanished:  # and the channel with it
+        waiting = await _waiting(channel, queue)
+        if waiting is None:  # and the channel is closed
             with suppress(KeyError):
                 metrics.backlog.remove(queue)
             channel = await connection.channel(publisher_confirms=False)
         else:
-            metrics.backlog.labels(queue).set(found.message_count or 0)
+            metrics.backlog.labels(queue).set(waiting)
     return channel
+
+
+async def _waiting(channel: AbstractChannel, queue: str) -> int | None:
+    """Return None for a queue that is gone, or that RabbitMQ hides from who has no right to it."""
+    try:
+        with losses():
+            return (await channel.queue_declare(queue, passive=True)).message_count or 0
+    except Lost as lost:
+        if isinstance(lost, Vanished) or isinstance(lost.__cause__, ChannelAccessRefused):
+            return None
+        raise

@@ -75,6 +75,7 @@ class Lookout:
         self._topology = topology
         self._refusal: str | None = None
         self._may_bind = True
+        self._hidden = set[str]()  # since RabbitMQ 4.3, from whoever has no right to it
 
     @property
     def trouble(self) -> str | None:
@@ -85,6 +86,7 @@ class Lookout:
     async def over(self, connection: AbstractConnection) -> AsyncIterator[None]:
         """Look while inside."""
         self._may_bind = True
+        self._hidden.clear()
         async with Background() as background:
             background.start(self._keep_looking(connection), "rabbitmq: lookout")
             yield
@@ -110,13 +112,15 @@ class Lookout:
 
     async def _see(self, wanted: Topology, connection: AbstractConnection) -> None:
         async with channels_of(connection) as channels:
-            for thing in wanted.things:
+            for thing in (each for each in wanted.things if str(each) not in self._hidden):
                 channel = await channels.usable()
                 try:
                     await thing.declare(channel, passive=True)
                 except ChannelNotFoundEntity as error:
                     queue = thing.name if isinstance(thing, Queue) else ""
                     raise Vanished(f"{thing} was deleted", queue) from error
+                except ChannelAccessRefused:
+                    self._hidden.add(str(thing))
             if self._may_bind:
                 await self._bind(wanted, channels)
 

@@ -357,6 +357,9 @@ async def _check(channels: Channels, thing: Exchange | Queue) -> None:
             f"{thing} is missing and this user may not make it: give it the right to configure "
             r"notifier\..*, or import what `notifier topology` prints"
         ) from error
+    except ChannelAccessRefused:
+        # RabbitMQ 4.3 shows it to nobody who has no right to it: the operator has made it.
+        return
 
 
 async def _permitted(
@@ -370,7 +373,7 @@ async def _permitted(
 
 async def _former_partitions(channels: Channels, partitions: int) -> list[str]:
     former: list[str] = []
-    with suppress(ChannelNotFoundEntity):
+    with suppress(ChannelNotFoundEntity, ChannelAccessRefused):
         for number in count(partitions):
             channel = await channels.usable()
             await channel.queue_declare(partition(number), passive=True)

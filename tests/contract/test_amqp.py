@@ -546,6 +546,26 @@ async def test_the_definitions_file_makes_what_the_adapter_needs(
         await queue.put(Entry(b"{}", "user.42"))
 
 
+async def test_the_rights_that_the_documents_name_are_enough(
+    amqp_url: str, amqp_management_url: str
+) -> None:
+    async with event_queue(amqp_url) as queue:
+        await eventually(lambda: queue.trouble is None)
+    posts = {"write": r"^notifier\.events$", "read": "^$"}
+    takes = {
+        "write": r"^notifier\.dead$",
+        "read": r"^notifier\.(events\.[0-9]+|unroutable|aside)$",
+    }
+    with user_without_rights(amqp_url, amqp_management_url, **posts) as url:
+        async with event_queue(url) as queue:
+            await eventually(lambda: queue.trouble is None)
+            await queue.put(Entry(b"{}", "user.42"))
+            grant(amqp_url, amqp_management_url, **takes)
+            async with event_source(url) as source:
+                assert len(await take(source, 1)) == 1
+                await eventually(lambda: source.trouble is None)
+
+
 async def test_who_may_not_declare_what_is_missing_is_told_what_to_do(
     amqp_url: str, amqp_management_url: str
 ) -> None:

@@ -565,9 +565,9 @@ def import_definitions(management: httpx.Client, vhost: str) -> None:
     """Import what `notifier topology` prints; return when RabbitMQ shows the policies too."""
     name = quote(vhost, "")
     management.post(f"/api/definitions/{name}", json=definitions(2, vhost)).raise_for_status()
-    shown = functools.partial(management.get, f"/api/queues/{name}/notifier.dead")
-    wait_until(
-        lambda: "effective_policy_definition" in shown().json(),  # measured every 5 seconds
+    shown = functools.partial(management.get, f"/api/queues/{name}")
+    wait_until(  # measured every 5 seconds
+        lambda: all("effective_policy_definition" in queue for queue in shown().json()),
         seconds=30,
         otherwise=lambda: f"no policy in {shown().text}",
     )
