@@ -11,11 +11,13 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
+import structlog
 
 from notifier.http.backlog import UNCOUNTED
 from notifier.http.exchange import Exchange, Manner
 from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, WebSocketProtocol, address_of
 
+_log = structlog.get_logger("notifier.http")
 _LARGEST_HEAD = 64 * 1024  # bytes: a cursor of a hundred topics fits
 _MOST_HEADERS = 100  # tiny ones take thirty times their bytes of memory
 _MOST_PIECES = 100  # that are read before other clients have their turn
@@ -263,6 +265,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int, why: str) -> None:
         if self.is_closing:
             return
+        _log.warning("request_refused", status=status, reason=why)
         begun = self._exchange is not None and self._exchange.is_answering
         if self._part is _Part.HEAD or (self._exchange is not None and not begun):
             self._transport.write(_REFUSAL % (status, _PHRASES[status], len(why), why.encode()))

@@ -102,15 +102,14 @@ async def test_a_connection_is_logged_with_its_user_and_session(service: Service
     )
 
 
-def test_uvicorns_lines_have_the_same_form_as_ours(role: Role) -> None:
+def test_a_request_that_cannot_be_read_is_logged(role: Role) -> None:
     address = urlsplit(role.private_url)
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         connection.sendall(b"not HTTP\r\n\r\n")
         connection.recv(1024)
 
     def lines() -> list[dict[str, str]]:
-        return [line for line in role.lines() if line.get("logger") == "uvicorn.error"]
+        return [line for line in role.lines() if line.get("event") == "request_refused"]
 
     wait_until(lambda: bool(lines()), seconds=10, otherwise=role.log_tail)
-    assert lines()[0]["event"] == "Invalid HTTP request received."
     assert lines()[0]["level"] == "warning"
