@@ -707,9 +707,10 @@ async def test_a_token_is_not_known_by_keys_that_came_while_it_was_verified(
 
 async def test_a_known_token_ends_when_it_expires(issuer: Issuer) -> None:
     issuer.keys = [jwk_of(P256, "a")]
-    token = signed(P256, "ES256", "a", exp=time() + 0.5)
 
     async with verifier_for(issuer) as verifier:
+        await verifier.verify(signed(P256, "ES256", "a"))  # has fetched the keys
+        token = signed(P256, "ES256", "a", exp=time() + 1)
         known = await verifier.verify(token)
         await asyncio.sleep(known.expires - time())
         reason = await refusal(verifier, token)
