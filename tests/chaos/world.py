@@ -253,6 +253,7 @@ async def _start_roles(this: World, stack: AsyncExitStack) -> None:
         return made
 
     api = {"NOTIFIER_AMQP_URL": rabbitmq("api"), "NOTIFIER_API_KEYS": KEY.entry}
+    api["NOTIFIER_API_PORT"] = str(free_port())
     this.api = role("api", "api", **api)
     this.routers = [
         role("router", n, NOTIFIER_AMQP_URL=rabbitmq(n), NOTIFIER_REDIS_URL=redis_(n))

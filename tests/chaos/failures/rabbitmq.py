@@ -9,7 +9,7 @@ import httpx
 
 from tests.chaos.failures.registry import failure
 from tests.chaos.producers import Style
-from tests.chaos.world import World, off, until
+from tests.chaos.world import World, off, until, until_told
 
 
 @failure()
@@ -133,6 +133,24 @@ async def vhost_remade(world: World) -> AsyncIterator[None]:
         await world.ready()
         await asyncio.sleep(world.seconds(0, 1))
     yield
+
+
+@failure()
+async def exchange_deleted(world: World) -> AsyncIterator[None]:
+    """The exchange of events is deleted while there is no api, which would make it anew."""
+    exchange = "/api/exchanges/%2F/notifier.events"
+    await off(world.api.stop)
+    async with _management(world) as management:
+        await management.delete(exchange)
+
+        async def is_there() -> bool:
+            return (await management.get(exchange)).is_success
+
+        await until_told(is_there, "the exchange is made anew")
+    await off(world.api.start)
+    await world.ready(world.api)
+    yield
+    await world.ready()
 
 
 @failure()

@@ -266,3 +266,14 @@ async def expired_meanwhile(world: World) -> AsyncIterator[None]:
         await off(world.redis.resume)
     yield
     await world.ready()
+
+
+@failure(ground=Ground(settings={"NOTIFIER_HISTORY_SIZE": "10000"}))
+async def repeated_on_a_busy_topic(world: World) -> AsyncIterator[None]:
+    """An event is posted again after so many others of its topic that a bound is felt."""
+    topic = world.crowd.steady[0].recipient.topics[0]
+    first = world.flow.large("repeated", topic, 20)
+    await world.flow.post([first])
+    await world.flow.flood(topic, 11_500)
+    await world.flow.answer_to(first.body())
+    yield

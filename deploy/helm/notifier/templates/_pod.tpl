@@ -21,11 +21,13 @@ httpGet:
 metadata:
   labels: {{- merge (include "notifier.roleSelectorLabels" . | fromYaml) $pod.labels $root.Values.commonLabels | toYaml | nindent 4 }}
   annotations:
-    checksum/config: {{ include "notifier.config" . | sha256sum }}
+    checksum/config: {{ include "notifier.config" $root | sha256sum }}
     checksum/secrets: {{ include "notifier.secretValuesOf" . | sha256sum }}
     {{- with merge (dict) $pod.annotations $root.Values.commonAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
-  {{- include "notifier.pullSecrets" $root | nindent 2 }}
+  {{- with $root.Values.imagePullSecrets }}
+  imagePullSecrets: {{- toYaml . | nindent 4 }}
+  {{- end }}
   serviceAccountName: {{ include "notifier.serviceAccountName" $root }}
   automountServiceAccountToken: false
   enableServiceLinks: false # they would be taken for misspelt settings
@@ -70,7 +72,7 @@ ports:
     containerPort: {{ $root.Values.config.NOTIFIER_PRIVATE_PORT }}
 envFrom:
   - configMapRef:
-      name: {{ include "notifier.roleName" . }}
+      name: {{ include "notifier.fullname" $root }}
 {{- include "notifier.env" . }}
 livenessProbe: {{- include "notifier.probe" (dict "path" "/livez" "timing" $pod.livenessProbe) | nindent 2 }}
 readinessProbe: {{- include "notifier.probe" (dict "path" "/readyz" "timing" $pod.readinessProbe) | nindent 2 }}
