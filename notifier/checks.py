@@ -7,6 +7,7 @@ there is a finding, never an exception. No finding contains a password.
 import asyncio
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -123,6 +124,7 @@ _REDIS_URL = "NOTIFIER_REDIS_URL"
 _CONFIG = ("stream-node-max-bytes", "client-output-buffer-limit", "min-replicas-to-write")
 _RIGHTS = "resetchannels ~notifier:* &notifier:* +@all -@dangerous +info +config|get"
 _SMALL_NODE = 1024
+_TOLERATED_CLOCK = 5.0  # seconds
 _MIB = 1024 * 1024
 # No topic has a name of an asterisk: nobody follows this one.
 _NO_TOPIC = "notifier:{*}"
@@ -230,7 +232,25 @@ async def _subscription(client: Redis, _: str) -> list[Finding]:
 
 def judge_redis(info: Mapping[str, Any], config: Mapping[str, str]) -> list[Finding]:
     """Judge the answers to INFO and CONFIG GET; what `config` leaves out is not judged."""
-    return [*_judge_server(info), *_judge_memory(info), *_judge_config(config, info)]
+    return [
+        *_judge_server(info),
+        *_judge_clock(info, time.time()),
+        *_judge_memory(info),
+        *_judge_config(config, info),
+    ]
+
+
+def _judge_clock(info: Mapping[str, Any], now: float) -> Iterator[Finding]:
+    if (told := info.get("server_time_usec")) is None:
+        return
+    ahead = now - int(told) / 1_000_000
+    if abs(ahead) <= _TOLERATED_CLOCK:
+        yield Finding("ok", "redis clock", "agrees with this machine's")
+    else:
+        side = "ahead of" if ahead > 0 else "behind"
+        text = f"this machine's clock is {abs(ahead):.0f} s {side} Redis'"
+        mend = "set both by NTP: tokens expire by this clock, events by Redis'"
+        yield Finding("warning", "redis clock", text, mend)
 
 
 def _judge_server(info: Mapping[str, Any]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 import secrets
 from collections import deque
 from collections.abc import Iterable, Sequence
-from time import monotonic
+from time import monotonic, time
 
 from notifier.core.errors import NotifierError
 from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
@@ -105,6 +105,10 @@ class MemoryBroker:
         self._streams = streams or MemoryStreams()
         self._history_size = history_size
         self._deduplication_seconds = deduplication_seconds
+
+    def now(self) -> float:
+        """See Broker."""
+        return time()
 
     def listen(self, listener: BrokerListener) -> None:
         """See Broker."""

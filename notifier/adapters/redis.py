@@ -15,6 +15,7 @@ from hashlib import blake2b
 from itertools import chain, islice
 from random import uniform
 from secrets import token_bytes
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 from zlib import crc32
@@ -33,6 +34,7 @@ from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from notifier.adapters import redis_sentinel as sentinel
+from notifier.adapters.redis_clock import RedisClock
 from notifier.adapters.redis_reader import RedisReader
 from notifier.adapters.redis_scripts import PUBLISH, READ, Script
 from notifier.core.background import Background
@@ -125,6 +127,10 @@ class RedisBroker:
         subscribers = self._subscribers if self._listens else ()
         troubles = (self._commands.trouble, *(s.trouble for s in subscribers))
         return "; ".join(dict.fromkeys(trouble for trouble in troubles if trouble)) or None
+
+    def now(self) -> float:
+        """See Broker."""
+        return self._commands.clock.now()
 
     async def _watch(self) -> None:
         """Keep `trouble` true while nothing else is asked."""
@@ -285,6 +291,7 @@ class Commands:
             **connection_options(url),
         )
         self._run_ids: dict[AbstractConnection, str] = {}
+        self.clock = RedisClock(metrics)
         self.run_id: str | None = None  # of the process that was connected to last
         self.trouble: str | None = "Redis has not answered yet"
 
@@ -345,10 +352,11 @@ class Commands:
         raise self._unavailable(reply)
 
     async def ping(self) -> None:
-        """Return when Redis has answered; raises Unavailable."""
-        _, replies = await self._round_trip(lambda _: [("PING",)])
-        for reply in replies:
-            self._answer(reply)
+        """Return when Redis has answered, with its time; raises Unavailable."""
+        asked = monotonic()
+        _, [reply] = await self._round_trip(lambda _: [("TIME",)])
+        seconds, microseconds = map(int, self._answer(reply))
+        self.clock.learn(seconds + microseconds / 1_000_000, asked)
 
     async def _round_trip(self, commands: _ForProcess) -> tuple[str, list[Any]]:
         try:

@@ -69,11 +69,15 @@ def recoverable(publication: Publication, newest: Mapping[bytes, int], now: int)
 
 
 class Feed:
-    """The state of one followed topic. `position` is None until history was first read."""
+    """The state of one followed topic. `position` is None until history was first read.
+
+    `now` returns Unix seconds by the clock that publications expire by.
+    """
 
     __slots__ = (
         "_asked",
         "_followers",
+        "_now",
         "_observer",
         "_only",
         "_recent",
@@ -84,7 +88,9 @@ class Feed:
         "unsettled",
     )
 
-    def __init__(self, topic: str, observer: Observer) -> None:
+    def __init__(
+        self, topic: str, observer: Observer, now: Callable[[], float] = time.time
+    ) -> None:
         self.topic = topic
         self.position: Position | None = None
         self.joins: tuple[Join, ...] = ()
@@ -96,6 +102,7 @@ class Feed:
         self._asked: Position | None = None
         self._recent: list[Publication] | None = []  # None when nothing has to be kept
         self._observer = observer
+        self._now = now
 
     @property
     def empty(self) -> bool:
@@ -158,7 +165,7 @@ class Feed:
         return True
 
     def _fan_out(self, publication: Publication) -> None:
-        now = time.time()
+        now = self._now()
         if publication.expires and publication.expired(int(now * 1000)):
             self._observer.expired(1)
             return
@@ -270,7 +277,7 @@ class Feed:
         self, join: Join, publications: Iterable[Publication], newest: Mapping[bytes, int]
     ) -> None:
         assert join.served is not None  # noqa: S101 - `_begin` has set it
-        connection, now = join.connection, int(time.time() * 1000)
+        connection, now = join.connection, int(self._now() * 1000)
         recovered = expired = 0
         for publication in publications:
             if publication.position != (join.served.epoch, join.served.offset + 1):

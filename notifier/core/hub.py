@@ -65,6 +65,7 @@ class Hub:
     def __init__(self, broker: Broker, observer: Observer) -> None:
         self._broker = broker
         self._observer = observer
+        self._now = broker.now  # once, or each feed would keep a method of its own
         self._feeds: dict[str, Feed] = {}
         self._arrivals: deque[Arrival] = deque()
         self._unsettled: dict[str, Feed] = {}
@@ -243,11 +244,14 @@ class Hub:
         feeds: dict[str, Feed] = {}
         for arrival in arrivals:
             for join in () if arrival.gone else arrival.joins:
-                feed = self._feeds.get(join.topic) or Feed(join.topic, self._observer)
+                feed = self._feeds.get(join.topic) or self._new_feed(join.topic)
                 feeds[join.topic] = self._feeds[join.topic] = feed
                 feed.join(join)
         feeds.update(islice(self._unsettled.items(), self._size))
         return list(feeds.values())
+
+    def _new_feed(self, topic: str) -> Feed:
+        return Feed(topic, self._observer, self._now)
 
     def _take_out(self, arrivals: list[Arrival]) -> None:
         for arrival in arrivals:

@@ -175,6 +175,9 @@ class BrokerListener(Protocol):
 class Broker(Dependency, Protocol):
     """Streams of publications, one a topic."""
 
+    def now(self) -> float:
+        """Return Unix seconds by the clock that publications expire by, one for all processes."""
+
     def listen(self, listener: BrokerListener) -> None:
         """Name the one who hears of publications; once, before the first `follow`."""
 

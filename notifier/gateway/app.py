@@ -130,7 +130,7 @@ async def history(request: Request, who: Who) -> Response:
     limit = _number(request, "limit", USUAL_LIMIT, 1, LARGEST_LIMIT)
     reading = Reading(who.identity, who.topics, who.cursor, limit)
     gateway: Gateway = request.app.state.gateway
-    body = await reading.answer(gateway.read)
+    body = await reading.answer(gateway.read, gateway.broker_now)
     headers = {"cache-control": "no-store", **_cors(request)}
     return Response(body, headers=headers, media_type="application/json")
 

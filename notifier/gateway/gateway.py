@@ -143,6 +143,10 @@ class Gateway:
         """Read history without following; raises Unavailable."""
         return await self._broker.read(questions)
 
+    def broker_now(self) -> float:
+        """Return Unix seconds by the clock that publications expire by."""
+        return self._broker.now()
+
     def open(
         self,
         connection: Connection,

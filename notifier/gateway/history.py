@@ -1,6 +1,5 @@
 """Reading what topics still hold, without following them."""
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +17,7 @@ from notifier.core.positions import Position, format_cursor
 USUAL_LIMIT, LARGEST_LIMIT = 100, PAGE
 _ENOUGH = 1024 * 1024  # bytes of frames in one answer, give or take an event
 
+Now = Callable[[], float]
 Read = Callable[[Sequence[Since]], Awaitable[list[History]]]
 
 
@@ -44,8 +44,11 @@ class Reading:
             if not self.identity.may_follow(topic):
                 raise Forbidden(f"the token does not allow topic {topic}")
 
-    async def answer(self, read: Read) -> bytes:
-        """Return the body: frames, the cursor behind them, and whether there is more."""
+    async def answer(self, read: Read, now: Now) -> bytes:
+        """Return the body: frames, the cursor behind them, and whether there is more.
+
+        `now` returns Unix seconds by the clock that publications expire by.
+        """
         for topic in self.topics:
             # One at a time: a page may be large, and the rest may be for the next request.
             if self._size > _ENOUGH:
@@ -53,7 +56,7 @@ class Reading:
                 break
             since = self.cursor.get(topic)
             [history] = await read([Since(topic, since.offset if since else 0)])
-            self._take(topic, since, history)
+            self._take(topic, since, history, int(now() * 1000))
         cursor = format_cursor(self.cursor)
         return b'{"frames":[%s],"cursor":%s,"more":%s}' % (
             b",".join(self._frames),
@@ -61,12 +64,12 @@ class Reading:
             b"true" if self._more else b"false",
         )
 
-    def _take(self, topic: str, since: Position | None, history: History) -> None:
+    def _take(self, topic: str, since: Position | None, history: History, now: int) -> None:
         if since is not None and (reason := missed(since, history)):
             self._add(frames.encode(Gap(topic, str(history.head), reason)))
             self.cursor[topic] = history.head
             return
-        newest, now = newest_of(history, ()), int(time.time() * 1000)
+        newest = newest_of(history, ())
         position = history.head if since is None else history.head._replace(offset=since.offset)
         for publication in history.publications[: self.limit]:
             if self._size > _ENOUGH:

@@ -204,6 +204,11 @@ class Metrics:
             "Connections to a backend that were lost and opened anew.",
             backend=_BACKENDS,
         )
+        self.clock_deviation = self._gauge(
+            "notifier_clock_deviation_seconds",
+            "By how much this machine's clock is ahead of Redis' (below 0: behind), asked every "
+            "2 s. Events expire by Redis' clock; tokens by this one.",
+        )
         self.held_batches = self._counter(
             "notifier_held_batches",
             "Times that a router kept a batch because the broker could not take it.",

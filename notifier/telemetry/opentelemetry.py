@@ -217,6 +217,9 @@ class _Broker:
     def trouble(self) -> str | None:
         return self._broker.trouble
 
+    def now(self) -> float:
+        return self._broker.now()
+
     def listen(self, listener: BrokerListener) -> None:
         self._broker.listen(_Listener(listener, self._tracer))
 

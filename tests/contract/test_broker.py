@@ -4,6 +4,7 @@ To add an adapter: write a Backend for it below, and name it in `_BACKENDS`.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
@@ -94,6 +95,15 @@ async def publish(broker: Broker, *batch: NewPublication) -> list[Published]:
     published = [answer for answer in answers if isinstance(answer, Published)]
     assert len(published) == len(batch), answers
     return published
+
+
+async def test_all_processes_have_one_clock(backend: Backend) -> None:
+    async with backend.broker() as one, backend.broker() as other:
+        await one.read([Since("a")])
+        await other.read([Since("a")])
+
+        assert one.now() == pytest.approx(other.now(), abs=5)
+        assert one.now() == pytest.approx(time.time(), abs=5)  # as all run on one machine here
 
 
 async def follow(broker: Broker, *topics: str) -> Listening:

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import re
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from hashlib import blake2b
@@ -20,6 +21,7 @@ import uvloop
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.connection import BlockingConnectionPool
 
+from notifier.adapters import redis_clock
 from notifier.adapters.redis import RedisBroker
 from notifier.core.background import Background
 from notifier.core.errors import Refused, Unavailable
@@ -469,6 +471,19 @@ async def test_a_full_redis_takes_no_publication_but_answers_readers(
     assert known.head == before
     assert unknown.head.offset == 0
     assert after == before._replace(offset=2)
+
+
+async def test_a_machine_whose_clock_is_ahead_has_the_time_of_redis_and_says_so(
+    metrics: Metrics, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_clock, "time", lambda: time.time() + 3600)
+
+    async with RedisBroker(redis_url, metrics=metrics) as broker:
+        await no_trouble(broker)
+
+        assert broker.now() == pytest.approx(time.time(), abs=5)
+        told = metrics.registry.get_sample_value("notifier_clock_deviation_seconds")
+        assert told == pytest.approx(3600, abs=5)
 
 
 async def test_trouble_says_why_redis_takes_nothing(

@@ -1,6 +1,7 @@
 """A broker in memory with a hand on whatever takes time, to force any interleaving."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
@@ -100,6 +101,7 @@ class SteeredBroker:
         self.live_held = False
         self.away = False
         self.attempts = 0
+        self.ahead = 0.0  # seconds of its clock, compared with this process'
         self.calls: deque[Call[object]] = deque()
         self.live: deque[Publication] = deque()
         self.followed: set[str] = set()
@@ -114,6 +116,10 @@ class SteeredBroker:
         self._listener: BrokerListener | None = None
 
     # The port.
+
+    def now(self) -> float:
+        """See Broker."""
+        return time.time() + self.ahead
 
     def listen(self, listener: BrokerListener) -> None:
         """See Broker."""

@@ -1,3 +1,4 @@
+import time
 from typing import Any
 
 import pytest
@@ -118,6 +119,21 @@ class TestRedis:
         self, changed: dict[str, Any], finding: tuple[str, str]
     ) -> None:
         assert not_ok(judge_redis(HEALTHY | changed, RECOMMENDED)) == [finding]
+
+    @pytest.mark.parametrize(
+        ("seconds", "side"), [(-3600, "3600 s ahead of"), (3600, "3600 s behind")]
+    )
+    def test_a_clock_that_differs_is_told(self, seconds: int, side: str) -> None:
+        info = HEALTHY | {"server_time_usec": int((time.time() + seconds) * 1_000_000)}
+
+        text = f"this machine's clock is {side} Redis'"
+        assert not_ok(judge_redis(info, RECOMMENDED)) == [("warning", text)]
+
+    def test_clocks_that_agree_are_told_so(self) -> None:
+        info = HEALTHY | {"server_time_usec": int(time.time() * 1_000_000)}
+
+        finding = Finding("ok", "redis clock", "agrees with this machine's")
+        assert finding in judge_redis(info, RECOMMENDED)
 
     def test_the_version_of_valkey_counts_and_not_the_one_it_claims(self) -> None:
         info = HEALTHY | {"valkey_version": "8.1.0", "redis_version": "6.2.4"}

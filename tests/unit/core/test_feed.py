@@ -218,6 +218,16 @@ def test_a_publication_whose_time_is_over_takes_its_offset_and_is_not_sent() -> 
     assert ("expired", 1) in observer.told
 
 
+def test_time_is_over_by_the_clock_that_was_given() -> None:
+    feed = Feed("news", RecordingObserver(), lambda: 1000.0)
+    connection = followed(feed, 5)
+
+    for offset, expires in ((6, 1_000_000), (7, 1_000_001), (8, 999_999)):
+        feed.take(publication(offset, expires=expires))
+
+    assert connection.positions("news") == ["k.7"]
+
+
 def test_an_answer_of_before_what_came_in_meanwhile_loses_nothing() -> None:
     feed = Feed("news", RecordingObserver())
     connection = followed(feed, 5)

@@ -1,7 +1,9 @@
 import asyncio
 import gc
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from urllib.parse import quote
 
 import pytest
 from structlog.testing import capture_logs
@@ -17,6 +19,7 @@ from tests.support.brokers import SteeredBroker
 from tests.support.connections import RecordingConnection
 from tests.support.eventually import eventually
 from tests.support.gateways import House, Tokens, served
+from tests.support.streams import ids, polled
 
 
 async def test_draining_says_good_bye_with_4000_and_when_to_come_back() -> None:
@@ -115,6 +118,25 @@ async def test_a_poll_comes_and_goes_quietly_and_is_counted_all_the_same(
 async def test_nothing_is_wrong_with_a_gateway_that_can_deliver() -> None:
     async with served() as it:
         assert it.gateway.trouble() == {"draining": None, "broker": None, "tokens": None}
+
+
+@pytest.mark.parametrize("ahead", [-3600, 3600])
+async def test_events_expire_by_the_brokers_clock_on_every_path(ahead: int) -> None:
+    async with served() as it, it.http() as http:
+        it.broker.ahead = ahead
+        cursor = (await polled(http))["cursor"]
+        moment = int((time.time() + ahead) * 1000)
+        async with it.welcomed() as live:
+            it.broker.post("user:42", "over", expires=moment - 60_000)
+            it.broker.post("user:42", "good", expires=moment + 60_000)
+            assert (await live.next_of("event"))["event"]["id"] == "good"
+        async with it.client(query=f"?since={quote(cursor)}") as replayed:
+            await replayed.next_of("hello")
+            assert (await replayed.next_of("event"))["event"]["id"] == "good"
+        answer = await polled(http, cursor)
+        history = (await http.get("/v1/history")).json()
+
+    assert ids(answer["frames"]) == ids(history["frames"]) == ["good"]
 
 
 async def test_a_gateway_fails_when_one_of_its_tasks_does() -> None:
