@@ -7,7 +7,7 @@ from time import monotonic, time
 
 from notifier.core.errors import NotifierError
 from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
-from notifier.core.positions import Position
+from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
 
 _MOST_KEYS = 10_000
@@ -61,6 +61,9 @@ class MemoryStreams:
     def lose(self) -> None:
         """Lose all streams, for tests: each begins anew when it is asked for."""
         self._streams.clear()
+
+    def __contains__(self, topic: str) -> bool:
+        return topic in self._streams
 
     def stream(self, topic: str) -> _Stream:
         """Return a topic's stream, new if it has none."""
@@ -140,6 +143,8 @@ class MemoryBroker:
         return [self._read(question) for question in questions]
 
     def _read(self, question: Since) -> History:
+        if not question.begins and question.topic not in self._streams:
+            return History(NOWHERE)
         stream, since = self._streams.stream(question.topic), question.offset
         stream.check(question.seen)
         if since is None:

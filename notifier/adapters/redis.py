@@ -40,7 +40,7 @@ from notifier.adapters.redis_scripts import PUBLISH, READ, Script
 from notifier.core.background import Background
 from notifier.core.errors import NotifierError, Refused, Unavailable
 from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
-from notifier.core.positions import Position
+from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.telemetry.metrics import Metrics
 
@@ -195,8 +195,14 @@ class RedisBroker:
         run_id, replies = await self._commands.run(
             READ,
             [
-                (*_keys(topic), *limits, "" if offset is None else offset, *(seen or ("", "")))
-                for topic, offset, seen in ((q.topic, q.offset, q.seen) for q in questions)
+                (
+                    *_keys(question.topic),
+                    *limits,
+                    "" if question.offset is None else question.offset,
+                    *(question.seen or ("", "")),
+                    1 if question.begins else "",
+                )
+                for question in questions
             ],
         )
         answered = zip(questions, replies, strict=False)
@@ -623,6 +629,8 @@ def _history(topic: str, reply: Any) -> History:  # noqa: ANN401  # what Redis r
         # Not the others' trouble: to this topic's followers it is one gap after another.
         _log.warning("redis_stream_unusable", topic=topic, reason=str(reply))
         return History(Position(_new_epoch(), 0))
+    if not reply:
+        return History(NOWHERE)
     epoch, offset, lineage, entries, keys = reply
     epoch = epoch.decode()
     publications: list[Publication] = []

@@ -258,11 +258,16 @@ READ = Script(
     f"""#!lua flags=allow-oom
 -- KEYS: head, log, ids, newest
 -- ARGV: run, epoch to begin with, seconds to keep the head, most entries,
---       offset (or nothing), epoch and offset that the asker has seen (or nothing)
+--       offset (or nothing), epoch and offset that the asker has seen (or nothing),
+--       whether to begin a stream where there is none (or nothing)
 -- Returns epoch, offset, lineage, the log's entries behind the offset asked for, and for each
--- collapse key among them that key and the offset of its newest.
+-- collapse key among them that key and the offset of its newest; nothing where there is no stream.
 {_STREAM}
-local run, candidate, head_seconds, most, asked, seen_epoch, seen_offset = unpack(ARGV)
+local run, candidate, head_seconds, most, asked, seen_epoch, seen_offset, begins = unpack(ARGV)
+
+if begins == "" and redis.call("EXISTS", head) == 0 then
+  return {{}}
+end
 
 local epoch, offset, lineage, is_new = stream(run, candidate)
 if seen_epoch ~= "" then

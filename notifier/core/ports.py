@@ -136,11 +136,14 @@ class Since:
     `seen` is a position that the asker itself was told of by the broker. If the stream does not
     reach that far any more, publications were lost, and the answer begins an epoch that continues
     no other: everybody is to be told, those who had not seen them too. Never a client's word.
+
+    With `begins` false a topic that has no stream is left without one.
     """
 
     topic: str
     offset: int | None = None
     seen: Position | None = None
+    begins: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +207,9 @@ class Broker(Dependency, Protocol):
         """Answer each question, hundreds of them in one round trip; raises Unavailable.
 
         Reading begins the stream of a topic that has none, and keeps a stream's head from
-        expiring. An epoch lasts no longer than the life of the broker's process, as what comes back
-        may be older; the next one continues it, up to the last offset that is still there.
+        expiring. Where it must not begin one (`Since.begins`), the head is NOWHERE. An epoch lasts
+        no longer than the life of the broker's process, as what comes back may be older; the next
+        one continues it, up to the last offset that is still there.
         """
 
 

@@ -34,6 +34,11 @@ class Position(NamedTuple):
         return cls(match[1], int(match[2]))
 
 
+# Of a topic that has no stream. Epochs of streams have eight characters, so that whoever comes back
+# with it once there is a stream is told of a gap: another stream may have come and gone meanwhile.
+NOWHERE = Position("none", 0)
+
+
 def parse_cursor(text: str) -> dict[str, Position]:
     """Read `topic@epoch.offset,topic@epoch.offset`; empty text is an empty one; raises Invalid.
 

@@ -33,12 +33,15 @@ class Reading:
     topics: tuple[str, ...]
     cursor: dict[str, Position]
     limit: int
+    _own: tuple[str, ...] = ()
     _frames: list[bytes] = field(default_factory=list)
     _size: int = 0
     _more: bool = False
 
     def __post_init__(self) -> None:
-        wanted = self.topics or (personal_topic(self.identity.user), EVERYONE)
+        # Those that every session begins. Others could be any number of names that never were.
+        self._own = (personal_topic(self.identity.user), EVERYONE)
+        wanted = self.topics or self._own
         self.topics = tuple(dict.fromkeys((*wanted, *self.cursor)))
         for topic in self.topics:
             if not self.identity.may_follow(topic):
@@ -55,7 +58,8 @@ class Reading:
                 self._more = True
                 break
             since = self.cursor.get(topic)
-            [history] = await read([Since(topic, since.offset if since else 0)])
+            question = Since(topic, since.offset if since else 0, begins=topic in self._own)
+            [history] = await read([question])
             self._take(topic, since, history, int(now() * 1000))
         cursor = format_cursor(self.cursor)
         return b'{"frames":[%s],"cursor":%s,"more":%s}' % (

@@ -15,8 +15,9 @@ import redis
 
 from notifier.adapters.memory_broker import MemoryBroker, MemoryStreams
 from notifier.adapters.redis import RedisBroker
+from notifier.core.feed import missed
 from notifier.core.ports import PAGE, Broker, History, Published, Since
-from notifier.core.positions import Position
+from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import record
@@ -95,6 +96,34 @@ async def publish(broker: Broker, *batch: NewPublication) -> list[Published]:
     published = [answer for answer in answers if isinstance(answer, Published)]
     assert len(published) == len(batch), answers
     return published
+
+
+async def test_reading_can_leave_a_topic_without_a_stream(backend: Backend) -> None:
+    async with backend.broker() as broker:
+        answers = await broker.read([Since("never", 0, begins=False)] * 2)
+
+    assert answers == [History(NOWHERE)] * 2
+
+
+async def test_what_was_read_where_nothing_was_does_not_hide_what_comes(backend: Backend) -> None:
+    async with backend.broker() as broker:
+        [before] = await broker.read([Since("never", 0, begins=False)])
+        await publish(broker, new("never"))
+        [after] = await broker.read([Since("never", 0, begins=False)])
+
+    assert after.head.offset == 1
+    assert missed(before.head, after) == "restarted"
+
+
+async def test_a_stream_that_there_is_is_read_as_ever(backend: Backend) -> None:
+    async with backend.broker() as broker:
+        await publish(broker, new("news"), new("news"))
+
+        [asked] = await broker.read([Since("news", 1, begins=False)])
+
+        known = await history(broker, "news", 1)
+    assert asked.head == known.head
+    assert [p.position for p in asked.publications] == [p.position for p in known.publications]
 
 
 async def test_all_processes_have_one_clock(backend: Backend) -> None:

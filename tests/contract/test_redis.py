@@ -473,6 +473,14 @@ async def test_a_full_redis_takes_no_publication_but_answers_readers(
     assert after == before._replace(offset=2)
 
 
+async def test_reading_topics_that_never_were_leaves_no_keys(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    await broker.read([Since(f"never:{n}", 0, begins=False) for n in range(100)])
+
+    assert client.dbsize() == 0
+
+
 async def test_a_machine_whose_clock_is_ahead_has_the_time_of_redis_and_says_so(
     metrics: Metrics, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

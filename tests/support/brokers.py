@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from notifier.core.errors import NotifierError, Refused, Unavailable
 from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
-from notifier.core.positions import Position
+from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
 
 T = TypeVar("T")
@@ -160,6 +160,8 @@ class SteeredBroker:
         return result
 
     def _history(self, question: Since) -> History:
+        if not question.begins and question.topic not in self._streams:
+            return History(NOWHERE)
         stream = self.stream(question.topic)
         stream.check(question.seen)
         offset = question.offset

@@ -1,6 +1,9 @@
+import time
+
 import httpx
 import pytest
 
+from notifier.core.access import Identity
 from tests.support.gateways import served
 from tests.support.streams import Frame, ids
 
@@ -78,6 +81,20 @@ async def test_an_answer_is_bounded_in_bytes() -> None:
     assert 20 <= len(body["frames"]) <= 22
     assert body["more"] is True
     assert "everyone@" not in body["cursor"]
+
+
+async def test_reading_begins_no_streams_but_those_of_every_session() -> None:
+    async with served() as it, it.http() as http:
+        it.tokens.table["ann"] = Identity("42", time.time() + 3600, ("*",))
+
+        topics = ",".join(f"never:{n}" for n in range(98))
+        body = await read(http, topics=topics)
+        again = await read(http, since=body["cursor"])
+        await read(http)
+
+        begun = {question.topic for question in it.broker.questions if question.begins}
+    assert (body["frames"], body["more"]) == (again["frames"], again["more"]) == ([], False)
+    assert begun == {"user:42", "everyone"}
 
 
 async def test_reading_follows_nothing() -> None:
