@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from notifier.core.errors import Unauthorized
+from notifier.core.reading import TOO_DEEP, is_too_deep
 
 _NO_TOKEN = "the token is not a signed JWT: header.payload.signature"  # noqa: S105 - a sentence
 _LONGEST_PADDING = 2
@@ -43,7 +44,7 @@ def parse(token: str) -> Jws:
     try:
         message, _, signature = token.encode().rpartition(b".")
         encoded_header, _, payload = message.partition(b".")
-        header = _headers.decode(_decoded(encoded_header).decode())
+        header = _headers.decode(_shallow(_decoded(encoded_header)).decode())
         kid = None if header.kid is UNSET else header.kid
         jws = Jws(header.alg, kid, message, _decoded(payload), _decoded(signature))
     except (ValueError, RecursionError):  # those of base64, msgspec and UTF-8 are ValueErrors
@@ -52,6 +53,12 @@ def parse(token: str) -> Jws:
     if header.crit is not UNSET or header.b64 is False:
         raise Unauthorized("the token's header asks for what is not supported")
     return jws
+
+
+def _shallow(text: bytes) -> bytes:
+    if is_too_deep(text):
+        raise ValueError(TOO_DEEP)
+    return text
 
 
 def _decoded(segment: bytes) -> bytes:

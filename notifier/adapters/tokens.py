@@ -32,7 +32,7 @@ from notifier.adapters.known_tokens import KnownTokens
 from notifier.core.access import Identity, identity_of
 from notifier.core.errors import Unauthorized, Unavailable
 from notifier.core.names import checked_name
-from notifier.core.reading import named, not_json
+from notifier.core.reading import TOO_DEEP, is_too_deep, named, not_json
 
 LONGEST_TOKEN = 8 * 1024
 LEEWAY = 10  # seconds that an issuer's clock may be ahead of ours
@@ -129,6 +129,8 @@ _key_set = msgspec.json.Decoder(_KeySet)
 
 
 def _keys_of_set(body: bytes) -> list[_Key]:
+    if is_too_deep(body):
+        raise ValueError(TOO_DEEP)
     keys = [key for jwk in _key_set.decode(body).keys if (key := _key_of_jwk(jwk))]
     if not keys:
         raise ValueError("its key set holds no public key for verifying signatures")
@@ -453,6 +455,8 @@ def _signed_claims(jws: Jws, candidates: Sequence[_Key]) -> _Claims:
 
 
 def _claims_of(payload: bytes) -> _Claims:
+    if is_too_deep(payload):
+        raise Unauthorized(f"the token's claims are malformed: {TOO_DEEP}")
     try:
         return _claims.decode(payload)
     except (ValueError, RecursionError) as error:  # msgspec's, and UTF-8's

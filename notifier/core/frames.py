@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from notifier.core.errors import Invalid, TooLarge
 from notifier.core.publications import Publication
-from notifier.core.reading import named, not_json
+from notifier.core.reading import TOO_DEEP, is_too_deep, named, not_json
 
 LARGEST_FRAME = 64 * 1024
 # JavaScript's largest exact integer: a larger id would come back as another one.
@@ -144,6 +144,8 @@ def decode(text: bytes) -> ClientFrame:
     """Read a client's frame; raises Invalid. Unknown members are ignored."""
     if len(text) > LARGEST_FRAME:
         raise TooLarge("", f"a frame has at most {LARGEST_FRAME} bytes")
+    if is_too_deep(text):
+        raise Invalid("", TOO_DEEP)
     try:
         return _decoder.decode(text)
     except msgspec.ValidationError as error:
@@ -157,6 +159,8 @@ def decode(text: bytes) -> ClientFrame:
 
 def request_id_in(text: bytes) -> RequestId | UnsetType:
     """Return the id of a frame that cannot be decoded, so that its sender can match the error."""
+    if is_too_deep(text):
+        return UNSET
     try:
         found = msgspec.json.decode(text, type=_WithId).id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

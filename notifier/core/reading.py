@@ -34,6 +34,9 @@ _SAID = {
     "null": "null",
 }
 _LONGEST_SHOWN = 64
+_MOST_NESTED = 256  # lists and objects within one another; many readers take no more than that
+TOO_DEEP = f"JSON is nested too deeply: at most {_MOST_NESTED} lists and objects in one another"
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 NOT_A_MEMBER = "is not a member"
 
 
@@ -41,6 +44,23 @@ def check_size(size: int, most: int) -> None:
     """Raise TooLarge for more than `most` bytes."""
     if size > most:
         raise TooLarge("", f"at most {most} bytes are taken here, this has {size}")
+
+
+def is_too_deep(text: bytes) -> bool:
+    """Whether JSON is nested deeper than is taken anywhere.
+
+    Python's own bound differs from release to release, and grows.
+    """
+    if text.count(b"[") + text.count(b"{") <= _MOST_NESTED:
+        return False
+    unescaped = text.replace(rb"\\", b"").replace(rb"\"", b"")
+    outside_strings = b"".join(unescaped.split(b'"')[::2])
+    depth = 0
+    for bracket in outside_strings.translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > _MOST_NESTED:
+            return True
+    return False
 
 
 def read_json(
@@ -54,6 +74,8 @@ def read_json(
     body = body.removeprefix(_BYTE_ORDER_MARK)
     if not body.strip():
         raise Unreadable("", "not JSON: there is nothing in it")
+    if is_too_deep(body):
+        raise Unreadable("", TOO_DEEP)
     try:
         body.decode()  # `data` is carried unparsed, so nothing later would notice broken UTF-8
         return decoder.decode(body)
@@ -68,7 +90,7 @@ def read_json(
 def not_json(error: Exception) -> str:
     """Say where text stops being JSON, for an error of msgspec's or of UTF-8's."""
     if isinstance(error, RecursionError):
-        return "JSON nested too deeply"
+        return TOO_DEEP
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 at byte {error.start}"
     found = _AT_BYTE.search(str(error))

@@ -104,3 +104,11 @@ def test_a_token_comes_apart() -> None:
         payload=b'{"sub":"42"}',
         signature=b"signature",
     )
+
+
+@pytest.mark.parametrize("depth", [256, 2_900])
+def test_a_header_nested_too_deeply_is_refused(depth: int) -> None:
+    header = b'{"alg":"HS256","x":' + b"[" * depth + b"]" * depth + b"}"
+
+    with pytest.raises(Unauthorized):
+        parse(signed(encoded(header), encoded(b"{}")))

@@ -290,13 +290,14 @@ async def test_claims_that_are_not_utf8_are_refused() -> None:
     assert reason.startswith("the token's claims are malformed: ")
 
 
-async def test_claims_nested_too_deeply_are_refused() -> None:
+@pytest.mark.parametrize("depth", [256, 2_900])
+async def test_claims_nested_too_deeply_are_refused(depth: int) -> None:
     verifier = verifier_of(secret=SECRET)
-    claims = b'{"sub": "42", "exp": 2000000000, "more": ' + b"[" * 2900 + b"]" * 2900 + b"}"
+    claims = b'{"sub": "42", "exp": 2000000000, "more": ' + b"[" * depth + b"]" * depth + b"}"
 
     reason = await refusal(verifier, jwt.PyJWS().encode(claims, SECRET, "HS256"))
 
-    assert reason.startswith("the token's claims are malformed: JSON nested too deeply")
+    assert reason.startswith("the token's claims are malformed: JSON is nested too deeply")
 
 
 async def test_an_issuers_clock_may_be_a_little_ahead() -> None:
@@ -892,7 +893,7 @@ def answers(body: bytes) -> Callable[[Issuer], None]:
         (compresses, "malformed"),
         (answers(b"<html>"), "malformed"),
         (answers(b"\xff"), "malformed"),
-        (answers(b'{"keys":[{"n":' + b"[" * 100_000), "JSON nested too deeply"),
+        (answers(b'{"keys":[{"n":' + b"[" * 100_000), "JSON is nested too deeply"),
         (answers(b"{}"), "keys: is missing"),
     ],
     ids=["redirect", "large", "many", "empty", "oct", "gzip", "html", "bytes", "deep", "no-keys"],

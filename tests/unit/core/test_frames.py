@@ -62,6 +62,7 @@ def test_a_token_is_not_shown() -> None:
         (b"{", UNSET),
         (b"\xff", UNSET),
         (b"[" * 20_000, UNSET),
+        (b'{"id":7,"more":' + b"[" * 2_900 + b"]" * 2_900 + b"}", UNSET),
     ],
 )
 def test_the_id_of_a_bad_frame_is_found_where_there_is_one(text: bytes, id_: object) -> None:
@@ -78,3 +79,9 @@ def test_an_event_frame_is_json_whatever_the_topic(topic: str) -> None:
         "position": "k3x9q2.18",
         "event": {"id": "e1"},
     }
+
+
+@pytest.mark.parametrize("depth", [256, 2_900])
+def test_a_frame_nested_too_deeply_is_refused(depth: int) -> None:
+    with pytest.raises(Invalid, match="nested too deeply"):
+        decode(b'{"type":"ping","more":' + b"[" * depth + b"]" * depth + b"}")

@@ -2,10 +2,12 @@ from typing import Annotated
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from notifier.core.errors import Invalid, TooLarge, Unreadable
-from notifier.core.reading import NOT_A_MEMBER, check_size, read_json
+from notifier.core.reading import NOT_A_MEMBER, check_size, is_too_deep, read_json
 
 
 class Thing(Struct, forbid_unknown_fields=True):
@@ -44,11 +46,47 @@ def test_what_is_wrong_is_said_in_our_words(text: bytes, said: str) -> None:
     assert str(refused(text)) == said
 
 
-def test_nesting_is_bounded() -> None:
-    deep = b"[" * 100_000
+def nested(times: int, inner: bytes = b"") -> bytes:
+    return b'{"a":[' * (times // 2) + inner + b"]}" * (times // 2)
 
-    with pytest.raises(Unreadable):
-        read_json(deep, msgspec.json.Decoder(), len(deep))
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, nested(258), nested(2_900), nested(20_000)])
+def test_nesting_is_bounded(text: bytes) -> None:
+    with pytest.raises(Unreadable, match="nested too deeply: at most 256"):
+        read_json(text, msgspec.json.Decoder(), len(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        nested(256),
+        b"[" + b",".join([b'{"a":[[]]}'] * 1_000) + b"]",
+        b'"' + b"[" * 1_000 + b'"',
+        rb'["\\", "\"' + b"[" * 300 + rb'\"", "' + b"{" * 300 + b'"]',
+    ],
+)
+def test_what_is_not_deep_is_read_however_many_brackets_it_has(text: bytes) -> None:
+    decoder = msgspec.json.Decoder()
+
+    assert read_json(text, decoder, len(text)) == decoder.decode(text)
+
+
+def test_depth_does_not_hide_behind_brackets_in_strings() -> None:
+    hidden = b"[" + b",".join([rb'"\"]]]]]\\"'] * 100) + b"," + b"[" * 256 + b"]" * 257
+
+    assert is_too_deep(hidden)
+
+
+@given(st.recursive(st.text(alphabet='[]{}"\\a', max_size=5) | st.none(), st.lists, max_leaves=20))
+def test_depth_is_that_of_the_value(value: object) -> None:
+    padding = b"[" + b",".join([b"[]"] * 300) + b","  # so that it is looked at closely
+    text = padding + b"[" * 250 + msgspec.json.encode(value) + b"]" * 251
+
+    assert is_too_deep(text) is (251 + depth(value) > 256)
+
+
+def depth(value: object) -> int:
+    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
 
 
 def test_more_bytes_than_the_bound_are_not_read() -> None:
