@@ -15,7 +15,6 @@ from importlib.metadata import version
 
 import structlog
 
-from notifier.adapters import tokens
 from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
 from notifier.adapters.memory_broker import MemoryBroker
 from notifier.adapters.memory_queue import MemoryEventQueue
@@ -24,7 +23,8 @@ from notifier.adapters.memory_seats import MemorySeats
 from notifier.adapters.redis import RedisBroker
 from notifier.adapters.redis_roster import RedisRoster
 from notifier.adapters.redis_seats import RedisSeats
-from notifier.adapters.tokens import JwtVerifier
+from notifier.adapters.tokens import verifier as tokens
+from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
 from notifier.core.background import Background

@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as connect_in_thread
 
-from notifier.adapters.tokens import mint
+from notifier.adapters.tokens.verifier import mint
 from tests.support.clients import Client, connected
 from tests.support.foreign import foreign_client
 from tests.support.issuer import Issuer

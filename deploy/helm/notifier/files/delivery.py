@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from notifier import client
-from notifier.adapters.tokens import mint
+from notifier.adapters.tokens.verifier import mint
 from notifier.settings import Settings
 
 PATIENCE = 60

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import HMACAlgorithm
 
-from notifier.adapters.jws import Jws, parse
+from notifier.adapters.tokens.jws import Jws, parse
 from notifier.core.errors import Unauthorized
 
 SECRET = b"0123456789abcdef0123456789abcdef"

@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.algorithms import AllowedPublicKeys, HMACAlgorithm
 from msgspec import Meta, Struct
 
-from notifier.adapters.jws import Jws, parse
-from notifier.adapters.known_tokens import KnownTokens
+from notifier.adapters.tokens.jws import Jws, parse
+from notifier.adapters.tokens.known import KnownTokens
 from notifier.core.access import Identity, identity_of
 from notifier.core.errors import Unauthorized, Unavailable
 from notifier.core.names import checked_name

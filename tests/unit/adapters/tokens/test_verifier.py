@@ -22,7 +22,7 @@ from jwt.algorithms import AllowedPrivateKeys, get_default_algorithms
 from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
-from notifier.adapters.tokens import (
+from notifier.adapters.tokens.verifier import (
     LARGEST_KEY_SET,
     LONGEST_TOKEN,
     MOST_KEYS,

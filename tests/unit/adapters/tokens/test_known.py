@@ -1,4 +1,4 @@
-from notifier.adapters.known_tokens import KnownTokens
+from notifier.adapters.tokens.known import KnownTokens
 from notifier.core.access import Identity
 
 ANN = Identity("42", 100.0)
