@@ -173,7 +173,11 @@ class Settings(BaseSettings):
         examples=[134217728],
     )
     drain_rate: float = Field(
-        200.0, gt=0, description="Connections closed a second when a gateway stops.", examples=[200]
+        1000.0,
+        gt=0,
+        description="Connections closed a second when a gateway stops; in NOTIFIER_DRAIN_SECONDS "
+        "as many as NOTIFIER_MAX_CONNECTIONS.",
+        examples=[1000],
     )
     drain_seconds: float = Field(
         60.0,

@@ -11,10 +11,10 @@ from itertools import count
 from typing import Protocol
 
 from aiormq import ChannelAccessRefused, ChannelNotFoundEntity
-from aiormq.abc import AbstractConnection
+from aiormq.abc import AbstractChannel, AbstractConnection
 
 from notifier.adapters.amqp_link import REMEDY, Link, Lost, Vanished, losses
-from notifier.adapters.topology import Channels, Queue, Topology, channels_of
+from notifier.adapters.topology import Channels, Queue, Topology
 from notifier.core.background import Background
 
 _EVERY = 5  # seconds
@@ -23,7 +23,7 @@ _EVERY = 5  # seconds
 class Right(Protocol):
     """Something that RabbitMQ must let us do."""
 
-    async def exercise(self, connection: AbstractConnection) -> None:
+    async def exercise(self, channel: AbstractChannel) -> None:
         """Do it without a consequence; raises ChannelAccessRefused."""
 
 
@@ -34,13 +34,11 @@ class Publishing:
     exchange: str
     routing_key: str
 
-    async def exercise(self, connection: AbstractConnection) -> None:
+    async def exercise(self, channel: AbstractChannel) -> None:
         """See Right. The right is asked for at once, and what is rolled back goes nowhere."""
-        channel = await connection.channel(publisher_confirms=False)
         await channel.tx_select()
         await channel.basic_publish(b"", exchange=self.exchange, routing_key=self.routing_key)
         await channel.tx_rollback()
-        await channel.close()
 
 
 class Consuming:
@@ -50,17 +48,19 @@ class Consuming:
         self._queues = queues
         self._turn = count()
 
-    async def exercise(self, connection: AbstractConnection) -> None:
+    async def exercise(self, channel: AbstractChannel) -> None:
         """See Right. It stands by for a moment, behind the consumer that is there."""
         if not (queues := self._queues()):
             return
-        channel = await connection.channel(publisher_confirms=False)
-        await channel.basic_consume(queues[next(self._turn) % len(queues)], _ignore)
-        await channel.close()  # what came all the same goes back in order
+        came: list[object] = []
 
+        async def keep(message: object) -> None:
+            came.append(message)
 
-async def _ignore(_: object) -> None:
-    """Leave it unacked."""
+        standby = await channel.basic_consume(queues[next(self._turn) % len(queues)], keep)
+        await channel.basic_cancel(str(standby.consumer_tag))
+        if came:
+            await channel.close()  # so that it goes back in order
 
 
 class Lookout:
@@ -87,42 +87,44 @@ class Lookout:
         """Look while inside."""
         self._may_bind = True
         self._hidden.clear()
+        # Kept open: aiormq waits ten seconds for the answer to a close, and a router that holds
+        # enough reads its answers later than that.
+        channels = Channels(connection)
         async with Background() as background:
-            background.start(self._keep_looking(connection), "rabbitmq: lookout")
+            background.start(self._keep_looking(channels), "rabbitmq: lookout")
             yield
 
-    async def _keep_looking(self, connection: AbstractConnection) -> None:
+    async def _keep_looking(self, channels: Channels) -> None:
         try:
             with losses():
                 while True:
-                    await self._try_right(connection)
+                    await self._try_right(channels)
                     await asyncio.sleep(_EVERY)
                     if self._topology:
-                        await self._see(self._topology, connection)
+                        await self._see(self._topology, channels)
         except Lost as lost:
             self._link.give_up(lost)
 
-    async def _try_right(self, connection: AbstractConnection) -> None:
+    async def _try_right(self, channels: Channels) -> None:
         try:
-            await self._right.exercise(connection)
+            await self._right.exercise(await channels.usable())
         except ChannelAccessRefused as error:
             self._refusal = f"RabbitMQ refuses a right: {error}; {REMEDY}"
         else:
             self._refusal = None
 
-    async def _see(self, wanted: Topology, connection: AbstractConnection) -> None:
-        async with channels_of(connection) as channels:
-            for thing in (each for each in wanted.things if str(each) not in self._hidden):
-                channel = await channels.usable()
-                try:
-                    await thing.declare(channel, passive=True)
-                except ChannelNotFoundEntity as error:
-                    queue = thing.name if isinstance(thing, Queue) else ""
-                    raise Vanished(f"{thing} was deleted", queue) from error
-                except ChannelAccessRefused:
-                    self._hidden.add(str(thing))
-            if self._may_bind:
-                await self._bind(wanted, channels)
+    async def _see(self, wanted: Topology, channels: Channels) -> None:
+        for thing in (each for each in wanted.things if str(each) not in self._hidden):
+            channel = await channels.usable()
+            try:
+                await thing.declare(channel, passive=True)
+            except ChannelNotFoundEntity as error:
+                queue = thing.name if isinstance(thing, Queue) else ""
+                raise Vanished(f"{thing} was deleted", queue) from error
+            except ChannelAccessRefused:
+                self._hidden.add(str(thing))
+        if self._may_bind:
+            await self._bind(wanted, channels)
 
     async def _bind(self, wanted: Topology, channels: Channels) -> None:
         # Bindings cannot be looked at, but made again. Who may not has an operator who does.

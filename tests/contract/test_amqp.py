@@ -816,7 +816,8 @@ async def test_looking_whether_it_may_publish_publishes_nothing(amqp_url: str) -
         await eventually(lambda: queue.trouble is None, seconds=20)
         await queue.put(Entry(b"the only one", "user.42"))
         async with aiormq.connect(amqp_url) as connection:
-            await Publishing("notifier.events", "everyone").exercise(connection)
+            channel = await connection.channel(publisher_confirms=False)
+            await Publishing("notifier.events", "everyone").exercise(channel)
 
         async with event_source(amqp_url) as source:
             batches = source.batches()

@@ -95,6 +95,45 @@ def test_no_two_objects_have_one_name(path: Path) -> None:
     assert sorted(set(names)) == sorted(names)
 
 
+LONG = "payments-notifier-of-the-european-region-in-"
+
+
+@pytest.mark.parametrize("values", [{}, {"nameOverride": LONG + "name"}], ids=["", "named"])
+def test_two_releases_with_long_names_share_no_object(values: dict[str, object]) -> None:
+    one, two = (
+        {
+            (item["kind"], item["metadata"]["name"])
+            for item in render(everything(**values), release=LONG + end)
+        }
+        for end in ("one", "two")
+    )
+
+    assert not one & two
+    assert max(len(name) for _, name in one | two) <= 63
+
+
+def test_two_long_names_of_the_users_own_stay_two() -> None:
+    names = [
+        deployment(render(minimal(fullnameOverride=LONG + end)), "api")["metadata"]["name"]
+        for end in ("one", "two")
+    ]
+
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize("names", [["registry"], [{"name": "registry"}]])
+def test_a_parent_s_registry_and_its_credentials_hold_for_every_pod(names: list[object]) -> None:
+    values = everything(
+        **{"global": {"imageRegistry": "mirror.example/", "imagePullSecrets": names}},
+        image={"repository": "team/notifier", "digest": "", "tag": "1"},
+        imagePullSecrets=[{"name": "own"}],
+    )
+    for each in pods(render(values)):
+        [own] = [part for part in each["spec"]["containers"] if part["name"] in OWN]
+        assert own["image"] == "mirror.example/team/notifier:1"
+        assert each["spec"]["imagePullSecrets"] == [{"name": "registry"}, {"name": "own"}]
+
+
 @EACH
 def test_every_object_is_in_the_namespace_and_says_whose_it_is(path: Path) -> None:
     for item in render(read_values(path)):
@@ -161,8 +200,8 @@ PROBES = ("startup", "liveness", "readiness")
 @EACH
 def test_ports_are_those_that_the_settings_say(path: Path) -> None:
     objects = render(read_values(path))
-    settings = config(objects)
     for role, public in (("gateway", "GATEWAY"), ("api", "API"), ("router", None)):
+        settings = config(objects, role)
         ports = {p["name"]: str(p["containerPort"]) for p in container(objects, role)["ports"]}
         wanted = {"private": settings["NOTIFIER_PRIVATE_PORT"]}
         assert ports == wanted | ({"http": settings[f"NOTIFIER_{public}_PORT"]} if public else {})
@@ -181,7 +220,7 @@ def test_probes_ask_routes_that_there_are(path: Path) -> None:
 @EACH
 def test_nothing_leads_to_the_private_port_from_outside(path: Path) -> None:
     objects = render(read_values(path))
-    private = config(objects)["NOTIFIER_PRIVATE_PORT"]
+    private = config(objects, "gateway")["NOTIFIER_PRIVATE_PORT"]
     for service in of_kind(objects, "Service"):
         assert private not in {str(each["targetPort"]) for each in service["spec"]["ports"]}
         assert "private" not in {each["targetPort"] for each in service["spec"]["ports"]}
@@ -305,7 +344,7 @@ SECONDS_TO_END = {"gateway": 5 + 5, "router": 10, "api": 12}
 @EACH
 def test_a_pod_has_time_for_pre_stop_drain_and_its_end(path: Path) -> None:
     objects = render(read_values(path))
-    drain = float(config(objects)["NOTIFIER_DRAIN_SECONDS"])
+    drain = float(config(objects, "gateway")["NOTIFIER_DRAIN_SECONDS"])
     for role in ROLES:
         hook = container(objects, role).get("lifecycle", {}).get("preStop", {})
         pre_stop = hook.get("sleep", {}).get("seconds", 0)
@@ -346,7 +385,24 @@ def test_another_setting_replaces_the_pods(role: str) -> None:
     before = checksums(role)
 
     assert before == checksums(role)
-    assert before != checksums(role, config={"NOTIFIER_HISTORY_SIZE": 200})
+    assert before != checksums(role, config={"NOTIFIER_LOG_LEVEL": "DEBUG"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "roles"),
+    [
+        ({"NOTIFIER_API_PORT": 8011}, ["api"]),
+        ({"NOTIFIER_PARTITIONS": 2}, ["router", "api"]),
+        ({"NOTIFIER_HISTORY_SIZE": 200}, ["gateway", "router"]),
+        ({"NOTIFIER_ALLOWED_ORIGINS": "https://app.example"}, ["gateway"]),
+    ],
+)
+def test_a_setting_of_one_role_does_not_replace_the_pods_of_another(
+    setting: dict[str, object], roles: list[str]
+) -> None:
+    changed = [role for role in ROLES if checksums(role) != checksums(role, config=setting)]
+
+    assert changed == roles
 
 
 def test_another_secret_replaces_the_pods_that_read_it_and_no_others() -> None:
@@ -464,9 +520,29 @@ def test_policies_let_each_role_out_to_what_it_needs() -> None:
     objects = render(everything())
 
     assert ports_let_out(objects, "gateway") == {53, 6379, 443, 4317}
-    assert ports_let_out(objects, "router") == {53, 6379, 5671, 4317}
-    assert ports_let_out(objects, "api") == {53, 5671, 4317}
+    assert ports_let_out(objects, "router") == {53, 6379, 5671, 15672, 4317}
+    assert ports_let_out(objects, "api") == {53, 5671, 15672, 4317}
     assert ports_let_out(objects, "test") == {53, 8000, 8001}
+
+
+def test_dns_is_asked_on_the_ports_of_its_pods() -> None:
+    objects = render(everything(networkPolicy={"dns": {"ports": [53, 5353]}}))
+
+    assert all({53, 5353} <= ports_let_out(objects, role) for role in (*ROLES, "test"))
+
+
+def test_an_issuer_in_a_variable_of_the_users_is_let_out_to_as_well() -> None:
+    extra = [{"name": "NOTIFIER_JWKS_URL", "value": "https://issuer.example/keys"}]
+    values = everything(gateway={"pod": {"extraEnv": extra}})
+    del values["config"]["NOTIFIER_JWKS_URL"]
+
+    assert 443 in ports_let_out(render(values), "gateway")
+
+
+def test_a_route_sets_no_time_limit_that_a_gateway_could_refuse() -> None:
+    [route] = of_kind(render(everything()), "HTTPRoute")
+
+    assert all("timeouts" not in rule for rule in route["spec"]["rules"])
 
 
 def test_without_scrapers_nobody_reaches_the_private_port() -> None:
@@ -492,7 +568,7 @@ groups:
           summary: "{{ $labels.pod }} is away"
           runbook_url: docs/runbooks/Sample.md
 """
-SAMPLE_DASHBOARD = '{"title": "{{ pod }}", "text": "a\\nb"}'
+SAMPLE_DASHBOARD = '{"uid": "sample", "title": "{{ pod }}", "text": "a\\nb"}'
 
 
 def test_rules_and_dashboards_are_shipped_as_they_are(tmp_path: Path) -> None:
@@ -506,9 +582,33 @@ def test_rules_and_dashboards_are_shipped_as_they_are(tmp_path: Path) -> None:
     objects = render(everything(), chart)
 
     rules = [item["spec"] for item in of_kind(objects, "PrometheusRule")]
-    shown = [item["data"] for item in of_kind(objects, "ConfigMap") if _is_dashboard(item)]
+    shown = [
+        json.loads(text)
+        for item in of_kind(objects, "ConfigMap")
+        if _is_dashboard(item)
+        for text in item["data"].values()
+    ]
+    plain = [json.loads(each.read_text()) for each in files[1]]
+    of_each = ("uid", "title")
     assert rules == [yaml.safe_load(each.read_text()) for each in files[0]]
-    assert shown == [{each.name: each.read_text()} for each in files[1]]
+    assert [_without(each, *of_each) for each in shown] == [_without(e, *of_each) for e in plain]
+
+
+def _without(item: Object, *names: str) -> Object:
+    return {name: value for name, value in item.items() if name not in names}
+
+
+def test_the_dashboards_of_two_releases_are_there_side_by_side() -> None:
+    found: dict[str, list[str]] = {"file": [], "uid": [], "title": []}
+    for release in ("one", "two"):
+        for item in of_kind(render(everything(), release=release), "ConfigMap"):
+            for file, text in item["data"].items() if _is_dashboard(item) else ():
+                found["file"].append(file)
+                found["uid"].append(json.loads(text)["uid"])
+                found["title"].append(json.loads(text)["title"])
+
+    assert [len({*each}) for each in found.values()] == [8, 8, 8]
+    assert max(map(len, found["uid"])) <= 40  # Grafana takes no more
 
 
 def test_runbooks_get_an_address(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.support.chart import everything, minimal, refusal
 
 Values = dict[str, Any]
+IMAGE: Values = {"image": {"repository": "registry.example/notifier"}}
 ISSUER: Values = {"NOTIFIER_JWT_ISSUER": "https://i/", "NOTIFIER_JWT_AUDIENCE": "n"}
 
 
@@ -31,7 +32,7 @@ def test_a_value_that_the_schema_does_not_know_is_named(values: Values, sentence
 
 
 def test_all_secrets_that_nobody_gives_are_named_at_once() -> None:
-    assert refusal({"config": ISSUER}).endswith(
+    assert refusal({**IMAGE, "config": ISSUER}).endswith(
         "NOTIFIER_AMQP_URL, NOTIFIER_API_KEYS, NOTIFIER_JWT_SECRET, NOTIFIER_REDIS_URL required: "
         "name a Secret that has these keys in existingSecret, or say in secrets where each is "
         "(or set config.NOTIFIER_JWKS_URL in place of NOTIFIER_JWT_SECRET)"
@@ -40,7 +41,11 @@ def test_all_secrets_that_nobody_gives_are_named_at_once() -> None:
 
 @pytest.mark.parametrize("missing", list(ISSUER))
 def test_tokens_issued_for_others_are_not_taken(missing: str) -> None:
-    values = {"existingSecret": "n", "config": {k: v for k, v in ISSUER.items() if k != missing}}
+    values = {
+        **IMAGE,
+        "existingSecret": "n",
+        "config": {k: v for k, v in ISSUER.items() if k != missing},
+    }
 
     assert f"config.{missing} is required" in refusal(values)
 
@@ -112,9 +117,23 @@ def test_tokens_issued_for_others_are_not_taken(missing: str) -> None:
             "gateway.autoscaling is enabled and scales by nothing: set connections or cpu",
         ),
         (
-            {"gateway": {"autoscaling": {"enabled": True, "connections": 20000}}},
-            "gateway.autoscaling.connections is 20000, but a stopping gateway moves only 12000",
+            {"config": {"NOTIFIER_DRAIN_RATE": 200}},
+            "config.NOTIFIER_MAX_CONNECTIONS is 50000, but a stopping gateway moves only 12000",
         ),
+        *(
+            (
+                {"gateway": {"resources": {"limits": {"memory": memory}}}},
+                f"gateway.resources.limits.memory is {memory}, but a gateway may need 388Mi",
+            )
+            for memory in ("387Mi", "400M", "0.3Gi", 100_000_000)
+        ),
+        (
+            {"config": {"NOTIFIER_SEND_BUFFER_TOTAL_BYTES": 2_000_000_000}},
+            "gateway.resources.limits.memory is 1Gi, but a gateway may need 2167Mi",
+        ),
+        ({"image": {"repository": ""}}, "image.repository is required, there is no public image"),
+        ({"global": {"imageRegistri": "r"}}, "global.imageRegistri is not a value of this chart"),
+        ({"global": {"imageRegistry": 1}}, "got number, want string"),
         (
             {
                 "gateway": {"autoscaling": {"enabled": True, "connections": 9000}},

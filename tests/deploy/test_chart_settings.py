@@ -1,5 +1,6 @@
 """Every variable that the chart sets is a setting of notifier, and every setting can be set."""
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any
 import pytest
 
 from deploy.helm import generate
+from notifier import wiring
 from notifier.settings import CLIENT_VARIABLES, Role, Settings, SettingsError, variable
+from notifier.telemetry.metrics import Metrics
+from notifier.telemetry.traces import NoTraces
 from tests.support.chart import (
     ROLES,
     Object,
@@ -50,7 +54,7 @@ def files_of(objects: list[Object], role: str) -> list[str]:
 def load(objects: list[Object], role: Role, home: Path) -> Settings:
     """The settings as the role's container would load them, from variables and mounted files."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in config(objects).items():
+        for name, value in config(objects, role).items():
             patch.setenv(name, value)
         for name in files_of(objects, role):
             (home / name).write_text(GIVEN.get(name, ""))
@@ -64,7 +68,8 @@ def test_every_variable_is_a_setting(path: Path) -> None:
     settings = {variable(name) for name in Settings.model_fields} | CLIENT_VARIABLES.keys()
     for role in ROLES:
         names = {each["name"] for each in container(objects, role).get("env", ())}
-        own = {name for name in names | config(objects).keys() if name.startswith("NOTIFIER_")}
+        given = names | config(objects, role).keys()
+        own = {name for name in given if name.startswith("NOTIFIER_")}
         assert {name.removesuffix("_FILE") for name in own} <= settings
 
 
@@ -72,7 +77,7 @@ def test_every_variable_is_a_setting(path: Path) -> None:
 def test_a_role_starts_with_what_a_newcomer_sets(role: Role, tmp_path: Path) -> None:
     settings = load(render(minimal()), role, tmp_path)
 
-    assert settings.jwt_issuer == "https://issuer.example/"
+    assert settings.log_format == "json"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -93,16 +98,60 @@ def test_with_another_key_the_gateway_reads_no_secret_for_tokens(name: str) -> N
     assert files_of(objects, "gateway") == ["NOTIFIER_REDIS_URL"]
 
 
+def example(name: str) -> tuple[Settings, list[Object]]:
+    """Settings with an example of one of them, and the objects of a chart that sets it so."""
+    [text] = (Settings.model_fields[name].examples or [])[:1]
+    wanted = Settings.model_validate({name: "::" if name == "host" else text})
+    given = wanted.model_dump(mode="json")[name]
+    return wanted, render(minimal(config={variable(name): given}))
+
+
+def readers(name: str) -> list[Role]:
+    """The roles that the chart gives a setting."""
+    _, objects = example(name)
+    return [role for role in ROLES if variable(name) in config(objects, role)]
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_every_plain_setting_can_be_set_and_arrives_as_it_was(name: str, tmp_path: Path) -> None:
-    [example] = (Settings.model_fields[name].examples or [])[:1]
-    wanted = Settings.model_validate({name: "::" if name == "host" else example})
-    given = wanted.model_dump(mode="json")[name]
-    role: Role = "router" if name.startswith("jw") else "gateway"
+    wanted, objects = example(name)
 
-    settings = load(render(minimal(config={variable(name): given})), role, tmp_path)
+    assert readers(name)
+    for role in readers(name):
+        settings = load(objects, role, tmp_path)
+        assert getattr(settings, name) == getattr(wanted, name)
 
-    assert getattr(settings, name) == getattr(wanted, name)
+
+class _Watched:
+    """Settings that remember which of them were read."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.read: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # a setting is of any type
+        if name in PLAIN:
+            self.read.add(name)
+        return getattr(self._settings, name)
+
+
+OF_THE_COMMAND = {"log_format", "log_level", "traces"}  # read before the role runs
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_role_is_given_the_settings_that_it_reads_and_no_others(
+    role: Role, tmp_path: Path
+) -> None:
+    free = {"host": "127.0.0.1", "gateway_port": 0, "api_port": 0, "private_port": 0}
+    watched = _Watched(load(render(minimal()), role, tmp_path).model_copy(update=free))
+    run = {"gateway": wiring._run_gateway, "router": wiring._run_router, "api": wiring._run_api}  # noqa: SLF001
+    stopping = asyncio.Event()
+    stopping.set()
+    await run[role](watched, Metrics(), NoTraces(), stopping)  # type: ignore[arg-type]
+
+    given = {name for name in PLAIN if role in readers(name)}
+
+    assert given - OF_THE_COMMAND == watched.read, "say who reads a setting in _settings.tpl"
 
 
 @pytest.mark.parametrize("name", SECRET)
@@ -132,7 +181,7 @@ def test_a_secret_by_value_is_in_a_secret_and_nowhere_else(name: str) -> None:
 def test_numbers_arrive_as_digits() -> None:
     wanted = {"NOTIFIER_SEND_BUFFER_BYTES": 67108864, "NOTIFIER_HISTORY_SECONDS": 2592000}
 
-    found = config(render(minimal(config=wanted)))
+    found = config(render(minimal(config=wanted)), "gateway")
 
     assert {name: found[name] for name in wanted} == {k: str(v) for k, v in wanted.items()}
 
@@ -140,7 +189,7 @@ def test_numbers_arrive_as_digits() -> None:
 def test_lists_arrive_separated_by_commas() -> None:
     origins = ["https://a.example", "https://b.example"]
 
-    found = config(render(minimal(config={"NOTIFIER_ALLOWED_ORIGINS": origins})))
+    found = config(render(minimal(config={"NOTIFIER_ALLOWED_ORIGINS": origins})), "gateway")
 
     assert found["NOTIFIER_ALLOWED_ORIGINS"] == "https://a.example,https://b.example"
 
@@ -177,13 +226,14 @@ def test_the_chart_takes_the_origins_that_the_settings_take(
 
 
 def test_what_the_chart_computes_with_has_the_defaults_of_the_settings() -> None:
-    found = config(render(minimal()))
+    objects = render(minimal())
+    found = {n: value for role in ROLES for n, value in config(objects, role).items()}
     defaults = {variable(name): field.default for name, field in Settings.model_fields.items()}
 
     computed = {name: float(value) for name, value in found.items() if value.isdigit()}
 
     assert computed == {name: defaults[name] for name in computed}
-    assert len(computed) == 7
+    assert len(computed) == 8
 
 
 @pytest.mark.parametrize("form", ["NOTIFIER_REDIS_URL", "NOTIFIER_REDIS_URL_FILE"])

@@ -64,6 +64,7 @@ def rendered(**more: str) -> list[Object]:
         "NOTIFIER_JWT_ISSUER": ISSUER,
         "NOTIFIER_JWT_AUDIENCE": AUDIENCE,
         "NOTIFIER_DRAIN_RATE": DRAIN_RATE,
+        "NOTIFIER_MAX_CONNECTIONS": 12_000,
         **more,
     }
     return render(minimal(config=settings, test={"existingSecret": "notifier-test"}))
@@ -80,12 +81,12 @@ def pods(image: Image, tmp_path: Path, amqp_url: str, redis_url: str) -> Iterato
         "NOTIFIER_API_KEY": KEY.secret,
         "NOTIFIER_TOKEN": token("somebody"),
     }
-    objects = {role: rendered() for role in ROLES}
+    objects: dict[str, list[Object]] = {role: rendered() for role in ROLES}
     with ExitStack() as stack:
         made = {}
         for role in ROLES:
             pod = deployment(objects[role], role)["spec"]["template"]
-            container = Container(tmp_path / role, image, pod, config(objects[role]), secrets)
+            container = Container(tmp_path / role, image, pod, config(objects[role], role), secrets)
             made[role] = stack.enter_context(container)
         for container in made.values():
             container.wait_until_ready()
@@ -169,7 +170,7 @@ def test_the_helm_test_sees_an_event_arrive(
     for variable in pod["spec"]["containers"][0]["env"]:
         variable["value"] = here.get(variable["name"], variable.get("value"))
 
-    with Container(tmp_path / "test", image, pod, config(objects), pods.secrets) as test:
+    with Container(tmp_path / "test", image, pod, config(objects, "gateway"), pods.secrets) as test:
         code = test.wait(90)
 
     assert code == 0, test.log_tail()

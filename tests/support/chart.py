@@ -11,9 +11,11 @@ import helm_python
 import pytest
 import yaml
 
+from notifier.settings import Role
+
 CHART = Path(__file__).parents[2] / "deploy/helm/notifier"
 RELEASE, NAMESPACE = "push", "prod"
-ROLES = ("gateway", "router", "api")
+ROLES: tuple[Role, ...] = ("gateway", "router", "api")
 
 Object = dict[str, Any]
 Values = dict[str, Any]
@@ -54,21 +56,21 @@ def _loaded(chart: Path) -> helm_python.Chart:
     return helm_python.Chart.load(chart)
 
 
-def templates(values: Values, path: Path = CHART) -> dict[str, str]:
+def templates(values: Values, path: Path = CHART, release: str = RELEASE) -> dict[str, str]:
     """What each template becomes; raises HelmError as `helm template` fails."""
     chart = _loaded(path)
     chart.validate_schema(values)
-    return chart.render(values, name=RELEASE, namespace=NAMESPACE, is_install=True)
+    return chart.render(values, name=release, namespace=NAMESPACE, is_install=True)
 
 
-def render(values: Values, chart: Path = CHART) -> list[Object]:
+def render(values: Values, chart: Path = CHART, release: str = RELEASE) -> list[Object]:
     """The objects that Helm would apply, those of tests with them; not to be changed."""
-    return _render(json.dumps(values), chart)
+    return _render(json.dumps(values), chart, release)
 
 
 @functools.cache
-def _render(values: str, chart: Path) -> list[Object]:
-    found = templates(json.loads(values), chart)
+def _render(values: str, chart: Path, release: str) -> list[Object]:
+    found = templates(json.loads(values), chart, release)
     texts = (text for path, text in found.items() if path.endswith(".yaml"))
     return [item for text in texts for item in yaml.load_all(text, yaml.CSafeLoader) if item]
 
@@ -123,8 +125,8 @@ def container(objects: Iterable[Object], role: str) -> Object:
     return next(each for each in pod(objects, role)["containers"] if each["name"] == "notifier")
 
 
-def config(objects: Iterable[Object]) -> dict[str, str]:
-    """The settings in the ConfigMap."""
-    [found] = [item for item in of_kind(objects, "ConfigMap") if role_of(item) is None][:1]
+def config(objects: Iterable[Object], role: str) -> dict[str, str]:
+    """The settings in a role's ConfigMap."""
+    [found] = [item for item in of_kind(objects, "ConfigMap") if role_of(item) == role]
     data: dict[str, str] = found["data"]
     return data

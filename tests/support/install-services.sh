@@ -77,6 +77,14 @@ if [ "$(id -u)" = 0 ] && has apt-get; then
     if [ -n "$suite" ] && [ ! -d "$roots/$suite" ]; then make_root "$suite"; fi
 fi
 
+# Debian has no Helm; of Go's modules it is made in minutes, once.
+if [ "${1:-}" = image ] && has go && ! has helm3; then
+    made=$(mktemp -d)
+    GOBIN="$made" go install helm.sh/helm/v3/cmd/helm@v3.18.6 &&
+        install "$made/helm" /usr/local/bin/helm3
+    rm -rf "$made"
+fi
+
 # Playwright's own build, in the user's cache: without root, or where Chromium is a snap.
 chromium_is_there || .venv/bin/playwright install chromium ||
     echo "Chromium could not be installed: the tests of the page will fail."

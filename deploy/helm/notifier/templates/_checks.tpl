@@ -1,6 +1,7 @@
 {{- /* Combinations that cannot work, each refused with what to do instead. */}}
 
 {{- define "notifier.check" -}}
+{{- include "notifier.checkImage" . }}
 {{- include "notifier.checkConfig" . }}
 {{- include "notifier.checkTokens" . }}
 {{- include "notifier.checkSecrets" . }}
@@ -8,7 +9,19 @@
 {{- include "notifier.checkRole" (dict "root" $ "role" $role) }}
 {{- end }}
 {{- include "notifier.checkScaling" . }}
+{{- include "notifier.checkMemory" . }}
 {{- include "notifier.checkNetwork" . }}
+{{- end }}
+
+{{- define "notifier.checkImage" -}}
+{{- if not .Values.image.repository }}
+{{- fail "image.repository is required, there is no public image of notifier: build one (docker build --tag registry.example/notifier:VERSION .), push it to a registry of yours or load it into your cluster, and name it here without its tag" }}
+{{- end }}
+{{- if .Chart.IsRoot }}
+{{- range $name, $_ := omit (default dict .Values.global) "imageRegistry" "imagePullSecrets" }}
+{{- fail (printf "global.%s is not a value of this chart: it takes global.imageRegistry and global.imagePullSecrets; leave it out" $name) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "notifier.checkConfig" -}}
@@ -75,7 +88,7 @@
 {{- range (include "notifier.extraSettings" . | fromJson).names }}
 {{- if has . $seen }}{{ fail (printf "extraEnv has %s twice for the %s: pod.extraEnv and %s.pod.extraEnv are put together" . $role $role) }}{{ end }}
 {{- $seen = append $seen . }}
-{{- if has . (list "NOTIFIER_GATEWAY_PORT" "NOTIFIER_API_PORT" "NOTIFIER_PRIVATE_PORT" "NOTIFIER_PARTITIONS" "NOTIFIER_MAX_CONNECTIONS" "NOTIFIER_DRAIN_RATE" "NOTIFIER_DRAIN_SECONDS") }}
+{{- if has . (list "NOTIFIER_GATEWAY_PORT" "NOTIFIER_API_PORT" "NOTIFIER_PRIVATE_PORT" "NOTIFIER_PARTITIONS" "NOTIFIER_MAX_CONNECTIONS" "NOTIFIER_SEND_BUFFER_TOTAL_BYTES" "NOTIFIER_DRAIN_RATE" "NOTIFIER_DRAIN_SECONDS") }}
 {{- fail (printf "extraEnv has %s: set config.%s, which the chart computes with" . .) }}
 {{- end }}
 {{- end }}
@@ -102,11 +115,22 @@
 {{- fail (printf "gateway.autoscaling.connections is %v, but a gateway refuses more than %v (config.NOTIFIER_MAX_CONNECTIONS): raise that or lower connections" .Values.gateway.autoscaling.connections .Values.config.NOTIFIER_MAX_CONNECTIONS) }}
 {{- end }}
 {{- $drained := mulf .Values.config.NOTIFIER_DRAIN_RATE .Values.config.NOTIFIER_DRAIN_SECONDS }}
-{{- if and .Values.gateway.autoscaling.enabled (gt (float64 .Values.gateway.autoscaling.connections) $drained) }}
-{{- fail (printf "gateway.autoscaling.connections is %v, but a stopping gateway moves only %v away (NOTIFIER_DRAIN_RATE × NOTIFIER_DRAIN_SECONDS) and closes the rest at once: raise one of these or lower connections" .Values.gateway.autoscaling.connections $drained) }}
+{{- if and .Values.config.NOTIFIER_DRAIN_SECONDS (gt (float64 .Values.config.NOTIFIER_MAX_CONNECTIONS) $drained) }}
+{{- fail (printf "config.NOTIFIER_MAX_CONNECTIONS is %v, but a stopping gateway moves only %v away (NOTIFIER_DRAIN_RATE × NOTIFIER_DRAIN_SECONDS) and closes the rest at once: raise one of these or lower NOTIFIER_MAX_CONNECTIONS" .Values.config.NOTIFIER_MAX_CONNECTIONS $drained) }}
 {{- end }}
 {{- if and .Values.router.keda.enabled (not .Values.router.keda.authenticationRef) (not (include "notifier.secretPlace" (dict "root" . "name" "NOTIFIER_AMQP_URL") | fromJson).secret) }}
 {{- fail "router.keda needs NOTIFIER_AMQP_URL in a Secret: set existingSecret or secrets.NOTIFIER_AMQP_URL, or name a TriggerAuthentication in router.keda.authenticationRef" }}
+{{- end }}
+{{- end }}
+
+{{- /* A gateway needs what waits for slow clients, 4 KiB a connection, and 64 MiB for itself. */}}
+{{- define "notifier.checkMemory" -}}
+{{- $limit := include "notifier.text" (default "" (default dict .Values.gateway.resources.limits).memory) }}
+{{- $unit := regexFind "[KMGT]i?$" $limit }}
+{{- $units := dict "" 1 "K" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- $needed := addf .Values.config.NOTIFIER_SEND_BUFFER_TOTAL_BYTES (mulf 4096 .Values.config.NOTIFIER_MAX_CONNECTIONS) 67108864 }}
+{{- if and (regexMatch "^[0-9.]+([KMGT]i?)?$" $limit) (gt $needed (mulf (float64 (trimSuffix $unit $limit)) (index $units $unit))) }}
+{{- fail (printf "gateway.resources.limits.memory is %s, but a gateway may need %.0fMi: NOTIFIER_SEND_BUFFER_TOTAL_BYTES, and 4 KiB for each of NOTIFIER_MAX_CONNECTIONS, and 64Mi; raise the limit or lower one of these" $limit (ceil (divf $needed 1048576))) }}
 {{- end }}
 {{- end }}
 

@@ -1,14 +1,21 @@
 {{- /* Names, labels and annotations. A role's own take a dict of root and role. */}}
 
+{{- /* A name that leaves room for a role's. A long one ends in a hash: two with one beginning stay two. */}}
+{{- define "notifier.short" -}}
+{{- if gt (len .) 40 }}{{ . | trunc 31 | trimSuffix "-" }}-{{ . | sha256sum | trunc 8 }}
+{{- else }}{{ . | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
 {{- define "notifier.name" -}}
-{{ default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{ include "notifier.short" (default .Chart.Name .Values.nameOverride) }}
 {{- end }}
 
 {{- define "notifier.fullname" -}}
 {{- $name := include "notifier.name" . }}
-{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
-{{- else if contains $name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}
-{{- else }}{{ printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" }}
+{{- if .Values.fullnameOverride }}{{ include "notifier.short" .Values.fullnameOverride }}
+{{- else if contains $name .Release.Name }}{{ include "notifier.short" .Release.Name }}
+{{- else }}{{ include "notifier.short" (printf "%s-%s" .Release.Name $name) }}
 {{- end }}
 {{- end }}
 
@@ -49,7 +56,20 @@ annotations: {{- toYaml . | nindent 2 }}
 
 {{- define "notifier.image" -}}
 {{- $image := .Values.image }}
+{{- $registry := (default dict .Values.global).imageRegistry }}
+{{- with $registry }}{{ trimSuffix "/" . }}/{{ end }}
 {{- if $image.digest }}{{ $image.repository }}@{{ $image.digest }}
 {{- else }}{{ $image.repository }}:{{ default .Chart.AppVersion $image.tag }}
+{{- end }}
+{{- end }}
+
+{{- /* `imagePullSecrets` and those of `global`, which may also be plain names. */}}
+{{- define "notifier.pullSecrets" -}}
+{{- $found := list }}
+{{- range concat (default list (default dict .Values.global).imagePullSecrets) (default list .Values.imagePullSecrets) }}
+{{- $found = append $found (ternary (dict "name" .) . (kindIs "string" .)) }}
+{{- end }}
+{{- with $found | uniq }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

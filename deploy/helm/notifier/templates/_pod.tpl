@@ -21,13 +21,11 @@ httpGet:
 metadata:
   labels: {{- merge (include "notifier.roleSelectorLabels" . | fromYaml) $pod.labels $root.Values.commonLabels | toYaml | nindent 4 }}
   annotations:
-    checksum/config: {{ include "notifier.config" $root | sha256sum }}
+    checksum/config: {{ include "notifier.config" . | sha256sum }}
     checksum/secrets: {{ include "notifier.secretValuesOf" . | sha256sum }}
     {{- with merge (dict) $pod.annotations $root.Values.commonAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
-  {{- with $root.Values.imagePullSecrets }}
-  imagePullSecrets: {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "notifier.pullSecrets" $root | nindent 2 }}
   serviceAccountName: {{ include "notifier.serviceAccountName" $root }}
   automountServiceAccountToken: false
   enableServiceLinks: false # they would be taken for misspelt settings
@@ -72,7 +70,7 @@ ports:
     containerPort: {{ $root.Values.config.NOTIFIER_PRIVATE_PORT }}
 envFrom:
   - configMapRef:
-      name: {{ include "notifier.fullname" $root }}
+      name: {{ include "notifier.roleName" . }}
 {{- include "notifier.env" . }}
 livenessProbe: {{- include "notifier.probe" (dict "path" "/livez" "timing" $pod.livenessProbe) | nindent 2 }}
 readinessProbe: {{- include "notifier.probe" (dict "path" "/readyz" "timing" $pod.readinessProbe) | nindent 2 }}

@@ -8,10 +8,42 @@
 {{- end }}
 {{- end }}
 
+{{- /* Who reads a setting, where not all roles do: another's change must not move clients. */}}
+{{- define "notifier.readers" -}}
+NOTIFIER_GATEWAY_PORT: [gateway]
+NOTIFIER_API_PORT: [api]
+NOTIFIER_PARTITIONS: [router, api]
+NOTIFIER_JWT_PUBLIC_KEY: [gateway]
+NOTIFIER_JWKS_URL: [gateway]
+NOTIFIER_JWT_ISSUER: [gateway]
+NOTIFIER_JWT_AUDIENCE: [gateway]
+NOTIFIER_ALLOWED_ORIGINS: [gateway]
+NOTIFIER_HEARTBEAT_SECONDS: [gateway]
+NOTIFIER_SEND_BUFFER_BYTES: [gateway]
+NOTIFIER_SEND_BUFFER_TOTAL_BYTES: [gateway]
+NOTIFIER_DRAIN_RATE: [gateway]
+NOTIFIER_DRAIN_SECONDS: [gateway]
+NOTIFIER_MAX_CONNECTIONS: [gateway]
+NOTIFIER_CONNECT_RATE: [gateway]
+NOTIFIER_CONNECTIONS_PER_USER: [gateway]
+NOTIFIER_TOPICS_PER_CONNECTION: [gateway]
+NOTIFIER_FRAME_RATE: [gateway]
+NOTIFIER_BYTE_RATE: [gateway]
+NOTIFIER_MAX_CONNECTION_AGE_SECONDS: [gateway]
+NOTIFIER_DEDUPLICATION_SECONDS: [gateway, router]
+NOTIFIER_HISTORY_SIZE: [gateway, router]
+NOTIFIER_HISTORY_SECONDS: [gateway, router]
+{{- end }}
+
+{{- /* The settings of a role. */}}
 {{- define "notifier.config" -}}
+{{- $role := .role }}
+{{- $readers := include "notifier.readers" . | fromYaml }}
 {{- $variables := dict }}
-{{- range $name, $value := .Values.config }}
-{{- if not (kindIs "invalid" $value) }}{{ $_ := set $variables $name (include "notifier.text" $value) }}{{ end }}
+{{- range $name, $value := .root.Values.config }}
+{{- if and (not (kindIs "invalid" $value)) (has $role (default (list $role) (index $readers $name))) }}
+{{- $_ := set $variables $name (include "notifier.text" $value) }}
+{{- end }}
 {{- end }}
 {{- toYaml $variables }}
 {{- end }}

@@ -4,9 +4,11 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from time import time
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
@@ -34,6 +36,7 @@ from notifier.adapters.tokens.verifier import (
 )
 from notifier.core.access import Identity
 from notifier.core.errors import Invalid, Unauthorized, Unavailable
+from tests.support.tls import tls_in_front_of
 
 SECRET = "a secret of more than thirty-two bytes"
 RSA = rsa.generate_private_key(65537, 2048)
@@ -705,9 +708,10 @@ async def test_a_token_is_not_known_by_keys_that_came_while_it_was_verified(
 
 async def test_a_known_token_ends_when_it_expires(issuer: Issuer) -> None:
     issuer.keys = [jwk_of(P256, "a")]
-    token = signed(P256, "ES256", "a", exp=time() + 0.5)
 
     async with verifier_for(issuer) as verifier:
+        await verifier.verify(signed(P256, "ES256", "a"))  # has fetched the keys
+        token = signed(P256, "ES256", "a", exp=time() + 1)
         known = await verifier.verify(token)
         await asyncio.sleep(known.expires - time())
         reason = await refusal(verifier, token)
@@ -944,3 +948,23 @@ async def test_an_issuer_is_named_by_its_url(issuer: Issuer) -> None:
         identity = await verifier.verify(signed(P256, "ES256", "a"))
 
     assert identity.user == "42"
+
+
+@pytest.mark.parametrize("issuer_has", ["public", "private"])
+async def test_a_private_authority_is_trusted_beside_the_public_ones(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, issuer_has: str
+) -> None:
+    issuer.keys = [jwk_of(ED25519, "a")]
+    files = {name: tmp_path / f"{name}.pem" for name in ("public", "private")}
+    port = httpx.URL(issuer.url).port or 0
+    async with (
+        tls_in_front_of(port, files["public"]) as public,
+        tls_in_front_of(port, files["private"]) as private,
+    ):
+        monkeypatch.setattr("certifi.where", lambda: str(files["public"]))
+        monkeypatch.setenv("SSL_CERT_FILE", str(files["private"]))
+        at = {"public": public, "private": private}[issuer_has]
+
+        keys = IssuerKeys(f"https://127.0.0.1:{at}/", EAGER)
+
+        assert await keys.candidates("a")
