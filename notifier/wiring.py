@@ -37,8 +37,8 @@ from notifier.gateway.outgoing import Outgoing
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.http.backlog import Backlog
 from notifier.page import create_page
-from notifier.private import Facts, Trouble, measured_loop
-from notifier.private import create_app as create_private_app
+from notifier.probes import Facts, Trouble, measured_loop
+from notifier.probes import create_app as create_private_app
 from notifier.router.router import Router
 from notifier.serving import room_for, serve, stop_signals, trouble_with_files
 from notifier.settings import Role, Settings, SettingsError, variable

@@ -34,8 +34,8 @@ from notifier.gateway.entrance import (
     visitor,
 )
 from notifier.gateway.gateway import Gateway
-from notifier.gateway.held import TakenOver, exchange_of
 from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, Reading
+from notifier.gateway.open_response import TakenOver, exchange_of
 from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT, PollConnection
 from notifier.gateway.sse import SseConnection
 from notifier.gateway.websocket import WebSocketConnection

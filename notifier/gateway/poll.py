@@ -15,7 +15,7 @@ from notifier.core.errors import CloseCode
 from notifier.core.frames import ServerFrame
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
-from notifier.gateway.held import Held
+from notifier.gateway.open_response import OpenResponse
 from notifier.http.exchange import Exchange
 from notifier.http.port import Header
 
@@ -24,7 +24,7 @@ USUAL_WAIT = 25
 _ENOUGH = 256 * 1024  # bytes in one answer; what is left comes with the next
 
 
-class PollConnection(Held):
+class PollConnection(OpenResponse):
     """One held request. Fulfils Connection."""
 
     __slots__ = ("_frames", "_is_answering", "_is_greeted", "_is_over", "_size", "_wait")

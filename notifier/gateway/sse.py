@@ -15,7 +15,7 @@ from notifier.core.errors import CloseCode
 from notifier.core.frames import ServerFrame
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
-from notifier.gateway.held import Held
+from notifier.gateway.open_response import OpenResponse
 from notifier.http.exchange import Exchange
 from notifier.http.port import Header
 
@@ -54,7 +54,7 @@ def unavailable() -> bytes:
     return event(frames.Bye(code, code.reason, after))
 
 
-class SseConnection(Held):
+class SseConnection(OpenResponse):
     """One client's stream of events. Fulfils Connection."""
 
     __slots__ = ()

@@ -32,8 +32,8 @@ from notifier.gateway.framing import (
     close_frame,
     frame,
 )
+from notifier.gateway.handshake import Agreement, HandshakeRequest
 from notifier.gateway.outgoing import Listener, Outgoing
-from notifier.gateway.upgrade import Agreement, UpgradeRequest
 from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, address_of
 
 _MOST_AT_ONCE = 100  # messages of one client, before others have their turn
@@ -143,7 +143,7 @@ class WebSocketConnection(Outgoing):
     def upgrade(self, target: bytes, headers: list[Header]) -> None:
         """See WebSocketProtocol."""
         if self._handshake is not None:
-            self._handshake.begin(UpgradeRequest(target, headers), self._transport)
+            self._handshake.begin(HandshakeRequest(target, headers), self._transport)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -300,13 +300,13 @@ class _Handshake:
         self._connection = connection
         self._app = port.app
         self._tasks = port.state.tasks
-        self._request: UpgradeRequest
+        self._request: HandshakeRequest
         self._agreement: Agreement
         self._refusal: tuple[int, Headers] | None = None
         self._received = False
         self._gone = asyncio.get_running_loop().create_future()
 
-    def begin(self, request: UpgradeRequest, transport: asyncio.Transport) -> None:
+    def begin(self, request: HandshakeRequest, transport: asyncio.Transport) -> None:
         """Answer the upgrade request, or run the application on it."""
         self._transport = transport
         self._request = request
@@ -327,7 +327,7 @@ class _Handshake:
         if not self._gone.done():
             self._gone.set_result(None)
 
-    def _scope(self, request: UpgradeRequest) -> types.Scope:
+    def _scope(self, request: HandshakeRequest) -> types.Scope:
         path, _, query = request.target.partition(b"?")
         offered = request.values(b"sec-websocket-protocol")
         return {

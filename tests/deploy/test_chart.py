@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from notifier.private import create_app
+from notifier.probes import create_app
 from notifier.telemetry.metrics import Metrics
 from tests.support.chart import (
     CHART,

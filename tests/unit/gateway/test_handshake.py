@@ -5,7 +5,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from notifier.gateway.deflate import EXTENSIONS, window_of
-from notifier.gateway.upgrade import Agreement, UpgradeRequest
+from notifier.gateway.handshake import Agreement, HandshakeRequest
 from notifier.http.port import Header
 
 KEY = (b"sec-websocket-key", b"x3JJHMbDL1EzLkh9GBhXDw==")
@@ -46,7 +46,7 @@ def by_the_library(headers: list[Header]) -> tuple[int, str | None, int]:
 
 
 def by_us(headers: list[Header]) -> tuple[int, str | None, int]:
-    answer = UpgradeRequest(b"/", headers).answer()
+    answer = HandshakeRequest(b"/", headers).answer()
     if isinstance(answer, Response):
         return answer.status_code, None, 0
     said = dict(answer.headers).get(b"Sec-WebSocket-Extensions")
@@ -64,7 +64,7 @@ def test_each_request_is_answered_as_the_library_would(
 
 
 def test_the_response_proves_that_the_key_was_read() -> None:
-    request = UpgradeRequest(b"/", [*GOOD, (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")])
+    request = HandshakeRequest(b"/", [*GOOD, (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")])
 
     head = request.acceptance([(b"Sec-WebSocket-Protocol", b"notifier.v1")])
 
@@ -76,5 +76,5 @@ def test_the_response_proves_that_the_key_was_read() -> None:
 def test_a_kind_that_was_agreed_on_says_nothing_of_a_bad_key() -> None:
     good, bad = [*GOOD, KEY], [*GOOD, (b"sec-websocket-key", b"short")]
 
-    assert isinstance(UpgradeRequest(b"/", good).answer(), Agreement)
-    assert isinstance(UpgradeRequest(b"/", bad).answer(), Response)
+    assert isinstance(HandshakeRequest(b"/", good).answer(), Agreement)
+    assert isinstance(HandshakeRequest(b"/", bad).answer(), Response)

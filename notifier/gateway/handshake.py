@@ -37,7 +37,7 @@ class Agreement(NamedTuple):
     headers: tuple[Header, ...]
 
 
-class UpgradeRequest(NamedTuple):
+class HandshakeRequest(NamedTuple):
     """An upgrade request; names of headers are in lower case."""
 
     target: bytes

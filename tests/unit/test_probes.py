@@ -3,7 +3,7 @@ from collections.abc import Mapping
 import httpx
 from prometheus_client import generate_latest
 
-from notifier.private import create_app
+from notifier.probes import create_app
 from notifier.telemetry.metrics import Metrics
 
 

@@ -30,7 +30,7 @@ def exchange_of(request: Request) -> Exchange:
     return cast("Exchange", request.scope["extensions"][HANDOVER]["from"])
 
 
-class Held(Outgoing):
+class OpenResponse(Outgoing):
     """A response under way, and the cursor of what it has told so far."""
 
     __slots__ = ("_exchange", "_headers", "_positions")
