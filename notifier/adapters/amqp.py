@@ -291,9 +291,9 @@ class _Batch:
             raise TypeError("this delivery is another adapter's")
         await self._dead_letters.keep(_dead_letter_of(delivery, code, reason))
 
-    def let_pass(self) -> None:
+    def allow_next(self) -> None:
         """See Batch."""
-        self._partition.let_pass(self._messages)
+        self._partition.allow_next(self._messages)
 
     async def is_ours(self) -> bool:
         """See Batch."""

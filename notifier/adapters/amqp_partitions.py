@@ -270,7 +270,7 @@ class Partition:
             self._barrier = taken
         return taken
 
-    def let_pass(self, batch: list[Message]) -> None:
+    def allow_next(self, batch: list[Message]) -> None:
         """Offer the next batch, if this is the one that it has to wait for."""
         if batch is self._barrier:
             self._barrier = None
@@ -289,7 +289,7 @@ class Partition:
             self._open = [each for each in self._open if each is not batch]
             if not self._open:
                 self._settled.set()
-            self.let_pass(batch)
+            self.allow_next(batch)
 
 
 async def _never(_: object) -> None:

@@ -42,8 +42,8 @@ class _Batch:
     async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
         self._queue.dead_letters.append(DeadLetter(delivery.entry, code, reason))
 
-    def let_pass(self) -> None:
-        self._queue.let_pass(self)
+    def allow_next(self) -> None:
+        self._queue.allow_next(self)
 
     async def is_ours(self) -> bool:
         return self._queue.has(self)
@@ -128,9 +128,9 @@ class MemoryEventQueue:
         if not self.has(batch):
             raise Unavailable("rabbitmq", "not acked: it comes again")
         self._open.remove(batch)
-        self.let_pass(batch)
+        self.allow_next(batch)
 
-    def let_pass(self, batch: _Batch) -> None:
+    def allow_next(self, batch: _Batch) -> None:
         """Let the next batch come; for the batch's own use."""
         if batch is self._barrier:
             self._barrier = None

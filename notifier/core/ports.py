@@ -62,11 +62,8 @@ class Batch(Protocol):
         Raises Unavailable when the copy is not known to be kept.
         """
 
-    def let_pass(self) -> None:
-        """Let the next batch come before this one is settled, which takes long.
-
-        Whoever calls it sees to the order of the two.
-        """
+    def allow_next(self) -> None:
+        """Allow the next batch to come before this one is settled; the caller keeps their order."""
 
     async def is_ours(self) -> bool:
         """Whether the deliveries are still to be settled here, and come to nobody else.
@@ -85,9 +82,9 @@ class EventSource(Dependency, Protocol):
     def batches(self) -> AsyncIterator[Batch]:
         """Yield batches for ever, reconnecting by itself.
 
-        Of one partition, the next batch comes only after this one is settled or let pass, and every
-        entry that is not settled comes again, in order. Batches of several partitions may be open
-        at once.
+        The next batch of a partition comes after this one is settled, or has called `allow_next`.
+        Every entry that is not settled comes again, in order. Batches of several partitions may be
+        open at once.
         """
 
     def stop(self) -> None:

@@ -69,7 +69,7 @@ class Router:
             late = {audience.index for audience in audiences}
             self._metrics.reached("published", known.moments(known.events.keys() - late))
             if audiences:
-                batch.let_pass()
+                batch.allow_next()
         self._metrics.reached("published", known.moments(late))
         errors = known.errors | {each.index: each.refusal for each in audiences if each.refusal}
         for index, reason in errors.items():

@@ -181,8 +181,8 @@ class _Batch:
         if span := self._spans.get(id(delivery)):
             span.set_status(Status(StatusCode.ERROR, reason))
 
-    def let_pass(self) -> None:
-        self._batch.let_pass()
+    def allow_next(self) -> None:
+        self._batch.allow_next()
 
     async def is_ours(self) -> bool:
         """See Batch."""

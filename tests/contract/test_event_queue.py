@@ -343,14 +343,14 @@ async def test_the_next_batch_comes_only_after_this_one_is_settled(
     assert bodies_of(await waiting)[0] == str(len(batch.deliveries)).encode()
 
 
-async def test_the_next_batch_comes_when_this_one_is_let_pass(
+async def test_the_next_batch_comes_when_this_one_allows_it(
     queue: EventQueue, source: EventSource
 ) -> None:
     await queue.put(Entry(b"1", "user.42"))
     batches = source.batches()
     first = await next_batch(batches)
 
-    first.let_pass()
+    first.allow_next()
     await queue.put(Entry(b"2", "user.42"))
     second = await next_batch(batches)
     await second.ack()
@@ -361,15 +361,15 @@ async def test_the_next_batch_comes_when_this_one_is_let_pass(
     assert bodies_of(await next_batch(batches)) == [b"3"]
 
 
-async def test_what_was_let_pass_comes_again_though_what_came_after_it_is_acked(
+async def test_a_batch_that_allowed_the_next_comes_again_though_what_came_after_it_is_acked(
     harness: Harness, queue: EventQueue
 ) -> None:
     async with harness.source() as first:
         batches = first.batches()
-        await queue.put(Entry(b"let pass", "user.42"))
+        await queue.put(Entry(b"first", "user.42"))
         passed = await next_batch(batches)
         await queue.put_each(numbered(5, "user.42"))
-        passed.let_pass()
+        passed.allow_next()
         acked: list[bytes] = []
         while len(acked) < 5:
             batch = await next_batch(batches)
@@ -380,10 +380,10 @@ async def test_what_was_let_pass_comes_again_though_what_came_after_it_is_acked(
     async with harness.source() as second:
         taken = await take(second, 2)
 
-    assert [entry.body for entry in taken] == [b"let pass", b"new"]
+    assert [entry.body for entry in taken] == [b"first", b"new"]
 
 
-async def test_after_stop_all_that_were_let_pass_can_be_settled(
+async def test_after_stop_all_that_allowed_the_next_can_be_settled(
     harness: Harness, queue: EventQueue
 ) -> None:
     async with harness.source() as first:
@@ -392,7 +392,7 @@ async def test_after_stop_all_that_were_let_pass_can_be_settled(
         for entry in numbered(3, "user.42"):
             await queue.put(entry)
             unsettled.append(await next_batch(batches))
-            unsettled[-1].let_pass()
+            unsettled[-1].allow_next()
 
         first.stop()
         for batch in unsettled:

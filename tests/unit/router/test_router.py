@@ -37,7 +37,7 @@ class Settled:
     def __init__(self, *entries: Entry) -> None:
         self.deliveries: Sequence[Taken] = [Taken(entry) for entry in entries]
         self.acks = 0
-        self.lets_pass = False
+        self.allows_next = False
         self.dead: list[tuple[bytes, str, str]] = []
         self.away = False
         self.cannot_ack = False
@@ -51,8 +51,8 @@ class Settled:
             raise Unavailable("rabbitmq", "away")
         self.dead.append((delivery.entry.body, code, reason))
 
-    def let_pass(self) -> None:
-        self.lets_pass = True
+    def allow_next(self) -> None:
+        self.allows_next = True
 
     async def ack(self) -> None:
         if self.cannot_ack:
@@ -373,7 +373,7 @@ async def test_what_stands_behind_a_large_audience_does_not_wait_for_it() -> Non
     audience = [await it.broker.asked(), await it.broker.asked()]
     (await it.broker.asked()).answer()
     await quiet()
-    lets_pass = batch.lets_pass
+    allows_next = batch.allows_next
 
     following = asyncio.create_task(it.router.route(next_batch))
     (await it.broker.asked()).answer()
@@ -384,7 +384,7 @@ async def test_what_stands_behind_a_large_audience_does_not_wait_for_it() -> Non
     it.broker.release()
     await routing
 
-    assert lets_pass
+    assert allows_next
     assert before == ([("user:x", "2"), ("user:y", "3")], 0, 1)
     assert batch.acks == 1
     assert len(it.published) == len(MANY) + 2

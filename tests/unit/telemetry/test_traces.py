@@ -34,7 +34,7 @@ async def test_with_traces_too_what_comes_behind_a_batch_may_pass_it() -> None:
         batch = await anext(batches)
         await queue.put(Entry(b"2"))
 
-        batch.let_pass()
+        batch.allow_next()
 
         behind = await asyncio.wait_for(anext(batches), 10)
         assert [delivery.entry.body for delivery in behind.deliveries] == [b"2"]
