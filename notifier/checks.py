@@ -36,7 +36,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from notifier.adapters.topology import Exchange, Topology, topology
+from notifier.adapters.rabbitmq.topology import Exchange, Topology, topology
 
 _PATIENCE = 3.0  # seconds for each step
 _TOO_LATE = f"no answer within {_PATIENCE:.0f} s"

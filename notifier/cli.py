@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 from redis.exceptions import RedisError
 
 from notifier import checks, client, wiring
-from notifier.adapters import redis_sentinel, topology
+from notifier.adapters import redis_sentinel
+from notifier.adapters.rabbitmq import topology
 from notifier.adapters.tokens import verifier as tokens
 from notifier.api.keys import new_key
 from notifier.core.errors import Invalid

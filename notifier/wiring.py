@@ -15,11 +15,11 @@ from importlib.metadata import version
 
 import structlog
 
-from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
 from notifier.adapters.memory_broker import MemoryBroker
 from notifier.adapters.memory_queue import MemoryEventQueue
 from notifier.adapters.memory_roster import MemoryRoster
 from notifier.adapters.memory_seats import MemorySeats
+from notifier.adapters.rabbitmq.queue import AmqpEventQueue, AmqpEventSource
 from notifier.adapters.redis import RedisBroker
 from notifier.adapters.redis_roster import RedisRoster
 from notifier.adapters.redis_seats import RedisSeats

@@ -18,12 +18,12 @@ import pytest
 from aiormq import spec
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 
-from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
-from notifier.adapters.amqp_backlog import watched_backlog
-from notifier.adapters.amqp_link import Keeping, Link
-from notifier.adapters.amqp_lookout import Publishing
 from notifier.adapters.memory_roster import MemoryRoster
-from notifier.adapters.topology import definitions, topology
+from notifier.adapters.rabbitmq.backlog import watched_backlog
+from notifier.adapters.rabbitmq.connection import Keeping, Link
+from notifier.adapters.rabbitmq.probe import Publishing
+from notifier.adapters.rabbitmq.queue import AmqpEventQueue, AmqpEventSource
+from notifier.adapters.rabbitmq.topology import definitions, topology
 from notifier.core.background import Background
 from notifier.core.errors import Expired, Invalid, Rejected, Unavailable
 from notifier.core.ingress import Entry

@@ -10,9 +10,9 @@ import aiormq
 import pytest
 from aiormq.abc import DeliveredMessage
 
-from notifier.adapters import amqp_partitions
-from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
 from notifier.adapters.memory_roster import MemoryRoster
+from notifier.adapters.rabbitmq import partitions as partitions_module
+from notifier.adapters.rabbitmq.queue import AmqpEventQueue, AmqpEventSource
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Roster
@@ -207,7 +207,7 @@ async def test_while_the_roster_is_away_others_take_over_what_a_lost_source_had(
 async def test_a_standby_that_has_a_partition_for_long_offers_it_to_others(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amqp_partitions, "_TURN", 0.5)
+    monkeypatch.setattr(partitions_module, "_TURN", 0.5)
     roster = MemoryRoster(lifetime_seconds=60)
     await roster.announce("one that is there, and does not consume yet")
     waiting: asyncio.Queue[DeliveredMessage] = asyncio.Queue()

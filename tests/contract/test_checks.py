@@ -13,7 +13,7 @@ import pytest
 import redis
 from aiormq.abc import DeliveredMessage
 
-from notifier.adapters.topology import TopologyError, declare, definitions
+from notifier.adapters.rabbitmq.topology import TopologyError, declare, definitions
 from notifier.checks import Finding, check_rabbitmq, check_redis
 from tests.support import services
 from tests.support.process import free_port, wait_until

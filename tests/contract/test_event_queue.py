@@ -16,9 +16,9 @@ import aiormq
 import httpx
 import pytest
 
-from notifier.adapters.amqp import AmqpEventQueue, AmqpEventSource
 from notifier.adapters.memory_queue import MemoryEventQueue
 from notifier.adapters.memory_roster import MemoryRoster
+from notifier.adapters.rabbitmq.queue import AmqpEventQueue, AmqpEventSource
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, EventQueue, EventSource

@@ -13,7 +13,7 @@ import yaml
 from aio_pika.abc import AbstractIncomingMessage
 from redis import Redis
 
-from notifier.adapters.amqp_deliveries import KEPT_OF_LARGER
+from notifier.adapters.rabbitmq.deliveries import KEPT_OF_LARGER
 from tests.support.process import wait_until
 from tests.support.producers import AmqpProducer, amqp_producer
 from tests.support.roles import Role, running

@@ -13,7 +13,7 @@ import time
 import aiormq
 from redis.asyncio import Redis
 
-from notifier.adapters.topology import EVENTS
+from notifier.adapters.rabbitmq.topology import EVENTS
 
 RECIPIENTS = 20
 USERS = [f"u{number}" if number % 2 else f"other{number}" for number in range(RECIPIENTS)]

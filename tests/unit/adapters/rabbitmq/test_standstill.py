@@ -1,7 +1,7 @@
 import asyncio
 import time
 
-from notifier.adapters.standstill import Standstill
+from notifier.adapters.rabbitmq.standstill import Standstill
 
 
 async def test_a_loop_that_is_blocked_stood_still_whoever_looks_first() -> None:

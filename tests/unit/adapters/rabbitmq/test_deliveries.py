@@ -5,8 +5,8 @@ import struct
 import pytest
 from aiormq import spec
 
-from notifier.adapters import amqp_frames as frames
-from notifier.adapters.amqp_deliveries import (
+from notifier.adapters.rabbitmq import frames
+from notifier.adapters.rabbitmq.deliveries import (
     KEPT_OF_LARGER,
     MOST_HELD,
     MOST_HELD_LONG,
@@ -14,7 +14,7 @@ from notifier.adapters.amqp_deliveries import (
     Held,
     Message,
 )
-from notifier.adapters.amqp_wire import Wire
+from notifier.adapters.rabbitmq.wire import Wire
 from notifier.core.ingress import LARGEST_ENTRY_BODY
 from tests.support.clock import in_virtual_time, pass_time
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 from aiormq import AMQPConnectionError, TransportFactory
 from yarl import URL
 
-from notifier.adapters import amqp_frames as frames
+from notifier.adapters.rabbitmq import frames
 
 _BEAT = 1  # second
 _HOT = frozenset({frames.RETURN, frames.DELIVER, frames.ACK, frames.NACK})

@@ -47,7 +47,7 @@ def read(properties: bytes, at: int) -> dict[str, object]:
     """Return the headers of the table that begins at `at`.
 
     Text is text where it is UTF-8, else bytes. Raises TooLarge for too many headers, ValueError,
-    and others of `amqp_properties.UNDECODABLE`, for what nobody can read.
+    and others of `properties.UNDECODABLE`, for what nobody can read.
     """
     room = _LARGEST_NESTED
     found: dict[str, object] = {}

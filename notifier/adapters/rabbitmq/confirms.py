@@ -7,10 +7,10 @@ from itertools import count, islice
 from secrets import token_hex
 from typing import NamedTuple
 
-from notifier.adapters import amqp_frames as frames
-from notifier.adapters.amqp_link import Lost, Vanished
-from notifier.adapters.amqp_properties import Letterhead, message_id_of
-from notifier.adapters.amqp_wire import Wire
+from notifier.adapters.rabbitmq import frames
+from notifier.adapters.rabbitmq.connection import Lost, Vanished
+from notifier.adapters.rabbitmq.properties import Letterhead, message_id_of
+from notifier.adapters.rabbitmq.wire import Wire
 
 _IN_ONE_WRITE = 64
 

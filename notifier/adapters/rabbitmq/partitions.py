@@ -16,9 +16,9 @@ import structlog
 from aiormq import spec
 from aiormq.abc import AbstractChannel, AbstractConnection
 
-from notifier.adapters.amqp_deliveries import Deliveries, Held, Message
-from notifier.adapters.amqp_link import Link, Lost, Vanished, honour_cancellation, losses
-from notifier.adapters.standstill import Standstill
+from notifier.adapters.rabbitmq.connection import Link, Lost, Vanished, honour_cancellation, losses
+from notifier.adapters.rabbitmq.deliveries import Deliveries, Held, Message
+from notifier.adapters.rabbitmq.standstill import Standstill
 from notifier.core.background import Background
 from notifier.core.errors import Unavailable
 from notifier.core.partitions import Share, shared_out

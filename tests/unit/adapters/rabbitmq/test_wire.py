@@ -9,8 +9,8 @@ from aiormq import spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from notifier.adapters.amqp_deliveries import Deliveries, Message
-from notifier.adapters.amqp_wire import Wire
+from notifier.adapters.rabbitmq.deliveries import Deliveries, Message
+from notifier.adapters.rabbitmq.wire import Wire
 from tests.support.clock import in_virtual_time, pass_time
 
 HOT, COLD = 7, 8

@@ -12,8 +12,8 @@ import aiormq
 import structlog
 from aiormq.abc import AbstractChannel, AbstractConnection
 
-from notifier.adapters.amqp_wire import Transport, Wire
-from notifier.adapters.topology import TopologyError
+from notifier.adapters.rabbitmq.topology import TopologyError
+from notifier.adapters.rabbitmq.wire import Transport, Wire
 from notifier.core.background import Background
 from notifier.telemetry.metrics import Metrics
 

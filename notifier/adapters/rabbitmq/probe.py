@@ -13,8 +13,8 @@ from typing import Protocol
 from aiormq import ChannelAccessRefused, ChannelNotFoundEntity
 from aiormq.abc import AbstractChannel, AbstractConnection
 
-from notifier.adapters.amqp_link import REMEDY, Link, Lost, Vanished, losses
-from notifier.adapters.topology import Channels, Queue, Topology
+from notifier.adapters.rabbitmq.connection import REMEDY, Link, Lost, Vanished, losses
+from notifier.adapters.rabbitmq.topology import Channels, Queue, Topology
 from notifier.core.background import Background
 
 _EVERY = 5  # seconds

@@ -13,15 +13,14 @@ from typing import Any
 
 from aiormq.abc import AbstractConnection
 
-from notifier.adapters import amqp_frames as frames
-from notifier.adapters import amqp_properties as properties
-from notifier.adapters.amqp_backlog import watched_backlog
-from notifier.adapters.amqp_confirms import Confirms, Letter
-from notifier.adapters.amqp_deliveries import Held, Message
-from notifier.adapters.amqp_link import Keeping, Link, Lost, Vanished, losses
-from notifier.adapters.amqp_lookout import Consuming, Lookout, Publishing
-from notifier.adapters.amqp_partitions import Partition, Sharing
-from notifier.adapters.topology import ASIDE, DEAD, EVENTS, JUDGED, declare, topology
+from notifier.adapters.rabbitmq import frames, properties
+from notifier.adapters.rabbitmq.backlog import watched_backlog
+from notifier.adapters.rabbitmq.confirms import Confirms, Letter
+from notifier.adapters.rabbitmq.connection import Keeping, Link, Lost, Vanished, losses
+from notifier.adapters.rabbitmq.deliveries import Held, Message
+from notifier.adapters.rabbitmq.partitions import Partition, Sharing
+from notifier.adapters.rabbitmq.probe import Consuming, Lookout, Publishing
+from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, EVENTS, JUDGED, declare, topology
 from notifier.core.errors import Expired, Invalid, Rejected, Unavailable
 from notifier.core.ingress import LARGEST_ENTRY_BODY, Entry
 from notifier.core.ports import Batch, Delivery, Roster

@@ -7,11 +7,11 @@ import pamqp.frame
 from aiormq import spec
 from pamqp.header import ContentHeader
 
-from notifier.adapters import amqp_frames as frames
-from notifier.adapters.amqp_confirms import Confirms, Letter
-from notifier.adapters.amqp_link import Lost, Vanished
-from notifier.adapters.amqp_properties import Letterhead, of_entry
-from notifier.adapters.amqp_wire import Wire
+from notifier.adapters.rabbitmq import frames
+from notifier.adapters.rabbitmq.confirms import Confirms, Letter
+from notifier.adapters.rabbitmq.connection import Lost, Vanished
+from notifier.adapters.rabbitmq.properties import Letterhead, of_entry
+from notifier.adapters.rabbitmq.wire import Wire
 from notifier.core.ingress import Entry
 
 CHANNEL = 7

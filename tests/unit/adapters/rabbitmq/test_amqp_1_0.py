@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.adapters.amqp_1_0 import PROPERTIES, body_of, type_of, unwrapped
+from notifier.adapters.rabbitmq.amqp_1_0 import PROPERTIES, body_of, type_of, unwrapped
 from notifier.core.errors import Unsupported
 
 

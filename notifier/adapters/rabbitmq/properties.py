@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 from aiormq.abc import FieldTable
 from pamqp.exceptions import PAMQPException
 
-from notifier.adapters import amqp_1_0
-from notifier.adapters import amqp_tables as tables
-from notifier.adapters.amqp_frames import short
+from notifier.adapters.rabbitmq import amqp_1_0, tables
+from notifier.adapters.rabbitmq.frames import short
 from notifier.core.errors import TooLarge, Unreadable
 from notifier.core.ingress import Entry
 

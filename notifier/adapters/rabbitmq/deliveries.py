@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from notifier.adapters import amqp_frames as frames
-from notifier.adapters.amqp_link import Lost
-from notifier.adapters.amqp_wire import Wire
+from notifier.adapters.rabbitmq import frames
+from notifier.adapters.rabbitmq.connection import Lost
+from notifier.adapters.rabbitmq.wire import Wire
 from notifier.core.ingress import LARGEST_ENTRY_BODY
 
 MOST_HELD = 64 * 1024 * 1024  # bytes, of all messages that are not settled

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from notifier.adapters.topology import Binding, definitions, topology
+from notifier.adapters.rabbitmq.topology import Binding, definitions, topology
 
 
 def queue_names(partitions: int) -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from aiormq import ChannelAccessRefused
 from aiormq.abc import AbstractChannel, AbstractConnection
 
-from notifier.adapters.amqp_link import Lost, Vanished, losses
+from notifier.adapters.rabbitmq.connection import Lost, Vanished, losses
 from notifier.core.background import Background
 from notifier.telemetry.metrics import Metrics
 

@@ -5,7 +5,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from notifier.adapters import amqp_frames as frames
+from notifier.adapters.rabbitmq import frames
 
 CHANNEL = 7
 

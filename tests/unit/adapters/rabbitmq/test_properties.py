@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp.header import ContentHeader
 
-from notifier.adapters import amqp_properties as properties
-from notifier.adapters.amqp_tables import MOST_HEADERS, Unread
+from notifier.adapters.rabbitmq import properties
+from notifier.adapters.rabbitmq.tables import MOST_HEADERS, Unread
 from notifier.core.errors import TooLarge, Unreadable
 from notifier.core.ingress import Entry
 

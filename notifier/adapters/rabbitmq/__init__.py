@@ -1,0 +1,1 @@
+"""RabbitMQ as the event queue, by AMQP 0-9-1."""
