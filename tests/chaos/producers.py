@@ -31,10 +31,13 @@ class Posting:
     topics: tuple[str, ...]
     lane: Hashable
     size: int = 20
+    ttl: int | None = None
 
     def body(self, *, audience: bool = True) -> dict[str, Any]:
         """As a producer writes it."""
-        event = {"type": "chaos", "id": self.name, "data": {"text": "x" * self.size}}
+        event: dict[str, Any] = {"type": "chaos", "id": self.name}
+        event["data"] = {"text": "x" * self.size}
+        event |= {} if self.ttl is None else {"ttl": self.ttl}
         return {**event, **(self._audience() if audience else {})}
 
     def _audience(self) -> dict[str, Any]:
@@ -77,6 +80,7 @@ class Flow:
     ) -> None:
         self.answers: Counter[int] = Counter()
         self.slowest = 0.0
+        self.ttl: int | None = None  # of what is posted from now on
         self.count = 0
         self.http = http
         self._ledger = ledger
@@ -193,7 +197,7 @@ class Flow:
         self.count += 1
         name = f"{lane}-{self.count}"
         # What is for several users may overtake, where there is more than one partition.
-        return Posting(name, topics, lane if len(topics) == 1 else name, size)
+        return Posting(name, topics, lane if len(topics) == 1 else name, size, self.ttl)
 
     def large(self, lane: str, topic: str, size: int) -> Posting:
         """A large event, for `post`."""

@@ -23,7 +23,7 @@ from tests.support.process import free_port
 from tests.support.proxy import Proxy
 from tests.support.roles import KEY, TOKENS, Role, clean_environment
 from tests.support.services import LocalRedis, RabbitServer, RedisServer
-from tests.support.spoilt import small_disk
+from tests.support.spoilt import faked_clock, small_disk
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,11 +44,13 @@ class Ground:
     """What a world is built of, where a failure wants other than most.
 
     `durable`: Redis keeps all that it has answered for. `settings` are those of every role.
-    `disk`: of how many bytes Redis' disk is, where it is one of its own.
+    `ahead`: by how many seconds the clock of the last gateway is.  `disk`: of how many bytes
+    Redis' disk is, where it is one of its own.
     """
 
     durable: bool = True
     settings: Mapping[str, str] = field(default_factory=dict)
+    ahead: int = 0
     disk: int = 0
     replicated: bool = False  # Redis gets a replica, which does without containers
 
@@ -264,6 +266,8 @@ async def _start_roles(this: World, stack: AsyncExitStack) -> None:
         port = free_port()
         this.links.gateways[name] = await stack.enter_async_context(Proxy(port))
         own = {"NOTIFIER_GATEWAY_PORT": str(port), "NOTIFIER_REDIS_URL": redis_(name)}
+        if this.ground.ahead and name == "gateway-1":
+            own |= faked_clock(this.ground.ahead)
         this.gateways.append(role("gateway", name, **TOKENS, **own))
     for each in this.roles:
         each.start()

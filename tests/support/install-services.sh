@@ -27,6 +27,7 @@ apt_packages() {
     fi
     if [ -n "$suite" ]; then has debootstrap || echo debootstrap; fi
     has amqp-publish || echo amqp-tools
+    has faketime || echo faketime
     has promtool || echo prometheus
     # On Ubuntu the package is a snap, which containers and servers cannot run.
     if is_debian; then chromium_is_there || echo chromium; fi

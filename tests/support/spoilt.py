@@ -1,6 +1,6 @@
-"""Machines in bad shape: a small disk, little memory, a network that drops packets.
+"""Machines in bad shape: a small disk, a wrong clock, little memory, a network that drops packets.
 
-All of it needs root on Linux.
+All but the clock need root on Linux.
 """
 
 import os
@@ -12,6 +12,19 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+
+def faked_clock(ahead: int) -> dict[str, str]:
+    """The environment of a process whose wall clock is so many seconds ahead."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not found:
+        pytest.fail("A wrong clock needs libfaketime: apt-get install faketime.", pytrace=False)
+    return {
+        "LD_PRELOAD": str(found[0]),
+        "FAKETIME": f"+{ahead}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",  # as it was called before
+    }
 
 
 @contextmanager

@@ -125,6 +125,18 @@ async def router_cut_off_from_redis(world: World) -> AsyncIterator[None]:
     await world.ready()
 
 
+_FAST = 400  # seconds
+
+
+@failure(ground=Ground(ahead=_FAST))
+async def gateway_clock_ahead(world: World) -> AsyncIterator[None]:
+    """A gateway believes that events are over which are not."""
+    world.flow.ttl = _FAST // 3
+    await asyncio.sleep(world.seconds(2, 4))
+    yield
+    world.flow.ttl = None
+
+
 @failure(within=10)
 async def gateway_out_of_memory(world: World) -> AsyncIterator[None]:
     """The kernel kills a gateway that needs more memory than it may have."""
