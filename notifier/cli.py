@@ -16,8 +16,8 @@ from pydantic.fields import FieldInfo
 from redis.exceptions import RedisError
 
 from notifier import checks, client, wiring
-from notifier.adapters import redis_sentinel
 from notifier.adapters.rabbitmq import topology
+from notifier.adapters.redis import sentinel
 from notifier.adapters.tokens import verifier as tokens
 from notifier.api.keys import new_key
 from notifier.core.errors import Invalid
@@ -383,11 +383,11 @@ def _checks_for(
 
 
 async def _check_redis(url: str) -> list[checks.Finding]:
-    if not redis_sentinel.is_named(url):
+    if not sentinel.is_named(url):
         return await checks.check_redis(url)
     mend = "correct NOTIFIER_REDIS_URL: redis+sentinel://host:26379,host:26379/master"
     try:
-        master = await redis_sentinel.master_url(url)
+        master = await sentinel.master_url(url)
     except ValueError:  # its text may quote a part of the password
         return [checks.Finding("error", "redis", "the address cannot be read", mend)]
     except RedisError as error:

@@ -15,14 +15,14 @@ from importlib.metadata import version
 
 import structlog
 
-from notifier.adapters.memory_broker import MemoryBroker
-from notifier.adapters.memory_queue import MemoryEventQueue
-from notifier.adapters.memory_roster import MemoryRoster
-from notifier.adapters.memory_seats import MemorySeats
+from notifier.adapters.memory.broker import MemoryBroker
+from notifier.adapters.memory.queue import MemoryEventQueue
+from notifier.adapters.memory.roster import MemoryRoster
+from notifier.adapters.memory.seats import MemorySeats
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue, AmqpEventSource
-from notifier.adapters.redis import RedisBroker
-from notifier.adapters.redis_roster import RedisRoster
-from notifier.adapters.redis_seats import RedisSeats
+from notifier.adapters.redis.broker import RedisBroker
+from notifier.adapters.redis.roster import RedisRoster
+from notifier.adapters.redis.seats import RedisSeats
 from notifier.adapters.tokens import verifier as tokens
 from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.api import app as api_app

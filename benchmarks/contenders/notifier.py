@@ -19,7 +19,7 @@ from benchmarks.contenders.contender import (
     upgrade,
 )
 from benchmarks.machine import SERVER_CORE, on_core
-from notifier.adapters.redis import RedisBroker
+from notifier.adapters.redis.broker import RedisBroker
 from notifier.core import events
 from notifier.core.errors import NotifierError
 from notifier.core.ports import Published

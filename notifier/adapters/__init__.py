@@ -1,1 +1,1 @@
-"""The ports of `notifier.core.ports` fulfilled, one library a module."""
+"""The ports of `notifier.core.ports` fulfilled, a folder for each backend."""

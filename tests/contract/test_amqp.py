@@ -18,7 +18,7 @@ import pytest
 from aiormq import spec
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 
-from notifier.adapters.memory_roster import MemoryRoster
+from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.rabbitmq.backlog import watched_backlog
 from notifier.adapters.rabbitmq.connection import Keeping, Link
 from notifier.adapters.rabbitmq.probe import Publishing

@@ -10,7 +10,7 @@ import aiormq
 import pytest
 from aiormq.abc import DeliveredMessage
 
-from notifier.adapters.memory_roster import MemoryRoster
+from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.rabbitmq import partitions as partitions_module
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue, AmqpEventSource
 from notifier.core.errors import Unavailable

@@ -13,8 +13,8 @@ from uuid import uuid4
 import pytest
 import redis
 
-from notifier.adapters.memory_broker import MemoryBroker, MemoryStreams
-from notifier.adapters.redis import RedisBroker
+from notifier.adapters.memory.broker import MemoryBroker, MemoryStreams
+from notifier.adapters.redis.broker import RedisBroker
 from notifier.core.feed import missed
 from notifier.core.ports import PAGE, Broker, History, Published, Since
 from notifier.core.positions import NOWHERE, Position

@@ -16,8 +16,8 @@ import aiormq
 import httpx
 import pytest
 
-from notifier.adapters.memory_queue import MemoryEventQueue
-from notifier.adapters.memory_roster import MemoryRoster
+from notifier.adapters.memory.queue import MemoryEventQueue
+from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue, AmqpEventSource
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry

@@ -15,8 +15,8 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from notifier.adapters.memory_broker import MemoryBroker, MemoryStreams
-from notifier.adapters.redis import RedisBroker
+from notifier.adapters.memory.broker import MemoryBroker, MemoryStreams
+from notifier.adapters.redis.broker import RedisBroker
 from notifier.core.background import Background
 from notifier.core.hub import Hub
 from notifier.core.ports import Broker, Published, Since

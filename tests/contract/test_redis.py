@@ -21,8 +21,8 @@ import uvloop
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.connection import BlockingConnectionPool
 
-from notifier.adapters import redis_clock
-from notifier.adapters.redis import RedisBroker
+from notifier.adapters.redis import clock as redis_clock
+from notifier.adapters.redis.broker import RedisBroker
 from notifier.core.background import Background
 from notifier.core.errors import Refused, Unavailable
 from notifier.core.ports import Published, Since

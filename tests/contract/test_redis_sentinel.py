@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from notifier.adapters.redis import RedisBroker
+from notifier.adapters.redis.broker import RedisBroker
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Published, Since
 from notifier.core.publications import NewPublication

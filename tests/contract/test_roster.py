@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 import pytest
 from redis.asyncio import Redis
 
-from notifier.adapters.memory_roster import MemoryRoster
-from notifier.adapters.redis_roster import RedisRoster
+from notifier.adapters.memory.roster import MemoryRoster
+from notifier.adapters.redis.roster import RedisRoster
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Roster
 from notifier.telemetry.metrics import Metrics

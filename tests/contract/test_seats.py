@@ -11,8 +11,8 @@ from typing import Protocol
 
 import pytest
 
-from notifier.adapters.memory_seats import MemorySeats
-from notifier.adapters.redis_seats import RedisSeats
+from notifier.adapters.memory.seats import MemorySeats
+from notifier.adapters.redis.seats import RedisSeats
 from notifier.core.ports import Seats
 from notifier.telemetry.metrics import Metrics
 from tests.support.services import RedisServer

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from notifier.adapters.memory_seats import MemorySeats
+from notifier.adapters.memory.seats import MemorySeats
 from notifier.core.access import Identity
 from notifier.core.errors import Unavailable
 from notifier.core.pace import Pace

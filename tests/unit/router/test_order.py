@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifier.adapters.memory_queue import MemoryEventQueue
+from notifier.adapters.memory.queue import MemoryEventQueue
 from notifier.core.ingress import Entry
 from notifier.router.order import CHUNK, LARGE
 from notifier.router.router import Router

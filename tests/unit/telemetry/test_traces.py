@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from notifier.adapters.memory_broker import MemoryBroker
-from notifier.adapters.memory_queue import MemoryEventQueue
+from notifier.adapters.memory.broker import MemoryBroker
+from notifier.adapters.memory.queue import MemoryEventQueue
 from notifier.core.ingress import Entry
 from notifier.telemetry.traces import traces
 

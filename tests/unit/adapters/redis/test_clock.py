@@ -3,8 +3,8 @@ from time import monotonic, time
 import pytest
 from structlog.testing import capture_logs
 
-from notifier.adapters import redis_clock
-from notifier.adapters.redis_clock import RedisClock
+from notifier.adapters.redis import clock as redis_clock
+from notifier.adapters.redis.clock import RedisClock
 from notifier.telemetry.metrics import Metrics
 
 HOUR = 3600.0

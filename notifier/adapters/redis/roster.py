@@ -2,8 +2,8 @@
 
 from typing import Any, Self
 
-from notifier.adapters.redis import Commands
-from notifier.adapters.redis_scripts import ANNOUNCE, WITHDRAW, Script
+from notifier.adapters.redis.broker import Commands
+from notifier.adapters.redis.scripts import ANNOUNCE, WITHDRAW, Script
 from notifier.core.errors import Refused, Unavailable
 from notifier.telemetry.metrics import Metrics
 

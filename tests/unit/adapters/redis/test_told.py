@@ -1,4 +1,4 @@
-from notifier.adapters.redis import _Told
+from notifier.adapters.redis.broker import _Told
 from notifier.core.positions import Position
 
 

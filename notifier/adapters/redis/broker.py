@@ -33,10 +33,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
-from notifier.adapters import redis_sentinel as sentinel
-from notifier.adapters.redis_clock import RedisClock
-from notifier.adapters.redis_reader import RedisReader
-from notifier.adapters.redis_scripts import PUBLISH, READ, Script
+from notifier.adapters.redis import sentinel
+from notifier.adapters.redis.clock import RedisClock
+from notifier.adapters.redis.reader import RedisReader
+from notifier.adapters.redis.scripts import PUBLISH, READ, Script
 from notifier.core.background import Background
 from notifier.core.errors import NotifierError, Refused, Unavailable
 from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
@@ -75,7 +75,7 @@ class RedisBroker:
     """Fulfils `notifier.core.ports.Broker` while it is entered; entering does not wait for Redis.
 
     `url` is redis://, rediss:// or unix://, with user and password where needed, or names Sentinels
-    (see `redis_sentinel`); what redis-py takes as its query (`?ssl_ca_certs=…`) is taken too.
+    (see `sentinel`); what redis-py takes as its query (`?ssl_ca_certs=…`) is taken too.
     Subscribing connections are opened by `listen`; each sends PING after `ping_seconds` without
     work, and is given up and made anew after `silence_seconds` without a byte.
     """

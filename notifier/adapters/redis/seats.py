@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import structlog
 
-from notifier.adapters.redis import Commands
-from notifier.adapters.redis_scripts import BEAT, SEAT
+from notifier.adapters.redis.broker import Commands
+from notifier.adapters.redis.scripts import BEAT, SEAT
 from notifier.core.background import Background
 from notifier.core.errors import Refused, Unavailable
 from notifier.core.names import personal_topic

@@ -1,0 +1,1 @@
+"""The ports fulfilled in the memory of one process: for trying things out, and for tests."""

@@ -1,0 +1,1 @@
+"""The ports fulfilled on Redis or Valkey."""
