@@ -1,19 +1,12 @@
-"""What `notifier check` asks of RabbitMQ and Redis: whether they are reachable and fit.
-
-Each step of a check is bounded in time, nothing is left behind in the backend, and what is wrong
-there is a finding, never an exception. No finding contains a password.
-"""
+"""Asks RabbitMQ whether it is reachable and fit. See `notifier.core.findings`."""
 
 import asyncio
-import re
 import secrets
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
-from ipaddress import ip_address
-from typing import Any, Literal
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import aiormq
 import httpx
@@ -30,284 +23,19 @@ from aiormq.exceptions import (
     InvalidFrameError,
     ProbableAuthenticationError,
 )
-from redis import exceptions as redis_errors
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
 
 from notifier.adapters.rabbitmq.topology import Exchange, Topology, topology
-
-_PATIENCE = 3.0  # seconds for each step
-_TOO_LATE = f"no answer within {_PATIENCE:.0f} s"
-_PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379, "http": 80, "https": 443}
-_ENCRYPTED = {"amqp": "amqps", "redis": "rediss", "http": "https"}
-
-Level = Literal["ok", "warning", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One fact about a backend.
-
-    With an `error` the service does not work, or loses events silently; with a `warning` it works
-    for now. `mend` says what to do, and is empty where nothing needs to be done.
-    """
-
-    level: Level
-    subject: str
-    text: str
-    mend: str = ""
-
-
-def render(findings: Sequence[Finding]) -> str:
-    """Return plain text: a line for each finding, in columns, and one below for what mends it."""
-    width = max((len(finding.subject) for finding in findings), default=0)
-    lines = []
-    for finding in findings:
-        lines.append(f"{finding.level:<7}  {finding.subject:<{width}}  {_one_line(finding.text)}")
-        if finding.mend:
-            lines.append(f"{'':{width + 11}}mend: {_one_line(finding.mend)}")
-    return "\n".join(lines)
-
-
-def _one_line(text: str) -> str:
-    # A server's own words may hold line breaks, or what a terminal obeys.
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-
-
-def _place(url: str) -> str:
-    """Return host and port, or the path of a socket; raises ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts.path
-    if "@" in url and "@" not in parts.netloc:
-        raise ValueError("what stands for the host is the beginning of a password")
-    return f"{_host(parts)}:{parts.port or _PORTS[parts.scheme]}"
-
-
-def _host(parts: SplitResult) -> str:
-    name = parts.hostname or "localhost"
-    return f"[{name}]" if ":" in name else name
-
-
-def _unreadable(subject: str, setting: str) -> Finding:
-    # What the parsers say may hold a piece of the password.
-    mend = (
-        f"correct {setting}; in its password, write / # ? : @ and , as %2F %23 %3F %3A %40 and %2C"
-    )
-    return Finding("error", subject, "the address cannot be read", mend)
-
-
-def _in_clear(subject: str, url: str, setting: str) -> list[Finding]:
-    parts = urlsplit(url)
-    if parts.scheme not in _ENCRYPTED or _is_loopback(parts.hostname or "localhost"):
-        return []
-    text = f"the password for {_host(parts)} crosses the network in clear"
-    mend = f"use {_ENCRYPTED[parts.scheme]}:// in {setting}"
-    return [Finding("warning", subject, text, mend)]
-
-
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", version)))
-
-
-# --- Redis ---
-
-_REDIS_URL = "NOTIFIER_REDIS_URL"
-_CONFIG = ("stream-node-max-bytes", "client-output-buffer-limit", "min-replicas-to-write")
-_RIGHTS = "resetchannels ~notifier:* &notifier:* +@all -@dangerous +info +config|get"
-_SMALL_NODE = 1024
-_TOLERATED_CLOCK = 5.0  # seconds
-_MIB = 1024 * 1024
-# No topic has a name of an asterisk: nobody follows this one.
-_NO_TOPIC = "notifier:{*}"
-# A full Redis refuses the first write only. The expiry is for a user who may not delete.
-_REHEARSAL = """
-redis.call('PUBLISH', ARGV[1], '')
-redis.call('XADD', KEYS[1], '*', 'r', '')
-redis.call('EXPIRE', KEYS[1], 1)
-redis.call('DEL', KEYS[1])
-"""
-
-
-async def check_redis(url: str) -> list[Finding]:
-    """Return what there is to say about the Redis or Valkey at `url`."""
-    try:
-        place = _place(url)
-        client = Redis.from_url(
-            url,
-            decode_responses=True,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_connect_timeout=_PATIENCE,
-            socket_timeout=_PATIENCE,
-        )
-    except ValueError:
-        return [_unreadable("redis", _REDIS_URL)]
-    findings = _in_clear("redis", url, _REDIS_URL) if urlsplit(url).password else []
-    try:
-        async with client:
-            for step in (_greeting, _fitness, _rehearsal, _subscription):
-                async with asyncio.timeout(_PATIENCE):
-                    findings += await step(client, place)
-    # RuntimeError: uvloop's, for a connection that the other side has just closed.
-    except (TimeoutError, OSError, UnicodeError, RuntimeError, RedisError) as error:
-        findings.append(_redis_failure(place, error))
-    return findings
-
-
-def _redis_failure(place: str, error: Exception) -> Finding:
-    text, mend = f"{place} is out of reach: {error}", f"start Redis, or correct {_REDIS_URL}"
-    if isinstance(error, redis_errors.AuthenticationError):
-        text = f"{place} refuses the user or the password: {error}"
-        mend = f"correct the user and the password in {_REDIS_URL}"
-    elif isinstance(error, TimeoutError | redis_errors.TimeoutError):
-        text = f"{place} gave {_TOO_LATE}"
-    elif isinstance(error, ResponseError):
-        text = f"{place} refuses a client like this one: {error}"
-        mend = f"correct {_REDIS_URL}, or give the user the rights {_RIGHTS}"
-    return Finding("error", "redis", text, mend)
-
-
-async def _greeting(client: Redis, place: str) -> list[Finding]:
-    await client.ping()
-    return [Finding("ok", "redis", f"{place} answers")]
-
-
-async def _fitness(client: Redis, _: str) -> list[Finding]:
-    try:
-        info = await client.info("everything")
-    except ResponseError as error:
-        return [_untold("version, role, memory and persistence", error)]
-    try:
-        answer = await client.config_get(*_CONFIG)
-    except ResponseError as error:
-        return [*judge_redis(info, {}), _untold(", ".join(_CONFIG), error)]
-    return judge_redis(info, {str(name): str(value) for name, value in answer.items()})
-
-
-def _untold(what: str, error: Exception) -> Finding:
-    mend = f"look at them yourself, or give the user the rights {_RIGHTS}"
-    return Finding("warning", "redis", f"not checked: {what} ({error})", mend)
-
-
-async def _rehearsal(client: Redis, _: str) -> list[Finding]:
-    try:
-        await client.eval(_REHEARSAL, 1, f"{_NO_TOPIC}:check", _NO_TOPIC)
-    except ResponseError as error:
-        text = f"refuses the script of a publication: {error}"
-        return [Finding("error", "redis scripts", text, _mend_refusal(error))]
-    return [Finding("ok", "redis scripts", "takes the script of a publication")]
-
-
-def _mend_refusal(error: ResponseError) -> str:
-    match error:
-        case redis_errors.OutOfMemoryError():
-            return "raise maxmemory, or lower NOTIFIER_HISTORY_SIZE or NOTIFIER_HISTORY_SECONDS"
-        case redis_errors.ReadOnlyError():
-            return f"name the master in {_REDIS_URL}"
-        case _ if "permission" in str(error) or "can't" in str(error):
-            return f"give the user the rights {_RIGHTS}"
-        case _:
-            return "do what these words ask for; Redis' own log says more"
-
-
-async def _subscription(client: Redis, _: str) -> list[Finding]:
-    async with client.pubsub() as subscriber:
-        try:
-            await subscriber.subscribe(_NO_TOPIC)
-            await subscriber.get_message(timeout=_PATIENCE)
-        except redis_errors.NoPermissionError as error:
-            mend = f"give the user the rights {_RIGHTS}"
-            return [Finding("error", "redis pub/sub", f"refuses to subscribe: {error}", mend)]
-    return [Finding("ok", "redis pub/sub", "takes a subscription")]
-
-
-def judge_redis(info: Mapping[str, Any], config: Mapping[str, str]) -> list[Finding]:
-    """Judge the answers to INFO and CONFIG GET; what `config` leaves out is not judged."""
-    return [
-        *_judge_server(info),
-        *_judge_clock(info, time.time()),
-        *_judge_memory(info),
-        *_judge_config(config, info),
-    ]
-
-
-def _judge_clock(info: Mapping[str, Any], now: float) -> Iterator[Finding]:
-    if (told := info.get("server_time_usec")) is None:
-        return
-    ahead = now - int(told) / 1_000_000
-    if abs(ahead) <= _TOLERATED_CLOCK:
-        yield Finding("ok", "redis clock", "agrees with this machine's")
-    else:
-        side = "ahead of" if ahead > 0 else "behind"
-        text = f"this machine's clock is {abs(ahead):.0f} s {side} Redis'"
-        mend = "set both by NTP: tokens expire by this clock, events by Redis'"
-        yield Finding("warning", "redis clock", text, mend)
-
-
-def _judge_server(info: Mapping[str, Any]) -> Iterator[Finding]:
-    product = "Valkey" if "valkey_version" in info else "Redis"
-    version = str(info.get("valkey_version", info.get("redis_version")))
-    if _numbers(version) < (7,):
-        text = f"{product} {version} is too old"
-        yield Finding("error", "redis version", text, "use Redis 7, Valkey 7.2 or newer")
-    else:
-        yield Finding("ok", "redis version", f"{product} {version}")
-    if info.get("cluster_enabled"):
-        mend = "use a single Redis with replicas"
-        yield Finding("error", "redis cluster", "cluster mode is not supported yet", mend)
-    if info.get("role", "master") != "master":
-        mend = f"name the master in {_REDIS_URL}"
-        yield Finding("error", "redis role", "is a replica: it takes no publications", mend)
-
-
-def _judge_memory(info: Mapping[str, Any]) -> Iterator[Finding]:
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy == "noeviction":
-        yield Finding("ok", "redis memory", "maxmemory-policy is noeviction")
-    else:
-        text = f"maxmemory-policy is {policy}: a full Redis evicts streams silently"
-        yield Finding("error", "redis memory", text, "set maxmemory-policy noeviction")
-    used, most = info.get("used_memory", 0), info.get("maxmemory", 0)
-    if used > 0.8 * most > 0:
-        text = f"{100 * used // most} % of maxmemory is used; when full, it takes no publications"
-        yield Finding("warning", "redis memory", text, "raise maxmemory")
-    if not info.get("aof_enabled"):
-        text = "appendonly is no: a restart loses history, and clients are told of gaps"
-        mend = "set appendonly yes and appendfsync everysec"
-        yield Finding("warning", "redis persistence", text, mend)
-
-
-def _judge_config(config: Mapping[str, str], info: Mapping[str, Any]) -> Iterator[Finding]:
-    node, buffer, replicas = (config.get(name) for name in _CONFIG)
-    if node is not None and not 0 < int(node) <= _SMALL_NODE:
-        text = f"stream-node-max-bytes is {node}: a topic with one event takes 4.3 KB, not 1.3 KB"
-        yield Finding("warning", "redis memory", text, "set stream-node-max-bytes 1024")
-    if buffer is not None and not _buffers_enough(buffer):
-        text = "client-output-buffer-limit cuts off gateways in a burst of events"
-        mend = "set client-output-buffer-limit pubsub 64mb 16mb 30"
-        yield Finding("warning", "redis pub/sub", text, mend)
-    if replicas == "0" and info.get("connected_slaves"):
-        text = "min-replicas-to-write is 0: a failover loses what the old master still takes"
-        yield Finding("warning", "redis replicas", text, "set min-replicas-to-write 1")
-
-
-def _buffers_enough(limits: str) -> bool:
-    """Judge `normal 0 0 0 slave … pubsub <hard> <soft> <seconds>`, in bytes; 0 is no limit."""
-    hard, soft, seconds = map(int, limits.partition("pubsub")[2].split()[:3])
-    lasts = soft == 0 or seconds == 0 or (soft >= 16 * _MIB and seconds >= 30)  # noqa: PLR2004  # as recommended
-    return lasts and (hard == 0 or hard >= 64 * _MIB)
-
-
-# --- RabbitMQ ---
+from notifier.core.findings import (
+    PATIENCE,
+    TOO_LATE,
+    Finding,
+    Level,
+    host_of,
+    password_in_clear,
+    place_of,
+    unreadable_address,
+    version_numbers,
+)
 
 _AMQP_URL = "NOTIFIER_AMQP_URL"
 _MANAGEMENT_URL = "NOTIFIER_RABBITMQ_MANAGEMENT_URL"
@@ -339,7 +67,7 @@ async def check_rabbitmq(url: str, *, partitions: int, management_url: str | Non
     # One node of several is enough to work.
     findings = [replace(f, level="warning") if up and f.level == "error" else f for _, f in nodes]
     for node in up:
-        findings += _in_clear("rabbitmq", node, _AMQP_URL)
+        findings += password_in_clear("rabbitmq", node, _AMQP_URL)
     if up:
         findings += await _inspect(up[0], partitions, management_url)
     return findings
@@ -347,28 +75,28 @@ async def check_rabbitmq(url: str, *, partitions: int, management_url: str | Non
 
 async def _reach(url: str) -> Finding:
     try:
-        place = _place(url)
+        place = place_of(url)
         async with _connected(url):
             return Finding("ok", "rabbitmq", f"{place} answers")
     except ValueError:
-        return _unreadable("rabbitmq", _AMQP_URL)
+        return unreadable_address("rabbitmq", _AMQP_URL)
     except (TimeoutError, OSError, AMQPError) as error:
         return _amqp_failure(url, error)
 
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[AbstractConnection]:
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(PATIENCE):
         connection = await aiormq.connect(url)
     try:
         yield connection
     finally:
         # Closes its channels too; one by one, each could wait a minute for a server that hangs.
-        await connection.close(timeout=_PATIENCE)
+        await connection.close(timeout=PATIENCE)
 
 
 def _amqp_failure(url: str, error: Exception) -> Finding:
-    place, vhost = _place(url), _vhost(url)
+    place, vhost = place_of(url), _vhost(url)
     text, mend = f"{place} is out of reach: {error}", f"start RabbitMQ, or correct {_AMQP_URL}"
     match error:
         case ProbableAuthenticationError() | AuthenticationError():
@@ -378,7 +106,7 @@ def _amqp_failure(url: str, error: Exception) -> Finding:
             text = f"{place} has no virtual host {vhost}, or this user may not use it"
             mend = f"rabbitmqctl add_vhost {vhost}, then set_permissions -p {vhost} for the user"
         case TimeoutError():
-            text = f"{place} gave {_TOO_LATE}"
+            text = f"{place} gave {TOO_LATE}"
         case _:
             pass
     return Finding("error", "rabbitmq", text, mend)
@@ -395,7 +123,7 @@ async def _inspect(url: str, partitions: int, management_url: str | None) -> lis
         async with _connected(url) as connection:
             version = str(connection.server_properties.get("version"))
             findings.append(_judge_version(version))
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 findings += await _topology(connection, queues)
             findings.append(await _alarm(connection))
         if partitions > 1:
@@ -406,7 +134,7 @@ async def _inspect(url: str, partitions: int, management_url: str | None) -> lis
 
 
 def _judge_version(version: str) -> Finding:
-    if _numbers(version) < (3, 10):
+    if version_numbers(version) < (3, 10):
         text = f"RabbitMQ {version} is too old"
         return Finding("error", "rabbitmq version", text, "use RabbitMQ 3.10 or newer")
     return Finding("ok", "rabbitmq version", f"RabbitMQ {version}")
@@ -465,7 +193,7 @@ def _judge_dead(queue: str, waiting: int, _: int) -> Finding:
 
 async def _alarm(connection: AbstractConnection) -> Finding:
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             channel = await connection.channel()
             with suppress(ChannelClosed):  # where this user may not publish there
                 await channel.basic_publish(b"", routing_key=_name_of_nothing())
@@ -481,7 +209,7 @@ async def _alarm(connection: AbstractConnection) -> Finding:
 async def _sharding(url: str) -> Finding:
     exchange = _name_of_nothing()
     # On a connection of its own, because an unknown type makes RabbitMQ close the connection.
-    async with _connected(url) as connection, asyncio.timeout(_PATIENCE):
+    async with _connected(url) as connection, asyncio.timeout(PATIENCE):
         channel = await connection.channel()
         try:
             await channel.exchange_declare(
@@ -582,9 +310,9 @@ async def _queues(
     try:
         place, base, credentials = _management(url, management_url)
     except ValueError:
-        return [replace(_unreadable("rabbitmq policies", _MANAGEMENT_URL), level="warning")]
+        return [replace(unreadable_address("rabbitmq policies", _MANAGEMENT_URL), level="warning")]
     try:
-        async with asyncio.timeout(_PATIENCE), httpx.AsyncClient(auth=credentials) as client:
+        async with asyncio.timeout(PATIENCE), httpx.AsyncClient(auth=credentials) as client:
             vhost = quote(_vhost(url), safe="")
             answer = await client.get(f"{base}/api/queues/{vhost}", params=question)
             answer.raise_for_status()
@@ -592,7 +320,7 @@ async def _queues(
             found = await _exchanges(client, f"{base}/api/exchanges/{vhost}", topology(partitions))
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError) as error:
         return [_unmanaged(place, error)]
-    exposed = _in_clear("rabbitmq policies", management_url or "", _MANAGEMENT_URL)
+    exposed = password_in_clear("rabbitmq policies", management_url or "", _MANAGEMENT_URL)
     return [*exposed, *judge_queues(queues, version), *found]
 
 
@@ -668,11 +396,11 @@ def _management(url: str, management_url: str | None) -> tuple[str, str, tuple[s
     """Return the place, the address without credentials, which httpx would log, and these."""
     amqp = urlsplit(url)
     scheme, port = ("https", 15671) if amqp.scheme == "amqps" else ("http", 15672)
-    parts = urlsplit(management_url or f"{scheme}://{_host(amqp)}:{port}")
+    parts = urlsplit(management_url or f"{scheme}://{host_of(amqp)}:{port}")
     owner = parts if parts.username else amqp
     credentials = unquote(owner.username or "guest"), unquote(owner.password or "guest")
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-    return _place(parts.geturl()), address.geturl().rstrip("/"), credentials
+    return place_of(parts.geturl()), address.geturl().rstrip("/"), credentials
 
 
 def _unmanaged(place: str, error: Exception) -> Finding:
@@ -689,7 +417,7 @@ def _unmanaged(place: str, error: Exception) -> Finding:
         case msgspec.DecodeError():
             why = "does not answer as RabbitMQ's management API does"
         case TimeoutError() | httpx.TimeoutException():
-            why = f"gave {_TOO_LATE}"
+            why = f"gave {TOO_LATE}"
         case _:
             why = f"is out of reach: {error}"
     text = f"types and policies of queues were not checked: {place} {why}"
@@ -732,7 +460,7 @@ def _rules_of_policies(queues: Sequence[Queue], version: str) -> Iterator[_Rule]
     endless = [q for q in events if not q.is_limited]
     yield "warning", endless, "no max-length: without routers it fills RabbitMQ's disk", _IMPORT
     # RabbitMQ 4 has a limit without being told.
-    default = _DEFAULT_LIMIT if _numbers(version) >= (4,) else _FEW_DELIVERIES
+    default = _DEFAULT_LIMIT if version_numbers(version) >= (4,) else _FEW_DELIVERIES
     limited = [q for q in measured if q.limit_over(default) < _FEW_DELIVERIES]
     text = "a delivery-limit puts aside what an outage gave back, though it is good"
     yield "error", limited, text, _NO_LIMIT

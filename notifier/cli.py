@@ -13,14 +13,15 @@ from typing import Any, NoReturn
 import click
 import structlog
 from pydantic.fields import FieldInfo
-from redis.exceptions import RedisError
 
-from notifier import checks, client, wiring
+from notifier import client, wiring
 from notifier.adapters.rabbitmq import topology
-from notifier.adapters.redis import sentinel
+from notifier.adapters.redis.check import check_redis
 from notifier.adapters.tokens import verifier as tokens
 from notifier.api.keys import new_key
+from notifier.checks import check_rabbitmq
 from notifier.core.errors import Invalid
+from notifier.core.findings import Finding, render
 from notifier.serving import ServingError, loop_factory
 from notifier.settings import CLIENT_VARIABLES, Role, Settings, SettingsError, variable
 from notifier.telemetry import logs
@@ -360,7 +361,7 @@ def check(role: Role | None) -> None:
                 tasks.create_task(each, name="check") for each in _checks_for(role, settings)
             ]
         findings = [finding for task in running for finding in task.result()]
-        click.echo(checks.render(findings))
+        click.echo(render(findings))
         if any(finding.level == "error" for finding in findings):
             sys.exit(_FAILED)
 
@@ -369,30 +370,17 @@ def check(role: Role | None) -> None:
 
 def _checks_for(
     role: Role | None, settings: Settings
-) -> Iterator[Coroutine[Any, Any, list[checks.Finding]]]:
+) -> Iterator[Coroutine[Any, Any, list[Finding]]]:
     """Yield a check of each backend that the role talks to; of both without a role."""
     management = settings.rabbitmq_management_url
     if role != "gateway":
-        yield checks.check_rabbitmq(
+        yield check_rabbitmq(
             settings.amqp_url.get_secret_value(),
             partitions=settings.partitions,
             management_url=management.get_secret_value() if management else None,
         )
     if role != "api":
-        yield _check_redis(settings.redis_url.get_secret_value())
-
-
-async def _check_redis(url: str) -> list[checks.Finding]:
-    if not sentinel.is_named(url):
-        return await checks.check_redis(url)
-    mend = "correct NOTIFIER_REDIS_URL: redis+sentinel://host:26379,host:26379/master"
-    try:
-        master = await sentinel.master_url(url)
-    except ValueError:  # its text may quote a part of the password
-        return [checks.Finding("error", "redis", "the address cannot be read", mend)]
-    except RedisError as error:
-        return [checks.Finding("error", "redis", str(error), mend)]
-    return await checks.check_redis(master)
+        yield check_redis(settings.redis_url.get_secret_value())
 
 
 @main.command("settings")

@@ -14,7 +14,9 @@ import redis
 from aiormq.abc import DeliveredMessage
 
 from notifier.adapters.rabbitmq.topology import TopologyError, declare, definitions
-from notifier.checks import Finding, check_rabbitmq, check_redis
+from notifier.adapters.redis.check import check_redis
+from notifier.checks import check_rabbitmq
+from notifier.core.findings import Finding
 from tests.support import services
 from tests.support.process import free_port, wait_until
 from tests.support.services import RabbitServer, RedisServer
