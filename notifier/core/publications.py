@@ -9,6 +9,7 @@ from msgspec import UNSET
 from notifier.core import events
 from notifier.core.events import Event
 from notifier.core.positions import Position
+from notifier.core.routing import topics_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ def record_of(event: Event, accepted: float) -> bytes:
 def milliseconds(moment: datetime) -> int:
     """Return a moment as Unix milliseconds, at least 1: 0 stands for none."""
     return max(1, int(moment.timestamp() * 1000))
+
+
+def publications_of(event: Event, accepted: float) -> list[NewPublication]:
+    """Return one publication for each topic of a complete event; all share one encoded record."""
+    key, record, collapse_key = key_of(event), record_of(event, accepted), collapse_key_of(event)
+    return [NewPublication(topic, key, record, collapse_key) for topic in topics_of(event)]
 
 
 class Publication:

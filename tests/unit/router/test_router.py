@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery
-from notifier.router import router
+from notifier.router import publisher
 from notifier.router.order import CHUNK, LARGE, MOST_AUDIENCES
 from notifier.router.router import Router
 from notifier.telemetry.metrics import Metrics
@@ -21,7 +21,7 @@ from tests.support.clock import in_virtual_time, pass_time, quiet
 @pytest.fixture(autouse=True)
 def _turns_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make turns of the loop the same on any machine: they are measured in real time."""
-    monkeypatch.setattr(router, "_TURN", 60.0)
+    monkeypatch.setattr(publisher, "_TURN", 60.0)
 
 
 class Taken:
@@ -330,7 +330,7 @@ async def test_a_lack_of_memory_is_no_deliverys_fault() -> None:
 async def test_others_get_turns_while_costly_deliveries_are_understood(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(router, "_TURN", 0.0)
+    monkeypatch.setattr(publisher, "_TURN", 0.0)
     batch = Settled(*[BAD] * 64)
     it = House()
     routing = asyncio.create_task(it.router.route(batch))
@@ -348,7 +348,7 @@ async def test_others_get_turns_while_costly_deliveries_are_understood(
 async def test_a_router_that_is_cancelled_among_costly_deliveries_ends_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(router, "_TURN", 0.0)
+    monkeypatch.setattr(publisher, "_TURN", 0.0)
     batch = Settled(*[BAD] * 64)
     routing = asyncio.create_task(House().router.route(batch))
     await asyncio.sleep(0)

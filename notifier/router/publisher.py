@@ -1,0 +1,127 @@
+"""Publishing batches: in chunks, each topic in order, and past large audiences."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import structlog
+
+from notifier.core.errors import NotifierError
+from notifier.core.ports import Broker, Published
+from notifier.router.order import LARGE, Audience, Chunk, Cut, Item, Order
+from notifier.router.reading import Progress, Reading
+from notifier.router.retry import Retry
+from notifier.telemetry.metrics import Metrics
+
+_log = structlog.get_logger("notifier.router")
+_TURN = 0.005  # seconds of making publications, after which others get a turn of the loop
+_AT_ONCE = 2  # chunks of large audiences, over all partitions
+
+
+class Publisher:
+    """Publishes the batches of all partitions, several side by side."""
+
+    def __init__(self, broker: Broker, retry: Retry, metrics: Metrics) -> None:
+        self._broker = broker
+        self._retry = retry
+        self._metrics = metrics
+        self._order = Order()
+        self._audience_slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def publish(self, reading: Reading) -> None:
+        """Publish all events of a batch; return once Redis has answered for each.
+
+        A publication that Redis refuses becomes its delivery's error. While only large audiences
+        are left, the batch allows the next one to come.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            late = await self._publish_parts(reading, tasks)
+            self._count_published(set(reading.deliveries) - late)
+            if late:
+                reading.batch.allow_next()
+        self._count_published(late)
+
+    def _count_published(self, deliveries: set[Progress]) -> None:
+        moments = [moment for progress in deliveries for moment in progress.moments()]
+        self._metrics.reached("published", moments)
+
+    async def _publish_parts(self, reading: Reading, tasks: asyncio.TaskGroup) -> set[Progress]:
+        """Publish all but the large audiences, which `tasks` go on with; return their deliveries.
+
+        The next chunk is made while one is being answered, and not before, so that others get
+        their turns.
+        """
+        late: set[Progress] = set()
+        under_way: asyncio.Task[None] | None = None
+        async with aclosing(self._parts(reading)) as parts:
+            async for part in parts:
+                self._metrics.reached("taken", reading.taken())
+                before = None
+                if isinstance(part, Audience):
+                    late.add(part.progress)
+                    self._order.add(part)
+                    tasks.create_task(self._publish_audience(part), name="audience")
+                else:
+                    chunk = self._order.chunk(part)
+                    before, under_way = (
+                        under_way,
+                        tasks.create_task(self._publish(chunk), name="publish"),
+                    )
+                await (before or asyncio.sleep(0))  # it is sent before the next is made
+        if under_way:
+            await under_way
+        return late
+
+    async def _parts(self, reading: Reading) -> AsyncGenerator[list[Item] | Audience]:
+        """Cut the events of a batch into chunks and audiences, each made when its turn comes."""
+        cut = Cut()
+        turn_ends = time.monotonic() + _TURN
+        for progress, publications in reading.publications():
+            if len(publications) > LARGE and self._order.has_room:
+                if rest := cut.rest():
+                    yield rest
+                yield Audience(progress, publications)
+            else:
+                for items in cut.add(progress, publications):
+                    yield items
+            if time.monotonic() > turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = time.monotonic() + _TURN
+        if rest := cut.rest():
+            yield rest
+
+    async def _publish_audience(self, audience: Audience) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_AT_ONCE):
+                tasks.create_task(self._publish_rest(audience), name="publish")
+        await audience.published.wait()  # other chunks may have taken some along
+        self._order.remove(audience)
+
+    async def _publish_rest(self, audience: Audience) -> None:
+        while audience.waiting:
+            async with self._audience_slots:
+                if chunk := self._order.next_chunk_of(audience):
+                    await self._publish(chunk)
+
+    async def _publish(self, chunk: Chunk) -> None:
+        await chunk.wait_for_earlier()
+        outcomes = await self._retry.until_available(lambda: self._publish_ours(chunk))
+        duplicates = refused = 0
+        for (owner, new), outcome in outcomes:
+            if not isinstance(outcome, Published):
+                _log.error("publication_refused", topic=new.topic, reason=str(outcome))
+                refused += 1
+                owner.refuse(outcome)
+            elif outcome.duplicate:
+                duplicates += 1
+        self._order.finish(chunk)
+        self._metrics.publications.labels("duplicate").inc(duplicates)
+        published = len(outcomes) - duplicates - refused
+        self._metrics.publications.labels("published").inc(published)
+
+    async def _publish_ours(self, chunk: Chunk) -> list[tuple[Item, Published | NotifierError]]:
+        """Publish the items whose batch is still this router's, and return their outcomes."""
+        items = await chunk.still_ours()
+        outcomes = await self._broker.publish([new for _, new in items]) if items else []
+        return list(zip(items, outcomes, strict=True))

@@ -1,0 +1,46 @@
+"""Repeating work while Redis or RabbitMQ is out of reach: no batch is given up for it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from notifier.core.backoff import Backoff
+from notifier.core.errors import Unavailable
+from notifier.telemetry.metrics import Metrics
+
+T = TypeVar("T")
+_log = structlog.get_logger("notifier.router")
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+
+class Retry:
+    """Repeats the work of batches; `waiting` counts those that wait for a backend now."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.waiting = 0
+        self._metrics = metrics
+
+    async def until_available(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work until it no longer raises Unavailable, and return its result."""
+        try:
+            return await work()
+        except Unavailable as error:
+            return await self._again(work, error)
+
+    async def _again(self, work: Callable[[], Awaitable[T]], error: Unavailable) -> T:
+        self._metrics.held_batches.inc()
+        self.waiting += 1
+        backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+        try:
+            while True:
+                pause = backoff.next()
+                _log.warning("batch_held", reason=str(error), retry_in=round(pause, 2))
+                await asyncio.sleep(pause)
+                try:
+                    return await work()
+                except Unavailable as again:
+                    error = again
+        finally:
+            self.waiting -= 1
