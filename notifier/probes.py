@@ -5,13 +5,14 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 
+from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
 
 from notifier.core.background import Background
+from notifier.openapi import Application
+from notifier.problems import no_route
 from notifier.telemetry.metrics import Metrics
 
 Trouble = Callable[[], Mapping[str, str | None]]
@@ -21,25 +22,30 @@ Facts = Callable[[], Mapping[str, object]]
 """What else there is to tell about a process that works."""
 
 
-def create_app(metrics: Metrics, trouble: Trouble, facts: Facts = dict) -> Starlette:
+def create_app(metrics: Metrics, trouble: Trouble, facts: Facts = dict) -> FastAPI:
     """Make the application of a process's private port."""
     _tell_trouble(metrics, trouble)
 
-    async def livez(_: Request) -> Response:
-        # Restarting does not bring back a dependency, so this asks none.
+    async def livez() -> PlainTextResponse:
+        """Say that the process runs. Restarting brings no dependency back, so this asks none."""
         return PlainTextResponse("alive\n")
 
-    async def readyz(_: Request) -> Response:
+    async def readyz() -> JSONResponse:
+        """Say whether the process can deliver, and what is wrong with each of its parts."""
         parts = {part: why or "ok" for part, why in trouble().items()}
         ready = all(why == "ok" for why in parts.values())
         return JSONResponse({"ready": ready, "parts": parts, **facts()}, 200 if ready else 503)
 
-    async def metricsz(_: Request) -> Response:
+    async def metricsz() -> Response:
+        """Expose the metrics to Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(
-        routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metricsz)]
-    )
+    app = Application("notifier private port", "Probes and metrics. Never expose this port.", {})
+    app.add_api_route("/livez", livez, response_class=PlainTextResponse)
+    app.add_api_route("/readyz", readyz, responses={503: {"description": "A part has trouble"}})
+    app.add_api_route("/metrics", metricsz, response_class=PlainTextResponse)
+    app.add_exception_handler(HTTPException, no_route("/livez, /readyz and /metrics"))
+    return app
 
 
 def _tell_trouble(metrics: Metrics, trouble: Trouble) -> None:

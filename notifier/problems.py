@@ -11,7 +11,21 @@ from starlette.responses import JSONResponse, Response
 from notifier.core.errors import Invalid, NotifierError, Unauthorized, Unavailable
 
 RETRY_AFTER = {"retry-after": "5"}  # seconds
-_MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE = "application/problem+json"
+SCHEMA = {
+    "title": "Problem",
+    "description": "The reason for a refusal (RFC 9457).",
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string", "description": "The status in words."},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "The rule that was broken, and the remedy."},
+        "code": {"type": "string", "description": "The kind of refusal, for programs."},
+        "field": {"type": "string", "description": "The member or parameter to correct."},
+    },
+}
 
 
 def problem_of(error: NotifierError, status: HTTPStatus) -> dict[str, Any]:
@@ -20,16 +34,21 @@ def problem_of(error: NotifierError, status: HTTPStatus) -> dict[str, Any]:
     return _problem(status, code=error.code, detail=str(error)) | field
 
 
-def refusal(
-    error: NotifierError, problem: Mapping[str, Any], headers: Mapping[str, str]
+def problem(
+    status: HTTPStatus, code: str, detail: str, headers: Mapping[str, str] | None = None
 ) -> Response:
+    """Answer with a problem that is no error of ours."""
+    return JSONResponse(_problem(status, code=code, detail=detail), status, headers, MEDIA_TYPE)
+
+
+def refusal(error: NotifierError, told: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
     """Answer with the problem of an error, and with the headers that go with it."""
     more = dict(headers)
     if isinstance(error, Unavailable):
         more |= RETRY_AFTER
     if isinstance(error, Unauthorized):
         more["www-authenticate"] = "Bearer"
-    return JSONResponse(problem, problem["status"], more, media_type=_MEDIA_TYPE)
+    return JSONResponse(told, told["status"], more, media_type=MEDIA_TYPE)
 
 
 def no_route(there_is: str) -> Callable[[Request, Exception], Awaitable[Response]]:
@@ -39,8 +58,8 @@ def no_route(there_is: str) -> Callable[[Request, Exception], Awaitable[Response
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
         status = HTTPStatus(error.status_code)
         asked = f"{request.method} {request.url.path}: {status.phrase.lower()}"
-        problem = _problem(status, detail=f"{asked}; there is {there_is}")
-        return JSONResponse(problem, status, error.headers, media_type=_MEDIA_TYPE)
+        told = _problem(status, detail=f"{asked}; there is {there_is}")
+        return JSONResponse(told, status, error.headers, media_type=MEDIA_TYPE)
 
     return answer
 

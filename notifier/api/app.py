@@ -13,6 +13,7 @@ from fastapi import Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from notifier.api import description
 from notifier.api.keys import ApiKeys
 from notifier.api.requests import body_of
 from notifier.core import events, ingress
@@ -30,6 +31,7 @@ from notifier.core.events import Event
 from notifier.core.ingress import Body, Parts
 from notifier.core.ports import EventQueue
 from notifier.http.port import client_of
+from notifier.openapi import Application
 from notifier.problems import RETRY_AFTER, no_route, problem_of, refusal
 from notifier.telemetry.metrics import Metrics
 
@@ -131,12 +133,14 @@ def _complete(event: Event, unsaid: Unsaid, now: float) -> Event:
 
 def create_app(queue: EventQueue, metrics: Metrics, keys: ApiKeys) -> FastAPI:
     """Make the application around an event queue."""
-    # No pages of FastAPI's: bodies are read here, so they would show none, with scripts of others.
-    app = FastAPI(title="notifier producer API", openapi_url=None)
+    app = Application("notifier producer API", description.API, description.SECURITY)
     app.state.accepting = Accepting(queue, metrics)
     app.state.keys = keys
-    app.add_api_route("/v1/events", post_events, methods=["POST"], status_code=202)
+    app.add_api_route("/v1/events", post_events, methods=["POST"], **description.POST_EVENTS)
     app.add_api_route("/v1/events", validate_webhook, methods=["OPTIONS"])
+    # Another spelling, that no event is lost to a redirect.
+    app.add_api_route("/v1/events/", post_events, methods=["POST"], include_in_schema=False)
+    app.add_api_route("/v1/events/", validate_webhook, methods=["OPTIONS"], include_in_schema=False)
     app.add_exception_handler(NotifierError, _refuse)
     app.add_exception_handler(HTTPException, no_route("POST /v1/events"))
     return app

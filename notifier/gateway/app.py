@@ -11,7 +11,6 @@ from fastapi import Depends, FastAPI, Request, WebSocket
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from notifier.core import frames
 from notifier.core.errors import (
@@ -24,11 +23,13 @@ from notifier.core.errors import (
     Unauthorized,
     Unavailable,
 )
-from notifier.gateway import sse
+from notifier.gateway import description, sse
+from notifier.gateway.direct_route import DirectWebSocketRoute
 from notifier.gateway.entrance import (
     SUBPROTOCOL,
     Caller,
     Origins,
+    Visitor,
     WrongOrigin,
     caller,
     visitor,
@@ -40,7 +41,8 @@ from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT, PollConnection
 from notifier.gateway.sse import SseConnection
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.http.port import HANDOVER, client_of
-from notifier.problems import no_route, problem_of, refusal
+from notifier.openapi import Application
+from notifier.problems import no_route, problem, problem_of, refusal
 
 _log = structlog.get_logger("notifier.gateway")
 _STATUSES = {
@@ -53,40 +55,37 @@ _STATUSES = {
     Invalid: HTTPStatus.BAD_REQUEST,
 }
 _DIGITS = re.compile(r"[0-9]{1,9}")
+_NO_UPGRADE = (
+    "GET /v1/ws opens a WebSocket, and this request has no Upgrade: websocket. If the client sent "
+    "it, a proxy dropped it: let the proxy pass Upgrade and Connection on, over HTTP/1.1"
+)
 _OFFERS = "a WebSocket at /v1/ws, and GET /v1/sse, /v1/poll and /v1/history"
 
 
-class _Application(FastAPI):
-    """FastAPI, but for WebSockets: its middleware would be a tenth of what a connect costs."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket" or scope["path"] != "/v1/ws":
-            await super().__call__(scope, receive, send)
-            return
-        scope["app"] = self
-        socket = WebSocket(scope, receive, send)
-        try:
-            await websocket(socket)
-        except NotifierError as error:
-            await refuse(socket, error)
-
-
 def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI:
-    """Make the application around a running gateway."""
-    app = _Application(title="notifier gateway", openapi_url=None, docs_url=None, redoc_url=None)
+    """Make the application around a running gateway.
+
+    Tests replace `entrance.visitor` by `app.dependency_overrides`.
+    """
+    app = Application("notifier gateway", description.GATEWAY, description.SECURITY)
     app.state.gateway = gateway
     app.state.origins = Origins(frozenset(origin.lower() for origin in allowed_origins))
-    for path, endpoint in (("sse", events), ("poll", poll), ("history", history)):
-        app.add_api_route(f"/v1/{path}", endpoint, methods=["GET"])
-        app.add_api_route(f"/v1/{path}", preflight, methods=["OPTIONS"])
+    app.router.routes.append(DirectWebSocketRoute("/v1/ws", websocket, app))
+    for name, endpoint in (
+        ("ws", upgrade_required),
+        ("sse", events),
+        ("poll", poll),
+        ("history", history),
+    ):
+        app.add_api_route(f"/v1/{name}", endpoint, methods=["GET"], **description.ROUTES[name])
+        app.add_api_route(f"/v1/{name}", preflight, methods=["OPTIONS"], include_in_schema=False)
     app.add_exception_handler(NotifierError, refuse)  # type: ignore[arg-type] # serves both kinds
     app.add_exception_handler(HTTPException, no_route(_OFFERS))
     return app
 
 
-async def websocket(socket: WebSocket) -> None:
+async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]) -> None:
     """Accept, and hand the connection over to a session; this ends before the connection does."""
-    who = await visitor(socket)  # called, not injected: thousands may come back at once
     connection: WebSocketConnection = socket.scope["extensions"][HANDOVER]["to"]
     gateway: Gateway = socket.app.state.gateway
     await gateway.seat(who.identity)
@@ -95,16 +94,22 @@ async def websocket(socket: WebSocket) -> None:
     connection.hand_over(session)
 
 
+async def upgrade_required(request: Request) -> Response:
+    """Open a WebSocket. A request that does not ask for the upgrade is told so."""
+    headers = {"upgrade": "websocket", "connection": "upgrade", **_cors(request)}
+    return problem(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", _NO_UPGRADE, headers)
+
+
 Who = Annotated[Caller, Depends(caller)]
 
 
 async def events(request: Request, who: Who) -> Response:
-    """Answer with a stream of server-sent events."""
+    """Follow topics as a stream of server-sent events."""
     return await _hand_over(request, who, SseConnection)
 
 
 async def poll(request: Request, who: Who) -> Response:
-    """Hold the request until there is something to answer it with."""
+    """Follow topics by long-poll: wait for events, and answer with them and the next cursor."""
     wait = _number(request, "wait", USUAL_WAIT, 0, LONGEST_WAIT)
     return await _hand_over(request, who, partial(PollConnection, wait=wait))
 
@@ -126,7 +131,7 @@ async def _hand_over(
 
 
 async def history(request: Request, who: Who) -> Response:
-    """Answer with what topics still hold, without following them."""
+    """Read the events that topics still hold, without following them."""
     limit = _number(request, "limit", USUAL_LIMIT, 1, LARGEST_LIMIT)
     reading = Reading(who.identity, who.topics, who.cursor, limit)
     gateway: Gateway = request.app.state.gateway

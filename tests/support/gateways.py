@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import websockets
+from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -97,8 +98,11 @@ class _Watched(Gateway):
 class House:
     """A gateway that is being served."""
 
-    def __init__(self, port: int, gateway: _Watched, broker: SteeredBroker, tokens: Tokens) -> None:
+    def __init__(
+        self, port: int, app: FastAPI, gateway: _Watched, broker: SteeredBroker, tokens: Tokens
+    ) -> None:
         self.port = port
+        self.app = app
         self.gateway = gateway
         self.broker = broker
         self.tokens = tokens
@@ -213,7 +217,7 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
         serve(app, host="127.0.0.1", port=0, setting="X", websocket=connection) as port,
     ):
         try:
-            yield House(port, gateway, broker, tokens)
+            yield House(port, app, gateway, broker, tokens)
         except Exception as error:  # noqa: BLE001  # raised again below, when all is closed
             failure = error
     if failure is not None:

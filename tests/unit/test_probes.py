@@ -21,6 +21,12 @@ async def test_a_process_is_alive_whatever_its_dependencies_do() -> None:
     assert answer.status_code == 200
 
 
+async def test_the_private_port_describes_itself() -> None:
+    answer = await get("/openapi.json", {}, Metrics())
+
+    assert sorted(answer.json()["paths"]) == ["/livez", "/metrics", "/readyz"]
+
+
 async def test_a_role_without_trouble_is_ready() -> None:
     answer = await get("/readyz", {"broker": None, "queue": None}, Metrics())
 

@@ -1,0 +1,86 @@
+"""The producer API as OpenAPI describes it."""
+
+from typing import Any
+
+from notifier.openapi import parameter, problems
+
+API = (
+    "Takes events, and answers once the event queue has confirmed them. docs/protocol.md describes "
+    "the members of an event, CloudEvents, web hooks and batches."
+)
+SECURITY = {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}}
+_TEXT = {"type": "string"}
+_EVENT = {
+    "type": "object",
+    "description": "An event for exactly one audience: `users`, `topic` or `everyone`.",
+    "required": ["type"],
+    "additionalProperties": False,
+    "properties": {
+        "users": {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 10_000},
+        "topic": _TEXT,
+        "everyone": {"const": True},
+        "type": {"type": "string", "maxLength": 256},
+        "data": {},
+        "data_base64": _TEXT,
+        "id": {"type": "string", "maxLength": 256, "description": "Retry with the same id."},
+        "source": _TEXT,
+        "time": {"type": "string", "format": "date-time"},
+        "ttl": {"type": "number", "description": "Seconds."},
+        "expires": {"type": "string", "format": "date-time"},
+        "collapse_key": _TEXT,
+        "subject": _TEXT,
+        "datacontenttype": _TEXT,
+        "dataschema": _TEXT,
+        "traceparent": _TEXT,
+        "extensions": {"type": "object"},
+    },
+}
+_BATCH = {"type": "array", "items": _EVENT, "minItems": 1, "maxItems": 1_000}
+_CLOUD_EVENT = {"type": "object", "required": ["specversion", "id", "source", "type"]}
+_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"oneOf": [_EVENT, _BATCH]}},
+        "application/cloudevents+json": {"schema": _CLOUD_EVENT},
+        "application/cloudevents-batch+json": {"schema": {"type": "array", "items": _CLOUD_EVENT}},
+    },
+}
+
+
+def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+_ID = {"type": "object", "required": ["id"], "properties": {"id": _TEXT}}
+_RESULTS = {
+    "type": "object",
+    "required": ["results"],
+    "properties": {"results": {"type": "array", "items": {"type": "object"}}},
+}
+POST_EVENTS: dict[str, Any] = {
+    "status_code": 202,
+    "responses": {
+        202: _answer("All is confirmed", {"oneOf": [_ID, _RESULTS]}),
+        207: _answer("Some items of a batch are confirmed", _RESULTS),
+        **problems(
+            {
+                400: "The body cannot be read",
+                401: "The API key is missing or unknown",
+                413: "The body is too large",
+                415: "The content type or coding is not taken",
+                422: "A member is missing, malformed or unknown",
+                503: "The event queue did not confirm; repeat with the same id after Retry-After",
+            }
+        ),
+    },
+    "openapi_extra": {
+        "parameters": [
+            parameter("users", "query", "The audience of a web hook: users, by commas."),
+            parameter("topic", "query", "The audience of a web hook: a topic."),
+            parameter("everyone", "query", "The audience of a web hook: `true` for everyone."),
+            parameter("type", "query", "The type of a web hook's event."),
+        ],
+        "requestBody": _BODY,
+        "security": [{"key": []}],
+    },
+}

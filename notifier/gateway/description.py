@@ -1,0 +1,90 @@
+"""The gateway's endpoints as OpenAPI describes them."""
+
+from typing import Any
+
+from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT
+from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT
+from notifier.openapi import parameter, problems
+
+GATEWAY = (
+    "Delivers events to their users. A client follows topics by a WebSocket, server-sent events or "
+    "long-poll, all with the same frames and cursors: docs/protocol.md describes them."
+)
+SECURITY = {
+    "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": "notifier_token"},
+}
+_TOPICS = parameter("topics", "query", "Topics to follow, separated by commas; at most 100.")
+_SINCE = parameter("since", "query", "A cursor: resume each topic behind its position.")
+_LAST = parameter("Last-Event-ID", "header", "A cursor that goes before `since`.")
+_WAIT = parameter(
+    "wait",
+    "query",
+    "Seconds to wait for events.",
+    type="integer",
+    minimum=0,
+    maximum=LONGEST_WAIT,
+    default=USUAL_WAIT,
+)
+_LIMIT = parameter(
+    "limit",
+    "query",
+    "The most events of each topic.",
+    type="integer",
+    minimum=1,
+    maximum=LARGEST_LIMIT,
+    default=USUAL_LIMIT,
+)
+_REFUSALS = problems(
+    {
+        400: "A parameter is unknown or malformed",
+        401: "The token is missing, expired or not valid",
+        403: "The page's origin is not allowed",
+        429: "The user has too many connections",
+        503: "The gateway is draining, full, or without its backends; retry after Retry-After",
+    }
+)
+_FRAMES = {
+    "type": "object",
+    "required": ["frames", "cursor"],
+    "properties": {
+        "frames": {"type": "array", "items": {"type": "object", "required": ["type"]}},
+        "cursor": {"type": "string", "description": "Give it as `since` with the next request."},
+    },
+}
+_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_PAGE = {"application/json": {"schema": _FRAMES}}
+
+
+def _follows(answer: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "responses": {200: {"description": "Frames", "content": answer}, **_REFUSALS},
+        "openapi_extra": {
+            "parameters": [_TOPICS, _SINCE, _LAST, *parameters],
+            "security": [{"token": []}, {"cookie": []}],
+        },
+    }
+
+
+ROUTES: dict[str, dict[str, Any]] = {
+    "ws": {
+        "status_code": 101,
+        "responses": {
+            101: {"description": "The WebSocket is open; its text frames are JSON"},
+            **problems(
+                {
+                    426: "The request does not ask for the upgrade, or a proxy dropped that",
+                    503: "The gateway is draining, full, or without its backends",
+                }
+            ),
+        },
+        "openapi_extra": {
+            "parameters": [_TOPICS, _SINCE],
+            "security": [{"token": []}, {"cookie": []}, {}],
+        },
+    },
+    "sse": _follows(_STREAM),
+    "poll": _follows(_PAGE, _WAIT),
+    "history": _follows(_PAGE, _LIMIT),
+}
+"""What `add_api_route` takes of each endpoint, by the end of its path."""

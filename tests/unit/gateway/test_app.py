@@ -1,0 +1,77 @@
+from typing import Any
+
+import pytest
+
+from notifier.core.access import Identity
+from notifier.core.errors import Unauthorized
+from notifier.gateway.entrance import Visitor, visitor
+from tests.support.gateways import served
+
+ZOE = Identity("zoe", 4e9)
+
+
+async def zoe() -> Visitor:
+    return Visitor(ZOE, (), {})
+
+
+async def nobody() -> Visitor:
+    raise Unauthorized("nobody comes in")
+
+
+async def test_a_replaced_dependency_says_who_connects_on_every_transport() -> None:
+    async with served() as it, it.http(None) as http:
+        it.app.dependency_overrides[visitor] = zoe
+        async with it.client(None) as client:
+            hello = await client.next_of("hello")
+        polled = (await http.get("/v1/poll")).json()
+        history = (await http.get("/v1/history")).json()
+
+    assert hello["user"] == "zoe"
+    assert "user:zoe@" in polled["cursor"]
+    assert history["more"] is False
+
+
+async def test_an_error_of_a_replaced_dependency_is_told_in_frames() -> None:
+    async with served() as it:
+        it.app.dependency_overrides[visitor] = nobody
+        async with it.client("ann") as client:
+            error = await client.next_of("error")
+            code = await client.closed_with()
+
+    assert (error["message"], code) == ("nobody comes in", 4500)
+
+
+async def test_openapi_describes_every_endpoint_and_needs_no_token() -> None:
+    async with served() as it, it.http(None) as http:
+        answer = await http.get("/openapi.json")
+
+    schema = answer.json()
+    assert sorted(schema["paths"]) == ["/v1/history", "/v1/poll", "/v1/sse", "/v1/ws"]
+    assert names_of(schema, "/v1/poll") == ["topics", "since", "Last-Event-ID", "wait"]
+    assert names_of(schema, "/v1/history") == ["topics", "since", "Last-Event-ID", "limit"]
+    for path in ("sse", "poll", "history"):
+        told = schema["paths"][f"/v1/{path}"]["get"]
+        assert sorted(told["responses"]) == ["200", "400", "401", "403", "429", "503"]
+        assert told["security"] == [{"token": []}, {"cookie": []}]
+    assert "Problem" in schema["components"]["schemas"]
+    assert "token" in schema["components"]["securitySchemes"]
+
+
+def names_of(schema: dict[str, Any], path: str) -> list[str]:
+    return [each["name"] for each in schema["paths"][path]["get"]["parameters"]]
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+async def test_there_are_no_pages_with_scripts_of_others(path: str) -> None:
+    async with served() as it, it.http(None) as http:
+        assert (await http.get(path)).status_code == 404
+
+
+async def test_a_request_whose_upgrade_a_proxy_dropped_is_told_so() -> None:
+    async with served() as it, it.http() as http:
+        answer = await http.get("/v1/ws")
+
+    assert answer.status_code == 426
+    assert answer.headers["upgrade"] == "websocket"
+    assert answer.json()["code"] == "upgrade_required"
+    assert "a proxy dropped it" in answer.json()["detail"]

@@ -1,0 +1,82 @@
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI, WebSocket
+from fastapi.routing import APIWebSocketRoute
+from starlette.requests import HTTPConnection
+from starlette.types import Message
+
+from notifier.gateway.direct_route import DirectWebSocketRoute
+
+
+async def visitor(connection: HTTPConnection) -> str:
+    return connection.query_params["who"]
+
+
+async def endpoint(socket: WebSocket, who: Annotated[str, Depends(visitor)]) -> None:
+    await socket.accept(subprotocol=who)
+
+
+async def name() -> str:
+    return "replaced"
+
+
+async def replacement(who: Annotated[str, Depends(name)]) -> str:
+    return who
+
+
+async def subprotocol_of(app: FastAPI) -> str:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {
+        "type": "websocket",
+        "path": "/ws",
+        "query_string": b"who=ann",
+        "headers": [],
+        "subprotocols": [],
+    }
+    await app(scope, receive, send)
+    return str(sent[0]["subprotocol"])
+
+
+def made() -> FastAPI:
+    app = FastAPI()
+    app.router.routes.append(DirectWebSocketRoute("/ws", endpoint, app))
+    return app
+
+
+async def test_the_endpoint_gets_the_socket_and_its_dependency() -> None:
+    assert await subprotocol_of(made()) == "ann"
+
+
+async def test_a_replacement_may_itself_depend_on_something() -> None:
+    app = made()
+    app.dependency_overrides[visitor] = replacement
+
+    assert await subprotocol_of(app) == "replaced"
+
+
+async def test_fastapis_own_route_answers_alike() -> None:
+    """A canary: the internals that the direct route reads still mean what they meant."""
+    app, plain = made(), FastAPI()
+    plain.add_api_websocket_route("/ws", endpoint)
+    [ours] = [each for each in app.router.routes if isinstance(each, APIWebSocketRoute)]
+    [theirs] = [each for each in plain.router.routes if isinstance(each, APIWebSocketRoute)]
+
+    assert await subprotocol_of(app) == await subprotocol_of(plain)
+    assert ours.dependant.websocket_param_name == theirs.dependant.websocket_param_name == "socket"
+    assert [each.call for each in theirs.dependant.dependencies] == [visitor]
+
+
+async def test_a_dependency_that_needs_more_than_the_connection_is_refused_at_start() -> None:
+    async def nested(socket: WebSocket, who: Annotated[str, Depends(replacement)]) -> None:
+        pass
+
+    with pytest.raises(TypeError, match="must depend on the connection alone"):
+        DirectWebSocketRoute("/ws", nested, FastAPI())
