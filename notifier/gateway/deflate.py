@@ -32,6 +32,7 @@ EXTENSIONS = (
 _LARGEST_WINDOW = 15
 _MEMORY = 5  # of 1 to 9: what a window of 4 KiB can use
 _END = b"\x00\x00\xff\xff"  # is not sent: section 7.2.1
+_MOST_FINAL_BLOCKS = 16  # of one message; each costs a decompressor and a copy of what follows
 
 
 def window_of(extensions: Iterable[Extension]) -> int:
@@ -51,14 +52,27 @@ def deflated(payload: bytes, window: int) -> bytes:
 class Inflater:
     """Decompresses one message of a client's, fragment by fragment. Fulfils Inflating."""
 
-    __slots__ = ("_inflater",)
+    __slots__ = ("_final_blocks", "_inflater")
 
     def __init__(self) -> None:
+        self._final_blocks = 0
+        self._begin()
+
+    def _begin(self) -> None:
         self._inflater = zlib.decompressobj(wbits=-_LARGEST_WINDOW)
 
     def add(self, fragment: bytes, room: int, *, last: bool) -> bytes:
         """See Inflating."""
-        compressed = fragment + _END if last else fragment
+        pieces = []
+        while fragment:
+            pieces.append(self._inflated(fragment, room))
+            room -= len(pieces[-1])
+            fragment = self._behind_final_block()
+        if last:  # the rest of the end, where a final block took only part of it, is no block
+            pieces.append(self._inflated(_END, room))
+        return b"".join(pieces)
+
+    def _inflated(self, compressed: bytes, room: int) -> bytes:
         try:
             data = self._inflater.decompress(compressed, room + 1)
         except zlib.error as error:
@@ -66,3 +80,18 @@ class Inflater:
         if len(data) > room:
             raise FramingError(1009, "a message is too large once it is decompressed")
         return data
+
+    def _behind_final_block(self) -> bytes:
+        """Return the bytes that follow a final block: more blocks may (section 7.2.1).
+
+        A decompressor that has read its final block would keep all that it is given from then on,
+        and copy it each time.
+        """
+        if not self._inflater.eof:
+            return b""
+        self._final_blocks += 1
+        if self._final_blocks > _MOST_FINAL_BLOCKS:
+            raise FramingError(1009, f"a message has at most {_MOST_FINAL_BLOCKS} final blocks")
+        behind = self._inflater.unused_data
+        self._begin()
+        return behind

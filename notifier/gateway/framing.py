@@ -103,17 +103,19 @@ class Inflating(Protocol):
 class _Unfinished:
     """A message of which further fragments are to come."""
 
-    __slots__ = ("_decoder", "_inflating", "fragments", "held", "opcode")
+    __slots__ = ("_decoder", "_inflating", "came", "fragments", "held", "number", "opcode")
 
     def __init__(self, opcode: Opcode, inflating: Inflating | None) -> None:
         self.opcode = opcode
         self.fragments: list[bytes] = []
-        self.held = 0
+        self.number = self.came = self.held = 0  # of fragments; of bytes as sent, and as held
         self._inflating = inflating
         self._decoder = getincrementaldecoder("utf-8")() if opcode is Opcode.TEXT else None
 
     def add(self, fragment: bytes, limit: int, *, last: bool) -> None:
         """Take one more; raises FramingError as soon as the message cannot be good any more."""
+        self.number += 1
+        self.came += len(fragment)
         if self._inflating is not None:
             fragment = self._inflating.add(fragment, limit - self.held, last=last)
         self.fragments.append(fragment)
@@ -145,20 +147,30 @@ class FrameReader:
         """Whether it holds nothing: a new one would do as well."""
         return not self._buffer and self._unfinished is None
 
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """Yield the messages that `data` completes; raises FramingError.
+    def feed(self, data: bytes) -> Iterator[Message | None]:
+        """Yield for each frame the message that it completes, None where more is to come.
 
-        Whoever stops half-way gets the others with the next call.
+        Raises FramingError. Whoever stops half-way gets the others with the next call.
         """
-        self._buffer = self._buffer + data if self._buffer else data
+        if isinstance(self._buffer, bytearray):
+            self._buffer += data
+        else:
+            self._buffer = data
         try:
             while found := self._next_frame():
-                if message := self._joined(*found):
-                    yield message
+                yield self._joined(*found)
         finally:
-            rest = self._buffer[self._at :] if self._at else self._buffer
-            # A bytearray grows in place: a message that drips in is not copied with each drop.
-            self._buffer, self._at = bytearray(rest) if rest else b"", 0
+            self._keep_rest()
+
+    def _keep_rest(self) -> None:
+        # A bytearray grows in place: a message that drips in is not copied with each drop.
+        if isinstance(self._buffer, bytearray):
+            del self._buffer[: self._at]
+        elif rest := self._buffer[self._at :]:
+            self._buffer = bytearray(rest)
+        else:
+            self._buffer = b""
+        self._at = 0
 
     def _next_frame(self) -> tuple[int, Opcode, bytes] | None:
         buffer, at = self._buffer, self._at + 2
@@ -182,8 +194,8 @@ class FrameReader:
 
     def _check_size(self, length: int) -> None:
         if unfinished := self._unfinished:
-            length += unfinished.held
-            if len(unfinished.fragments) >= self._limit:  # empty ones cost memory, too
+            length += unfinished.came
+            if unfinished.number >= self._limit:  # empty ones cost memory, too
                 raise FramingError(1009, f"a message has at most {self._limit} fragments")
         if length > self._limit:
             raise FramingError(1009, f"a message has at most {self._limit} bytes")

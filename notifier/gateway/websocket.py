@@ -36,7 +36,7 @@ from notifier.gateway.handshake import Agreement, HandshakeRequest
 from notifier.gateway.outgoing import Listener, Outgoing
 from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, address_of
 
-_MOST_AT_ONCE = 100  # messages of one client, before others have their turn
+_MOST_AT_ONCE = 100  # frames of one client, before others have their turn
 
 _log = structlog.get_logger("notifier.gateway")
 
@@ -89,7 +89,7 @@ class _Nobody:
 class _Deaf(FrameReader):
     """Reads nothing more of a client that broke the protocol."""
 
-    def feed(self, _data: bytes) -> Iterator[Message]:
+    def feed(self, _data: bytes) -> Iterator[Message | None]:
         """See FrameReader."""
         return iter(())
 
@@ -107,6 +107,7 @@ class WebSocketConnection(Outgoing):
         "_early",
         "_frames_paid",
         "_handshake",
+        "_late",
         "_reader",
         "encode",
         "window",
@@ -115,6 +116,8 @@ class WebSocketConnection(Outgoing):
     transport = "websocket"
     # Bytes of a message of the client's, compressed or not.
     largest_message: ClassVar[int] = frames.LARGEST_FRAME
+    # Seconds that half a message is held for.
+    longest_message: ClassVar[float] = 30.0
     # What a client may send a second, and ten times of it at once.
     frame_pace: ClassVar[Pace] = Pace(rate=20, burst=10)
     byte_pace: ClassVar[Pace] = Pace(rate=16 * 1024, burst=10)
@@ -124,6 +127,7 @@ class WebSocketConnection(Outgoing):
         self._connections = port.state.connections
         self._handshake: _Handshake | None = _Handshake(self, port)
         self._reader: FrameReader | None = None  # while there is half a message
+        self._late: asyncio.TimerHandle | None = None  # as long
         self.agree_on(0)
         self._early = b""
         self._frames_paid = self._bytes_paid = 0.0
@@ -157,6 +161,7 @@ class WebSocketConnection(Outgoing):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._connections.discard(self)
+        self._wait_no_longer()
         if self._handshake is not None:
             self._handshake.lost()
             self._handshake = None
@@ -217,21 +222,47 @@ class WebSocketConnection(Outgoing):
         )
         try:
             self._pay_bytes(len(data))
-            for count, message in enumerate(reader.feed(data), 1):
-                self._pay_frame()
-                self._take(message)
-                if message.opcode is Opcode.CLOSE:  # what follows it does not count, section 5.5.1
-                    reader = _DEAF
-                    break
-                if count == _MOST_AT_ONCE:
-                    self._go_on_later()
-                    break
+            reader = self._read(reader, data)
         except FramingError as error:
             if isinstance(error, _Flood) and self._listener is not None:
                 self._listener.flooded(error.what, error.most)
             self._fail(error)
             reader = _DEAF
         self._reader = reader if reader is _DEAF or not reader.idle else None
+        self._wait_for_rest()
+
+    def _read(self, reader: FrameReader, data: bytes) -> FrameReader:
+        # Fragments cost a turn, and are paid for, as whole messages are.
+        for count, message in enumerate(reader.feed(data), 1):
+            self._pay_frame()
+            if message is not None:
+                self._take(message)
+                if message.opcode is Opcode.CLOSE:  # what follows it does not count, section 5.5.1
+                    return _DEAF
+                if message.opcode < Opcode.CLOSE:
+                    self._wait_no_longer()
+            if count == _MOST_AT_ONCE:
+                self._go_on_later()
+                break
+        return reader
+
+    def _wait_for_rest(self) -> None:
+        """Bound the time that half a message is held for, however it drips in."""
+        if self._reader is None or self._reader is _DEAF:
+            self._wait_no_longer()
+        elif self._late is None:
+            loop = asyncio.get_running_loop()
+            self._late = loop.call_later(self.longest_message, self._is_late)
+
+    def _wait_no_longer(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _is_late(self) -> None:
+        self._late, self._reader = None, _DEAF
+        reason = f"a message is not whole after {self.longest_message:g} s"
+        self._fail(FramingError(1008, reason))
 
     def _pay_frame(self) -> None:
         paid = self.frame_pace.paid(self._frames_paid, time.monotonic())

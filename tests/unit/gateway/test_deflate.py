@@ -110,3 +110,68 @@ def test_what_is_not_compressed_cannot_be_read() -> None:
         inflated(b"\xff\xff\xff", 100)
 
     assert error.value.code == 1002
+
+
+def final(text: bytes) -> bytes:
+    """Compress so that the last block is a final one, as where there is no other way to flush."""
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(text) + compressor.flush()
+
+
+def test_blocks_may_follow_a_final_one() -> None:  # RFC 7692, section 7.2.1
+    assert inflated(final(b"hel") + final(b"lo") + b"\0", 5) == b"hello"
+
+
+def test_fragments_may_each_end_in_a_final_block() -> None:
+    inflater = Inflater()
+
+    parts = [inflater.add(final(b"hel"), 5, last=False), inflater.add(final(b"lo"), 2, last=True)]
+
+    assert parts == [b"hel", b"lo"]
+
+
+def test_what_follows_a_final_block_counts_towards_the_limit() -> None:
+    with pytest.raises(FramingError) as error:
+        inflated(final(b"hel") + final(b"lo!"), 5)
+
+    assert error.value.code == 1009
+
+
+def test_what_follows_a_final_block_is_not_passed_over() -> None:
+    with pytest.raises(FramingError) as error:
+        inflated(final(b"hello") + b"\xff" * 1_000, 100)
+
+    assert error.value.code == 1002
+
+
+def test_a_final_block_may_reach_into_the_end_that_is_not_sent() -> None:  # section 7.2.2
+    assert inflated(b"c", 1) == b"\0"
+
+
+def test_the_end_that_is_not_sent_counts_towards_the_limit() -> None:
+    with pytest.raises(FramingError) as error:
+        inflated(b"c", 0)
+
+    assert error.value.code == 1009
+
+
+def test_final_blocks_are_bounded_in_number() -> None:
+    assert inflated(final(b"a") * 16, 100) == b"a" * 16
+
+    with pytest.raises(FramingError) as error:
+        inflated(final(b"a") * 17, 100)
+
+    assert error.value.code == 1009
+
+
+@given(st.lists(st.binary(max_size=50), max_size=20), st.binary(max_size=20))
+def test_nothing_is_kept_behind_a_final_block(fragments: list[bytes], text: bytes) -> None:
+    inflater = Inflater()
+    inflater.add(final(text), 100_000, last=False)
+    try:
+        for fragment in fragments:
+            inflater.add(fragment, 100_000, last=False)
+    except FramingError:
+        return
+
+    assert inflater._inflater.unused_data == b""  # noqa: SLF001  # which grows without a bound

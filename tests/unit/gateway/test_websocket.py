@@ -2,6 +2,7 @@ import asyncio
 import json
 import math
 import socket
+from contextlib import suppress
 from typing import ClassVar
 
 import pytest
@@ -428,6 +429,17 @@ async def test_a_flood_of_pings_is_answered_to_the_last_and_holds_nobody_up() ->
             [Frame(Opcode.TEXT, b" ", fin=False), *[Frame(Opcode.CONT, b"", fin=False)] * 50],
             "too_many_bytes",
         ),
+        (
+            [Frame(Opcode.TEXT, b"", fin=False), *[Frame(Opcode.CONT, b"", fin=False)] * 4],
+            "too_many_frames",
+        ),
+        (
+            [
+                Frame(Opcode.TEXT, b"", fin=False),
+                *[Frame(Opcode.PING, b""), Frame(Opcode.CONT, b"", fin=False)] * 2,
+            ],
+            "too_many_frames",
+        ),
     ],
 )
 async def test_who_floods_is_told_and_closed_with_4502(flood: list[Frame], reason: str) -> None:
@@ -442,6 +454,85 @@ async def test_who_floods_is_told_and_closed_with_4502(flood: list[Frame], reaso
         assert (await client.next_of("bye"))["code"] == 4502
         assert await client.closed_with() == 4502
         assert it.count("notifier_frames_refused_total", reason=reason) == 1
+
+
+class Counting(Enduring):
+    """Counts how often it left the rest to a later turn of the event loop."""
+
+    turns: ClassVar[int] = 0
+
+    def _go_on_later(self) -> None:
+        type(self).turns += 1
+        super()._go_on_later()
+
+
+async def test_fragments_take_turns_as_messages_do() -> None:
+    async with served(connection=Counting) as it, it.welcomed() as client:
+        first, *others = [Frame(Opcode.CONT, b"", fin=False)] * 450
+        frames = [Frame(Opcode.TEXT, b'{"type":', fin=False), first, *others]
+        frames.append(Frame(Opcode.CONT, b'"ping"}'))
+
+        write(client, b"".join(frame.serialize(mask=True) for frame in frames))
+
+        await client.next_of("pong")
+    assert Counting.turns >= 4
+
+
+# Half a message.
+
+
+class Hurried(Enduring):
+    """Holds half a message hardly at all."""
+
+    longest_message = 0.05
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        Frame(Opcode.TEXT, b'{"type":"ping"}').serialize(mask=True)[:-1],
+        Frame(Opcode.TEXT, b'{"type":', fin=False).serialize(mask=True),
+        b"\x81",
+    ],
+    ids=["all but a byte", "all but a fragment", "half a head"],
+)
+async def test_a_message_that_never_becomes_whole_is_closed_with_1008(half: bytes) -> None:
+    async with served(connection=Hurried) as it, it.welcomed() as client:
+        write(client, half)
+
+        assert await client.closed_with() == 1008
+
+
+async def test_a_message_that_never_becomes_whole_is_not_kept_up_by_pings() -> None:
+    async with served(connection=Hurried) as it, it.welcomed() as client:
+        write(client, Frame(Opcode.TEXT, b"{", fin=False).serialize(mask=True))
+        with suppress(ConnectionClosed):
+            while True:
+                await asyncio.wait_for(await client.socket.ping(), 10)
+
+        assert await client.closed_with() == 1008
+
+
+async def test_when_the_pieces_make_a_whole_message_no_more_is_waited_for() -> None:
+    ping = Frame(Opcode.TEXT, b'{"type":"ping"}').serialize(mask=True)
+    async with served() as it, it.welcomed() as client:
+        write(client, ping[:5])
+        write(client, ping[5:])
+        await client.next_of("pong")
+
+        [session] = it.gateway._sessions  # noqa: SLF001  # nothing else tells that none is waited for
+        assert session.connection._late is None  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+async def test_what_follows_a_final_block_stalls_nobody() -> None:
+    block = b"\x03\x00"  # a final one, without content
+    begin = bytearray(Frame(Opcode.TEXT, block, fin=False).serialize(mask=True))
+    begin[0] |= 0x40  # compressed
+    others = [Frame(Opcode.CONT, block * 20, fin=False).serialize(mask=True)] * 3
+    async with served() as it, it.welcomed() as client:
+        write(client, b"".join((begin, *others)))
+
+        assert await client.closed_with() == 1009
 
 
 async def test_what_comes_within_the_pace_is_taken() -> None:
