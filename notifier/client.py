@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -12,11 +11,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.typing import Subprotocol
 
+from notifier.core.backoff import Backoff
 from notifier.core.positions import Position, format_cursor
 
 _MUST_NOT_RETURN = 4500
 _TIMEOUT = 15.0
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 
 
 class ClientError(Exception):
@@ -85,7 +85,7 @@ class Follower:
         self._frame = frame
         self._note = note
         self._positions: dict[str, Position] = {}
-        self._pause = _SHORTEST_PAUSE
+        self._backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
 
     async def run(self) -> None:
         """Follow for ever; raises ClientError when coming back is pointless."""
@@ -125,7 +125,7 @@ class Follower:
     def _remember(self, frame: dict[str, Any]) -> None:
         match frame["type"]:
             case "hello":
-                self._pause = _SHORTEST_PAUSE
+                self._backoff.reset()
                 for topic, start in frame["topics"].items():
                     if start.get("resumed") is not False:  # else the gap is still to be told
                         self._positions[topic] = Position.parse(start["position"])
@@ -145,8 +145,7 @@ class Follower:
         return f"{self._url}/v1/ws" + (f"?{urlencode(query)}" if query else "")
 
     async def _wait(self, why: str, after: float | None) -> None:
-        pause = after or random.uniform(_SHORTEST_PAUSE, self._pause)  # noqa: S311 - jitter
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        pause = after or self._backoff.next()
         self._note(f"{why}; coming back in {pause:.1f} s")
         await asyncio.sleep(pause)
 

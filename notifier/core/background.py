@@ -40,3 +40,36 @@ class Background:
             await self._group.__aexit__(kind, error, trace)
         else:
             await self._group.__aexit__(None, None, None)
+
+
+class LongLived:
+    """The base of all that is entered once and owns background tasks meanwhile.
+
+    A subclass starts its tasks in `_start`. In `_close` it lets go of connections; that runs after
+    the tasks have ended, even if one of them failed.
+    """
+
+    def __init__(self) -> None:
+        self._background = Background()
+
+    async def __aenter__(self) -> Self:
+        await self._background.__aenter__()
+        self._start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._background.__aexit__(kind, error, trace)
+        finally:
+            await self._close()
+
+    def _start(self) -> None:
+        """Start the tasks that run from the beginning."""
+
+    async def _close(self) -> None:
+        """Let go of what is held; called once."""

@@ -7,11 +7,11 @@ only between its last `await` and its end, so no lock is needed.
 """
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 
+from notifier.core.backoff import Backoff
 from notifier.core.errors import Unavailable
 from notifier.core.feed import Feed, Join
 from notifier.core.frames import Start
@@ -173,20 +173,20 @@ class Hub:
 
     async def run(self) -> None:
         """Do what has to wait, for ever."""
-        pause = 0.05
+        backoff = Backoff(0.05, 1.0)
         while True:
             await self._work.wait()
             self._work.clear()
             try:
                 fitting = await self._round()
-                pause, self._size = 0.05, max(1, min(self._size * 2, fitting, _ROUND))
+                self._size = max(1, min(self._size * 2, fitting, _ROUND))
+                backoff.reset()
                 await self._rest()
             except Unavailable:
                 # It may have been too much at once: large histories of hundreds of clients.
                 self._size = max(self._size // 2, 1)
                 self._refuse_overdue()
-                await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter
-                pause = min(pause * 2, 1.0)
+                await asyncio.sleep(backoff.next())
                 self._work.set()
 
     async def _rest(self) -> None:

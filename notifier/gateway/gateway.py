@@ -5,13 +5,11 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import structlog
 
 from notifier.core.access import Identity
-from notifier.core.background import Background
+from notifier.core.background import LongLived
 from notifier.core.deadlines import Deadlines
 from notifier.core.errors import CloseCode, Full, NotifierError, TooFast, TooManyConnections
 from notifier.core.frames import RequestId
@@ -38,7 +36,7 @@ class Capacity:
 _CAPACITY = Capacity()
 
 
-class Gateway:
+class Gateway(LongLived):
     """The sessions of this process. Fulfils Host.
 
     Use as `async with`: its tasks end with it, and if one of them fails the `async with` fails.
@@ -57,6 +55,7 @@ class Gateway:
         drain_rate: float = 200.0,
         drain_deadline: float = 60.0,
     ) -> None:
+        super().__init__()
         self.hub = Hub(broker, metrics)
         # Wall-clock time that never steps: a step back would stop heartbeats until caught up.
         self._started = time.time() - asyncio.get_running_loop().time()
@@ -75,21 +74,10 @@ class Gateway:
         metrics.drain_capacity.set(drain_rate * drain_deadline)
         self._sessions: set[Session] = set()
         self._empty = asyncio.Event()
-        self._background = Background()
 
-    async def __aenter__(self) -> Self:
-        await self._background.__aenter__()
+    def _start(self) -> None:
         self._background.start(self.hub.run(), "hub")
         self._background.start(self._clock(), "clock")
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._background.__aexit__(kind, error, trace)
 
     # What readiness asks.
 

@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, islice
-from random import uniform
 from secrets import token_bytes
 from time import monotonic
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from zlib import crc32
 
 import structlog
@@ -37,7 +35,8 @@ from notifier.adapters.redis import sentinel
 from notifier.adapters.redis.clock import RedisClock
 from notifier.adapters.redis.reader import RedisReader
 from notifier.adapters.redis.scripts import PUBLISH, READ, Script
-from notifier.core.background import Background
+from notifier.core.background import LongLived
+from notifier.core.backoff import Backoff
 from notifier.core.errors import NotifierError, Refused, Unavailable
 from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
 from notifier.core.positions import NOWHERE, Position
@@ -55,7 +54,7 @@ _KEYS = ("head", "log", "ids", "newest")
 # In seconds.
 _ANSWERING = 2.0  # a connect, a round trip, a confirmation
 _PING_EVERY = 2.0
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _TWO_DAYS = 2 * 86_400
 _REMEMBERING = 5.0
 
@@ -71,7 +70,7 @@ _log = structlog.stdlib.get_logger(__name__)
 _ForProcess = Callable[[str], Iterable[tuple[Any, ...]]]
 
 
-class RedisBroker:
+class RedisBroker(LongLived):
     """Fulfils `notifier.core.ports.Broker` while it is entered; entering does not wait for Redis.
 
     `url` is redis://, rediss:// or unix://, with user and password where needed, or names Sentinels
@@ -91,6 +90,7 @@ class RedisBroker:
         ping_seconds: float = 5.0,
         silence_seconds: float = 15.0,
     ) -> None:
+        super().__init__()
         self._commands = Commands(url, metrics)
         self._told = _Told()
         self._metrics = metrics
@@ -101,25 +101,12 @@ class RedisBroker:
             _Subscriber(url, metrics, ping_seconds, silence_seconds) for _ in range(_SUBSCRIBERS)
         ]
         self._listens = False
-        self._background = Background()
 
-    async def __aenter__(self) -> Self:
-        """Begin to connect."""
-        await self._background.__aenter__()
+    def _start(self) -> None:
         self._background.start(self._watch(), "redis: watch")
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Disconnect."""
-        try:
-            await self._background.__aexit__(kind, error, trace)
-        finally:
-            await self._commands.close()
+    async def _close(self) -> None:
+        await self._commands.close()
 
     @property
     def trouble(self) -> str | None:
@@ -412,7 +399,7 @@ class _Subscriber:
         self._ping_seconds = ping
         self._silence_seconds = silence
         self._reason: str | None = "not connected yet"
-        self._failures = 0
+        self._backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
         self._has_been_up = False
         self._wanted: set[str] = set()
         self._subscribed: set[str] = set()
@@ -467,8 +454,7 @@ class _Subscriber:
             except* (RedisError, OSError) as errors:
                 self._lose(_reason(errors.exceptions[0]))
             # Jitter, so that not all come back to a restarted Redis in the same moment.
-            longest = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(self._failures, 10))
-            await asyncio.sleep(uniform(_SHORTEST_PAUSE, longest))  # noqa: S311  # no secret
+            await asyncio.sleep(self._backoff.next())
 
     async def _live(self) -> None:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
@@ -495,7 +481,6 @@ class _Subscriber:
         _log.info("redis_subscriber_connected", topics=len(self._wanted))
 
     def _lose(self, reason: str) -> None:
-        self._failures += 1
         if self._reason != reason:  # one line for a long absence
             _log.warning("redis_subscriber_lost", reason=reason)
         self._reason = reason
@@ -515,7 +500,7 @@ class _Subscriber:
 
     async def _idle(self, reader: RedisReader) -> None:
         """Wait for work, and see to it that Redis is heard of meanwhile."""
-        self._failures = 0  # not before: it may let us connect, but not subscribe
+        self._backoff.reset()  # not before: it may let us connect, but not subscribe
         self._work.clear()
         try:
             async with asyncio.timeout(self._ping_seconds):

@@ -9,14 +9,13 @@ import asyncio
 import secrets
 from collections import Counter, deque
 from itertools import islice
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import structlog
 
 from notifier.adapters.redis.broker import Commands
 from notifier.adapters.redis.scripts import BEAT, SEAT
-from notifier.core.background import Background
+from notifier.core.background import LongLived
 from notifier.core.errors import Refused, Unavailable
 from notifier.core.names import personal_topic
 from notifier.telemetry.metrics import Metrics
@@ -30,7 +29,7 @@ _RENEWAL = 600
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class RedisSeats:
+class RedisSeats(LongLived):
     """Fulfils `notifier.core.ports.Seats` while it is entered; entering does not wait for Redis.
 
     `url` is as for RedisBroker. A user has `most` connections on all gateways together; what a
@@ -40,6 +39,7 @@ class RedisSeats:
     def __init__(
         self, url: str, most: int, *, metrics: Metrics, lapse_seconds: float = 10.0
     ) -> None:
+        super().__init__()
         self._commands = Commands(url, metrics)
         self._gateway = secrets.token_hex(4)
         self._most = most
@@ -51,24 +51,13 @@ class RedisSeats:
         self._gone: list[bytes] = []
         self._away = False
         self._work = asyncio.Event()
-        self._background = Background()
 
-    async def __aenter__(self) -> Self:
-        """Begin to count."""
-        await self._background.__aenter__()
+    def _start(self) -> None:
         self._background.start(self._run(), "seats")
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Say that this gateway is gone, with all that it has; then disconnect."""
+    async def _close(self) -> None:
         try:
-            await self._background.__aexit__(kind, error, trace)
-            await self._beat(since=self._lapse)
+            await self._beat(since=self._lapse)  # this gateway is gone, with all that it has
         finally:
             await self._commands.close()
 

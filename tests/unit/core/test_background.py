@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from notifier.core.background import Background
+from notifier.core.background import Background, LongLived
 
 
 async def for_ever() -> None:
@@ -68,3 +68,43 @@ async def test_whoever_cancels_the_body_cancels_the_tasks() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+class Ticking(LongLived):
+    """Notes in which order its parts end."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        super().__init__()
+        self.fails = fails
+        self.notes: list[str] = []
+
+    def _start(self) -> None:
+        self._background.start(self._tick(), "tick")
+
+    async def _tick(self) -> None:
+        if self.fails:
+            raise ValueError("broken")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.notes.append("ended")
+
+    async def _close(self) -> None:
+        self.notes.append("closed")
+
+
+async def test_what_is_long_lived_closes_after_its_tasks_have_ended() -> None:
+    async with Ticking() as ticking:
+        await asyncio.sleep(0)
+
+    assert ticking.notes == ["ended", "closed"]
+
+
+async def test_what_is_long_lived_closes_though_a_task_of_it_failed() -> None:
+    ticking = Ticking(fails=True)
+
+    with pytest.raises(ExceptionGroup):
+        async with ticking:
+            await asyncio.Event().wait()
+
+    assert ticking.notes == ["closed"]
