@@ -19,7 +19,8 @@ from notifier.adapters.memory.broker import MemoryBroker
 from notifier.adapters.memory.queue import MemoryEventQueue
 from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.memory.seats import MemorySeats
-from notifier.adapters.rabbitmq.queue import AmqpEventQueue, AmqpEventSource
+from notifier.adapters.rabbitmq.queue import AmqpEventQueue
+from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.adapters.redis.roster import RedisRoster
 from notifier.adapters.redis.seats import RedisSeats

@@ -12,7 +12,8 @@ from aiormq.abc import DeliveredMessage
 
 from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.rabbitmq import partitions as partitions_module
-from notifier.adapters.rabbitmq.queue import AmqpEventQueue, AmqpEventSource
+from notifier.adapters.rabbitmq.queue import AmqpEventQueue
+from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Roster

@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from urllib.parse import quote, unquote, urlsplit
 
+import aio_pika
 import aiormq
 import httpx
 import pytest
 import redis
 from aiormq.abc import DeliveredMessage
 
-from notifier.adapters.rabbitmq.topology import TopologyError, declare, definitions
+from notifier.adapters.rabbitmq.errors import TopologyError
+from notifier.adapters.rabbitmq.topology import declare, definitions
 from notifier.adapters.redis.check import check_redis
 from notifier.checks import check_rabbitmq
 from notifier.core.findings import Finding
@@ -297,7 +299,7 @@ class TestRabbitMQ:
     async def test_queues_without_routers_and_queues_that_are_missing_are_found(
         self, amqp_url: str, amqp_management_url: str
     ) -> None:
-        async with aiormq.connect(amqp_url) as connection:
+        async with await aio_pika.connect(amqp_url) as connection:
             await declare(connection, 1)
 
         findings = await check_rabbitmq(amqp_url, partitions=2, management_url=amqp_management_url)
@@ -326,9 +328,9 @@ class TestRabbitMQ:
     async def test_an_exchange_that_a_producer_declared_is_named_with_its_difference(
         self, amqp_url: str, amqp_management_url: str, kind: str, level: str
     ) -> None:
-        async with aiormq.connect(amqp_url) as connection:
+        async with await aio_pika.connect(amqp_url) as connection:
             channel = await connection.channel()
-            await channel.exchange_declare("notifier.events", exchange_type=kind, durable=True)
+            await channel.declare_exchange("notifier.events", kind, durable=True)
             with suppress(TopologyError):
                 await declare(connection, 1)
 
@@ -344,10 +346,11 @@ class TestRabbitMQ:
     async def test_a_binding_that_is_missing_is_an_error(
         self, amqp_url: str, amqp_management_url: str
     ) -> None:
-        async with aiormq.connect(amqp_url) as connection:
+        async with await aio_pika.connect(amqp_url) as connection:
             await declare(connection, 1)
             channel = await connection.channel()
-            await channel.exchange_unbind("notifier.entries", "notifier.events", "#")
+            entries = await channel.get_exchange("notifier.entries")
+            await entries.unbind("notifier.events", "#")
 
         findings = await check_rabbitmq(amqp_url, partitions=1, management_url=amqp_management_url)
 
@@ -357,10 +360,10 @@ class TestRabbitMQ:
         ) in about("notifier.events", findings)
 
     async def test_dead_letters_are_counted(self, amqp_url: str, amqp_management_url: str) -> None:
-        async with aiormq.connect(amqp_url) as connection:
+        async with await aio_pika.connect(amqp_url) as connection:
             await declare(connection, 1)
             channel = await connection.channel()
-            await channel.basic_publish(b"x", routing_key="notifier.dead")
+            await channel.default_exchange.publish(aio_pika.Message(b"x"), "notifier.dead")
 
         findings = await check_rabbitmq(amqp_url, partitions=1, management_url=amqp_management_url)
 

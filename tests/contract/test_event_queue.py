@@ -18,7 +18,8 @@ import pytest
 
 from notifier.adapters.memory.queue import MemoryEventQueue
 from notifier.adapters.memory.roster import MemoryRoster
-from notifier.adapters.rabbitmq.queue import AmqpEventQueue, AmqpEventSource
+from notifier.adapters.rabbitmq.queue import AmqpEventQueue
+from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, EventQueue, EventSource

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
-from aiormq import ChannelAccessRefused
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.exceptions import ChannelAccessRefused
 
-from notifier.adapters.rabbitmq.connection import Lost, Vanished, losses
+from notifier.adapters.rabbitmq.errors import Lost, Vanished, losses
 from notifier.core.background import Background
 from notifier.telemetry.metrics import Metrics
 
@@ -62,7 +62,7 @@ async def _waiting(channel: AbstractChannel, queue: str) -> int | None:
     """Return None for a queue that is gone, or that RabbitMQ hides from who has no right to it."""
     try:
         with losses():
-            return (await channel.queue_declare(queue, passive=True)).message_count or 0
+            return (await channel.get_queue(queue)).declaration_result.message_count or 0
     except Lost as lost:
         if isinstance(lost, Vanished) or isinstance(lost.__cause__, ChannelAccessRefused):
             return None

@@ -8,7 +8,7 @@ from secrets import token_hex
 from typing import NamedTuple
 
 from notifier.adapters.rabbitmq import frames
-from notifier.adapters.rabbitmq.connection import Lost, Vanished
+from notifier.adapters.rabbitmq.errors import Lost, Vanished
 from notifier.adapters.rabbitmq.properties import Letterhead, message_id_of
 from notifier.adapters.rabbitmq.wire import Wire
 

@@ -1,18 +1,24 @@
-"""Connections to RabbitMQ that are made anew whenever they are lost."""
+"""Connections to RabbitMQ: aio-pika's, over a wire, made anew whenever they are lost.
+
+Not aio-pika's own RobustConnection: it knows one host, and all its clients reconnect in the same
+moment.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from itertools import cycle
 from random import uniform
 from types import TracebackType
 from typing import Self
 
-import aiormq
+import aio_pika
 import structlog
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import ConnectionClosed
+from yarl import URL
 
-from notifier.adapters.rabbitmq.topology import TopologyError
+from notifier.adapters.rabbitmq.errors import Lost, Vanished, honour_cancellation, losses
 from notifier.adapters.rabbitmq.wire import Transport, Wire
 from notifier.core.background import Background
 from notifier.telemetry.metrics import Metrics
@@ -24,79 +30,64 @@ _SETTING_UP = 10
 _CLOSING = 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
-REMEDY = (
-    "give the user this right (rabbitmqctl set_permissions, or set_topic_permissions where the "
-    "words name a topic); docs/operating.md#topology lists those that each role needs"
-)
-
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class Lost(Exception):
-    """The connection is of no use, or no longer; says why."""
+class Connection(aio_pika.Connection):
+    """aio-pika's connection, with a wire between it and the socket."""
+
+    def __init__(self, url: str, purpose: str) -> None:
+        name = f"notifier: {purpose}"
+        super().__init__(URL(_with_heartbeat(url)), client_properties={"connection_name": name})
+        self._factory = Transport()
+        # aio-pika hands these on to `aiormq.connect`, of which this is a public parameter.
+        self.kwargs["transport_factory"] = self._factory
+
+    @property
+    def wire(self) -> Wire:
+        """The bytes of this connection, once it is made."""
+        assert self._factory.wire  # noqa: S101  # asked for by users of the connection
+        return self._factory.wire
+
+    @property
+    def writer(self) -> asyncio.StreamWriter | None:
+        """The stream to RabbitMQ, once it is made."""
+        return self._factory.writer
+
+    @property
+    def version(self) -> str:
+        """RabbitMQ's version."""
+        assert self.transport  # noqa: S101  # as above
+        return str(self.transport.connection.server_properties.get("version"))
+
+    @asynccontextmanager
+    async def closed_within(self, seconds: float) -> AsyncIterator[None]:
+        """Close it at the end, with its channels; without RabbitMQ's answer after so long."""
+        try:
+            yield
+        finally:
+            deadline = asyncio.get_running_loop().call_later(seconds, self.abort)
+            with suppress(Lost), losses():
+                await self.close(ConnectionClosed(200, "closed"))
+            deadline.cancel()
+
+    def abort(self) -> None:
+        """End the connection at once, without waiting for RabbitMQ."""
+        if self._factory.wire:
+            self._factory.wire.abort()
 
 
-class Vanished(Lost):
-    """A queue or an exchange is gone; `queue` is its name where it is known."""
-
-    def __init__(self, reason: str, queue: str = "") -> None:
-        super().__init__(reason)
-        self.queue = queue
-
-
-@contextmanager
-def losses() -> Iterator[None]:
-    """Turn what aiormq raises into Lost.
-
-    It rejects whoever waits with whatever ended the connection: the server's words, a bare
-    Exception, or, after missed heartbeats, a CancelledError that nobody asked for. In return it
-    puts such an error in the place of a CancelledError that somebody did ask for.
-    """
-    try:
-        yield
-    except asyncio.CancelledError:
-        honour_cancellation()
-        raise Lost("it fell silent") from None
-    except Exception as error:
-        honour_cancellation()
-        if type(error) is not Exception and not isinstance(error, _EXPECTED):
-            raise
-        kind = Vanished if isinstance(error, _GONE) else Lost
-        raise kind(_in_words(error)) from error
-
-
-_GONE = (aiormq.ChannelNotFoundEntity, aiormq.PublishError)
-_EXPECTED = (aiormq.AMQPError, OSError, RuntimeError, TopologyError)
-
-
-def _in_words(error: Exception) -> str:
-    match error:
-        case TimeoutError():
-            return "it does not answer in time"
-        case aiormq.PublishError():
-            return f"it has no queue for what is published: {error}"
-        case aiormq.DeliveryError():
-            return "it refuses what is published: is the queue full?"
-        case aiormq.ChannelAccessRefused():
-            return f"{error}; {REMEDY}"
-        case RuntimeError():  # of aiormq, about a channel that is closed
-            return "the connection was lost"
-        case _:
-            return str(error) or "it closed the connection"
-
-
-def honour_cancellation() -> None:
-    """Raise the CancelledError that somebody asked for, in case aiormq has swallowed it."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+def number_of(channel: AbstractChannel) -> int:
+    """Return the number that an open channel has in frames."""
+    assert channel.number  # noqa: S101  # aio-pika's channels have none before they are opened
+    return channel.number
 
 
 class Link:
-    """A connection that is torn down and made anew whenever it is lost, on one host after another.
+    """Keeps a connection up: reconnects whenever it is lost, to one host after another.
 
     `url` may be several, separated by commas. `use` is called with each new connection: it calls
-    `is_up` when it has made of it what it needs, and then awaits `until_lost`.
+    `is_up` once the connection is ready for its purpose, and then awaits `until_lost`.
     """
 
     def __init__(
@@ -104,9 +95,9 @@ class Link:
         url: str,
         purpose: str,
         metrics: Metrics,
-        use: Callable[[AbstractConnection], Awaitable[None]],
+        use: Callable[[Connection], Awaitable[None]],
     ) -> None:
-        self._urls = [_with_heartbeat(part.strip()) for part in url.split(",")]
+        self._urls = [part.strip() for part in url.split(",")]
         self.purpose = purpose
         self._metrics = metrics
         self._use = use
@@ -114,7 +105,7 @@ class Link:
         self._failures = 0
         self._has_been_up = False
         self.lost_queue = ""  # with the connection before this one
-        self._transport = Transport()
+        self._connection: Connection | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._is_overdue = False
 
@@ -124,10 +115,9 @@ class Link:
         return self._reason and f"not connected to RabbitMQ: {self._reason}"
 
     @property
-    def wire(self) -> Wire:
-        """The bytes of the present connection."""
-        assert self._transport.wire  # noqa: S101  # asked for by `use`, which has a connection
-        return self._transport.wire
+    def is_blocked(self) -> bool:
+        """Whether RabbitMQ has stopped to read from the present connection."""
+        return self._connection is not None and self._connection.wire.is_blocked
 
     async def keep(self) -> None:
         """Connect, again and again, until it is cancelled."""
@@ -135,33 +125,28 @@ class Link:
             honour_cancellation()  # closing can swallow it
             try:
                 with losses():
-                    await self._live(url)
+                    await self._live(Connection(url, self.purpose))
             except Lost as lost:
                 self._note(Lost("it does not answer in time") if self._is_overdue else lost)
             # Jitter, so that not all come back to a restarted RabbitMQ in the same moment.
             longest = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(self._failures, 10))
             await asyncio.sleep(uniform(_SHORTEST_PAUSE, longest))  # noqa: S311  # no secret
 
-    async def _live(self, url: str) -> None:
+    async def _live(self, connection: Connection) -> None:
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watched: set[AbstractChannel] = set()
-        self._transport, self._is_overdue = Transport(), False
-        async with asyncio.timeout(_CONNECTING):
-            connection = await aiormq.connect(
-                url,
-                client_properties={"connection_name": f"notifier: {self.purpose}"},
-                transport_factory=self._transport,
-            )
-        self._metrics.connected("rabbitmq", self._transport.writer)
-        self._limit(_SETTING_UP)
-        try:
-            await self._use(connection)
-        finally:
-            self._reason = self._reason or "the connection was just lost"  # closing takes a while
-            self._limit(_CLOSING)
-            with suppress(Lost), losses():
-                await connection.close(aiormq.ConnectionClosed(200, "closed"))
-            self._limit(None)
+        self._connection, self._is_overdue = connection, False
+        connection.close_callbacks.add(self._on_end)
+        async with connection.closed_within(_CLOSING):
+            try:
+                await connection.connect(_CONNECTING)
+                self._metrics.connected("rabbitmq", connection.writer)
+                self._limit(_SETTING_UP)
+                await self._use(connection)
+            finally:
+                # Closing takes a while.
+                self._reason = self._reason or "the connection was just lost"
+                self._limit(None)
 
     def _limit(self, seconds: float | None) -> None:
         # A task that aiormq is asked to cancel may go on to wait for a RabbitMQ that hangs.
@@ -172,11 +157,11 @@ class Link:
 
     def _abort(self) -> None:
         self._is_overdue = True
-        if self._transport.wire:
-            self._transport.wire.abort()
+        if self._connection:
+            self._connection.abort()
 
     def hurry(self) -> None:
-        """See to it that `keep`, once cancelled, takes no longer than closing may."""
+        """Bound the time that `keep` takes to close the connection, once it is cancelled."""
         self._limit(_CLOSING)
 
     def _note(self, lost: Lost) -> None:
@@ -194,7 +179,7 @@ class Link:
         self._limit(None)
 
     def is_up(self) -> None:
-        """Say that the connection is of use now."""
+        """Note that the connection is ready for its purpose."""
         self._limit(None)
         if self._has_been_up:
             self._metrics.reconnects.labels("rabbitmq").inc()
@@ -202,35 +187,37 @@ class Link:
         _log.info("rabbitmq_connected", purpose=self.purpose)
 
     def give_up(self, why: BaseException) -> None:
-        """End this connection; a new one declares what has vanished."""
+        """End this connection; the next one declares the topology again."""
         if not self._end.done():
             self._end.set_exception(why)
             self._end.exception()  # else asyncio complains when nobody waits for it any more
 
+    def _on_end(self, connection: object, why: BaseException | None) -> None:
+        if connection is not self._connection:
+            return
+        if isinstance(why, asyncio.CancelledError):  # of aiormq, after missed heartbeats
+            why = Lost("it fell silent")
+        self.give_up(why or Lost("it closed the connection"))
+
     def watch(self, channel: AbstractChannel) -> None:
         """Give up when RabbitMQ closes this channel."""
 
-        def on_end(closing: "asyncio.Future[None]") -> None:
-            why = None if closing.cancelled() else closing.exception()
-            if why and channel in self._watched:
+        def on_end(_: object, why: BaseException | None) -> None:
+            if isinstance(why, Exception) and channel in self._watched:
                 self.give_up(why)
 
         self._watched.add(channel)
-        channel.closing.add_done_callback(on_end)
+        channel.close_callbacks.add(on_end)
 
     async def close(self, channel: AbstractChannel) -> None:
         """Close a channel that is watched."""
         self._watched.discard(channel)
         await channel.close()
 
-    async def until_lost(self, connection: AbstractConnection) -> None:
-        """Raise why it was lost."""
+    async def until_lost(self) -> None:
+        """Raise the reason once the connection is lost."""
         honour_cancellation()  # declaring can swallow it
-        ends = [self._end, connection.closing]
-        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for end in done:
-            end.result()
-        raise Lost("it closed the connection")
+        await self._end
 
 
 def _with_heartbeat(url: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from notifier.adapters.rabbitmq import frames
-from notifier.adapters.rabbitmq.connection import Lost
+from notifier.adapters.rabbitmq.errors import Lost
 from notifier.adapters.rabbitmq.wire import Wire
 from notifier.core.ingress import LARGEST_ENTRY_BODY
 

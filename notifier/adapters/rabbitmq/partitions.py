@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
 
 import structlog
-from aiormq import spec
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel
 
-from notifier.adapters.rabbitmq.connection import Link, Lost, Vanished, honour_cancellation, losses
+from notifier.adapters.rabbitmq.connection import Connection, Link, number_of
 from notifier.adapters.rabbitmq.deliveries import Deliveries, Held, Message
+from notifier.adapters.rabbitmq.errors import Lost, Vanished, honour_cancellation, losses
 from notifier.adapters.rabbitmq.standstill import Standstill
 from notifier.core.background import Background
 from notifier.core.errors import Unavailable
@@ -175,13 +175,13 @@ class Partition:
             elif not self._leaving.is_set() or self._open:
                 with self._held.reading():  # its answer stands behind what was delivered before
                     # It answers while this is open.
-                    await channel.basic_qos(prefetch_count=_PREFETCH)
+                    await channel.set_qos(prefetch_count=_PREFETCH)
                 honour_cancellation()
                 self._believe(standstills, asked_at)
 
     # Consuming.
 
-    async def serve(self, connection: AbstractConnection, link: Link) -> None:
+    async def serve(self, connection: Connection, link: Link) -> None:
         """Register whenever that is due, and leave when others are to have it."""
         while True:
             if self._channel is None:
@@ -199,23 +199,25 @@ class Partition:
                 async with asyncio.timeout_at(None if math.isinf(self._due) else self._due):
                     await self._has_new_due.wait()
 
-    async def consume(self, connection: AbstractConnection, link: Link) -> None:
+    async def consume(self, connection: Connection, link: Link) -> None:
         """Register as a consumer: at once the active one, or after those that are there."""
 
-        def on_cancel(_: spec.Basic.Cancel) -> None:
+        def on_cancel(_: object) -> None:
             link.give_up(Vanished(f"the queue {self.queue} was deleted", self.queue))
 
         self._leaving.clear()
         standstills = self._standstill.count
         channel = await connection.channel(publisher_confirms=False)
         link.watch(channel)
-        channel.on_consumer_cancel_callbacks.add(on_cancel)
+        beneath = await channel.get_underlay_channel()
+        beneath.on_consumer_cancel_callbacks.add(on_cancel)
         self._channel, self._has_taken = channel, False
-        self._deliveries = Deliveries(link.wire, channel.number, self._arrive)
+        self._deliveries = Deliveries(connection.wire, number_of(channel), self._arrive)
         self._since = asyncio.get_running_loop().time()
-        await channel.basic_qos(prefetch_count=_PREFETCH)
+        await channel.set_qos(prefetch_count=_PREFETCH)
         self._believe(standstills, self._since)
-        await channel.basic_consume(self.queue, _never)
+        queue = await channel.get_queue(self.queue, ensure=False)
+        await queue.consume(_never)
         honour_cancellation()
 
     async def _close(self, link: Link) -> None:
@@ -293,7 +295,7 @@ class Partition:
 
 
 async def _never(_: object) -> None:
-    raise AssertionError("deliveries go past aiormq")
+    raise AssertionError("deliveries go past aio-pika")
 
 
 class Sharing:
@@ -327,12 +329,13 @@ class Sharing:
 
     @asynccontextmanager
     async def over(
-        self, connection: AbstractConnection, groups: Sequence[Collection[str]], link: Link
+        self, connection: Connection, groups: Sequence[Collection[str]], link: Link
     ) -> AsyncIterator[None]:
         """Take part over this connection while inside; each group of queues is shared out evenly.
 
         A queue that was lost with the connection before is taken from once the others have been
-        emptied. Raises what aiormq raises; what happens to a partition later makes `link` give up.
+        emptied. Raises the errors that `losses` takes; a partition that is lost later makes `link`
+        give up.
         """
         try:
             await self._begin(connection, groups, link)
@@ -351,7 +354,7 @@ class Sharing:
             await self._withdraw()
 
     async def _begin(
-        self, connection: AbstractConnection, groups: Sequence[Collection[str]], link: Link
+        self, connection: Connection, groups: Sequence[Collection[str]], link: Link
     ) -> None:
         self._groups = groups
         for queue in {queue for group in groups for queue in group} - self._partitions.keys():
@@ -375,9 +378,7 @@ class Sharing:
         gauge = self._metrics.partitions.labels(partition.queue)
         gauge.set_function(lambda: float(partition.is_at_work))
 
-    async def _serve(
-        self, partition: Partition, connection: AbstractConnection, link: Link
-    ) -> None:
+    async def _serve(self, partition: Partition, connection: Connection, link: Link) -> None:
         try:
             with losses():
                 await partition.serve(connection, link)
@@ -441,7 +442,7 @@ class Sharing:
             await self._roster.withdraw(self._router)
 
 
-async def _emptied(connection: AbstractConnection, partitions: Sequence[Partition]) -> None:
+async def _emptied(connection: Connection, partitions: Sequence[Partition]) -> None:
     """Return when nothing of these waits or is being published any more, or after a while.
 
     While a queue is missing, its events go to the other partitions, as the hash is taken modulo the
@@ -461,7 +462,7 @@ async def _emptied(connection: AbstractConnection, partitions: Sequence[Partitio
 
 async def _are_empty(channel: AbstractChannel, partitions: Sequence[Partition]) -> bool:
     for partition in partitions:
-        found = await channel.queue_declare(partition.queue, passive=True)
-        if found.message_count or not partition.is_idle:
+        found = await channel.get_queue(partition.queue)
+        if found.declaration_result.message_count or not partition.is_idle:
             return False
     return True

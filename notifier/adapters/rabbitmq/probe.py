@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
-from aiormq import ChannelAccessRefused, ChannelNotFoundEntity
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aio_pika import Message
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused
 
-from notifier.adapters.rabbitmq.connection import REMEDY, Link, Lost, Vanished, losses
+from notifier.adapters.rabbitmq.connection import Link
+from notifier.adapters.rabbitmq.errors import REMEDY, Lost, Vanished, losses
 from notifier.adapters.rabbitmq.topology import Channels, Queue, Topology
 from notifier.core.background import Background
 
@@ -36,9 +39,11 @@ class Publishing:
 
     async def exercise(self, channel: AbstractChannel) -> None:
         """See Right. The right is asked for at once, and what is rolled back goes nowhere."""
-        await channel.tx_select()
-        await channel.basic_publish(b"", exchange=self.exchange, routing_key=self.routing_key)
-        await channel.tx_rollback()
+        transaction = channel.transaction()
+        await transaction.select()
+        exchange = await channel.get_exchange(self.exchange, ensure=False)
+        await exchange.publish(Message(b""), self.routing_key, mandatory=False)
+        await transaction.rollback()
 
 
 class Consuming:
@@ -57,8 +62,8 @@ class Consuming:
         async def keep(message: object) -> None:
             came.append(message)
 
-        standby = await channel.basic_consume(queues[next(self._turn) % len(queues)], keep)
-        await channel.basic_cancel(str(standby.consumer_tag))
+        queue = await channel.get_queue(queues[next(self._turn) % len(queues)], ensure=False)
+        await queue.cancel(await queue.consume(keep))
         if came:
             await channel.close()  # so that it goes back in order
 

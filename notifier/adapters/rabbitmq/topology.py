@@ -18,9 +18,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from aiormq import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
-from aiormq.abc import AbstractChannel, AbstractConnection, ArgumentsType
-from aiormq.exceptions import ConnectionCommandInvalid
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.abc import ArgumentsType
+from aiormq.exceptions import ChannelAccessRefused, ConnectionCommandInvalid
+
+from notifier.adapters.rabbitmq.errors import TopologyError
 
 EVENTS = "notifier.events"
 ENTRIES = "notifier.entries"
@@ -60,10 +63,6 @@ _HARMLESS = re.compile(
 )
 
 
-class TopologyError(Exception):
-    """RabbitMQ has not what is needed and this user cannot make it; says what to do."""
-
-
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """A durable exchange."""
@@ -83,12 +82,8 @@ class Exchange:
 
     async def declare(self, channel: AbstractChannel, *, passive: bool) -> None:
         """Make it, or when `passive` see that it is there."""
-        await channel.exchange_declare(
-            self.name,
-            exchange_type=self.type,
-            durable=True,
-            passive=passive,
-            arguments=self.arguments,
+        await channel.declare_exchange(
+            self.name, self.type, durable=True, passive=passive, arguments=self.arguments
         )
 
 
@@ -110,7 +105,7 @@ class Queue:
 
     async def declare(self, channel: AbstractChannel, *, passive: bool) -> None:
         """Make it, or when `passive` see that it is there."""
-        await channel.queue_declare(
+        await channel.declare_queue(
             self.name, durable=True, passive=passive, arguments=self.arguments
         )
 
@@ -126,13 +121,15 @@ class Binding:
 
     async def bind(self, channel: AbstractChannel) -> None:
         """Make it."""
-        bind = channel.exchange_bind if self.to_exchange else channel.queue_bind
-        await bind(self.destination, self.source, self.routing_key)
+        await (await self._destination(channel)).bind(self.source, self.routing_key)
 
     async def unbind(self, channel: AbstractChannel) -> None:
         """Take it away."""
-        unbind = channel.exchange_unbind if self.to_exchange else channel.queue_unbind
-        await unbind(self.destination, self.source, self.routing_key)
+        await (await self._destination(channel)).unbind(self.source, self.routing_key)
+
+    async def _destination(self, channel: AbstractChannel) -> AbstractExchange | AbstractQueue:
+        get = channel.get_exchange if self.to_exchange else channel.get_queue
+        return await get(self.destination, ensure=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +289,7 @@ async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
     These are the partitions, the unroutable events, those that RabbitMQ put aside, and partitions
     that are no more: nothing is routed to those from now on, they only need to be emptied. The
     exchange that takes events is made last, so that none is lost in between. What the user may not
-    make must be there. Raises TopologyError, and what aiormq raises when the connection is lost.
+    make must be there. Raises TopologyError, and what `losses` takes when the connection is lost.
     """
     wanted = topology(partitions)
     async with channels_of(connection) as channels:
@@ -376,6 +373,6 @@ async def _former_partitions(channels: Channels, partitions: int) -> list[str]:
     with suppress(ChannelNotFoundEntity, ChannelAccessRefused):
         for number in count(partitions):
             channel = await channels.usable()
-            await channel.queue_declare(partition(number), passive=True)
+            await channel.get_queue(partition(number))
             former.append(partition(number))
     return former

@@ -9,7 +9,7 @@ from pamqp.header import ContentHeader
 
 from notifier.adapters.rabbitmq import frames
 from notifier.adapters.rabbitmq.confirms import Confirms, Letter
-from notifier.adapters.rabbitmq.connection import Lost, Vanished
+from notifier.adapters.rabbitmq.errors import Lost, Vanished
 from notifier.adapters.rabbitmq.properties import Letterhead, of_entry
 from notifier.adapters.rabbitmq.wire import Wire
 from notifier.core.ingress import Entry

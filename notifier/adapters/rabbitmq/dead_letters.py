@@ -1,0 +1,47 @@
+"""Dead letters: entries that a router found bad, kept in the queue `notifier.dead` for a person."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from notifier.adapters.rabbitmq import frames, properties
+from notifier.adapters.rabbitmq.confirms import Letter
+from notifier.adapters.rabbitmq.delivered import Delivered
+from notifier.adapters.rabbitmq.probe import Lookout, Publishing
+from notifier.adapters.rabbitmq.publisher import Publisher
+from notifier.adapters.rabbitmq.topology import DEAD, JUDGED
+from notifier.telemetry.metrics import Metrics
+
+_LONGEST_REASON = 500
+
+
+class DeadLetters(Publisher):
+    """Keeps what cannot be understood in the queue `notifier.dead`."""
+
+    def __init__(self, url: str, partitions: int, metrics: Metrics) -> None:
+        super().__init__(url, "dead letters", partitions, metrics)
+        self.lookout = Lookout(self.link, Publishing(DEAD, JUDGED))
+        self._one_at_a_time = asyncio.Lock()
+
+    async def keep(self, delivery: Delivered, code: str, reason: str) -> None:
+        """Return once it is kept, else raise Unavailable."""
+        letter = _dead_letter_of(delivery, code, reason)
+        async with self._one_at_a_time:
+            [failure] = await self.publish([letter], tries=1)
+        if failure:
+            raise failure
+
+
+def _dead_letter_of(delivery: Delivered, code: str, reason: str) -> Letter:
+    message, (queue, routing_key) = delivery.message, delivery.origin
+    headers: dict[str, Any] = {
+        "notifier-reason": code,
+        "notifier-error": reason[:_LONGEST_REASON],
+        "notifier-routing-key": routing_key,
+        "notifier-queue": queue,
+        "notifier-time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+    if message.size > len(message.body):
+        headers |= {"notifier-truncated": True, "notifier-size": message.size}
+    letterhead = properties.of_dead_letter(message.properties, headers)
+    return Letter(frames.address(DEAD, JUDGED), letterhead, message.body, is_numbered=False)

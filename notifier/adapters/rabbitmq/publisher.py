@@ -1,0 +1,106 @@
+"""Publishing to RabbitMQ under confirms, through losses of the connection."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+
+from notifier.adapters.rabbitmq.confirms import Confirms, Letter
+from notifier.adapters.rabbitmq.connection import Connection, Link, number_of
+from notifier.adapters.rabbitmq.errors import Lost, Vanished, losses
+from notifier.adapters.rabbitmq.probe import Lookout
+from notifier.adapters.rabbitmq.topology import declare
+from notifier.core.errors import Unavailable
+from notifier.telemetry.metrics import Metrics
+
+# In seconds.
+_TRY = 3
+_PATIENCE = 1  # of a put without a connection, since that was lost
+
+
+class Publisher:
+    """Publishes under confirms, over a link of its own."""
+
+    lookout: Lookout
+
+    def __init__(self, url: str, purpose: str, partitions: int, metrics: Metrics) -> None:
+        self.link = Link(url, purpose, metrics, self._use)
+        self._partitions = partitions
+        self._confirms: Confirms | None = None
+        self._open = asyncio.Event()
+        self._shut_at: float | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """See Dependency."""
+        if self._open.is_set() and self.link.is_blocked:
+            return "blocked by RabbitMQ: its memory or its disk runs low"
+        return self.link.trouble or self.lookout.trouble
+
+    async def publish(self, letters: Sequence[Letter], tries: int) -> list[Unavailable | None]:
+        """Return for each None once it is persisted and routed, else why that is not known.
+
+        A try has 3 seconds; all of them have 10, with the time that it takes to reconnect.
+        """
+        left, failed = dict(enumerate(letters)), dict[int, Lost]()
+        for _ in range(tries):
+            try:
+                confirms = await self._confirms_in_use()
+            except Unavailable as error:
+                return [error if index in left else None for index in range(len(letters))]
+            failed = dict(await confirms.publish(left, _TRY))
+            if not failed:
+                break
+            left = {index: left[index] for index in failed}
+            self._repair(failed.values())
+        return [_unavailable(failed.get(index)) for index in range(len(letters))]
+
+    def _repair(self, losses: Iterable[Lost]) -> None:
+        for lost in losses:
+            if isinstance(lost, Vanished):
+                self._shut()
+                self.link.give_up(lost)
+
+    async def _confirms_in_use(self) -> Confirms:
+        """Return them, or raise Unavailable when there was no connection for a second."""
+        now = asyncio.get_running_loop().time()
+        if self._shut_at is None:
+            self._shut_at = now
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._shut_at + _PATIENCE):
+                await self._open.wait()
+        if not self._open.is_set() or self._confirms is None or self.trouble:
+            raise Unavailable("rabbitmq", self.trouble or "the connection was just lost")
+        return self._confirms
+
+    def _while_up(
+        self, _connection: Connection, _queues: Sequence[str]
+    ) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    async def _use(self, connection: Connection) -> None:
+        queues = await declare(connection, self._partitions)
+        channel = await connection.channel()
+        self.link.watch(channel)
+        confirms = self._confirms = Confirms(connection.wire, number_of(channel))
+        connection.wire.on_trouble = lambda why: confirms.give_up(Lost(why))
+        self.link.is_up()
+        self._open.set()
+        try:
+            async with self.lookout.over(connection), self._while_up(connection, queues):
+                with losses():
+                    await self.link.until_lost()
+        except Lost as lost:
+            confirms.give_up(lost)
+            raise
+        finally:
+            self._shut()
+            confirms.give_up(Lost("the connection was closed"))
+
+    def _shut(self) -> None:
+        if self._open.is_set():
+            self._open.clear()
+            self._shut_at = asyncio.get_running_loop().time()
+
+
+def _unavailable(lost: Lost | None) -> Unavailable | None:
+    return None if lost is None else Unavailable("rabbitmq", str(lost))

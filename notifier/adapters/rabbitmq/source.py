@@ -1,0 +1,118 @@
+"""RabbitMQ as the event source: the routers' end of the event queue."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from notifier.adapters.rabbitmq.backlog import watched_backlog
+from notifier.adapters.rabbitmq.connection import Connection, Keeping, Link
+from notifier.adapters.rabbitmq.dead_letters import DeadLetters
+from notifier.adapters.rabbitmq.delivered import AsideDelivery, Delivered
+from notifier.adapters.rabbitmq.deliveries import Held, Message
+from notifier.adapters.rabbitmq.errors import Lost
+from notifier.adapters.rabbitmq.partitions import Partition, Sharing
+from notifier.adapters.rabbitmq.probe import Consuming, Lookout
+from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, declare, topology
+from notifier.core.errors import Unavailable
+from notifier.core.ports import Batch, Delivery, Roster
+from notifier.telemetry.metrics import Metrics
+
+
+class _Batch:
+    """See Batch. RabbitMQ does not answer to an ack, so even what was acked may come again."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        messages: list[Message],
+        dead_letters: DeadLetters,
+        metrics: Metrics,
+    ) -> None:
+        self._partition = partition
+        self._messages = messages
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        kind = AsideDelivery if partition.queue == ASIDE else Delivered
+        self._deliveries = [kind(message, partition.queue) for message in messages]
+
+    @property
+    def deliveries(self) -> Sequence[Delivered]:
+        """See Batch."""
+        return self._deliveries
+
+    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
+        """See Batch."""
+        if not isinstance(delivery, Delivered):
+            raise TypeError("this delivery is another adapter's")
+        await self._dead_letters.keep(delivery, code, reason)
+
+    def allow_next(self) -> None:
+        """See Batch."""
+        self._partition.allow_next(self._messages)
+
+    async def is_ours(self) -> bool:
+        """See Batch."""
+        return await self._partition.holds(self._messages)
+
+    async def ack(self) -> None:
+        """See Batch."""
+        try:
+            self._partition.settle(self._messages)
+        except Lost as lost:
+            raise Unavailable("rabbitmq", f"not acked, so it comes again: {lost}") from lost
+        if self._partition.queue == ASIDE:
+            for delivery in self._deliveries:
+                self._metrics.put_aside.labels(delivery.put_aside_for).inc()
+
+
+class AmqpEventSource(Keeping):
+    """Takes from its share of the partitions and the unroutable; enter it with `async with`.
+
+    `url` is as for AmqpEventQueue. The routers of one `roster` share the partitions out between
+    them, each standing by for the others. Leaving does not wait for open batches: what is not acked
+    by then comes again. Where there were more partitions before, those are emptied too.
+    """
+
+    def __init__(self, url: str, *, partitions: int, roster: Roster, metrics: Metrics) -> None:
+        self._link = Link(url, "events out", metrics, self._use)
+        self._dead_letters = DeadLetters(url, partitions, metrics)
+        super().__init__(self._link, self._dead_letters.link)
+        self._number = partitions
+        self._metrics = metrics
+        self._ready: asyncio.Queue[Partition | None] = asyncio.Queue()  # each at most once
+        self.held = Held()
+        self._sharing = Sharing(roster, self._ready, self.held, metrics)
+        consuming = Consuming(lambda: self._sharing.at_work)
+        self._lookout = Lookout(self._link, consuming, topology(partitions))
+
+    @property
+    def trouble(self) -> str | None:
+        """See Dependency: None while it consumes, and dead letters can be kept."""
+        return self._link.trouble or self._lookout.trouble or self._dead_letters.trouble
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        """See EventSource."""
+        return self._sharing.at_work
+
+    def stop(self) -> None:
+        """See EventSource."""
+        self._sharing.stop()
+        self._ready.put_nowait(None)
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """See EventSource."""
+        while partition := await self._ready.get():
+            if messages := partition.take():
+                yield _Batch(partition, messages, self._dead_letters, self._metrics)
+
+    async def _use(self, connection: Connection) -> None:
+        queues = await declare(connection, self._number)
+        # Apart: most of what is behind the partitions is idle.
+        groups = (queues[: self._number], queues[self._number :])
+        async with (
+            self._sharing.over(connection, groups, self._link),
+            watched_backlog(connection, [*queues, DEAD], self._metrics),
+            self._lookout.over(connection),
+        ):
+            self._link.is_up()
+            await self._link.until_lost()
