@@ -52,8 +52,9 @@ class Server:
         _, channel, size = frames.HEAD.unpack(head)
         rest = await reader.readexactly(size + 1)
         _, _, method = pamqp.frame.unmarshal(head + rest)
-        if answer := ANSWERS.get(getattr(method, "name", "")):
-            self.send(answer, channel)
+        name = getattr(method, "name", "")
+        if name in ANSWERS:
+            self.send(ANSWERS[name], channel)
 
     def send(self, method: object, channel: int) -> None:
         self.writers[-1].write(pamqp.frame.marshal(method, channel))  # type: ignore[arg-type]
