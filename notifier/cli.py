@@ -16,10 +16,10 @@ from pydantic.fields import FieldInfo
 
 from notifier import client, wiring
 from notifier.adapters.rabbitmq import topology
+from notifier.adapters.rabbitmq.check import check_rabbitmq
 from notifier.adapters.redis.check import check_redis
 from notifier.adapters.tokens import verifier as tokens
 from notifier.api.keys import new_key
-from notifier.checks import check_rabbitmq
 from notifier.core.errors import Invalid
 from notifier.core.findings import Finding, render
 from notifier.serving import ServingError, loop_factory

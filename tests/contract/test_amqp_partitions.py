@@ -11,7 +11,7 @@ import pytest
 from aiormq.abc import DeliveredMessage
 
 from notifier.adapters.memory.roster import MemoryRoster
-from notifier.adapters.rabbitmq import partitions as partitions_module
+from notifier.adapters.rabbitmq import partition
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue
 from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.core.errors import Unavailable
@@ -208,7 +208,7 @@ async def test_while_the_roster_is_away_others_take_over_what_a_lost_source_had(
 async def test_a_standby_that_has_a_partition_for_long_offers_it_to_others(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partitions_module, "_TURN", 0.5)
+    monkeypatch.setattr(partition, "_TURN", 0.5)
     roster = MemoryRoster(lifetime_seconds=60)
     await roster.announce("one that is there, and does not consume yet")
     waiting: asyncio.Queue[DeliveredMessage] = asyncio.Queue()

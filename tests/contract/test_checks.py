@@ -14,10 +14,11 @@ import pytest
 import redis
 from aiormq.abc import DeliveredMessage
 
+from notifier.adapters.rabbitmq.check import check_rabbitmq
+from notifier.adapters.rabbitmq.declaring import declare
 from notifier.adapters.rabbitmq.errors import TopologyError
-from notifier.adapters.rabbitmq.topology import declare, definitions
+from notifier.adapters.rabbitmq.topology import definitions
 from notifier.adapters.redis.check import check_redis
-from notifier.checks import check_rabbitmq
 from notifier.core.findings import Finding
 from tests.support import services
 from tests.support.process import free_port, wait_until

@@ -7,7 +7,7 @@ from typing import Any
 from notifier.adapters.rabbitmq import frames, properties
 from notifier.adapters.rabbitmq.confirms import Letter
 from notifier.adapters.rabbitmq.delivered import Delivered
-from notifier.adapters.rabbitmq.probe import Lookout, Publishing
+from notifier.adapters.rabbitmq.probe import Probe, Publishing
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, JUDGED
 from notifier.telemetry.metrics import Metrics
@@ -20,7 +20,7 @@ class DeadLetters(Publisher):
 
     def __init__(self, url: str, partitions: int, metrics: Metrics) -> None:
         super().__init__(url, "dead letters", partitions, metrics)
-        self.lookout = Lookout(self.link, Publishing(DEAD, JUDGED))
+        self.probe = Probe(self.link, Publishing(DEAD, JUDGED))
         self._one_at_a_time = asyncio.Lock()
 
     async def keep(self, delivery: Delivered, code: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""A look at RabbitMQ every few seconds: whether all of ours is still there, and may be used.
+"""A probe of RabbitMQ every few seconds: is the topology there, and may this user still use it?
 
 RabbitMQ tells a connection neither that an exchange was deleted nor that a right was taken away.
 """
@@ -16,8 +16,9 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelAccessRefused
 
 from notifier.adapters.rabbitmq.connection import Link
+from notifier.adapters.rabbitmq.declaring import Channels
 from notifier.adapters.rabbitmq.errors import REMEDY, Lost, Vanished, losses
-from notifier.adapters.rabbitmq.topology import Channels, Queue, Topology
+from notifier.adapters.rabbitmq.topology import Queue, Topology
 from notifier.core.background import Background
 
 _EVERY = 5  # seconds
@@ -68,14 +69,23 @@ class Consuming:
             await channel.close()  # so that it goes back in order
 
 
-class Lookout:
+class Probe:
     """Looks while a connection of `link` is up, at a right and at a topology, if there is one.
+
+    It does not look while the connection `is_paused`: RabbitMQ's answers would not be read.
 
     Something that is missing makes the link give up: the next connection declares it.
     """
 
-    def __init__(self, link: Link, right: Right, topology: Topology | None = None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        right: Right,
+        topology: Topology | None = None,
+        is_paused: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._link = link
+        self._is_paused = is_paused
         self._right = right
         self._topology = topology
         self._refusal: str | None = None
@@ -96,16 +106,17 @@ class Lookout:
         # enough reads its answers later than that.
         channels = Channels(connection)
         async with Background() as background:
-            background.start(self._keep_looking(channels), "rabbitmq: lookout")
+            background.start(self._keep_looking(channels), "rabbitmq: probe")
             yield
 
     async def _keep_looking(self, channels: Channels) -> None:
         try:
             with losses():
                 while True:
-                    await self._try_right(channels)
+                    if not self._is_paused():
+                        await self._try_right(channels)
                     await asyncio.sleep(_EVERY)
-                    if self._topology:
+                    if self._topology and not self._is_paused():
                         await self._see(self._topology, channels)
         except Lost as lost:
             self._link.give_up(lost)

@@ -6,9 +6,9 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from notifier.adapters.rabbitmq.confirms import Confirms, Letter
 from notifier.adapters.rabbitmq.connection import Connection, Link, number_of
+from notifier.adapters.rabbitmq.declaring import declare
 from notifier.adapters.rabbitmq.errors import Lost, Vanished, losses
-from notifier.adapters.rabbitmq.probe import Lookout
-from notifier.adapters.rabbitmq.topology import declare
+from notifier.adapters.rabbitmq.probe import Probe
 from notifier.core.errors import Unavailable
 from notifier.telemetry.metrics import Metrics
 
@@ -20,7 +20,7 @@ _PATIENCE = 1  # of a put without a connection, since that was lost
 class Publisher:
     """Publishes under confirms, over a link of its own."""
 
-    lookout: Lookout
+    probe: Probe
 
     def __init__(self, url: str, purpose: str, partitions: int, metrics: Metrics) -> None:
         self.link = Link(url, purpose, metrics, self._use)
@@ -34,7 +34,7 @@ class Publisher:
         """See Dependency."""
         if self._open.is_set() and self.link.is_blocked:
             return "blocked by RabbitMQ: its memory or its disk runs low"
-        return self.link.trouble or self.lookout.trouble
+        return self.link.trouble or self.probe.trouble
 
     async def publish(self, letters: Sequence[Letter], tries: int) -> list[Unavailable | None]:
         """Return for each None once it is persisted and routed, else why that is not known.
@@ -86,7 +86,7 @@ class Publisher:
         self.link.is_up()
         self._open.set()
         try:
-            async with self.lookout.over(connection), self._while_up(connection, queues):
+            async with self.probe.over(connection), self._while_up(connection, queues):
                 with losses():
                     await self.link.until_lost()
         except Lost as lost:

@@ -11,7 +11,7 @@ from notifier.adapters.rabbitmq import frames, properties
 from notifier.adapters.rabbitmq.backlog import watched_backlog
 from notifier.adapters.rabbitmq.confirms import Letter
 from notifier.adapters.rabbitmq.connection import Connection, Keeping
-from notifier.adapters.rabbitmq.probe import Lookout, Publishing
+from notifier.adapters.rabbitmq.probe import Probe, Publishing
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, EVENTS, topology
 from notifier.core.errors import Unavailable
@@ -27,7 +27,7 @@ class _Events(Publisher):
     def __init__(self, url: str, partitions: int, metrics: Metrics) -> None:
         super().__init__(url, "events in", partitions, metrics)
         publishing = Publishing(EVENTS, "everyone")
-        self.lookout = Lookout(self.link, publishing, topology(partitions))
+        self.probe = Probe(self.link, publishing, topology(partitions))
         self._metrics = metrics
 
     def _while_up(

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from notifier.adapters.rabbitmq.backlog import watched_backlog
 from notifier.adapters.rabbitmq.connection import Connection, Keeping, Link
 from notifier.adapters.rabbitmq.dead_letters import DeadLetters
+from notifier.adapters.rabbitmq.declaring import declare
 from notifier.adapters.rabbitmq.delivered import AsideDelivery, Delivered
 from notifier.adapters.rabbitmq.deliveries import Held, Message
 from notifier.adapters.rabbitmq.errors import Lost
-from notifier.adapters.rabbitmq.partitions import Partition, Sharing
-from notifier.adapters.rabbitmq.probe import Consuming, Lookout
-from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, declare, topology
+from notifier.adapters.rabbitmq.partition import Partition
+from notifier.adapters.rabbitmq.partitions import Sharing
+from notifier.adapters.rabbitmq.probe import Consuming, Probe
+from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, topology
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Batch, Delivery, Roster
 from notifier.telemetry.metrics import Metrics
@@ -82,12 +84,12 @@ class AmqpEventSource(Keeping):
         self.held = Held()
         self._sharing = Sharing(roster, self._ready, self.held, metrics)
         consuming = Consuming(lambda: self._sharing.at_work)
-        self._lookout = Lookout(self._link, consuming, topology(partitions))
+        self._probe = Probe(self._link, consuming, topology(partitions), lambda: self.held.is_full)
 
     @property
     def trouble(self) -> str | None:
         """See Dependency: None while it consumes, and dead letters can be kept."""
-        return self._link.trouble or self._lookout.trouble or self._dead_letters.trouble
+        return self._link.trouble or self._probe.trouble or self._dead_letters.trouble
 
     @property
     def partitions(self) -> Sequence[str]:
@@ -112,7 +114,7 @@ class AmqpEventSource(Keeping):
         async with (
             self._sharing.over(connection, groups, self._link),
             watched_backlog(connection, [*queues, DEAD], self._metrics),
-            self._lookout.over(connection),
+            self._probe.over(connection),
         ):
             self._link.is_up()
             await self._link.until_lost()

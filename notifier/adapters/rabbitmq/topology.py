@@ -12,18 +12,10 @@ Only what cannot be changed later, or what safety rests on, is declared; what op
 stands in policies, which are part of `definitions`.
 """
 
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import dataclass, field
 
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
-from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
 from aiormq.abc import ArgumentsType
-from aiormq.exceptions import ChannelAccessRefused, ConnectionCommandInvalid
-
-from notifier.adapters.rabbitmq.errors import TopologyError
 
 EVENTS = "notifier.events"
 ENTRIES = "notifier.entries"
@@ -39,10 +31,10 @@ _WEEK = 7 * 24 * 3600 * 1000  # milliseconds
 _MOST_ENTRIES = 1_000_000
 # RabbitMQ 4 puts aside what was delivered 20 times, for no fault of its own: an outage counts.
 # RabbitMQ 3 takes no -1 for it, and both take this.
-_ANY_NUMBER = 2**31 - 1
-_LIMIT = "x-delivery-limit"
+ANY_NUMBER = 2**31 - 1
+LIMIT = "x-delivery-limit"
 _NOWHERE_ELSE: ArgumentsType = {"alternate-exchange": UNROUTABLE}
-_LASTING: ArgumentsType = {"x-queue-type": "quorum", _LIMIT: _ANY_NUMBER}
+_LASTING: ArgumentsType = {"x-queue-type": "quorum", LIMIT: ANY_NUMBER}
 _CONSUMED: ArgumentsType = {
     **_LASTING,
     "x-single-active-consumer": True,
@@ -54,13 +46,6 @@ _CONSUMED: ArgumentsType = {
 }
 # What RabbitMQ puts aside once more, by a policy of somebody else's, waits for a person.
 _CONSUMED_ASIDE: ArgumentsType = {**_CONSUMED, "x-dead-letter-routing-key": JUDGED}
-
-# How `notifier.events` may differ where a producer declared it first. All that comes goes on to
-# `notifier.entries`, so its alternate exchange is never asked; a fanout passes all on as well.
-_HARMLESS = re.compile(
-    r"inequivalent arg '(alternate-exchange|durable|auto_delete)'"
-    r"|inequivalent arg 'type' .* current is 'fanout'"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +144,12 @@ def partition(number: int) -> str:
     return f"{EVENTS}.{number}"
 
 
+def pattern_of(*others: str) -> str:
+    """Return a regular expression for the queues of all partitions, and these others."""
+    names = [r"events\.[0-9]+", *(name.removeprefix("notifier.") for name in others)]
+    return rf"^notifier\.({'|'.join(names)})$"
+
+
 def topology(partitions: int) -> Topology:
     """Return what there must be for so many partitions."""
     names = [partition(number) for number in range(partitions)]
@@ -232,11 +223,11 @@ def _policies() -> list[dict[str, object]]:
     return [
         {
             "name": "notifier-events",
-            "pattern": r"^notifier\.(events\.[0-9]+|unroutable|aside)$",
+            "pattern": pattern_of(UNROUTABLE, ASIDE),
             "priority": 1,
             # `overflow` is already reject-publish: a full queue refuses, it never drops.
             # The limit is for queues of older versions, which were declared without.
-            "definition": {"max-length": _MOST_ENTRIES, "delivery-limit": _ANY_NUMBER},
+            "definition": {"max-length": _MOST_ENTRIES, "delivery-limit": ANY_NUMBER},
         },
         {
             "name": "notifier-dead",
@@ -245,134 +236,7 @@ def _policies() -> list[dict[str, object]]:
             "definition": {
                 "max-length": _MOST_ENTRIES,
                 "message-ttl": _WEEK,
-                "delivery-limit": _ANY_NUMBER,  # each look at a dead letter is a delivery
+                "delivery-limit": ANY_NUMBER,  # each look at a dead letter is a delivery
             },
         },
     ]
-
-
-class Channels:
-    """A channel for one step after another.
-
-    RabbitMQ closes the channel of whoever asks for what cannot be; the next step has a new one.
-    """
-
-    def __init__(self, connection: AbstractConnection) -> None:
-        self._connection = connection
-        self._channel: AbstractChannel | None = None
-
-    async def usable(self) -> AbstractChannel:
-        """Return one that is open."""
-        if self._channel is None or self._channel.is_closed:
-            self._channel = await self._connection.channel(publisher_confirms=False)
-        return self._channel
-
-    async def close(self) -> None:
-        """Close it."""
-        if self._channel is not None:
-            await self._channel.close()
-
-
-@asynccontextmanager
-async def channels_of(connection: AbstractConnection) -> AsyncIterator[Channels]:
-    """Close what is open of them afterwards."""
-    channels = Channels(connection)
-    try:
-        yield channels
-    finally:
-        await channels.close()
-
-
-async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
-    """Make what is missing; return the queues to consume from. May be called any number of times.
-
-    These are the partitions, the unroutable events, those that RabbitMQ put aside, and partitions
-    that are no more: nothing is routed to those from now on, they only need to be emptied. The
-    exchange that takes events is made last, so that none is lost in between. What the user may not
-    make must be there. Raises TopologyError, and what `losses` takes when the connection is lost.
-    """
-    wanted = topology(partitions)
-    async with channels_of(connection) as channels:
-        for exchange in wanted.exchanges:
-            await _declare(channels, exchange)
-        for queue in wanted.queues:
-            await _declare_queue(channels, queue)
-        former = await _former_partitions(channels, partitions)
-        for stale in (*wanted.stale, *(Binding(PARTITIONS, name, "") for name in former)):
-            with suppress(ChannelNotFoundEntity):
-                await _permitted(channels, stale.unbind)
-        # Only now: what comes in between is unroutable, which neither loses nor doubles it.
-        for binding in wanted.bindings:
-            await _permitted(channels, binding.bind)
-        await _declare_entrance(channels, wanted.entrance)
-        await _permitted(channels, wanted.entrance_binding.bind)
-    return [*(partition(number) for number in range(partitions)), UNROUTABLE, ASIDE, *former]
-
-
-async def _declare_queue(channels: Channels, queue: Queue) -> None:
-    """Declare it, or as older versions did: arguments of a queue cannot be changed."""
-    try:
-        await _declare(channels, queue)
-    except TopologyError as error:
-        if _LIMIT not in str(error):
-            raise
-        older = {name: value for name, value in queue.arguments.items() if name != _LIMIT}
-        await _declare(channels, replace(queue, arguments=older))
-
-
-async def _declare_entrance(channels: Channels, entrance: Exchange) -> None:
-    try:
-        await _declare(channels, entrance)
-    except TopologyError as error:
-        if not _HARMLESS.search(str(error)):
-            raise
-
-
-async def _declare(channels: Channels, thing: Exchange | Queue) -> None:
-    try:
-        channel = await channels.usable()
-        await thing.declare(channel, passive=False)
-    except ChannelAccessRefused:
-        await _check(channels, thing)
-    except (ChannelPreconditionFailed, ConnectionCommandInvalid) as error:
-        if "exchange type" in str(error):  # RabbitMQ 3 closes the connection over it, 4 the channel
-            raise TopologyError(
-                f"RabbitMQ cannot make {thing}: enable its plugin rabbitmq_sharding on "
-                f"every node, or set NOTIFIER_PARTITIONS=1 ({error})"
-            ) from error
-        raise TopologyError(
-            f"{thing} is not as notifier needs it; {thing.remedy} ({error})"
-        ) from error
-
-
-async def _check(channels: Channels, thing: Exchange | Queue) -> None:
-    try:
-        channel = await channels.usable()
-        await thing.declare(channel, passive=True)
-    except ChannelNotFoundEntity as error:
-        raise TopologyError(
-            f"{thing} is missing and this user may not make it: give it the right to configure "
-            r"notifier\..*, or import what `notifier topology` prints"
-        ) from error
-    except ChannelAccessRefused:
-        # RabbitMQ 4.3 shows it to nobody who has no right to it: the operator has made it.
-        return
-
-
-async def _permitted(
-    channels: Channels, change: Callable[[AbstractChannel], Awaitable[None]]
-) -> None:
-    # A binding cannot be looked at: where we may not make it, the operator has.
-    with suppress(ChannelAccessRefused):
-        channel = await channels.usable()
-        await change(channel)
-
-
-async def _former_partitions(channels: Channels, partitions: int) -> list[str]:
-    former: list[str] = []
-    with suppress(ChannelNotFoundEntity, ChannelAccessRefused):
-        for number in count(partitions):
-            channel = await channels.usable()
-            await channel.get_queue(partition(number))
-            former.append(partition(number))
-    return former

@@ -1,0 +1,305 @@
+"""One partition: when this router consumes from its queue, and the batches that it takes."""
+
+import asyncio
+import math
+from collections import deque
+from contextlib import suppress
+from enum import Enum
+
+from aio_pika.abc import AbstractChannel
+
+from notifier.adapters.rabbitmq.connection import Connection, Link, number_of
+from notifier.adapters.rabbitmq.deliveries import Deliveries, Held, Message
+from notifier.adapters.rabbitmq.errors import Lost, Vanished, honour_cancellation
+from notifier.adapters.rabbitmq.standstill import Standstill
+from notifier.core.partitions import Share
+
+# What one consumer gives back must fit into what the next one takes, or RabbitMQ puts the rest
+# behind it: the same number for all routers.
+_PREFETCH = 200
+_LARGEST_BATCH = 64
+_BATCH_BYTES = 4 * 1024 * 1024  # after which a batch takes no further message
+
+# In seconds.
+_HEIR_WAITS = 2  # longer than a beat of the roster, so that the owner is there before
+_OTHERS_WAIT = 4
+_TURN = 30
+_BELIEVED = 5  # of hearing nothing on a channel
+
+
+class Place(Enum):
+    """The place of this router among the consumers of a queue."""
+
+    AWAY = "away"
+    """It is not registered, or no longer."""
+    STANDBY = "standby"
+    """It is registered, or about to be, and has taken nothing yet."""
+    ACTIVE = "active"
+    """It has taken a batch: RabbitMQ delivers to nobody else."""
+    LEAVING = "leaving"
+    """It takes no further batch, and closes its channel once the open ones are settled."""
+
+
+class Partition:
+    """The deliveries of one queue, offered to `ready` a batch at a time, over all reconnects."""
+
+    def __init__(
+        self,
+        queue: str,
+        ready: "asyncio.Queue[Partition | None]",
+        held: Held,
+        standstill: Standstill,
+    ) -> None:
+        self.queue = queue
+        self._ready = ready
+        self._held = held
+        self._standstill = standstill
+        self._standstills = 0  # when it was last known to be ours
+        self._heard_at = -math.inf  # by the loop's clock
+        self._doubted = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._channel: AbstractChannel | None = None
+        self._deliveries: Deliveries | None = None
+        self._arrived: deque[Message] = deque()  # the prefetch and Held bound it
+        self._open: list[list[Message]] = []  # batches, the oldest first
+        self._barrier: list[Message] | None = None  # the one that others have to wait for
+        self._is_offered = False
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._owner = ""
+        self._is_mine = False
+        self._due = math.inf  # when to register, by the loop's clock
+        self._place = Place.AWAY
+        self._moved = asyncio.Event()  # to another place, or the moment to register
+        self._since = 0.0  # in this place
+
+    # Whose it is.
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether this router consumes from it, and not merely stands by."""
+        return self._place is Place.ACTIVE or (self._place is Place.STANDBY and self._is_mine)
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this router is its owner."""
+        return self._is_mine
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it is in this router's hands."""
+        return not self._arrived and self._settled.is_set()
+
+    def assign(self, share: Share, router: str) -> None:
+        """Take note of who owns it; `router` is this one."""
+        self._is_mine = share.owner == router
+        if self._is_mine:
+            self._register_in(0)
+        elif share.owner != self._owner:
+            # A standby leaves as well: it would stand before the new owner.
+            self._leave()
+            self._register_in(_HEIR_WAITS if share.heir == router else _OTHERS_WAIT)
+        self._owner = share.owner
+
+    def _register_in(self, seconds: float) -> None:
+        self._due = asyncio.get_running_loop().time() + seconds
+        self._moved.set()
+
+    def _leave(self) -> None:
+        if self._place is not Place.AWAY:
+            self._move_to(Place.LEAVING)
+
+    def _move_to(self, place: Place) -> None:
+        self._place = place
+        self._since = asyncio.get_running_loop().time()
+        self._moved.set()
+
+    def give_back(self) -> None:
+        """Let the owner have it again if a standby has had it for long, though nothing changed.
+
+        Whoever takes over cannot tell an owner that is gone from one that was away for a moment.
+        """
+        long_ago = asyncio.get_running_loop().time() - _TURN
+        if self._place is Place.ACTIVE and not self._is_mine and self._since < long_ago:
+            self._leave()
+            self._register_in(_HEIR_WAITS)
+
+    def leave(self) -> None:
+        """Let others have it from now on, once its open batch is settled."""
+        self._leave()
+        self._due = math.inf
+
+    def give_up(self) -> None:
+        """Let others have it at once, what is open included: nothing can be published from here."""
+        if self._deliveries:
+            self._deliveries.close()
+        self._held.remove([*self._arrived, *(each for batch in self._open for each in batch)])
+        self._arrived.clear()
+        self._open.clear()
+        self._barrier = None
+        self._settled.set()
+        self._owner, self._is_mine = "", False
+        self._answered.set()
+        self.leave()
+
+    # Whether a batch is still this router's.
+
+    async def holds(self, batch: list[Message]) -> bool:
+        """Whether RabbitMQ has given a batch to nobody else.
+
+        Asks it if this process stood still, or has heard nothing for some seconds. Waits until it
+        answers, or the connection is lost.
+        """
+        source = batch[-1].source
+        while source.is_open and not self._is_believed:
+            self._answered.clear()
+            self._doubted.set()
+            await self._answered.wait()
+        return source.is_open
+
+    @property
+    def _is_believed(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self._standstill.count == self._standstills and now - self._heard_at < _BELIEVED
+
+    def _believe(self, standstills: int, heard_at: float) -> None:
+        self._standstills, self._heard_at = standstills, heard_at
+        self._answered.set()
+
+    async def vouch(self) -> None:
+        """Ask RabbitMQ whenever a batch is in doubt."""
+        while True:
+            await self._doubted.wait()
+            self._doubted.clear()
+            channel, standstills = self._channel, self._standstill.count
+            asked_at = asyncio.get_running_loop().time()
+            if channel is None:
+                self._answered.set()
+            elif self._place is not Place.LEAVING or self._open:
+                with self._held.reading():  # its answer stands behind what was delivered before
+                    # It answers while this is open.
+                    await channel.set_qos(prefetch_count=_PREFETCH)
+                honour_cancellation()
+                self._believe(standstills, asked_at)
+
+    # Consuming.
+
+    async def serve(self, connection: Connection, link: Link) -> None:
+        """Register whenever that is due, and leave when others are to have it."""
+        while True:
+            if self._place is Place.AWAY:
+                await self._until_due()
+                await self.consume(connection, link)
+            while self._place is not Place.LEAVING:
+                self._moved.clear()
+                await self._moved.wait()
+            await self._settled.wait()
+            await self._close(link)
+
+    async def _until_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._due > loop.time():
+            self._moved.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(None if math.isinf(self._due) else self._due):
+                    await self._moved.wait()
+
+    async def consume(self, connection: Connection, link: Link) -> None:
+        """Register as a consumer: at once the active one, or after those that are there."""
+
+        def on_cancel(_: object) -> None:
+            link.give_up(Vanished(f"the queue {self.queue} was deleted", self.queue))
+
+        self._move_to(Place.STANDBY)
+        standstills = self._standstill.count
+        channel = await connection.channel(publisher_confirms=False)
+        link.watch(channel)
+        beneath = await channel.get_underlay_channel()
+        beneath.on_consumer_cancel_callbacks.add(on_cancel)
+        self._channel = channel
+        self._deliveries = Deliveries(connection.wire, number_of(channel), self._arrive)
+        asked_at = asyncio.get_running_loop().time()
+        await channel.set_qos(prefetch_count=_PREFETCH)
+        self._believe(standstills, asked_at)
+        queue = await channel.get_queue(self.queue, ensure=False)
+        await queue.consume(_never)
+        honour_cancellation()
+
+    async def _close(self, link: Link) -> None:
+        channel = self._channel
+        self.forget()
+        if channel:
+            # Unlike basic.cancel this keeps the order of what is not acked.
+            await link.close(channel)
+        honour_cancellation()
+
+    def forget(self) -> None:
+        """Drop what has arrived; its channel is gone, so it comes again, to whoever is next."""
+        self._channel = None
+        self._move_to(Place.AWAY)
+        self._held.remove(self._arrived)
+        self._arrived.clear()
+        if self._deliveries:
+            self._deliveries.close()
+        self._answered.set()
+
+    def is_of_yesterday(self) -> None:
+        """Forget whose it was: the connection is another one."""
+        self.forget()
+        self._owner, self._is_mine, self._due = "", False, math.inf
+
+    # Batches.
+
+    def _arrive(self, message: Message) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        self._arrived.append(message)
+        self._held.add(message, message.source.wire)
+        self._offer()
+
+    def _offer(self) -> None:
+        if self._arrived and self._barrier is None and not self._is_offered:
+            self._is_offered = True
+            self._ready.put_nowait(self)
+
+    def take(self) -> list[Message]:
+        """Return the next of what is there; nothing when it was just lost, or is to be left."""
+        self._is_offered = False
+        if self._place is Place.LEAVING:
+            return []
+        taken: list[Message] = []
+        size = 0
+        while self._arrived and len(taken) < _LARGEST_BATCH and size < _BATCH_BYTES:
+            taken.append(self._arrived.popleft())
+            size += taken[-1].held
+        if taken:
+            if self._place is Place.STANDBY:
+                self._move_to(Place.ACTIVE)
+            self._settled.clear()
+            self._open.append(taken)
+            self._barrier = taken
+        return taken
+
+    def allow_next(self, batch: list[Message]) -> None:
+        """Offer the next batch, if this is the one that it has to wait for."""
+        if batch is self._barrier:
+            self._barrier = None
+            self._offer()
+
+    def settle(self, batch: list[Message]) -> None:
+        """Ack a batch, and offer the next; raises Lost when it comes again."""
+        if not any(each is batch for each in self._open):
+            raise Lost("the partition was given up")
+        is_oldest = batch is self._open[0]  # else those before it would be acked with it
+        tags = [message.tag for message in batch[-1 if is_oldest else 0 :]]
+        try:
+            batch[-1].source.ack(*tags, up_to=is_oldest)
+        finally:
+            self._held.remove(batch)
+            self._open = [each for each in self._open if each is not batch]
+            if not self._open:
+                self._settled.set()
+            self.allow_next(batch)
+
+
+async def _never(_: object) -> None:
+    raise AssertionError("deliveries go past aio-pika")
