@@ -1,4 +1,4 @@
-"""A probe of RabbitMQ every few seconds: is the topology there, and may this user still use it?
+"""A probe of RabbitMQ every few seconds: whether the topology is there, and this user may use it.
 
 RabbitMQ tells a connection neither that an exchange was deleted nor that a right was taken away.
 """

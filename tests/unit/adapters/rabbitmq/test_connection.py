@@ -2,8 +2,6 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 
 import aio_pika
 import aiormq
@@ -13,62 +11,11 @@ from aiormq import spec
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from notifier.adapters.rabbitmq import frames
 from notifier.adapters.rabbitmq.connection import Connection, number_of
 from notifier.adapters.rabbitmq.deliveries import Deliveries, Message
 from notifier.adapters.rabbitmq.wire import Wire
 from tests.support.eventually import eventually
-
-ANSWERS: dict[str, object] = {
-    "Connection.StartOk": spec.Connection.Tune(10, 131_072, 60),
-    "Connection.Open": spec.Connection.OpenOk(),
-    "Connection.Close": spec.Connection.CloseOk(),
-    "Channel.Open": spec.Channel.OpenOk(),
-    "Channel.Close": spec.Channel.CloseOk(),
-    "Basic.Qos": spec.Basic.QosOk(),
-    "Basic.Consume": spec.Basic.ConsumeOk("c"),
-}
-
-
-class Server:
-    """Answers as RabbitMQ does to each method in ANSWERS, on the channel that asked."""
-
-    def __init__(self) -> None:
-        self.writers: list[asyncio.StreamWriter] = []
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writers.append(writer)
-        await reader.readexactly(len(b"AMQP\x00\x00\x09\x01"))
-        self.send(
-            spec.Connection.Start(server_properties={"version": "3.10.8", "capabilities": {}}), 0
-        )
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                await self._answer(reader)
-        writer.close()
-
-    async def _answer(self, reader: asyncio.StreamReader) -> None:
-        head = await reader.readexactly(frames.HEAD.size)
-        _, channel, size = frames.HEAD.unpack(head)
-        rest = await reader.readexactly(size + 1)
-        _, _, method = pamqp.frame.unmarshal(head + rest)
-        name = getattr(method, "name", "")
-        if name in ANSWERS:
-            self.send(ANSWERS[name], channel)
-
-    def send(self, method: object, channel: int) -> None:
-        self.writers[-1].write(pamqp.frame.marshal(method, channel))  # type: ignore[arg-type]
-
-
-@asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Server, Connection]]:
-    server = Server()
-    async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
-        connection = Connection(f"amqp://guest:guest@127.0.0.1:{port}/", "test")
-        async with connection.closed_within(3):
-            await connection.connect(3)
-            yield server, connection
+from tests.support.rabbit import ANSWERS, RabbitDouble, connected
 
 
 def test_the_transport_factory_is_a_public_parameter_of_aiormq() -> None:
@@ -138,7 +85,8 @@ async def test_closing_takes_no_longer_than_allowed_when_rabbitmq_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(ANSWERS, "Connection.Close")
-    server = Server()
+    monkeypatch.setattr(aiormq.Connection, "READER_CLOSE_TIMEOUT", 60)
+    server = RabbitDouble()
     async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         connection = Connection(f"amqp://guest:guest@127.0.0.1:{port}/", "test")
