@@ -21,6 +21,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from notifier.core import origins
+
 PREFIX = "NOTIFIER_"
 Role = Literal["gateway", "router", "api", "dev"]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -31,7 +33,6 @@ CLIENT_VARIABLES = {
 }
 _SHORTEST_SECRET = 32
 _KEY_ENTRY = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}")
-_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s,/?#@*]+")  # the chart has the same
 _URLS = ("amqp_url", "redis_url", "jwks_url", "rabbitmq_management_url")
 _SCHEMES = {
     "amqp_url": ("amqp", "amqps"),
@@ -133,8 +134,9 @@ class Settings(BaseSettings):
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Origins of the pages that may connect, separated by commas; * for any. "
-        "Empty: only pages served from the gateway's own host.",
+        description="Origins of the pages that may connect beside those of the gateway's own host, "
+        "separated by commas; https://*.app.example for subdomains, http://localhost:* for ports, "
+        "* for any.",
         examples=["https://app.example"],
     )
     deduplication_seconds: int = Field(
@@ -312,8 +314,11 @@ class Settings(BaseSettings):
     @field_validator("allowed_origins")
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(map(_ORIGIN.fullmatch, value)):
-            raise ValueError("must be origins, such as https://app.example, without a path")
+        if not all(map(origins.ENTRY.fullmatch, value)):
+            raise ValueError(
+                "must be origins without a path, such as https://app.example, where * stands for "
+                "subdomains or any port (https://*.app.example, http://localhost:*); or * for any"
+            )
         return value
 
     @classmethod

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import structlog
+from starlette.types import ASGIApp
 
 from notifier.adapters.memory.broker import MemoryBroker
 from notifier.adapters.memory.queue import MemoryEventQueue
@@ -29,6 +30,7 @@ from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
 from notifier.core.background import Background
+from notifier.core.origins import Origins
 from notifier.core.pace import Pace
 from notifier.core.ports import Broker, EventQueue, EventSource, Roster, Seats, TokenVerifier
 from notifier.core.session import Terms
@@ -38,6 +40,7 @@ from notifier.gateway.outgoing import Outgoing
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.http.backlog import Backlog
 from notifier.page import create_page
+from notifier.page.guard import LOOPBACK_ORIGINS, Guard
 from notifier.probes import Facts, Trouble, measured_loop
 from notifier.probes import create_app as create_private_app
 from notifier.router.router import Router
@@ -98,7 +101,12 @@ async def _run_gateway(
         _verifier(settings, metrics) as verifier,
         _seats(settings, metrics) as seats,
         _gateway(settings, traces.broker(broker), verifier, metrics, seats) as gateway,
-        _serve_gateway(settings, settings.host, gateway),
+        _serve_gateway(
+            settings,
+            settings.host,
+            gateway,
+            gateway_app.create_app(gateway, settings.allowed_origins),
+        ),
         _private(
             settings,
             settings.host,
@@ -221,11 +229,8 @@ def _terms(settings: Settings) -> Terms:
 
 
 def _serve_gateway(
-    settings: Settings, host: str, gateway: Gateway, page: object | None = None
+    settings: Settings, host: str, gateway: Gateway, app: ASGIApp
 ) -> AbstractAsyncContextManager[int]:
-    app = gateway_app.create_app(gateway, settings.allowed_origins)
-    if page is not None:
-        app.mount("", page)  # type: ignore[arg-type]
     Outgoing.send_buffer = settings.send_buffer_bytes
     Outgoing.backlog = backlog = _backlog(settings, gateway.metrics)
     WebSocketConnection.frame_pace = Pace(settings.frame_rate, _INBOUND_AT_ONCE)
@@ -408,10 +413,15 @@ async def _serve_dev(
     keys = ApiKeys(settings.api_keys, open_to=None if settings.api_keys else "dev")
     api = api_app.create_app(queue, gateway.metrics, keys)
     page_api = api_app.create_app(queue, gateway.metrics, ApiKeys((), open_to="page"))
-    page = create_page(mint=dev_tokens.mint, api=page_api)
+    allowed = (*settings.allowed_origins, *LOOPBACK_ORIGINS)
+    app = gateway_app.create_app(gateway, allowed)
+    app.mount("", create_page(mint=dev_tokens.mint, api=page_api))
+    guarded, guarded_api = (Guard(each, host, Origins(allowed)) for each in (app, api))
     async with (
-        serve(api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT") as api_port,
-        _serve_gateway(settings, host, gateway, page) as public_port,
+        serve(
+            guarded_api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT"
+        ) as api_port,
+        _serve_gateway(settings, host, gateway, guarded) as public_port,
     ):
         yield public_port, api_port
 

@@ -9,7 +9,6 @@ from typing import Annotated
 import structlog
 from fastapi import Depends, FastAPI, Request, WebSocket
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from notifier.core import frames
@@ -23,12 +22,13 @@ from notifier.core.errors import (
     Unauthorized,
     Unavailable,
 )
+from notifier.core.origins import Origins
 from notifier.gateway import description, sse
+from notifier.gateway.cors import Cors, cors_lines
 from notifier.gateway.direct_route import DirectWebSocketRoute
 from notifier.gateway.entrance import (
     SUBPROTOCOL,
     Caller,
-    Origins,
     Visitor,
     WrongOrigin,
     caller,
@@ -69,8 +69,9 @@ def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI
     """
     app = Application("notifier gateway", description.GATEWAY, description.SECURITY)
     app.state.gateway = gateway
-    app.state.origins = Origins(frozenset(origin.lower() for origin in allowed_origins))
-    app.router.routes.append(DirectWebSocketRoute("/v1/ws", websocket, app))
+    app.state.origins = origins = Origins(allowed_origins)
+    for path in ("/v1/ws", "/v1/ws/"):
+        app.router.routes.append(DirectWebSocketRoute(path, websocket, app))
     for name, endpoint in (
         ("ws", upgrade_required),
         ("sse", events),
@@ -78,9 +79,12 @@ def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI
         ("history", history),
     ):
         app.add_api_route(f"/v1/{name}", endpoint, methods=["GET"], **description.ROUTES[name])
-        app.add_api_route(f"/v1/{name}", preflight, methods=["OPTIONS"], include_in_schema=False)
+        # Another spelling, so that nobody is lost to a redirect.
+        app.add_api_route(f"/v1/{name}/", endpoint, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(NotifierError, refuse)  # type: ignore[arg-type] # serves both kinds
     app.add_exception_handler(HTTPException, no_route(_OFFERS))
+    app.add_exception_handler(Exception, fail)
+    app.add_middleware(Cors, origins=origins)
     return app
 
 
@@ -94,9 +98,9 @@ async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]
     connection.hand_over(session)
 
 
-async def upgrade_required(request: Request) -> Response:
+async def upgrade_required() -> Response:
     """Open a WebSocket. A request that does not ask for the upgrade is told so."""
-    headers = {"upgrade": "websocket", "connection": "upgrade", **_cors(request)}
+    headers = {"upgrade": "websocket", "connection": "upgrade"}
     return problem(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", _NO_UPGRADE, headers)
 
 
@@ -124,7 +128,7 @@ async def _hand_over(
     if exchange.is_gone:
         gateway.unseat(who.identity)
     else:
-        connection = kind(exchange, who.cursor, _cors_lines(request))
+        connection = kind(exchange, who.cursor, cors_lines(request))
         session = gateway.open(connection, who.identity, who.topics, who.cursor)
         connection.hand_over(session)
     return TakenOver()
@@ -136,19 +140,7 @@ async def history(request: Request, who: Who) -> Response:
     reading = Reading(who.identity, who.topics, who.cursor, limit)
     gateway: Gateway = request.app.state.gateway
     body = await reading.answer(gateway.read, gateway.broker_now)
-    headers = {"cache-control": "no-store", **_cors(request)}
-    return Response(body, headers=headers, media_type="application/json")
-
-
-async def preflight(request: Request) -> Response:
-    """Tell a browser that an allowed page may send its token along (Fetch standard, 4.8)."""
-    request.app.state.origins.check(request)
-    headers = {
-        "access-control-allow-methods": "GET",
-        "access-control-allow-headers": "authorization, last-event-id",
-        "access-control-max-age": "600",
-    }
-    return Response(None, HTTPStatus.NO_CONTENT, _cors(request) | headers)
+    return Response(body, headers={"cache-control": "no-store"}, media_type="application/json")
 
 
 def _number(request: Request, name: str, usual: int, least: int, most: int) -> int:
@@ -159,15 +151,6 @@ def _number(request: Request, name: str, usual: int, least: int, most: int) -> i
     return int(text)
 
 
-def _cors(connection: HTTPConnection) -> dict[str, str]:
-    origins: Origins = connection.app.state.origins
-    return origins.headers(connection)
-
-
-def _cors_lines(request: Request) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode("latin-1")) for name, value in _cors(request).items()]
-
-
 def _subprotocol(socket: WebSocket) -> str | None:
     return SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None
 
@@ -176,7 +159,7 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
     """Answer what a dependency refused, as the transport allows.
 
     Browsers cannot read the status of a refused upgrade. A client that must change something
-    before it comes back is therefore told in frames, and closed with 4500, 4502 or 4504.
+    before it comes back is therefore told in frames, and closed with 4500, 4501, 4502 or 4504.
     """
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
     connection.app.state.gateway.metrics.refusals.labels(error.code).inc()
@@ -188,12 +171,14 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
         return _refusal(connection, error)
     if isinstance(error, Unauthorized):
         await _close(connection, CloseCode.UNAUTHORIZED, error)
+    elif isinstance(error, WrongOrigin):
+        await _close(connection, CloseCode.FORBIDDEN, error)
     elif isinstance(error, TooManyConnections):
         await _close(connection, CloseCode.TOO_MANY_CONNECTIONS, error)
     elif isinstance(error, Invalid | TooMany):
         await _close(connection, CloseCode.PROTOCOL_ERROR, error)
     else:
-        await connection.send_denial_response(_problem(connection, error))
+        await connection.send_denial_response(_problem(error))
     return None
 
 
@@ -207,11 +192,18 @@ async def _close(socket: WebSocket, code: CloseCode, error: NotifierError) -> No
 def _refusal(request: Request, error: NotifierError) -> Response:
     # EventSource gives up for good on any status but 200: what passes is told in its own language.
     passes = isinstance(error, Unavailable)
-    if passes and request.headers.get("accept") == sse.MEDIA_TYPE:
-        return Response(sse.unavailable(), media_type=sse.MEDIA_TYPE, headers=_cors(request))
-    return _problem(request, error)
+    if passes and sse.MEDIA_TYPE in request.headers.get("accept", "").lower():
+        return Response(sse.unavailable(), media_type=sse.MEDIA_TYPE)
+    return _problem(error)
 
 
-def _problem(connection: HTTPConnection, error: NotifierError) -> Response:
+def _problem(error: NotifierError) -> Response:
     status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
-    return refusal(error, problem_of(error, status), _cors(connection))
+    return refusal(error, problem_of(error, status), {})
+
+
+async def fail(request: Request, _error: Exception) -> Response:
+    """Answer what ran into a fault of ours, so that a page of another site may read that."""
+    headers = {name.decode(): value.decode("latin-1") for name, value in cors_lines(request)}
+    detail = "the gateway failed; its log says why"
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", detail, headers)

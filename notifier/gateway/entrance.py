@@ -1,5 +1,6 @@
 """The entrance: who may come in, as FastAPI dependencies that every transport shares."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,12 +11,16 @@ from starlette.requests import HTTPConnection
 from notifier.core.access import Identity
 from notifier.core.errors import Invalid, NotifierError, Unauthorized, Unavailable
 from notifier.core.names import checked_topic
+from notifier.core.origins import Origins, forwarded_scheme
 from notifier.core.positions import Position, parse_cursor
 from notifier.gateway.gateway import Gateway
 
 SUBPROTOCOL = "notifier.v1"
 TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix
 COOKIE = "notifier_token"
+_MOST_COOKIES = 4  # that are verified: each takes a signature
+_BEARER = re.compile(r"(?:^|,)\s*bearer\s+([^\s,]+)\s*(?:,|$)", re.IGNORECASE)
+_BARE_TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")
 _NO_QUERY = QueryParams()
 _PARAMETERS = ("topics", "since")
 _OWN_PARAMETERS = {"/v1/poll": ("wait",), "/v1/history": ("limit",)}
@@ -32,31 +37,12 @@ class WrongOrigin(NotifierError):
     code = "wrong_origin"
 
 
-@dataclass(frozen=True, slots=True)
-class Origins:
-    """The allow-list of origins; empty allows only pages from the gateway's own host."""
-
-    allowed: frozenset[str] = frozenset()
-
-    def check(self, connection: HTTPConnection) -> None:
-        """Raise WrongOrigin unless the request comes from an allowed page, or from no page."""
-        origin = header(connection, b"origin")
-        if origin is None or "*" in self.allowed or origin.lower() in self.allowed:
-            return
-        if not self.allowed and origin.partition("://")[2] == header(connection, b"host"):
-            return
+def check_origin(connection: HTTPConnection) -> None:
+    """Raise WrongOrigin unless the request comes from an allowed page, or from no page."""
+    origin = header(connection, b"origin")
+    origins: Origins = connection.app.state.origins
+    if origin is not None and not origins.allow(origin, connection.scope["headers"]):
         raise WrongOrigin(f"origin {origin[:200]} is not among NOTIFIER_ALLOWED_ORIGINS")
-
-    def headers(self, connection: HTTPConnection) -> dict[str, str]:
-        """Return what lets the page that asks read the answer (Fetch standard, section 3.3)."""
-        origin = header(connection, b"origin") or ""
-        if origin.lower() in self.allowed:
-            return {
-                "access-control-allow-origin": origin,
-                "access-control-allow-credentials": "true",
-                "vary": "origin",
-            }
-        return {"access-control-allow-origin": "*"} if origin and "*" in self.allowed else {}
 
 
 def header(connection: HTTPConnection, name: bytes) -> str | None:
@@ -84,39 +70,80 @@ def gateway_of(connection: HTTPConnection) -> Gateway:
 def admission(connection: HTTPConnection) -> None:
     """Refuse while draining, unable to deliver or full, and refuse pages of other sites."""
     gateway = gateway_of(connection)
-    connection.app.state.origins.check(connection)
+    check_origin(connection)
     for part, trouble in gateway.trouble().items():
         if trouble is not None:  # which /readyz tells in full; strangers get no addresses
             raise Unavailable("gateway", f"{part} is not ready")
     gateway.admit()
 
 
-def credential(connection: HTTPConnection) -> str | None:
-    """Return the token, from the header, a subprotocol or a cookie; None if there is none yet."""
+def credentials(connection: HTTPConnection) -> list[str]:
+    """Return the token, from the header, a subprotocol or a cookie; none if it is still to come.
+
+    Several cookies may have the name, for several paths or domains: any of them may be the one.
+    """
     query = query_of(connection)
     if "token" in query or "access_token" in query:
         raise Unauthorized("a token in the URL ends up in logs; use one of the other ways")
-    scheme, _, token = (header(connection, b"authorization") or "").partition(" ")
-    if scheme:
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthorized("the Authorization header must be: Bearer <token>")
-        return token.strip()
+    if (token := _bearer(connection)) is not None:
+        return [token]
     for offered in connection.scope.get("subprotocols", ()):
         if offered.startswith(TOKEN_SUBPROTOCOL):
-            return str(offered.removeprefix(TOKEN_SUBPROTOCOL))
-    return _cookie(connection)
+            return [str(offered.removeprefix(TOKEN_SUBPROTOCOL))]
+    return _cookies(connection)
 
 
-def _cookie(connection: HTTPConnection) -> str | None:
+def _bearer(connection: HTTPConnection) -> str | None:
+    # Another scheme is for a proxy on the way, such as Basic for that of a staging site.
+    for name, value in connection.scope["headers"]:
+        if name != b"authorization":
+            continue
+        text = str(value, "latin-1").strip()
+        if found := _BEARER.search(text):
+            return found[1]
+        if text.lower().startswith("bearer") or _BARE_TOKEN.fullmatch(text):
+            raise Unauthorized("the Authorization header must be: Bearer <token>")
+    return None
+
+
+def _cookies(connection: HTTPConnection) -> list[str]:
+    lines = [value for name, value in connection.scope["headers"] if name == b"cookie"]
+    tokens = [
+        value.strip().strip('"')
+        for line in lines
+        for name, _, value in (each.partition("=") for each in str(line, "latin-1").split(";"))
+        if name.strip() == COOKIE and value.strip()
+    ]
+    if tokens:
+        _check_page_of_cookie(connection)
+    return list(dict.fromkeys(tokens))[:_MOST_COOKIES]
+
+
+def _check_page_of_cookie(connection: HTTPConnection) -> None:
     # Browsers attach cookies to any site's requests: only the origin tells whose page it is. To
     # their own site they send none with a GET, but say that it is their own.
-    token = connection.cookies.get(COOKIE) if header(connection, b"cookie") else None
-    own = header(connection, b"sec-fetch-site") == "same-origin"
-    if token and header(connection, b"origin") is None and not own:
+    origin = header(connection, b"origin")
+    if origin is None and header(connection, b"sec-fetch-site") != "same-origin":
         raise Unauthorized("a token in a cookie is only taken together with an Origin header")
-    if token and "*" in connection.app.state.origins.allowed:
+    if connection.app.state.origins.is_open:
         raise Unauthorized("a token in a cookie is not taken while NOTIFIER_ALLOWED_ORIGINS is *")
-    return token or None
+    # Anyone on the way can write such a page, and it is of the own host otherwise.
+    is_plain = (origin or "").lower().startswith("http://")
+    if is_plain and forwarded_scheme(connection.scope["headers"]) in ("https", "wss"):
+        raise Unauthorized("a token in a cookie is not taken over https from a page over http")
+
+
+async def _verified(gateway: Gateway, tokens: list[str]) -> Identity | None:
+    """Return whose the first good token is, None without any; raises what the first ran into."""
+    failures: list[NotifierError] = []
+    for token in tokens:
+        try:
+            return await gateway.verifier.verify(token)
+        except NotifierError as error:
+            failures.append(error)
+    if failures:
+        raise next((each for each in failures if isinstance(each, Unavailable)), failures[0])
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +159,12 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     """Establish who came in: the dependency of every transport."""
     # Plain calls: FastAPI would run each dependency that does not wait in a thread of its own.
     admission(connection)
-    token = credential(connection)
+    tokens = credentials(connection)
     gateway = gateway_of(connection)
     query = query_of(connection)
     _check_names(connection.scope["path"], query)
     topics, cursor = _topics(query.get("topics", "")), _cursor(connection)
-    identity = None if token is None else await gateway.verifier.verify(token)
+    identity = await _verified(gateway, tokens)
     if identity is not None:
         connection.state.user = identity.user  # of whoever is refused from here on
     if identity is not None:

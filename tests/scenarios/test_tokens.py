@@ -167,15 +167,12 @@ async def test_a_token_in_the_url_is_refused(gateway: Role) -> None:
         assert await Client(socket).closed_with() == 4500
 
 
-async def test_a_page_of_another_site_is_refused_before_the_upgrade(gateway: Role) -> None:
+async def test_a_page_of_another_site_is_told_why_and_closed(gateway: Role) -> None:
     headers = {"origin": "https://evil.example", "cookie": f"notifier_token={token('42')}"}
     url = f"{gateway.gateway_url}/v1/ws"
 
-    with pytest.raises(InvalidStatus) as refused:
-        async with connect(url, additional_headers=headers, proxy=None):
-            pass
-
-    assert refused.value.response.status_code == 403
+    async with connect(url, additional_headers=headers, proxy=None) as socket:
+        assert await Client(socket).closed_with() == 4501
 
 
 async def test_a_topic_beyond_the_tokens_patterns_is_forbidden(gateway: Role) -> None:

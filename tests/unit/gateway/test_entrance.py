@@ -64,6 +64,69 @@ async def test_a_client_without_the_subprotocol_is_served_too() -> None:
         assert (await client.next_of("hello"))["user"] == "42"
 
 
+@pytest.mark.parametrize(
+    ("subprotocols", "headers"),
+    [
+        ((PROTOCOL, "bearer.ann"), {}),
+        ((), {"Cookie": "notifier_token=ann", "Origin": "https://app.example"}),
+    ],
+)
+async def test_credentials_for_a_proxy_on_the_way_are_passed_over(
+    subprotocols: tuple[str, ...], headers: dict[str, str]
+) -> None:
+    given = {"Authorization": "Basic c3RhZ2luZzpzZWNyZXQ=", **headers}
+    async with (
+        served(origins=["https://app.example"]) as it,
+        it.client(None, subprotocols=subprotocols, headers=given) as client,
+    ):
+        assert (await client.next_of("hello"))["user"] == "42"
+
+
+async def test_credentials_for_a_proxy_leave_the_token_to_the_first_frame() -> None:
+    async with served() as it, it.client(None, headers={"Authorization": "Basic YTpi"}) as client:
+        await client.say(type="auth", token="ann")
+
+        await client.next_of("authenticated")
+
+
+@pytest.mark.parametrize("value", ["Basic YTpi, Bearer ann", "bearer  ann", "Bearer ann"])
+async def test_a_token_is_found_beside_another_scheme(value: str) -> None:
+    async with served() as it, it.client(None, headers={"Authorization": value}) as client:
+        assert (await client.next_of("hello"))["user"] == "42"
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "notifier_token=old; notifier_token=ann",
+        "notifier_token=ann; a=b; notifier_token=old",
+        'notifier_token=old; notifier_token="ann"',
+    ],
+)
+async def test_of_two_cookies_of_the_name_the_good_one_counts(cookie: str) -> None:
+    headers = {"Cookie": cookie, "Origin": "https://app.example"}
+    async with served(origins=["https://app.example"]) as it, it.client(None, headers=headers) as c:
+        assert (await c.next_of("hello"))["user"] == "42"
+
+
+async def test_no_more_than_four_cookies_are_verified() -> None:
+    cookie = "; ".join(f"notifier_token={each}" for each in ("a", "b", "c", "d", "ann"))
+    headers = {"Cookie": cookie, "Origin": "https://app.example"}
+    async with served(origins=["https://app.example"]) as it, it.client(None, headers=headers) as c:
+        assert await c.closed_with() == 4500
+
+
+async def test_a_cookie_is_not_taken_over_https_from_the_same_hosts_page_over_http() -> None:
+    async with served() as it:
+        headers = {
+            "Origin": f"http://127.0.0.1:{it.port}",
+            "X-Forwarded-Proto": "https",
+            "Cookie": "notifier_token=ann",
+        }
+        async with it.client(None, headers=headers) as client:
+            assert await client.closed_with() == 4500
+
+
 # Tokens that are refused: accepted, told why, and closed with 4500.
 
 
@@ -72,8 +135,8 @@ async def test_a_client_without_the_subprotocol_is_served_too() -> None:
     [
         {"token": "nobody"},
         {"token": None, "subprotocols": (PROTOCOL, "bearer.nobody")},
-        {"token": None, "headers": {"Authorization": "Basic YTpi"}},
         {"token": None, "headers": {"Authorization": "Bearer"}},
+        {"token": None, "headers": {"Authorization": "a.b.c"}},
         {"token": None, "headers": {"Cookie": "notifier_token=ann"}},
         {"token": None, "query": "?token=ann"},
         {"token": None, "query": "?access_token=ann"},
@@ -338,36 +401,33 @@ async def test_a_cursor_of_a_hundred_topics_is_resumed() -> None:
 # Pages of other sites.
 
 
-async def test_a_page_of_another_site_is_refused_before_the_upgrade() -> None:
-    async with served(origins=["https://app.example"]) as it:
-        refusal = await it.refused(origin="https://evil.example")
+async def test_a_page_of_another_site_is_told_why_and_closed_with_4501() -> None:
+    headers = {"Origin": "https://evil.example"}
+    async with served(origins=["https://app.example"]) as it, it.client(headers=headers) as client:
+        error, bye = await client.next_of("error"), await client.next_of("bye")
 
-        assert refusal.response.status_code == 403
-        assert b"https://evil.example" in refusal.response.body
+        assert error["code"] == "wrong_origin"
+        assert "https://evil.example" in error["message"]
+        assert bye == {"type": "bye", "code": 4501, "reason": "forbidden"}
+        assert await client.closed_with() == 4501
+        assert it.count("notifier_connections_refused_total", reason="wrong_origin") == 1
 
 
 @pytest.mark.parametrize("origin", ["null", "https://", "http://[::1", "https://app.example.evil"])
 async def test_an_origin_that_is_none_is_refused(origin: str) -> None:
-    async with served() as it:
-        refusal = await it.refused(origin=origin)
-
-        assert refusal.response.status_code == 403
+    async with served() as it, it.client(headers={"Origin": origin}) as client:
+        assert await client.closed_with() == 4501
 
 
-async def test_without_a_list_pages_of_the_gateways_own_host_are_allowed() -> None:
-    async with served() as it:
+@pytest.mark.parametrize("listed", [[], ["https://app.example"]])
+async def test_pages_of_the_gateways_own_host_are_allowed_with_a_list_or_without(
+    listed: list[str],
+) -> None:
+    async with served(origins=listed) as it:
         async with it.client(headers={"Origin": f"http://127.0.0.1:{it.port}"}) as client:
             await client.next_of("hello")
-        refusal = await it.refused(origin="http://127.0.0.1:1")
-
-        assert refusal.response.status_code == 403
-
-
-async def test_with_a_list_the_own_host_is_not_on_it_by_itself() -> None:
-    async with served(origins=["https://app.example"]) as it:
-        refusal = await it.refused(origin=f"http://127.0.0.1:{it.port}")
-
-        assert refusal.response.status_code == 403
+        async with it.client(headers={"Origin": "http://127.0.0.1:1"}) as client:
+            assert await client.closed_with() == 4501
 
 
 async def test_any_page_is_allowed_where_the_list_says_so() -> None:
@@ -463,7 +523,8 @@ async def test_clients_that_come_too_fast_are_refused_before_the_upgrade() -> No
 
 async def test_who_is_refused_for_another_reason_does_not_count_as_coming() -> None:
     async with served(capacity=Capacity(connects=Pace(rate=0.001, burst=1_000))) as it:
-        await it.refused(origin="https://evil.example")
+        async with it.client(headers={"Origin": "https://evil.example"}) as client:
+            await client.closed_with()
         it.broker.trouble = "away"
         await it.refused()
         it.broker.trouble = None
