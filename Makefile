@@ -87,11 +87,15 @@ clean: ## remove the virtual environment and everything made by tools
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qqy python3-venv; } || \
 		{ echo "Python's venv module is missing: sudo apt-get install python3-venv"; exit 1; }
+	@echo "Setting up .venv, once. 1 of 3: Python's virtual environment"
 	$(PYTHON) -m venv --clear .venv
 	@touch $@
 
+# Here pip is not quiet: it names each package while a newcomer waits.
 .venv/run: .venv/made pyproject.toml requirements/run.txt requirements/build.txt
-	$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/run.txt
+	@echo "Setting up .venv, 2 of 3: the packages that notifier needs, in about a minute"
+	$(subst --quiet,--progress-bar off,$(INSTALL)) --require-hashes -r requirements/build.txt -r requirements/run.txt
+	@echo "Setting up .venv, 3 of 3: notifier itself"
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 

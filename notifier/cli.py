@@ -3,35 +3,64 @@
 import asyncio
 import json
 import logging
+import math
+import os
 import shutil
+import stat
 import sys
 from collections.abc import Coroutine, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
-import structlog
-from pydantic.fields import FieldInfo
 
-from notifier import client, wiring
-from notifier.adapters.rabbitmq import topology
-from notifier.adapters.rabbitmq.check import check_rabbitmq
-from notifier.adapters.redis.check import check_redis
-from notifier.adapters.tokens import verifier as tokens
-from notifier.api.keys import new_key
 from notifier.core.errors import Invalid
-from notifier.core.findings import Finding, render
-from notifier.serving import ServingError, loop_factory
-from notifier.settings import CLIENT_VARIABLES, Role, Settings, SettingsError, variable
-from notifier.telemetry import logs
-from notifier.telemetry.metrics import Metrics, Values
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+    from pydantic.fields import FieldInfo
+
+    from notifier import composing
+    from notifier.core.findings import Finding
+    from notifier.settings import Role, Settings
+    from notifier.telemetry.metrics import Values
+
+T = TypeVar("T")
 
 _FAILED, _WRONG_USE = 1, 2
+_STDIN = 0
+_UNREAD = 141  # as a shell says of a program that SIGPIPE ended
 _ACCEPTED = 202
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """The commands, which end quietly when nobody reads their output any more."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:  # noqa: ANN401 - click's
+        with _ending_unread():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        with _ending_unread():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _ending_unread() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        # Python writes what is left of the output when it ends: to nowhere, not to the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_UNREAD)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="notifier")
 def main() -> None:
     """Push events from backend services to the people they concern.
@@ -52,7 +81,10 @@ def _fail(sentence: str, code: int = _FAILED) -> NoReturn:
     sys.exit(code)
 
 
-def _settings(role: Role | None = None) -> Settings:
+def _settings(role: "Role | None" = None) -> "Settings":
+    from notifier.settings import Settings, SettingsError
+    from notifier.telemetry import logs
+
     try:
         settings = Settings.load(role)
     except SettingsError as error:
@@ -62,11 +94,19 @@ def _settings(role: Role | None = None) -> Settings:
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
+    from notifier.serving import loop_factory
+
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(work)
 
 
-def _run_role(role: Role) -> None:
+def _run_role(role: "Role") -> None:
+    import structlog
+
+    from notifier import wiring
+    from notifier.serving import ServingError
+    from notifier.settings import SettingsError
+
     settings = _settings(role)
     try:
         _run(wiring.run(role, settings, _announce))
@@ -137,13 +177,26 @@ def dev() -> None:
     _run_role("dev")
 
 
+def _seconds(_context: click.Context, _option: click.Parameter, given: str | None) -> float | None:
+    if given is None:
+        return None
+    with suppress(ValueError):
+        seconds = float(given)
+        if 0 < seconds < math.inf:
+            return seconds
+    raise click.BadParameter("must be a number of seconds above 0, such as 60")
+
+
 @main.command()
-@click.option("--user", "users", multiple=True, help="A user whom it concerns; may be repeated.")
-@click.option("--topic", help="The topic whose followers it concerns.")
-@click.option("--everyone", is_flag=True, help="It concerns everyone.")
-@click.option("--type", "kind", default="notification", show_default=True, help="What happened.")
-@click.option("--data", help="The event's data, as JSON.")
-@click.option("--id", "event_id", help="Its id: the same one again is delivered once.")
+@click.option("--user", "users", multiple=True, help="A user in its audience; may be repeated.")
+@click.option("--topic", help="The topic whose followers are its audience.")
+@click.option("--everyone", is_flag=True, help="Its audience is everyone.")
+@click.option("--type", help="Its type.  [default: notification]")
+@click.option("--data", help="Its data: JSON, @FILE, or - for standard input.")
+@click.option("--id", help="Its id: an event with the same source and id is delivered once.")
+@click.option("--source", help="Its source.  [default: the API key's name]")
+@click.option("--ttl", callback=_seconds, help="Seconds until it expires.")
+@click.option("--collapse-key", help="An event replaces an undelivered one with the same key.")
 @click.option(
     "--url",
     default=lambda: f"http://127.0.0.1:{_settings().api_port}",
@@ -151,59 +204,144 @@ def dev() -> None:
     help="The producer API.",
 )
 @click.option("--key", envvar="NOTIFIER_API_KEY", show_envvar=True, help="The API key.")
-def send(  # noqa: PLR0913, PLR0917 - one for each option
-    users: tuple[str, ...],
-    topic: str | None,
-    kind: str,
-    data: str | None,
-    event_id: str | None,
-    url: str,
-    key: str | None,
-    *,
-    everyone: bool,
-) -> None:
-    """Post an event to the producer API.
+def send(url: str, key: str | None, data: str | None, **given: Any) -> None:  # noqa: ANN401 - of several types
+    """Post events to the producer API.
 
     \b
     notifier send --user 42 --type order.paid --data '{"order": 7}'
+    notifier send --user 42 --type order.paid --data @order.json
     notifier send < events.json       a body as POST /v1/events takes it: one event, or an array
+    notifier send < events.ndjson     one event a line, posted as the lines come
+
+    Beside --user, --topic or --everyone, a JSON object or list on standard input is the event's
+    data. Events on standard input take --type, --source, --ttl and --collapse-key where they have
+    none of their own.
     """  # noqa: D301 - as above
-    audience: dict[str, Any] = {"users": list(users)} if users else {}
-    audience |= ({"topic": topic} if topic else {}) | ({"everyone": True} if everyone else {})
-    body = _event(audience, kind, data, event_id) if audience else _event_on_stdin()
+    from notifier import composing
 
-    async def work() -> None:
-        answer = await client.post(url, body, key)
-        click.echo(json.dumps(answer))
-        if any(result["status"] != _ACCEPTED for result in answer.get("results", ())):
-            sys.exit(_FAILED)
-
-    _run_client(work())
-
-
-def _event(audience: dict[str, Any], kind: str, data: str | None, event_id: str | None) -> bytes:
-    event = {**audience, "type": kind} | ({} if event_id is None else {"id": event_id})
-    if data is not None:
-        try:
-            event["data"] = json.loads(data)
-        except ValueError as error:
-            _fail(f"--data is not JSON: {error}", _WRONG_USE)
-    return json.dumps(event).encode()
-
-
-def _event_on_stdin() -> bytes:
-    if sys.stdin.isatty():
-        _fail("say whom it concerns: --user, --topic or --everyone; or give JSON on standard input")
-    return sys.stdin.buffer.read()
-
-
-def _run_client(work: Coroutine[Any, Any, None]) -> None:
+    members = {name: value for name, value in given.items() if value not in (None, (), False)}
     try:
-        _run(work)
+        if composing.AUDIENCE.isdisjoint(members):
+            _check_stdin_is_meant(data, members)
+            _send_stdin(url, key, members)
+        else:
+            event = composing.event({"type": "notification", **members}, _data(data))
+            _run_client(_send_body(url, key, event))
+    except Invalid as error:
+        _fail(str(error), _WRONG_USE)
+
+
+def _data(option: str | None) -> bytes | None:
+    from notifier import composing
+
+    if option is not None:
+        return composing.data_of(option, _stdin)
+    state = composing.state_of(_STDIN)
+    if state == "ready":
+        return composing.unasked_data(_stdin())
+    if state == "open":
+        click.echo("standard input is empty so far: only --data - waits for it", err=True)
+    return None
+
+
+def _stdin() -> "BufferedReader":
+    try:
+        return open(_STDIN, "rb", closefd=False)
+    except OSError:
+        _fail("standard input is closed: name an audience and --data, or send events on it")
+
+
+async def _send_body(url: str, key: str | None, body: bytes) -> None:
+    from notifier import client
+
+    answer = await client.post(url, body, key)
+    click.echo(json.dumps(answer))
+    if any(result["status"] != _ACCEPTED for result in answer.get("results", ())):
+        sys.exit(_FAILED)
+
+
+def _check_stdin_is_meant(data: str | None, members: dict[str, Any]) -> None:
+    for option, is_given in (("--data", data is not None), ("--id", "id" in members)):
+        if is_given:
+            remedy = "name its audience too, by --user, --topic or --everyone"
+            _fail(f"{option}: belongs to one event; {remedy}", _WRONG_USE)
+    if sys.stdin is not None and sys.stdin.isatty():
+        _fail("name an audience: --user, --topic or --everyone; or send events on standard input")
+
+
+def _send_stdin(url: str, key: str | None, members: dict[str, Any]) -> None:
+    from notifier import composing
+
+    failed = False
+    for body in composing.bodies(_stdin(), members):
+        if isinstance(body, composing.Lines):
+            failed |= _run_client(_send_lines(url, key, body))
+        else:
+            _run_client(_send_body(url, key, body))
+    if failed:
+        sys.exit(_FAILED)
+
+
+async def _send_lines(url: str, key: str | None, lines: "composing.Lines") -> bool:
+    """Post the events of lines, print their ids, and return whether one was refused."""
+    from notifier import client
+
+    try:
+        answer = await client.post(url, lines.body, key)
+    except client.Refused as error:
+        if len(lines.numbers) > 1:
+            raise
+        answer = {"detail": str(error)}
+    results = answer.get("results", [answer])
+    for number, result in zip(lines.numbers, results, strict=True):
+        if "id" in result:
+            click.echo(json.dumps({"id": result["id"]}))
+        else:
+            click.echo(f"line {number} of standard input: {result['detail']}", err=True)
+    return any("id" not in result for result in results)
+
+
+def _run_client(work: Coroutine[Any, Any, T]) -> T:
+    from notifier import client
+
+    try:
+        return asyncio.run(_while_read(work))
     except client.ClientError as error:
         _fail(str(error))
     except KeyboardInterrupt:
         sys.exit(0)
+
+
+async def _while_read(work: Coroutine[Any, Any, T]) -> T:
+    """Do `work` until nobody reads the output any more: then raise BrokenPipeError.
+
+    The next line may be long in coming, so the pipe itself is watched.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    is_unread = False
+
+    def end() -> None:
+        nonlocal is_unread
+        is_unread = True
+        loop.remove_reader(sys.stdout.fileno())
+        if task is not None:
+            task.cancel()
+
+    if _prints_into_a_pipe():
+        loop.add_reader(sys.stdout.fileno(), end)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if is_unread:
+            raise BrokenPipeError from None
+        raise
+
+
+def _prints_into_a_pipe() -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+    except (AttributeError, OSError):  # there is no standard output, or something in its place
+        return False
 
 
 @main.command()
@@ -233,6 +371,8 @@ def listen(  # noqa: PLR0913 - one for each option
 
     Without a token it makes one with NOTIFIER_JWT_SECRET, or asks a running `notifier dev`.
     """
+    from notifier import client
+
     follower = client.Follower(
         url,
         lambda: _token(user, url, token),
@@ -270,6 +410,8 @@ class _Printing:
                 raise _Enough
 
     def _greet(self, user: str) -> None:
+        from notifier import client
+
         if user != self._user:
             raise client.ClientError(f"the token is of user {user}, not of {self._user}")
         click.echo(f"listening as {user}", err=True)
@@ -282,13 +424,17 @@ class _Enough(Exception):
 async def _token(user: str, url: str, given: str | None) -> str:
     if given:
         return given
+    from notifier import client
+
     settings = _settings()
     if settings.jwt_secret is None:
         return await client.fetch_token(url, user)
     return _minted(settings, user, ("*",), 3600)
 
 
-def _minted(settings: Settings, user: str, topics: tuple[str, ...], lifetime: int) -> str:
+def _minted(settings: "Settings", user: str, topics: tuple[str, ...], lifetime: int) -> str:
+    from notifier.adapters.tokens import verifier as tokens
+
     assert settings.jwt_secret is not None  # noqa: S101 - asked before
     try:
         return tokens.mint(
@@ -322,6 +468,8 @@ def token(user: str, topics: tuple[str, ...], lifetime: int, url: str) -> None:
     settings = _settings()
 
     async def work() -> None:
+        from notifier import client
+
         click.echo(await client.fetch_token(url, user))
 
     if settings.jwt_secret is None:
@@ -334,6 +482,8 @@ def token(user: str, topics: tuple[str, ...], lifetime: int, url: str) -> None:
 @click.option("--name", required=True, help="The producer; also the default source of its events.")
 def key(name: str) -> None:
     """Make an API key for a producer."""
+    from notifier.api.keys import new_key
+
     try:
         made = new_key(name)
     except Invalid as error:
@@ -348,11 +498,13 @@ def key(name: str) -> None:
     type=click.Choice(["gateway", "router", "api"]),
     help="Check what this role needs, and no more.",
 )
-def check(role: Role | None) -> None:
+def check(role: "Role | None") -> None:
     """Say what to mend in settings, RabbitMQ and Redis.
 
     Ends with 1 when a backend keeps notifier from working, with 2 for wrong settings.
     """
+    from notifier.core.findings import render
+
     settings = _settings(role)
 
     async def work() -> None:
@@ -369,9 +521,12 @@ def check(role: Role | None) -> None:
 
 
 def _checks_for(
-    role: Role | None, settings: Settings
-) -> Iterator[Coroutine[Any, Any, list[Finding]]]:
+    role: "Role | None", settings: "Settings"
+) -> Iterator[Coroutine[Any, Any, "list[Finding]"]]:
     """Yield a check of each backend that the role talks to; of both without a role."""
+    from notifier.adapters.rabbitmq.check import check_rabbitmq
+    from notifier.adapters.redis.check import check_redis
+
     management = settings.rabbitmq_management_url
     if role != "gateway":
         yield check_rabbitmq(
@@ -387,6 +542,8 @@ def _checks_for(
 @click.option("--markdown", is_flag=True, help="As a Markdown table.")
 def settings_(*, markdown: bool) -> None:
     """List every setting: variable, default, meaning."""
+    from notifier.settings import CLIENT_VARIABLES, Settings, variable
+
     rows = [
         (variable(name), _default(field), field.description or "")
         for name, field in Settings.model_fields.items()
@@ -410,6 +567,8 @@ def metrics_(*, markdown: bool) -> None:
 
     Each role tells all of them on its private port, at /metrics.
     """
+    from notifier.telemetry.metrics import Metrics
+
     if markdown:
         click.echo("| metric | type | labels | meaning |\n|---|---|---|---|")
     for row in Metrics().rows():
@@ -421,11 +580,11 @@ def metrics_(*, markdown: bool) -> None:
             click.echo("\n    ".join((f"{row.name} ({row.type})", row.meaning, *labels)))
 
 
-def _values(values: Values) -> str:
+def _values(values: "Values") -> str:
     return values if isinstance(values, str) else ", ".join(values)
 
 
-def _default(field: FieldInfo) -> str:
+def _default(field: "FieldInfo") -> str:
     default = field.default
     if hasattr(default, "get_secret_value"):
         default = default.get_secret_value()
@@ -438,4 +597,6 @@ def topology_() -> None:
 
     For operators who declare all of it themselves: `rabbitmqctl import_definitions FILE`.
     """
+    from notifier.adapters.rabbitmq import topology
+
     click.echo(json.dumps(topology.definitions(_settings().partitions), indent=2))

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.typing import Subprotocol
 
@@ -16,6 +18,21 @@ from notifier.core.positions import Position, format_cursor
 
 _MUST_NOT_RETURN = 4500
 _TIMEOUT = 15.0
+_LONGEST_SHOWN = 500
+_NOT_HERE = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+_REFUSALS = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+_WHERE_THE_API_IS = (
+    "Events are posted to the api, on port 8001 by default (NOTIFIER_API_PORT), not to a gateway: "
+    "give its address as --url"
+)
+_WHERE_THE_GATEWAY_IS = (
+    "clients connect to a gateway, on port 8000 by default (NOTIFIER_GATEWAY_PORT)"
+)
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 
 
@@ -27,40 +44,75 @@ class NoAnswer(ClientError):
     """There is no server, for now."""
 
 
+class Refused(ClientError):
+    """The server has read the event and refuses it."""
+
+
 async def post(url: str, body: bytes, key: str | None) -> dict[str, Any]:
-    """Post one event or a batch to the producer API and return its answer; raises ClientError."""
+    """Post one event or a batch to the producer API and return its answer; raises ClientError.
+
+    A batch is answered by `results`, in the order of its events.
+    """
     headers = {"content-type": "application/json"}
     if key:
         headers["authorization"] = f"Bearer {key}"
-    answer = await _ask(f"{url.rstrip('/')}/v1/events", content=body, headers=headers)
-    answered: dict[str, Any] = answer.json()
-    return answered
+    url = f"{url.rstrip('/')}/v1/events"
+    answer = await _ask(url, content=body, headers=headers)
+    answered = _members_of(answer)
+    if "results" in answered or (answer.is_success and "id" in answered):
+        return answered
+    if answer.status_code in _REFUSALS:
+        raise Refused(_said(url, answer))
+    if answer.is_success or answer.status_code in _NOT_HERE:
+        raise ClientError(f"{_said(url, answer)}. {_WHERE_THE_API_IS}")
+    raise ClientError(_said(url, answer))
 
 
 async def fetch_token(url: str, user: str) -> str:
     """Ask a running `notifier dev` for a token; raises ClientError."""
     base = url.rstrip("/").replace("ws", "http", 1) if url.startswith("ws") else url.rstrip("/")
-    answer = await _ask(f"{base}/dev/token", json={"user": user})
-    return str(answer.json()["token"])
+    url = f"{base}/dev/token"
+    answer = await _ask(url, json={"user": user})
+    answered = _members_of(answer)
+    if "token" in answered:
+        return str(answered["token"])
+    if answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
+        raise ClientError(_said(url, answer))
+    raise ClientError(
+        f"{_said(url, answer)}. Only `notifier dev` gives tokens: "
+        "name one in --url, or set NOTIFIER_JWT_SECRET"
+    )
 
 
 async def _ask(url: str, **request: Any) -> httpx.Response:  # noqa: ANN401 - as httpx takes it
+    _check(url)
     try:
         async with httpx.AsyncClient(timeout=_TIMEOUT) as http:
-            answer = await http.post(url, **request)
+            return await http.post(url, **request)
     except httpx.HTTPError as error:
         raise NoAnswer(f"nothing answers at {url}: {str(error) or type(error).__name__}") from error
-    if not answer.is_success:
-        raise ClientError(f"{url} answered {answer.status_code}: {_detail(answer)}")
-    return answer
 
 
-def _detail(answer: httpx.Response) -> str:
+def _check(url: str) -> None:
+    """Raise ClientError for an address that cannot be asked."""
+    with suppress(httpx.InvalidURL):
+        address = httpx.URL(url)
+        if address.scheme in ("http", "https") and address.host:
+            return
+    raise ClientError(f"--url: {url} is no address: it begins with http:// or https:// and a host")
+
+
+def _members_of(answer: httpx.Response) -> dict[str, Any]:
     try:
-        problem = answer.json()
-        return str(problem.get("detail") or problem)
+        members = answer.json()
     except ValueError:
-        return answer.text[:500]
+        return {}
+    return members if isinstance(members, dict) else {}
+
+
+def _said(url: str, answer: httpx.Response) -> str:
+    said = _members_of(answer).get("detail") or answer.text[:_LONGEST_SHOWN].strip()
+    return f"{url} answered {answer.status_code}" + (f": {said}" if said else "")
 
 
 class Follower:
@@ -88,41 +140,40 @@ class Follower:
         self._backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
 
     async def run(self) -> None:
-        """Follow for ever; raises ClientError when coming back is pointless."""
+        """Follow for ever; raises ClientError when reconnecting is pointless.
+
+        An error of `frame` or `note` is raised as well: it says nothing about the connection.
+        """
+        async with aclosing(self._frames()) as frames:
+            async for frame in frames:
+                self._frame(frame)
+
+    async def _frames(self) -> AsyncGenerator[dict[str, Any], None]:
         while True:
+            self._after: float | None = None
+            reason = "closed"
             try:
-                await self._stay()
+                async with self._connection(await self._token()) as socket:
+                    while True:
+                        yield self._remembered(json.loads(await socket.recv()))
             except InvalidURI as error:
                 raise ClientError(
                     f"no address of a gateway (ws://, wss://): {self._url}"
                 ) from error
+            except ConnectionClosed as closed:
+                reason = _closing(closed)
             except (OSError, TimeoutError, WebSocketException, NoAnswer) as error:
-                await self._wait(_reason(error), None)
+                reason = _reason(error)
+            await self._wait(reason, self._after)
 
-    async def _stay(self) -> None:
-        token = await self._token()
-        self._after: float | None = None
-        async with connect(
+    def _connection(self, token: str) -> connect:
+        return connect(
             self._address(),
             subprotocols=[Subprotocol("notifier.v1"), Subprotocol(f"bearer.{token}")],
             open_timeout=_TIMEOUT,
-        ) as socket:
-            try:
-                await self._read(socket)
-            except ConnectionClosed as closed:
-                code = closed.rcvd.code if closed.rcvd else 1006
-                reason = closed.rcvd.reason if closed.rcvd else "connection lost"
-                if code >= _MUST_NOT_RETURN:
-                    raise ClientError(f"closed with {code} {reason}") from closed
-                await self._wait(f"closed with {code} {reason}", self._after)
+        )
 
-    async def _read(self, socket: ClientConnection) -> None:
-        while True:
-            frame = json.loads(await socket.recv())
-            self._remember(frame)
-            self._frame(frame)
-
-    def _remember(self, frame: dict[str, Any]) -> None:
+    def _remembered(self, frame: dict[str, Any]) -> dict[str, Any]:
         match frame["type"]:
             case "hello":
                 self._backoff.reset()
@@ -135,8 +186,9 @@ class Follower:
                 self._positions.pop(frame["topic"], None)
             case "bye":
                 self._after = frame.get("reconnect_after_ms", 0) / 1000
-            case _:  # what later versions may add
+            case _:  # a frame of a later version
                 pass
+        return frame
 
     def _address(self) -> str:
         query = {"topics": ",".join(self._topics)} if self._topics else {}
@@ -150,7 +202,19 @@ class Follower:
         await asyncio.sleep(pause)
 
 
+def _closing(closed: ConnectionClosed) -> str:
+    """Say with which code a connection was closed; raises ClientError if it is final."""
+    if closed.rcvd is None:
+        return "closed with 1006 connection lost"
+    said = f"closed with {closed.rcvd.code} {closed.rcvd.reason}"
+    if closed.rcvd.code >= _MUST_NOT_RETURN:
+        raise ClientError(said) from closed
+    return said
+
+
 def _reason(error: Exception) -> str:
-    if isinstance(error, InvalidStatus):
-        return f"refused with HTTP {error.response.status_code}"
-    return str(error) or type(error).__name__
+    if not isinstance(error, InvalidStatus):
+        return str(error) or type(error).__name__
+    status = error.response.status_code
+    hint = f" ({_WHERE_THE_GATEWAY_IS})" if status in _NOT_HERE else ""
+    return f"refused with HTTP {status}{hint}"

@@ -1,6 +1,9 @@
 """The command: it teaches, and what it prints can be used."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -8,7 +11,7 @@ import httpx
 import pytest
 
 from notifier.settings import CLIENT_VARIABLES, Settings, variable
-from tests.support.commands import run
+from tests.support.commands import notifier, run
 from tests.support.producers import http_producer
 from tests.support.roles import Role, running
 
@@ -53,6 +56,35 @@ def test_settings_lists_every_variable_with_its_default_and_meaning() -> None:
     for name in CLIENT_VARIABLES:
         assert name in said
     assert "NOTIFIER_GATEWAY_PORT = 8000\n" in said
+
+
+@pytest.mark.parametrize("command", ["--help", "settings", "metrics", "settings --markdown"])
+def test_a_command_that_nobody_reads_ends_quietly(command: str) -> None:
+    closed, output = os.pipe()
+    os.close(closed)
+
+    ended = subprocess.run(
+        notifier(*command.split()), stdout=output, stderr=subprocess.PIPE, check=False
+    )
+    os.close(output)
+
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("command", ["--version", "--help", "send --help", "listen --help"])
+def test_a_command_imports_nothing_that_it_does_not_need(command: str) -> None:
+    heavy = {"fastapi", "pydantic", "redis", "httpx", "uvicorn", "jwt", "structlog"}
+    script = (
+        "import sys; from notifier.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *command.split()], capture_output=True, text=True, check=True
+    )
+
+    assert not heavy.intersection(ended.stderr.split())
 
 
 def test_settings_can_be_printed_for_the_documents() -> None:

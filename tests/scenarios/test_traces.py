@@ -173,7 +173,7 @@ async def test_without_traces_a_traceparent_is_handed_on_all_the_same(
 
 
 def test_without_traces_what_makes_spans_is_not_even_loaded() -> None:
-    script = "import sys, notifier.cli; print(*sys.modules)"
+    script = "import sys, notifier.wiring; print(*sys.modules)"
 
     loaded = subprocess.check_output([sys.executable, "-c", script], text=True).split()
 

@@ -32,6 +32,20 @@ def targets(root: Path) -> set[str]:
     return set(re.findall(r"^([a-z./-]+):", (root / "Makefile").read_text(), re.MULTILINE))
 
 
+def test_make_run_shows_its_progress_while_it_sets_up(root: Path) -> None:
+    command = ["make", "--dry-run", "--always-make", "run"]
+
+    printed = subprocess.check_output(command, cwd=root, text=True).splitlines()
+
+    [packages] = [line for line in printed if "-r requirements/run.txt" in line]
+    assert "--quiet" not in packages
+    assert [line[:40] for line in printed if line.startswith("echo")] == [
+        'echo "Setting up .venv, once. 1 of 3: Py',
+        'echo "Setting up .venv, 2 of 3: the pack',
+        'echo "Setting up .venv, 3 of 3: notifier',
+    ]
+
+
 def steps(workflow: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  # what YAML holds
     for job in workflow["jobs"].values():
         yield from job.get("steps", ())
