@@ -4,13 +4,18 @@ The promises are those of `test_redis`; here is what Sentinel adds.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
+from redis.exceptions import ConnectionError as LostConnectionError
 
+from notifier.adapters.redis import sentinel
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Published, Since
@@ -21,6 +26,7 @@ from tests.support.commands import run
 from tests.support.listening import Listening
 from tests.support.process import free_port
 from tests.support.services import LocalRedis, SentinelServer
+from tests.support.tls import tls_in_front_of
 
 pytestmark = pytest.mark.services
 NOBODY = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
@@ -48,6 +54,10 @@ class Group:
         """Return when the replica has all that the master has."""
         with closing(redis.Redis.from_url(self.master.url)) as master:
             await until(lambda: int(master.wait(1, 100)) == 1)
+
+
+def master_of(group: Group) -> str:
+    return f"redis://{group.master.address.replace(' ', ':')}/0"
 
 
 def told(sentinel: redis.Redis, name: str) -> str:
@@ -130,12 +140,56 @@ async def test_user_and_password_are_those_of_redis(group: Group) -> None:
         assert (await published(broker, new("a"))).position.offset == 1
 
 
+async def test_user_and_password_of_sentinel_stand_in_the_query(group: Group) -> None:
+    with closing(redis.Redis.from_url(group.sentinel.url)) as client:
+        client.acl_setuser("eve", enabled=True, passwords="+p@ss", commands=["+@all"])
+        client.acl_setuser("default", enabled=False)
+
+    url = f"{group.url}?sentinel_username=eve&sentinel_password=p%40ss"
+    assert await sentinel.master_url(url) == master_of(group)
+    with pytest.raises(LostConnectionError):
+        await sentinel.master_url(group.url)
+
+
+async def test_sentinels_speak_tls_as_redis_does(group: Group, tmp_path: Path) -> None:
+    authority = tmp_path / "authority.pem"
+    async with tls_in_front_of(group.sentinel.port, authority) as port:
+        address = f"rediss+sentinel://127.0.0.1:{port}/mymaster"
+
+        url = await sentinel.master_url(f"{address}?ssl_ca_certs={authority}")
+
+        assert urlsplit(url).netloc == urlsplit(master_of(group)).netloc
+        with pytest.raises(LostConnectionError):
+            await sentinel.master_url(address)
+
+
+async def test_sentinels_that_hang_or_refuse_are_passed_over(group: Group) -> None:
+    refuses = group.replica.address.replace(" ", ":")  # a Redis knows no SENTINEL
+    with socket.create_server(("127.0.0.1", 0)) as hangs:  # the kernel connects, nobody reads
+        port = hangs.getsockname()[1]
+        url = f"redis+sentinel://127.0.0.1:{port},{refuses},{group.hosts}/mymaster/0"
+
+        assert await sentinel.master_url(url) == master_of(group)
+
+
+async def test_a_master_that_is_down_is_not_named() -> None:
+    with LocalRedis() as master, SentinelServer(master) as server:
+        url = f"redis+sentinel://127.0.0.1:{server.port}/mymaster"
+        await asyncio.to_thread(master.kill)
+        with closing(redis.Redis.from_url(server.url, decode_responses=True)) as client:
+            await until(lambda: "s_down" in told(client, "flags"))
+
+        with pytest.raises(LostConnectionError, match="mymaster that is up"):
+            await sentinel.master_url(url)
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
         ("redis+sentinel://:se/cret@sentinel/mymaster", "not a URL of Redis"),
         ("redis+sentinel://sentinel", "not a URL of Redis"),
         ("redis+sentinel://sentinel:port/mymaster", "not a URL of Redis"),
+        ("unix+sentinel://sentinel/mymaster", "not a URL of Redis"),
     ],
 )
 def test_a_url_that_is_none_is_told(url: str, reason: str) -> None:

@@ -1,17 +1,19 @@
-"""What Redis sends to a subscribing connection, read as it comes in: no task, no future a message.
+"""Reads the messages of a subscribing connection, without a task or a future for each message.
 
-redis-py connects, secures and authenticates. Its own reading costs several times what the rest of
-a delivery does, and it takes a TimeoutError of TCP's keepalive for one of its caller's.
+redis-py connects, secures and authenticates. Its own reading costs several times as much as the
+rest of a delivery, and mistakes a TimeoutError of TCP's keepalive for one of its caller's.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
+
+from notifier.adapters.redis.connection import transport_of
 
 # For every kilobyte that it has read, hiredis moves all that is left of what it was fed.
 _SLICE = 8 * 1024
@@ -31,9 +33,7 @@ class RedisReader(asyncio.Protocol):
         on_message: Callable[[bytes, bytes], None],
         on_confirmation: Callable[[], None],
     ) -> None:
-        writer = connection._writer  # noqa: SLF001 - redis-py names no transport
-        if writer is None or writer.transport.is_closing():
-            raise LostConnectionError("closed as soon as it was made")
+        self._transport = transport_of(connection)
         self._on_message = on_message
         self._on_confirmation = on_confirmation
         self._loop = asyncio.get_running_loop()
@@ -42,7 +42,6 @@ class RedisReader(asyncio.Protocol):
         )
         self._heard_at = self._loop.time()
         self._end: asyncio.Future[Exception] = self._loop.create_future()
-        self._transport = cast("asyncio.Transport", writer.transport)
         self._transport.set_protocol(self)
 
     def send(self, command: bytes) -> None:
@@ -67,19 +66,19 @@ class RedisReader(asyncio.Protocol):
         try:
             for start in range(0, len(data), _SLICE):
                 self._replies.feed(data, start, min(_SLICE, len(data) - start))
-                self._take_all()
+                self._dispatch_all()
         except Exception as error:  # noqa: BLE001 - `end` raises it, whatever it is
             self._stop(error)
 
-    def _take_all(self) -> None:
+    def _dispatch_all(self) -> None:
         replies, on_message = self._replies, self._on_message
         while (reply := replies.gets(False)) is not None:  # noqa: FBT003 - positional there
             if type(reply) is list and reply[0] == b"message":
                 on_message(reply[1], reply[2])
             else:
-                self._take(reply)
+                self._dispatch(reply)
 
-    def _take(self, reply: Any) -> None:  # noqa: ANN401 - what Redis replies
+    def _dispatch(self, reply: Any) -> None:  # noqa: ANN401 - what Redis replies
         if isinstance(reply, Exception):
             raise reply
         if reply[0] in (b"subscribe", b"unsubscribe"):  # else it is the answer to PING

@@ -1,13 +1,45 @@
-"""The roster on Redis: one sorted set of the routers at work."""
+"""The roster on Redis.
+
+notifier:routers    sorted set: routers at work, scored by the millisecond of Redis' own clock
+in which each was announced last
+"""
 
 from typing import Any, Self
 
-from notifier.adapters.redis.broker import Commands
-from notifier.adapters.redis.scripts import ANNOUNCE, WITHDRAW, Script
+from notifier.adapters.redis.commands import Commands
+from notifier.adapters.redis.scripts import Script
 from notifier.core.errors import Refused, Unavailable
 from notifier.telemetry.metrics import Metrics
 
 _ROUTERS = "notifier:routers"
+
+# They may run when memory is short: routers then hold their batches, but keep sharing.
+_ANNOUNCE = Script(
+    """#!lua flags=allow-oom
+-- KEYS: routers
+-- ARGV: run, router, milliseconds after which one is gone
+-- Returns who is at work.
+local routers, _, router, lifetime = KEYS[1], unpack(ARGV)
+
+local time = redis.call("TIME")
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call("ZADD", routers, now, router)
+redis.call("ZREMRANGEBYSCORE", routers, "-inf", now - lifetime)
+-- The clock may have been set back.
+redis.call("ZREMRANGEBYSCORE", routers, "(" .. string.format("%.0f", now), "+inf")
+redis.call("PEXPIRE", routers, lifetime)
+return redis.call("ZRANGE", routers, 0, -1)
+""",
+    keys=1,
+)
+_WITHDRAW = Script(
+    """#!lua flags=allow-oom
+-- KEYS: routers
+-- ARGV: run, router
+return redis.call("ZREM", KEYS[1], ARGV[2])
+""",
+    keys=1,
+)
 
 
 class RedisRoster:
@@ -30,12 +62,12 @@ class RedisRoster:
 
     async def announce(self, router: str) -> frozenset[str]:
         """See Roster."""
-        routers = await self._run(ANNOUNCE, router, self._lifetime)
+        routers = await self._run(_ANNOUNCE, router, self._lifetime)
         return frozenset(each.decode() for each in routers)
 
     async def withdraw(self, router: str) -> None:
         """See Roster."""
-        await self._run(WITHDRAW, router)
+        await self._run(_WITHDRAW, router)
 
     async def _run(self, script: Script, *arguments: str | int) -> Any:  # noqa: ANN401 - what Redis replies
         _, [answer] = await self._commands.run(script, [(_ROUTERS, *arguments)])

@@ -19,17 +19,6 @@ An epoch lasts no longer than the Redis process (`run`) that began it: a process
 (restarted, failed over) may have lost the newest publications, whose offsets it gives away again.
 The next epoch counts on, and `lineage` (`epoch:offset epoch:offset …`, the latest first) keeps up
 to which offset it continues the former ones. See docs/adr/0011.
-
-Where connections per user are bounded:
-
-    notifier:gateways           sorted set: gateways, scored by the millisecond of Redis' own clock
-                                in which each was last heard of
-    notifier:{user:ID}:seats    hash: gateway, how many connections of the user's it has
-
-And the roster:
-
-    notifier:routers    sorted set: routers at work, scored by the millisecond of Redis' own clock
-                        in which each was announced last
 """
 
 from hashlib import sha1
@@ -306,86 +295,4 @@ end
 return {{epoch, offset, lineage, entries, keys}}
 """,
     keys=4,
-)
-
-# May run when memory is short: clients that are closed for it would only come back.
-BEAT = Script(
-    """#!lua flags=allow-oom
--- KEYS: gateways
--- ARGV: run, gateway, milliseconds after which one is gone, milliseconds after which it is
---       forgotten, milliseconds since it was heard of
--- Returns the gateways that are gone and not forgotten.
-local gateways, _, gateway, lapse, memory, since = KEYS[1], unpack(ARGV)
-
-local time = redis.call("TIME")
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call("ZADD", gateways, now - since, gateway)
-redis.call("ZREMRANGEBYSCORE", gateways, "-inf", now - memory)
-redis.call("PEXPIRE", gateways, memory)
-return redis.call("ZRANGEBYSCORE", gateways, "-inf", now - lapse)
-""",
-    keys=1,
-)
-
-# A gateway tells how many connections it has, never that there is one more or less: whatever was
-# lost on the way is true again the next time.
-SEAT = Script(
-    """#!lua flags=allow-oom
--- KEYS: seats
--- ARGV: run, gateway, how many connections it has, how many more it asks for, most of all gateways,
---       seconds to keep this, gateways that are gone
--- Returns how many more it may have.
-local seats = KEYS[1]
-local _, gateway, held, asked, most, seconds = unpack(ARGV)
-
-for index = 7, #ARGV do
-  redis.call("HDEL", seats, ARGV[index])
-end
-local granted, taken = 0, tonumber(held)
-if asked ~= "0" then
-  local found = redis.call("HGETALL", seats)
-  for index = 1, #found, 2 do
-    if found[index] ~= gateway then
-      taken = taken + found[index + 1]
-    end
-  end
-  granted = math.max(0, math.min(asked, most - taken))
-end
-if held + granted > 0 then
-  redis.call("HSET", seats, gateway, string.format("%.0f", held + granted))
-  redis.call("EXPIRE", seats, seconds)
-else
-  redis.call("HDEL", seats, gateway)
-end
-return granted
-""",
-    keys=1,
-)
-
-# They may run when memory is short: routers then hold their batches, but keep sharing.
-ANNOUNCE = Script(
-    """#!lua flags=allow-oom
--- KEYS: routers
--- ARGV: run, router, milliseconds after which one is gone
--- Returns who is at work.
-local routers, _, router, lifetime = KEYS[1], unpack(ARGV)
-
-local time = redis.call("TIME")
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call("ZADD", routers, now, router)
-redis.call("ZREMRANGEBYSCORE", routers, "-inf", now - lifetime)
--- The clock may have been set back.
-redis.call("ZREMRANGEBYSCORE", routers, "(" .. string.format("%.0f", now), "+inf")
-redis.call("PEXPIRE", routers, lifetime)
-return redis.call("ZRANGE", routers, 0, -1)
-""",
-    keys=1,
-)
-WITHDRAW = Script(
-    """#!lua flags=allow-oom
--- KEYS: routers
--- ARGV: run, router
-return redis.call("ZREM", KEYS[1], ARGV[2])
-""",
-    keys=1,
 )

@@ -3,6 +3,10 @@
 One worker tells Redis, in rounds, of all users whose number has changed. A gateway says each
 second that it is there; what one has that has not said so for a while counts no more. So a
 connection costs nothing while it stays.
+
+    notifier:gateways           sorted set: gateways, scored by the millisecond of Redis' own clock
+                                in which each was last heard of
+    notifier:{user:ID}:seats    hash: gateway, how many connections of the user's it has
 """
 
 import asyncio
@@ -13,8 +17,8 @@ from typing import Any
 
 import structlog
 
-from notifier.adapters.redis.broker import Commands
-from notifier.adapters.redis.scripts import BEAT, SEAT
+from notifier.adapters.redis.commands import Commands
+from notifier.adapters.redis.scripts import Script
 from notifier.core.background import LongLived
 from notifier.core.errors import Refused, Unavailable
 from notifier.core.names import personal_topic
@@ -22,11 +26,65 @@ from notifier.telemetry.metrics import Metrics
 
 _GATEWAYS = "notifier:gateways"
 _ROUND = 500  # users
-_BEAT = 1.0
+_BEAT_EVERY = 1.0
 # All users are told of anew in this time, should Redis have lost them. In seconds.
 _RENEWAL = 600
 
 _log = structlog.stdlib.get_logger(__name__)
+
+# May run when memory is short: clients that are closed for it would only come back.
+_BEAT = Script(
+    """#!lua flags=allow-oom
+-- KEYS: gateways
+-- ARGV: run, gateway, milliseconds after which one is gone, milliseconds after which it is
+--       forgotten, milliseconds since it was heard of
+-- Returns the gateways that are gone and not forgotten.
+local gateways, _, gateway, lapse, memory, since = KEYS[1], unpack(ARGV)
+
+local time = redis.call("TIME")
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call("ZADD", gateways, now - since, gateway)
+redis.call("ZREMRANGEBYSCORE", gateways, "-inf", now - memory)
+redis.call("PEXPIRE", gateways, memory)
+return redis.call("ZRANGEBYSCORE", gateways, "-inf", now - lapse)
+""",
+    keys=1,
+)
+
+# A gateway tells how many connections it has, never that there is one more or less: whatever was
+# lost on the way is true again the next time.
+_SEAT = Script(
+    """#!lua flags=allow-oom
+-- KEYS: seats
+-- ARGV: run, gateway, how many connections it has, how many more it asks for, most of all gateways,
+--       seconds to keep this, gateways that are gone
+-- Returns how many more it may have.
+local seats = KEYS[1]
+local _, gateway, held, asked, most, seconds = unpack(ARGV)
+
+for index = 7, #ARGV do
+  redis.call("HDEL", seats, ARGV[index])
+end
+local granted, taken = 0, tonumber(held)
+if asked ~= "0" then
+  local found = redis.call("HGETALL", seats)
+  for index = 1, #found, 2 do
+    if found[index] ~= gateway then
+      taken = taken + found[index + 1]
+    end
+  end
+  granted = math.max(0, math.min(asked, most - taken))
+end
+if held + granted > 0 then
+  redis.call("HSET", seats, gateway, string.format("%.0f", held + granted))
+  redis.call("EXPIRE", seats, seconds)
+else
+  redis.call("HDEL", seats, gateway)
+end
+return granted
+""",
+    keys=1,
+)
 
 
 class RedisSeats(LongLived):
@@ -97,7 +155,7 @@ class RedisSeats(LongLived):
         due = clock()
         while True:
             if clock() >= due:
-                due = clock() + _BEAT
+                due = clock() + _BEAT_EVERY
                 await self._beat()
                 self._renew()
             while self._changed and not self._away and clock() < due:
@@ -117,7 +175,7 @@ class RedisSeats(LongLived):
         memory = 4 * _RENEWAL * 1000
         try:
             _, [gone] = await self._commands.run(
-                BEAT, [(_GATEWAYS, self._gateway, self._lapse, memory, since)]
+                _BEAT, [(_GATEWAYS, self._gateway, self._lapse, memory, since)]
             )
         except Unavailable as error:
             self._lose(error)
@@ -139,7 +197,7 @@ class RedisSeats(LongLived):
             del self._changed[user]
         try:
             _, answers = await self._commands.run(
-                SEAT, [self._call(user, asked) for user, asked in zip(users, asking, strict=True)]
+                _SEAT, [self._call(user, asked) for user, asked in zip(users, asking, strict=True)]
             )
         except Unavailable as error:
             self._changed.update(dict.fromkeys(users))

@@ -1,16 +1,17 @@
-"""Redis behind Sentinel: connections that ask anew who is master, each time they are made.
+"""Redis behind Sentinel: which server is the current master.
 
-redis-py's own classes for this bring a pool of theirs, and clients of each Sentinel that somebody
-has to close. The question is one command, asked only when a connection is made.
+redis-py asks a Sentinel and judges its answer. It is asked anew each time a connection is made, so
+a failover ends like any lost connection.
 """
 
 import asyncio
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from redis.asyncio.connection import Connection, SSLConnection, parse_url
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import RedisError
@@ -18,60 +19,7 @@ from redis.exceptions import RedisError
 _SUFFIX = "+sentinel"
 _PORT = 26379
 _ASKING = 0.5  # seconds for one Sentinel: three of them have their turn before a connect is late
-# Without socket_timeout, as redis-py then sends by `wait_for`, which before Python 3.12 can swallow
-# a cancellation; `find_master` limits the time.
-_PLAINLY = {"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": None}
 _OWN = {"sentinel_username": "username", "sentinel_password": "password"}
-
-
-class Sentinels(NamedTuple):
-    """Where Sentinels are, what they call the master, and how they are connected to."""
-
-    addresses: tuple[tuple[str, int], ...]
-    master: str
-    kind: type[Connection]
-    options: dict[str, Any]
-
-    async def find_master(self) -> tuple[str, int]:
-        """Return the master's host and port; raises redis-py's ConnectionError."""
-        for host, port in self.addresses:
-            with suppress(RedisError, OSError):  # the next one may know
-                async with asyncio.timeout(_ASKING):
-                    if found := await self._ask(host, port):
-                        return found
-        raise LostConnectionError(f"no Sentinel knows of a master called {self.master}")
-
-    async def _ask(self, host: str, port: int) -> tuple[str, int] | None:
-        connection = self.kind(host=host, port=port, **self.options)
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-            await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.master)
-            answer: Any = await connection.read_response(disable_decoding=True)
-        finally:
-            await connection.disconnect(nowait=True)
-        return (answer[0].decode(), int(answer[1])) if answer else None
-
-
-class _ToMaster:
-    """A connection of redis-py's to whoever is master when it connects."""
-
-    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:  # noqa: ANN401 - redis-py's
-        self._sentinels = sentinels
-        super().__init__(**options)
-
-    async def connect(self) -> None:
-        """Find the master, and connect to it."""
-        if not self.is_connected:  # type: ignore[attr-defined] # of the other class
-            self.host, self.port = await self._sentinels.find_master()
-        await super().connect()  # type: ignore[misc] # of the other class
-
-
-class MasterConnection(_ToMaster, Connection):
-    """Without TLS."""
-
-
-class SecureMasterConnection(_ToMaster, SSLConnection):
-    """With TLS, to Sentinels too."""
 
 
 def is_named(url: str) -> bool:
@@ -80,43 +28,84 @@ def is_named(url: str) -> bool:
 
 
 async def master_url(url: str) -> str:
-    """Return the URL of the present master; raises redis-py's ConnectionError, or ValueError."""
-    sentinels: Sentinels = options_of(url)["sentinels"]
-    host, port = await sentinels.find_master()
-    parts = urlsplit(url)
-    credentials, at, _ = parts.netloc.rpartition("@")
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    query = urlencode([each for each in parse_qsl(parts.query) if each[0] not in _OWN])
-    database = parts.path.strip("/").partition("/")[2]
-    scheme = parts.scheme.removesuffix(_SUFFIX)
-    return urlunsplit((scheme, f"{credentials}{at}{place}", f"/{database}", query, ""))
+    """Return the URL of the current master; raises redis-py's ConnectionError, or ValueError."""
+    sentinels = Sentinels.of(url)
+    return sentinels.url_of(*await sentinels.find_master())
 
 
-def options_of(url: str) -> dict[str, Any]:
-    """Return what redis-py's pools take, of redis+sentinel://user:password@host:port,…/master/db.
+class Sentinels(NamedTuple):
+    """The Sentinels that a URL names: their addresses, the master's name, and how to connect."""
 
-    User and password are those of Redis; `sentinel_username` and `sentinel_password` in the query
-    are those of Sentinel. Raises ValueError.
-    """
-    parts = urlsplit(url)
-    credentials, at, hosts = parts.netloc.rpartition("@")
-    master, _, database = parts.path.strip("/").partition("/")
-    if not master:
-        raise ValueError("names no master")
-    query = dict(parse_qsl(parts.query))
-    own = {option: query.pop(name) for name, option in _OWN.items() if name in query}
-    scheme = parts.scheme.removesuffix(_SUFFIX)
-    plain = f"{scheme}://{credentials}{at}master/{database}?{urlencode(query)}"
-    options: dict[str, Any] = {**parse_url(plain)}
-    encryption = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    sentinels = Sentinels(
-        tuple(_address(each) for each in hosts.split(",")),
-        master,
-        SSLConnection if scheme == "rediss" else Connection,
-        {**encryption, **own, **_PLAINLY},
-    )
-    kind = SecureMasterConnection if scheme == "rediss" else MasterConnection
-    return {**options, "connection_class": kind, "sentinels": sentinels}
+    addresses: tuple[tuple[str, int], ...]
+    master: str
+    options: dict[str, Any]
+    parts: tuple[str, str, str, str]  # of the master's URL: scheme, credentials, path, query
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """Read redis+sentinel://user:password@host:port,…/master/db; raises ValueError.
+
+        User and password are those of Redis. Those of Sentinel stand in the query, as
+        `sentinel_username` and `sentinel_password`. With rediss+sentinel:// both speak TLS.
+        """
+        parts = urlsplit(url)
+        credentials, at, hosts = parts.netloc.rpartition("@")
+        master, _, database = parts.path.strip("/").partition("/")
+        if not master:
+            raise ValueError("names no master")
+        query = dict(parse_qsl(parts.query))
+        own = {option: query.pop(name) for name, option in _OWN.items() if name in query}
+        scheme = parts.scheme.removesuffix(_SUFFIX)
+        if scheme not in ("redis", "rediss"):
+            raise ValueError("names no protocol of Redis")
+        of_master = (scheme, credentials + at, f"/{database}", urlencode(query))
+        addresses = tuple(_address(each) for each in hosts.split(","))
+        return cls(addresses, master, {**own, **_encryption(scheme, query)}, of_master)
+
+    @property
+    def are_secure(self) -> bool:
+        """Whether they speak TLS."""
+        return self.parts[0] == "rediss"
+
+    def url_of(self, host: str, port: int) -> str:
+        """Return the URL of a server that they watch."""
+        scheme, credentials, path, query = self.parts
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return urlunsplit((scheme, credentials + place, path, query, ""))
+
+    async def find_master(self) -> tuple[str, int]:
+        """Return the host and port of the current master; raises redis-py's ConnectionError.
+
+        The Sentinels are asked one after another, until one knows of a master that is up.
+        """
+        for address in self.addresses:
+            with suppress(RedisError, OSError):  # the next one may know
+                return await self._ask(address)
+        raise LostConnectionError(f"no Sentinel knows of a master called {self.master} that is up")
+
+    async def _ask(self, address: tuple[str, int]) -> tuple[str, int]:
+        # `socket_timeout` would not bound the whole, and before Python 3.12 redis-py can swallow a
+        # cancellation with it.
+        options = {
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": None,
+            "socket_connect_timeout": _ASKING,  # bounds closing, too
+            **self.options,
+        }
+        async with (
+            asyncio.timeout(_ASKING),
+            Sentinel([address], sentinel_kwargs=options) as client,  # type: ignore[no-untyped-call]
+        ):
+            host, port = await client.discover_master(self.master)
+        return str(host), int(port)
+
+
+def _encryption(scheme: str, query: dict[str, str]) -> dict[str, Any]:
+    """Return the options of TLS, which are those of the master's URL."""
+    options = parse_url(f"{scheme}://master?{urlencode(query)}")
+    chosen = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    return {"ssl": scheme == "rediss", **chosen}
 
 
 def _address(text: str) -> tuple[str, int]:

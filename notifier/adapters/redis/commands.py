@@ -1,0 +1,142 @@
+"""Scripts run on a pool of connections, each aware of the Redis process at its other end."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import monotonic
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from notifier.adapters.redis.clock import RedisClock
+from notifier.adapters.redis.connection import (
+    ANSWERING,
+    connection_options,
+    introduce,
+    pack,
+    read_reply,
+    reason_of,
+    send,
+)
+from notifier.adapters.redis.scripts import Script
+from notifier.core.errors import Refused, Unavailable
+from notifier.telemetry.metrics import Metrics
+
+_CONNECTIONS = 16
+
+# Errors that repeating cannot mend: a key of a wrong type, a log ahead of its head. Any other error
+# may come from Redis' state or its settings, which is no reason to give an event up.
+_REFUSALS = ("WRONGTYPE", "The ID specified in XADD")
+
+# The commands for the Redis process of a run id.
+_ForProcess = Callable[[str], Iterable[tuple[Any, ...]]]
+
+
+class Commands:
+    """Runs scripts on a bounded pool of connections; a caller waits while all of them are busy.
+
+    `url` is as for RedisBroker; raises ValueError when it is not a URL of Redis.
+    """
+
+    def __init__(self, url: str, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._pool = BlockingConnectionPool(
+            max_connections=_CONNECTIONS,
+            timeout=ANSWERING,
+            redis_connect_func=self._introduce,
+            **connection_options(url),
+        )
+        self._run_ids: dict[AbstractConnection, str] = {}
+        self.clock = RedisClock(metrics)
+        self.run_id: str | None = None  # of the process that was connected to last
+        self.trouble: str | None = "Redis has not answered yet"
+
+    async def _introduce(self, connection: AbstractConnection) -> None:
+        self.run_id = self._run_ids[connection] = await introduce(connection, self._metrics)
+
+    async def run(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
+        """Run a script for each call, keys and arguments, in order, in one round trip.
+
+        Before its arguments the script gets the name of the Redis process (`run`), which is
+        returned with the answers: replies, or Refused; at least one and at most one for each call:
+        the rest is to be repeated. Raises Unavailable.
+        """
+        keys = script.keys or 0
+
+        def commands(run_id: str) -> Iterator[tuple[Any, ...]]:
+            # EVAL lets Redis know the script again, if it forgot or never knew.
+            name = ("EVAL", script.source)
+            for call in calls:
+                yield (*name, keys, *call[:keys], run_id, *call[keys:])
+                name = ("EVALSHA", script.sha)
+
+        answers: list[Any] = []
+        run_id, replies = await self._round_trip(commands)
+        for reply in replies:
+            # Forgotten half-way.
+            if isinstance(reply, NoScriptError) and answers:
+                break
+            answers.append(self._answer(reply))
+        return run_id, answers
+
+    async def run_once(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> tuple[str, list[Any]]:
+        """Run a script for all keys, in one call, which Redis takes or refuses as a whole.
+
+        As `run`; the script returns a list of replies.
+        """
+
+        def commands(run_id: str) -> Iterator[tuple[Any, ...]]:
+            yield ("EVAL", script.source, len(keys), *keys, run_id, *arguments)
+
+        run_id, [replies] = await self._round_trip(commands)
+        return run_id, [self._answer(reply) for reply in self._answer(replies)]
+
+    def _answer(self, reply: Any) -> Any:  # noqa: ANN401  # what Redis replies
+        if not isinstance(reply, ResponseError):
+            return reply
+        if str(reply).startswith(_REFUSALS):
+            return Refused(str(reply))
+        raise self._unavailable(reply)
+
+    async def ping(self) -> None:
+        """Return when Redis has answered, with its time; raises Unavailable."""
+        asked = monotonic()
+        _, [reply] = await self._round_trip(lambda _: [("TIME",)])
+        seconds, microseconds = map(int, self._answer(reply))
+        self.clock.learn(seconds + microseconds / 1_000_000, asked)
+
+    async def _round_trip(self, commands: _ForProcess) -> tuple[str, list[Any]]:
+        try:
+            async with asyncio.timeout(ANSWERING):
+                answer = await self._replies(commands)
+        except (RedisError, OSError) as error:
+            raise self._unavailable(error) from error
+        self.trouble = None
+        return answer
+
+    async def _replies(self, commands: _ForProcess) -> tuple[str, list[Any]]:
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            if self._run_ids[connection] != self.run_id:  # another process has taken over
+                await connection.disconnect(nowait=True)
+                await connection.connect()
+            run_id = self._run_ids[connection]
+            packed = [pack(*command) for command in commands(run_id)]
+            await send(connection, *packed)
+            replies = [await read_reply(connection) for _ in packed]
+            if any(isinstance(reply, ReadOnlyError) for reply in replies):
+                await connection.disconnect(nowait=True)  # it is no master any more
+            return run_id, replies
+        finally:
+            await self._pool.release(connection)
+
+    def _unavailable(self, error: Exception) -> Unavailable:
+        unavailable = Unavailable("redis", reason_of(error))
+        self.trouble = str(unavailable)
+        return unavailable
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._pool.disconnect()

@@ -1,0 +1,35 @@
+"""The names that topics and their parts have in Redis. `scripts.py` tells of their contents."""
+
+from base64 import b32encode
+from functools import lru_cache
+from hashlib import blake2b
+from secrets import token_bytes
+
+_PREFIX = "notifier:"
+_OF_STREAM = ("head", "log", "ids", "newest")
+
+
+def channel_of(topic: str) -> str:
+    """Return the pub/sub channel of a topic."""
+    return f"{_PREFIX}{{{topic}}}"
+
+
+def topic_of(channel: bytes) -> str:
+    """Return the topic of a pub/sub channel."""
+    return channel[len(_PREFIX) + 1 : -1].decode()
+
+
+def stream_keys(topic: str) -> tuple[str, ...]:
+    """Return the keys of a topic's stream, in the order that the scripts take them."""
+    return tuple(f"{_PREFIX}{{{topic}}}:{key}" for key in _OF_STREAM)
+
+
+@lru_cache(1_000)  # those of one event for many topics
+def digest_of(key: str) -> bytes:
+    """Return ten bytes that stand for an event's deduplication key."""
+    return blake2b(key.encode(), digest_size=10).digest()
+
+
+def new_epoch() -> str:
+    """Return a name for an epoch that nobody has used."""
+    return b32encode(token_bytes(5)).decode().lower()

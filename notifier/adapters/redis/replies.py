@@ -1,0 +1,55 @@
+"""The replies of the scripts that publish and read, as the types of the port."""
+
+from typing import Any
+
+import structlog
+
+from notifier.adapters.redis.keys import new_epoch
+from notifier.core.errors import NotifierError, Refused
+from notifier.core.ports import History, Published
+from notifier.core.positions import NOWHERE, Position
+from notifier.core.publications import Publication
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+def published_of(reply: Any) -> Published | NotifierError:  # noqa: ANN401 - what Redis replies
+    """Return the answer to one publication."""
+    if isinstance(reply, Refused):
+        return reply
+    epoch, offset, duplicate, _ = reply
+    return Published(Position(epoch.decode(), offset), duplicate=bool(duplicate))
+
+
+def is_cut(reply: Any) -> bool:  # noqa: ANN401 - what Redis replies
+    """Whether ids were forgotten before their time, to make room for this publication's."""
+    return not isinstance(reply, Refused) and bool(reply[3])
+
+
+def history_of(topic: str, reply: Any) -> History:  # noqa: ANN401 - what Redis replies
+    """Return the answer to one question about a topic."""
+    if isinstance(reply, Refused):
+        # Not the others' trouble: to this topic's followers it is one gap after another.
+        _log.warning("redis_stream_unusable", topic=topic, reason=str(reply))
+        return History(Position(new_epoch(), 0))
+    if not reply:
+        return History(NOWHERE)
+    epoch, offset, lineage, entries, keys = reply
+    epoch = epoch.decode()
+    publications: list[Publication] = []
+    for entry, fields in entries:
+        try:
+            _, record, *_ = fields
+            position = Position(epoch, int(entry.removesuffix(b"-0")))
+            publications.append(Publication(topic, position, record))
+        except ValueError:
+            # Nothing of ours: history reaches back to here.
+            _log.warning("redis_foreign_entry", topic=topic)
+            publications.clear()
+    newest = dict(zip(keys[::2], map(int, keys[1::2]), strict=True))
+    return History(Position(epoch, offset), publications, _lineage(lineage), newest)
+
+
+def _lineage(text: bytes) -> dict[str, int]:
+    pairs = (each.partition(":") for each in text.decode().split())
+    return {epoch: int(offset) for epoch, _, offset in pairs}

@@ -1,0 +1,198 @@
+"""A connection that subscribes to the channels of topics, and reconnects whenever it is lost."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import structlog
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import ConnectionError as LostConnectionError
+from redis.exceptions import RedisError
+
+from notifier.adapters.redis.connection import ANSWERING, connection_options, pack, reason_of
+from notifier.adapters.redis.keys import channel_of, topic_of
+from notifier.adapters.redis.reader import RedisReader
+from notifier.core.backoff import Backoff
+from notifier.core.ports import BrokerListener
+from notifier.core.positions import Position
+from notifier.core.publications import Publication
+from notifier.telemetry.metrics import Metrics
+
+_MOST_CHANNELS = 1_000  # a command: more of them stall Redis
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to connect
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Subscriber:
+    """One subscribing connection, made anew whenever it is lost, and the topics it follows.
+
+    Topics are compared, not counted: whatever is wanted and not subscribed gets subscribed, and
+    the other way round, so it does not matter how often a topic was followed and unfollowed since.
+    """
+
+    def __init__(self, url: str, metrics: Metrics, ping: float, silence: float) -> None:
+        self._pool = ConnectionPool(**connection_options(url))
+        self._metrics = metrics
+        self._ping_seconds = ping
+        self._silence_seconds = silence
+        self._reason: str | None = "not connected yet"
+        self._backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+        self._has_been_up = False
+        self._wanted: set[str] = set()
+        self._subscribed: set[str] = set()
+        self._interrupted: set[str] = set()  # were subscribed on a connection that was lost
+        self._changed: set[str] = set()
+        self._work = asyncio.Event()
+        self._awaited: dict[str, asyncio.Future[None]] = {}  # confirmations, by topic
+        self._unanswered = 0  # channels of the last command
+        self._answered: asyncio.Future[None]
+
+    @property
+    def trouble(self) -> str | None:
+        """See Dependency."""
+        if self._reason:
+            return f"not subscribed to Redis: {self._reason}"
+        if self._interrupted:
+            return f"{len(self._interrupted)} topics are not subscribed again yet"
+        return None
+
+    def follow(self, topic: str) -> asyncio.Future[None] | None:
+        """Want a topic; return its coming confirmation, None when there is nothing to wait for."""
+        self._wanted.add(topic)
+        if topic in self._subscribed:
+            return None
+        self._change(topic)
+        if topic not in self._awaited:
+            self._awaited[topic] = asyncio.get_running_loop().create_future()
+        return self._awaited[topic]
+
+    def unfollow(self, topic: str) -> None:
+        """Want a topic no longer; whoever still waits for its confirmation need not."""
+        self._wanted.discard(topic)
+        self._interrupted.discard(topic)
+        self._change(topic)
+        self._confirm(topic)
+
+    def _change(self, topic: str) -> None:
+        self._changed.add(topic)
+        self._work.set()
+
+    def _confirm(self, topic: str) -> None:
+        if awaited := self._awaited.pop(topic, None):
+            awaited.set_result(None)
+
+    async def run(self, listener: BrokerListener) -> None:
+        """Stay connected until cancelled."""
+        self._listener = listener
+        this: asyncio.Task[Any] | None = asyncio.current_task()
+        # Asked for each time: a TaskGroup swallows a cancellation that meets an error.
+        while this and not this.cancelling():
+            try:
+                await self._live()
+            except* (RedisError, OSError) as errors:
+                self._lose(reason_of(errors.exceptions[0]))
+            # Jitter, so that not all come back to a restarted Redis in the same moment.
+            await asyncio.sleep(self._backoff.next())
+
+    async def _live(self) -> None:
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            async with asyncio.timeout(ANSWERING):
+                await connection.connect()  # type: ignore[no-untyped-call]
+            reader = RedisReader(connection, self._pass_on, self._count_answer)
+            self._gain()
+            await self._ask_until_end(reader)
+        finally:
+            await connection.disconnect(nowait=True)
+
+    async def _ask_until_end(self, reader: RedisReader) -> None:
+        this = asyncio.current_task()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._ask(reader), name=f"{this and this.get_name()}, asking")
+            await reader.end(self._silence_seconds)
+
+    def _gain(self) -> None:
+        if self._has_been_up:
+            self._metrics.reconnects.labels("redis").inc()
+        self._reason, self._has_been_up = None, True
+        self._changed = set(self._wanted)
+        _log.info("redis_subscriber_connected", topics=len(self._wanted))
+
+    def _lose(self, reason: str) -> None:
+        if self._reason != reason:  # one line for a long absence
+            _log.warning("redis_subscriber_lost", reason=reason)
+        self._reason = reason
+        self._interrupted |= self._subscribed & self._wanted
+        self._subscribed.clear()
+
+    # The asking half: whatever is sent, one command at a time.
+
+    async def _ask(self, reader: RedisReader) -> None:
+        while True:
+            changed, self._changed = self._changed, set()
+            for some in _chunks(changed, _MOST_CHANNELS):
+                await self._unsubscribe(reader, (self._subscribed & some) - self._wanted)
+                await self._subscribe(reader, (self._wanted & some) - self._subscribed)
+            if not self._changed:
+                await self._idle(reader)
+
+    async def _idle(self, reader: RedisReader) -> None:
+        """Wait for work, and see to it that Redis is heard of meanwhile."""
+        self._backoff.reset()  # not before: it may let us connect, but not subscribe
+        self._work.clear()
+        try:
+            async with asyncio.timeout(self._ping_seconds):
+                await self._work.wait()
+        except TimeoutError:
+            reader.send(pack("PING"))
+
+    async def _unsubscribe(self, reader: RedisReader, topics: set[str]) -> None:
+        # Before it is sent: whoever follows one of them from now on waits for a new subscription.
+        self._subscribed -= topics
+        await self._command(reader, "UNSUBSCRIBE", topics)
+
+    async def _subscribe(self, reader: RedisReader, topics: set[str]) -> None:
+        await self._command(reader, "SUBSCRIBE", topics)
+        self._subscribed |= topics
+        if again := topics & self._interrupted:
+            self._interrupted -= again
+            self._listener.on_interruption(again)
+        for topic in topics:
+            self._confirm(topic)
+
+    async def _command(self, reader: RedisReader, verb: str, topics: set[str]) -> None:
+        """Return when Redis has confirmed the command for each topic."""
+        if not topics:
+            return
+        self._unanswered = len(topics)
+        self._answered = asyncio.get_running_loop().create_future()
+        channels = map(channel_of, topics)
+        reader.send(pack(verb, *channels))
+        done, _ = await asyncio.wait([self._answered], timeout=ANSWERING)
+        if not done:
+            raise LostConnectionError(f"{verb} was not confirmed within {ANSWERING} s")
+
+    # The hearing half: called by the reader, as it comes in.
+
+    def _pass_on(self, channel: bytes, payload: bytes) -> None:
+        topic = topic_of(channel)
+        try:
+            epoch, offset, record = payload.split(b":", 2)
+            publication = Publication(topic, Position(epoch.decode(), int(offset)), record)
+        except ValueError:
+            _log.warning("redis_foreign_message", topic=topic)
+            return
+        self._listener.on_publication(publication)
+
+    def _count_answer(self) -> None:
+        self._unanswered -= 1
+        if self._unanswered == 0:
+            self._answered.set_result(None)
+
+
+def _chunks(topics: Iterable[str], size: int) -> Iterator[set[str]]:
+    remaining = iter(topics)
+    while chunk := set(islice(remaining, size)):
+        yield chunk
