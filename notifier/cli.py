@@ -140,8 +140,9 @@ def _announce(welcome: str) -> None:
 def gateway() -> None:
     """Deliver to the clients' connections (public port).
 
-    Needs Redis (NOTIFIER_REDIS_URL), a key for tokens (NOTIFIER_JWT_SECRET, NOTIFIER_JWT_PUBLIC_KEY
-    or NOTIFIER_JWKS_URL), NOTIFIER_JWT_ISSUER and NOTIFIER_JWT_AUDIENCE. SIGTERM drains it.
+    Needs Redis (NOTIFIER_REDIS_URL), a key for tokens (NOTIFIER_JWT_SECRET,
+    NOTIFIER_JWT_PUBLIC_KEY, NOTIFIER_JWKS_URL or NOTIFIER_JWT_DISCOVERY_URL), NOTIFIER_JWT_ISSUER
+    and NOTIFIER_JWT_AUDIENCE. SIGTERM drains it.
     """
     _run_role("gateway")
 
@@ -433,18 +434,10 @@ async def _token(user: str, url: str, given: str | None) -> str:
 
 
 def _minted(settings: "Settings", user: str, topics: tuple[str, ...], lifetime: int) -> str:
-    from notifier.adapters.tokens import verifier as tokens
+    from notifier.credentials import minted
 
-    assert settings.jwt_secret is not None  # noqa: S101 - asked before
     try:
-        return tokens.mint(
-            settings.jwt_secret.get_secret_value(),
-            user,
-            topics=list(topics),
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-            lifetime=lifetime,
-        )
+        return minted(settings, user, topics, lifetime)
     except Invalid as error:
         _fail(str(error), _WRONG_USE)
 

@@ -33,6 +33,7 @@ CLIENT_VARIABLES = {
 }
 _SHORTEST_SECRET = 32
 _KEY_ENTRY = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}")
+_LISTS = ("api_keys", "allowed_origins", "jwt_discovery_url", "jwt_issuer", "jwt_audience")
 _URLS = ("amqp_url", "redis_url", "jwks_url", "rabbitmq_management_url")
 _SCHEMES = {
     "amqp_url": ("amqp", "amqps"),
@@ -107,12 +108,14 @@ class Settings(BaseSettings):
     )
     jwt_secret: SecretStr | None = Field(
         None,
-        description="Secret of tokens signed with HS256, at least 32 bytes.",
+        description="Secret of tokens: 32 bytes for HS256, 48 for HS384 too, 64 for HS512 too. "
+        "Several, one a line, while it is being rotated; the first signs.",
         examples=['"$(openssl rand -base64 48)"'],
     )
     jwt_public_key: str | None = Field(
         None,
-        description="Public key in PEM, of tokens signed with RS256, ES256, ES384 or EdDSA.",
+        description="Public key or certificate in PEM: RSA (RS256 to PS512), EC (ES256, ES384, "
+        "ES512) or Ed25519. Several while it is being rotated; line breaks may be written \\n.",
         examples=["-----BEGIN PUBLIC KEY-----…"],
     )
     jwks_url: str | None = Field(
@@ -120,11 +123,44 @@ class Settings(BaseSettings):
         description="Address of the issuer's key set (JWKS).",
         examples=["https://issuer.example/.well-known/jwks.json"],
     )
-    jwt_issuer: str | None = Field(
-        None, description="What a token's iss must be.", examples=["https://issuer.example/"]
+    jwt_discovery_url: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Address of the issuer, or of its metadata (OpenID Connect Discovery, RFC "
+        "8414), which names the key set; several issuers separated by commas.",
+        examples=["https://issuer.example/.well-known/openid-configuration"],
     )
-    jwt_audience: str | None = Field(
-        None, description="What a token's aud must contain.", examples=["notifier"]
+    jwt_issuer: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="The iss that a token must have, one of several separated by commas; * for "
+        "any. With NOTIFIER_JWT_DISCOVERY_URL: one for each, or unset for those of the addresses.",
+        examples=["https://issuer.example/"],
+    )
+    jwt_audience: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="The aud that a token must have, one of several separated by commas; * where "
+        "tokens have none, or any will do.",
+        examples=["notifier"],
+    )
+    jwt_user_claim: str = Field(
+        "sub",
+        min_length=1,
+        description="Claim that holds the user's id; a dot leads into an object.",
+        examples=["https://app.example/uid"],
+    )
+    jwt_topics_claim: str = Field(
+        "topics",
+        min_length=1,
+        description="Claim that holds the topics that a user may follow; a dot leads into an "
+        "object.",
+        examples=["https://app.example/topics"],
+    )
+    jwt_leeway_seconds: float | None = Field(
+        None,
+        ge=0,
+        le=300,
+        description="Seconds that an issuer's clock may differ, for exp, nbf and iat. Unset: 10 "
+        "for nbf and iat, none for exp.",
+        examples=[30],
     )
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -254,7 +290,7 @@ class Settings(BaseSettings):
         "INFO", description="Least severe log lines that are written.", examples=["INFO"]
     )
 
-    @field_validator("api_keys", "allowed_origins", mode="before")
+    @field_validator(*_LISTS, mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, re.split(r"[,\s]+", value))) if isinstance(value, str) else value
@@ -300,8 +336,19 @@ class Settings(BaseSettings):
     @field_validator("jwt_secret")
     @classmethod
     def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value().encode()) < _SHORTEST_SECRET:
+        secrets = () if value is None else _lines_of(value)
+        if value is not None and not secrets:
             raise ValueError(f"must have at least {_SHORTEST_SECRET} bytes")
+        if any(len(secret.encode()) < _SHORTEST_SECRET for secret in secrets):
+            each = ", each of its lines" if len(secrets) > 1 else ""
+            raise ValueError(f"must have at least {_SHORTEST_SECRET} bytes{each}")
+        return value
+
+    @field_validator("jwt_discovery_url")
+    @classmethod
+    def _are_web_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_is_address(url, ("http", "https")) for url in value):
+            raise ValueError("must begin with https://")
         return value
 
     @field_validator("api_keys")
@@ -349,6 +396,16 @@ class Settings(BaseSettings):
             raise SettingsError(lines)
         return settings
 
+    def given_keys(self) -> list[str]:
+        """Return the names of the settings that give keys of tokens: a gateway needs one."""
+        names = ("jwt_secret", "jwt_public_key", "jwks_url", "jwt_discovery_url")
+        return [name for name in names if getattr(self, name) not in (None, ())]
+
+    @property
+    def jwt_secrets(self) -> tuple[str, ...]:
+        """The secrets of tokens; the first one signs."""
+        return () if self.jwt_secret is None else _lines_of(self.jwt_secret)
+
     def is_given(self, name: str) -> bool:
         """Whether a setting was given, rather than left at its default."""
         return name in self.model_fields_set
@@ -382,6 +439,11 @@ def _addresses(text: str) -> list[str]:
     credentials, at, hosts = rest.rpartition("@")
     hosts, slash, path = hosts.partition("/")
     return [f"{scheme}{separator}{credentials}{at}{host}{slash}{path}" for host in hosts.split(",")]
+
+
+def _lines_of(value: SecretStr) -> tuple[str, ...]:
+    lines = (line.rstrip("\r") for line in value.get_secret_value().split("\n"))
+    return tuple(filter(None, lines))
 
 
 def _is_address(url: str, schemes: tuple[str, ...]) -> bool:
@@ -444,14 +506,15 @@ def _missing(settings: Settings, role: Role) -> Iterator[str]:
         yield f"NOTIFIER_API_KEYS: is required, or nobody could post events; {_example('api_keys')}"
     if role != "gateway":
         return
-    keys = (settings.jwt_secret, settings.jwt_public_key, settings.jwks_url)
-    if keys.count(None) != len(keys) - 1:
+    if len(settings.given_keys()) != 1:
         yield (
             "NOTIFIER_JWT_SECRET: exactly one is required of NOTIFIER_JWT_SECRET, "
-            f"NOTIFIER_JWT_PUBLIC_KEY and NOTIFIER_JWKS_URL; {_example('jwt_secret')}"
+            "NOTIFIER_JWT_PUBLIC_KEY, NOTIFIER_JWKS_URL and NOTIFIER_JWT_DISCOVERY_URL; "
+            f"{_example('jwt_secret')}"
         )
     for name in ("jwt_issuer", "jwt_audience"):
-        if not getattr(settings, name):
+        is_known = name == "jwt_issuer" and settings.jwt_discovery_url
+        if not getattr(settings, name) and not is_known:
             yield (
                 f"{variable(name)}: is required, or tokens issued for others would be accepted; "
                 f"{_example(name)}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import structlog
+from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from notifier.adapters.memory.broker import MemoryBroker
@@ -25,7 +26,6 @@ from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.adapters.redis.roster import RedisRoster
 from notifier.adapters.redis.seats import RedisSeats
-from notifier.adapters.tokens import verifier as tokens
 from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
@@ -34,6 +34,7 @@ from notifier.core.origins import Origins
 from notifier.core.pace import Pace
 from notifier.core.ports import Broker, EventQueue, EventSource, Roster, Seats, TokenVerifier
 from notifier.core.session import Terms
+from notifier.credentials import minted, verifier
 from notifier.gateway import app as gateway_app
 from notifier.gateway.gateway import Capacity, Gateway
 from notifier.gateway.outgoing import Outgoing
@@ -275,20 +276,7 @@ def _traces(role: Role, settings: Settings) -> AbstractAsyncContextManager[Trace
 
 
 def _verifier(settings: Settings, metrics: Metrics) -> JwtVerifier:
-    secret = settings.jwt_secret
-    try:
-        return tokens.verifier_of(
-            secret=secret.get_secret_value() if secret else None,
-            public_key=settings.jwt_public_key,
-            jwks_url=settings.jwks_url,
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-            on_fetch=lambda outcome: metrics.issuer_fetches.labels(outcome).inc(),
-        )
-    except ValueError as error:
-        names = ("jwt_secret", "jwt_public_key", "jwks_url")
-        given = ", ".join(variable(name) for name in names if getattr(settings, name) is not None)
-        raise SettingsError([f"{given}: {error}"]) from error
+    return verifier(settings, lambda outcome: metrics.issuer_fetches.labels(outcome).inc())
 
 
 def _redis(settings: Settings, metrics: Metrics) -> RedisBroker:
@@ -375,34 +363,21 @@ class DevTokens:
     """Tokens that `dev` makes for whoever asks: it is its own issuer."""
 
     def __init__(self, settings: Settings) -> None:
-        if settings.jwt_public_key or settings.jwks_url:
-            raise SettingsError(
-                [
-                    (
-                        "NOTIFIER_JWT_PUBLIC_KEY, NOTIFIER_JWKS_URL: dev makes its own tokens, "
-                        "which needs a secret; leave these out, or run the gateway role"
-                    )
-                ]
-            )
-        given = settings.jwt_secret
-        self._secret = given.get_secret_value() if given else secrets.token_urlsafe(48)
-        self._issuer = settings.jwt_issuer
-        self._audience = settings.jwt_audience
+        if given := [name for name in settings.given_keys() if name != "jwt_secret"]:
+            reason = "dev makes its own tokens, which needs a secret; leave this out, or run the "
+            raise SettingsError([f"{', '.join(map(variable, given))}: {reason}gateway role"])
+        self._settings = settings
+        if settings.jwt_secret is None:
+            made = SecretStr(secrets.token_urlsafe(48))
+            self._settings = settings.model_copy(update={"jwt_secret": made})
 
     def mint(self, user: str) -> str:
         """Make a token for `user` that may follow every topic."""
-        return tokens.mint(
-            self._secret,
-            user,
-            topics=["*"],
-            issuer=self._issuer,
-            audience=self._audience,
-            lifetime=_DEV_TOKEN_SECONDS,
-        )
+        return minted(self._settings, user, ["*"], _DEV_TOKEN_SECONDS)
 
     def verifier(self) -> JwtVerifier:
         """Make the verifier of these tokens."""
-        return tokens.verifier_of(secret=self._secret, issuer=self._issuer, audience=self._audience)
+        return verifier(self._settings)
 
 
 @asynccontextmanager

@@ -26,7 +26,10 @@ _BOUNDS = {
     "gt": "exclusiveMinimum",
     "lt": "exclusiveMaximum",
 }
-_LISTS = ["NOTIFIER_ALLOWED_ORIGINS"]
+_LISTS = [
+    "NOTIFIER_ALLOWED_ORIGINS",
+    *("NOTIFIER_JWT_AUDIENCE", "NOTIFIER_JWT_DISCOVERY_URL", "NOTIFIER_JWT_ISSUER"),
+]
 _SECRETS = ["NOTIFIER_API_KEYS"]  # hashes, but of keys that someone may try to guess
 _KEY = re.compile(r"( *)([\w.-]+):(?: (.*))?")
 

@@ -44,18 +44,30 @@ class Identity:
         return any(_matches(pattern, topic) for pattern in self.patterns)
 
 
-def identity_of(user: object, expires: float, patterns: object) -> Identity:
-    """Make an Identity of a token's claims `sub`, `exp` and `topics`; raises Unauthorized."""
+def identity_of(
+    user: object,
+    expires: float,
+    patterns: object,
+    *,
+    names: tuple[str, str] = ("sub", "topics"),
+) -> Identity:
+    """Make an Identity of a token's claims for the user, `exp` and the topics; raises Unauthorized.
+
+    `names` are those of the user's and the topics' claim. A whole number stands for its decimal
+    digits: some issuers number their users.
+    """
+    if isinstance(user, int) and not isinstance(user, bool):
+        user = str(user)
     if not isinstance(user, str) or not is_name(user):
-        raise Unauthorized("the token's sub is not a user id that notifier can carry")
-    return Identity(user, expires, tuple(_checked_patterns(patterns)))
+        raise Unauthorized(f"the token's {names[0]} is not a user id that notifier can carry")
+    return Identity(user, expires, tuple(_checked_patterns(patterns, names[1])))
 
 
-def _checked_patterns(patterns: object) -> Iterable[str]:
+def _checked_patterns(patterns: object, name: str) -> Iterable[str]:
     if patterns is None:
         return ()
     if not isinstance(patterns, list) or len(patterns) > MOST_PATTERNS:
-        raise Unauthorized(f"the token's topics must be a list of at most {MOST_PATTERNS} patterns")
+        raise Unauthorized(f"the token's {name} must be a list of at most {MOST_PATTERNS} patterns")
     if not all(isinstance(each, str) and _PATTERN.fullmatch(each) for each in patterns):
-        raise Unauthorized("a pattern in the token's topics is malformed")
+        raise Unauthorized(f"a pattern in the token's {name} is malformed")
     return patterns

@@ -10,6 +10,7 @@ NotifierError
 │   ├── Rejected    a consumer that is not notifier's rejected it: a dead letter
 │   └── Followed    a topic is followed already
 ├── Unauthorized   who it is cannot be established: 401, close 4500
+│   └── TokenExpired  another token is needed: 401, close 4001
 ├── Forbidden      known, but not allowed to do that: 403, an `error` frame
 ├── TooMany        over a bound on how many or how often: 400, close 4502, an `error` frame
 │   └── TooManyConnections  of this user: 429, close 4504
@@ -84,6 +85,12 @@ class Unauthorized(NotifierError):
     """The reason never contains the credential."""
 
     code = "unauthorized"
+
+
+class TokenExpired(Unauthorized):
+    """The token was good until it expired: the client comes back with a new one."""
+
+    code = "token_expired"
 
 
 class Forbidden(NotifierError):

@@ -19,6 +19,7 @@ from notifier.core.errors import (
     Forbidden,
     Invalid,
     NotifierError,
+    TokenExpired,
     TooMany,
     TooManyConnections,
     Unauthorized,
@@ -37,6 +38,7 @@ _REFUSALS = {
     Unavailable: CloseCode.UNAVAILABLE,
     TooManyConnections: CloseCode.TOO_MANY_CONNECTIONS,
     TooMany: CloseCode.PROTOCOL_ERROR,
+    TokenExpired: CloseCode.TOKEN_EXPIRED,
     NotifierError: CloseCode.UNAUTHORIZED,
 }
 

@@ -17,6 +17,7 @@ from notifier.core.errors import (
     Forbidden,
     Invalid,
     NotifierError,
+    TokenExpired,
     TooMany,
     TooManyConnections,
     Unauthorized,
@@ -54,6 +55,7 @@ _STATUSES = {
     TooMany: HTTPStatus.BAD_REQUEST,
     Invalid: HTTPStatus.BAD_REQUEST,
 }
+_PASSING = {Unavailable: CloseCode.UNAVAILABLE, TokenExpired: CloseCode.TOKEN_EXPIRED}
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _NO_UPGRADE = (
     "GET /v1/ws opens a WebSocket, and this request has no Upgrade: websocket. If the client sent "
@@ -159,7 +161,7 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
     """Answer what a dependency refused, as the transport allows.
 
     Browsers cannot read the status of a refused upgrade. A client that must change something
-    before it comes back is therefore told in frames, and closed with 4500, 4501, 4502 or 4504.
+    before it comes back is therefore told in frames, and closed: 4001, 4500, 4501, 4502 or 4504.
     """
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
     connection.app.state.gateway.metrics.refusals.labels(error.code).inc()
@@ -169,7 +171,9 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
     )
     if not isinstance(connection, WebSocket):
         return _refusal(connection, error)
-    if isinstance(error, Unauthorized):
+    if isinstance(error, TokenExpired):
+        await _close(connection, CloseCode.TOKEN_EXPIRED, error)
+    elif isinstance(error, Unauthorized):
         await _close(connection, CloseCode.UNAUTHORIZED, error)
     elif isinstance(error, WrongOrigin):
         await _close(connection, CloseCode.FORBIDDEN, error)
@@ -191,9 +195,9 @@ async def _close(socket: WebSocket, code: CloseCode, error: NotifierError) -> No
 
 def _refusal(request: Request, error: NotifierError) -> Response:
     # EventSource gives up for good on any status but 200: what passes is told in its own language.
-    passes = isinstance(error, Unavailable)
-    if passes and sse.MEDIA_TYPE in request.headers.get("accept", "").lower():
-        return Response(sse.unavailable(), media_type=sse.MEDIA_TYPE)
+    passing = next((code for kind, code in _PASSING.items() if isinstance(error, kind)), None)
+    if passing and sse.MEDIA_TYPE in request.headers.get("accept", "").lower():
+        return Response(sse.farewell(passing), media_type=sse.MEDIA_TYPE)
     return _problem(error)
 
 

@@ -9,7 +9,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import HTTPConnection
 
 from notifier.core.access import Identity
-from notifier.core.errors import Invalid, NotifierError, Unauthorized, Unavailable
+from notifier.core.errors import Invalid, NotifierError, TokenExpired, Unauthorized, Unavailable
 from notifier.core.names import checked_topic
 from notifier.core.origins import Origins, forwarded_scheme
 from notifier.core.positions import Position, parse_cursor
@@ -142,7 +142,8 @@ async def _verified(gateway: Gateway, tokens: list[str]) -> Identity | None:
         except NotifierError as error:
             failures.append(error)
     if failures:
-        raise next((each for each in failures if isinstance(each, Unavailable)), failures[0])
+        # The one that may pass by itself says most of whether to come back.
+        raise min(failures, key=lambda each: not isinstance(each, Unavailable | TokenExpired))
     return None
 
 

@@ -48,9 +48,9 @@ def event(frame: ServerFrame, cursor: str = "") -> bytes:
     return text + (b"id: %s\n\n" % cursor.encode() if cursor else b"\n")
 
 
-def unavailable() -> bytes:
-    """Make the whole stream of who has to come back a little later."""
-    code, after = CloseCode.UNAVAILABLE, round(uniform(1000, 5000))  # noqa: S311 - spread
+def farewell(code: CloseCode) -> bytes:
+    """Make the whole stream of a client that has to come back in one to five seconds."""
+    after = round(uniform(1000, 5000))  # noqa: S311 - spread
     return event(frames.Bye(code, code.reason, after))
 
 

@@ -145,6 +145,7 @@ class Metrics:
             reason=(
                 *(
                     "unauthorized",
+                    "token_expired",
                     "forbidden",
                     "unavailable",
                     "wrong_origin",
@@ -161,8 +162,8 @@ class Metrics:
             "Frames of clients that were answered by an error, by reason; too_many_frames and "
             "too_many_bytes closed the connection.",
             reason=(
-                *("invalid", "too_large", "unauthorized", "forbidden", "unavailable"),
-                *("too_many", "too_many_frames", "too_many_bytes"),
+                *("invalid", "too_large", "unauthorized", "token_expired", "forbidden"),
+                *("unavailable", "too_many", "too_many_frames", "too_many_bytes"),
             ),
         )
         self.slow_consumers = self._counter(

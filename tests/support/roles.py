@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import httpx
 
-from notifier.adapters.tokens.verifier import mint
+from notifier.adapters.tokens.minting import mint
 from notifier.api.keys import new_key
 from tests.support.commands import notifier
 from tests.support.process import Process, wait_until

@@ -214,6 +214,9 @@ def test_settings_do_not_show_secrets(load: Load) -> None:
         ("REDIS_URL", "amqp://a"),
         ("REDIS_URL", "redis+sentinel://:pw@a:26379,b:port/mymaster"),
         ("JWKS_URL", "ftp://a"),
+        ("JWT_DISCOVERY_URL", "issuer.example"),
+        ("JWT_USER_CLAIM", ""),
+        ("JWT_LEEWAY_SECONDS", "-1"),
         ("JWT_SECRET", "x" * 31),
         ("API_KEYS", "billing"),
         ("API_KEYS", "billing:abc"),
@@ -339,6 +342,30 @@ def test_a_gateway_needs_a_key_an_issuer_and_an_audience(load: Load) -> None:
         "NOTIFIER_JWT_ISSUER",
         "NOTIFIER_JWT_AUDIENCE",
     ]
+
+
+def test_a_discovery_url_tells_the_issuer_too(load: Load) -> None:
+    url = "https://a.example/.well-known/openid-configuration"
+
+    settings = load(
+        "gateway",
+        NOTIFIER_JWT_DISCOVERY_URL=f"{url}, https://b.example/",
+        NOTIFIER_JWT_AUDIENCE="*",
+    )
+
+    assert settings.jwt_discovery_url == (url, "https://b.example/")
+
+
+def test_each_line_of_a_secret_is_one(load: Load) -> None:
+    settings = load(NOTIFIER_JWT_SECRET=f"{SECRET}\r\n\n{SECRET} 2\n")
+
+    assert settings.jwt_secrets == (SECRET, f"{SECRET} 2")
+
+
+def test_each_line_of_a_secret_is_long_enough(load: Load) -> None:
+    [line] = lines(load, NOTIFIER_JWT_SECRET=f"{SECRET}\nshort")
+
+    assert "must have at least 32 bytes, each of its lines" in line
 
 
 def test_only_one_source_of_keys_is_taken(load: Load) -> None:

@@ -11,6 +11,7 @@ from notifier.core.deadlines import Deadlines
 from notifier.core.errors import (
     CloseCode,
     NotifierError,
+    TokenExpired,
     TooManyConnections,
     Unauthorized,
     Unavailable,
@@ -537,15 +538,29 @@ async def test_a_token_verified_too_late_is_too_late() -> None:
 
 
 @in_virtual_time
+async def test_an_expired_first_token_closes_with_a_way_back() -> None:
+    async with house() as it:
+        client = await connected(it, None)
+
+        await client.say(type="auth", id=9, token="t")
+        await it.verify(TokenExpired("the token expired"))
+
+        error, bye = client.sent
+        assert (error["id"], error["code"]) == (9, "token_expired")
+        assert (bye["code"], bye["reason"]) == (4001, "token_expired")
+        assert client.closed_with == CloseCode.TOKEN_EXPIRED
+
+
+@in_virtual_time
 async def test_a_bad_first_token_closes() -> None:
     async with house() as it:
         client = await connected(it, None)
 
         await client.say(type="auth", id=9, token="t")
-        await it.verify(Unauthorized("the token expired"))
+        await it.verify(Unauthorized("a bad token"))
 
         assert client.sent == [
-            {"type": "error", "id": 9, "code": "unauthorized", "message": "the token expired"},
+            {"type": "error", "id": 9, "code": "unauthorized", "message": "a bad token"},
             {"type": "bye", "code": 4500, "reason": "unauthorized"},
         ]
         assert client.closed_with == CloseCode.UNAUTHORIZED

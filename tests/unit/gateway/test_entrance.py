@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from notifier.adapters.memory.seats import MemorySeats
 from notifier.core.access import Identity
-from notifier.core.errors import Unavailable
+from notifier.core.errors import TokenExpired, Unavailable
 from notifier.core.pace import Pace
 from notifier.core.session import Terms
 from notifier.gateway.gateway import Capacity
@@ -151,6 +151,18 @@ async def test_a_bad_token_is_told_in_frames_and_closed_with_4500(ways: dict[str
         assert bye == {"type": "bye", "code": 4500, "reason": "unauthorized"}
         assert await client.closed_with() == 4500
         assert it.count("notifier_connections_refused_total", reason="unauthorized") == 1
+
+
+async def test_an_expired_token_is_told_in_frames_and_closed_with_a_way_back() -> None:
+    async with served() as it:
+        it.tokens.table["late"] = TokenExpired("the token expired")
+        async with it.client("late") as client:
+            error, bye = await client.next_of("error"), await client.next_of("bye")
+
+            assert error["code"] == "token_expired"
+            assert bye == {"type": "bye", "code": 4001, "reason": "token_expired"}
+            assert await client.closed_with() == 4001
+            assert it.count("notifier_connections_refused_total", reason="token_expired") == 1
 
 
 async def test_a_token_is_not_logged_and_not_answered() -> None:

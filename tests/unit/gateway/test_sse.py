@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from notifier.core.errors import TokenExpired
 from notifier.core.session import Terms
 from notifier.gateway.outgoing import Outgoing
 from notifier.http.backlog import Backlog
@@ -214,6 +215,19 @@ async def test_what_passes_is_no_status_to_a_browser_which_would_never_come_back
     assert (status, bye.data["code"]) == (200, 4004)
     assert 1000 <= (bye.retry or 0) <= 5000
     assert (others.status_code, others.headers["retry-after"]) == (503, "5")
+
+
+async def test_an_expired_token_is_no_status_to_a_browser_which_comes_back_with_another() -> None:
+    async with served() as it, it.http(token="late") as http:
+        it.tokens.table["late"] = TokenExpired("the token expired")
+        async with streamed(http, accept="text/event-stream") as stream:
+            status = stream.response.status_code
+            bye = await stream.next_of("bye")
+        others = await http.get("/v1/sse")
+
+    assert (status, bye.data["code"], bye.data["reason"]) == (200, 4001, "token_expired")
+    assert 1000 <= (bye.retry or 0) <= 5000
+    assert (others.status_code, others.json()["code"]) == (401, "token_expired")
 
 
 async def test_without_a_token_there_is_no_stream() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from notifier import client
-from notifier.adapters.tokens.verifier import mint
+from notifier.credentials import minted
 from notifier.settings import Settings
 
 PATIENCE = 60
@@ -44,15 +44,7 @@ def _token() -> str:
     if (file := SECRETS / "NOTIFIER_TOKEN").exists():
         return file.read_text().strip()
     settings = Settings.load()
-    assert settings.jwt_secret  # noqa: S101 - the chart mounts one of both
-    return mint(
-        settings.jwt_secret.get_secret_value(),
-        "helm-test",
-        topics=(),
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-        lifetime=2 * PATIENCE,
-    )
+    return minted(settings, "helm-test", (), 2 * PATIENCE)
 
 
 if __name__ == "__main__":

@@ -56,12 +56,13 @@
 {{- define "notifier.checkTokens" -}}
 {{- $extra := (include "notifier.extraSettings" (dict "root" . "role" "gateway") | fromJson).names }}
 {{- range $name, $why := dict "NOTIFIER_JWT_ISSUER" "what a token's iss must be" "NOTIFIER_JWT_AUDIENCE" "what a token's aud must contain" }}
-{{- if not (or (index $.Values.config $name) (has $name $extra)) }}
+{{- $found := and (eq $name "NOTIFIER_JWT_ISSUER") (or $.Values.config.NOTIFIER_JWT_DISCOVERY_URL (has "NOTIFIER_JWT_DISCOVERY_URL" $extra)) }}
+{{- if not (or (index $.Values.config $name) (has $name $extra) $found) }}
 {{- fail (printf "config.%s is required (%s), or tokens issued for others would be accepted" $name $why) }}
 {{- end }}
 {{- end }}
 {{- $keys := list }}
-{{- range $name := list "NOTIFIER_JWKS_URL" "NOTIFIER_JWT_PUBLIC_KEY" }}
+{{- range $name := list "NOTIFIER_JWT_DISCOVERY_URL" "NOTIFIER_JWKS_URL" "NOTIFIER_JWT_PUBLIC_KEY" }}
 {{- if or (index $.Values.config $name) (has $name $extra) }}{{ $keys = append $keys $name }}{{ end }}
 {{- end }}
 {{- if or .Values.secrets.NOTIFIER_JWT_SECRET (has "NOTIFIER_JWT_SECRET" $extra) }}{{ $keys = append $keys "NOTIFIER_JWT_SECRET" }}{{ end }}

@@ -15,8 +15,12 @@ NOTIFIER_API_PORT: [api]
 NOTIFIER_PARTITIONS: [router, api]
 NOTIFIER_JWT_PUBLIC_KEY: [gateway]
 NOTIFIER_JWKS_URL: [gateway]
+NOTIFIER_JWT_DISCOVERY_URL: [gateway]
 NOTIFIER_JWT_ISSUER: [gateway]
 NOTIFIER_JWT_AUDIENCE: [gateway]
+NOTIFIER_JWT_USER_CLAIM: [gateway]
+NOTIFIER_JWT_TOPICS_CLAIM: [gateway]
+NOTIFIER_JWT_LEEWAY_SECONDS: [gateway]
 NOTIFIER_ALLOWED_ORIGINS: [gateway]
 NOTIFIER_HEARTBEAT_SECONDS: [gateway]
 NOTIFIER_SEND_BUFFER_BYTES: [gateway]
@@ -95,7 +99,7 @@ taken:
 {{- $settings := include "notifier.secretSettings" . | fromYaml }}
 {{- $extra := (include "notifier.extraSettings" . | fromJson).names }}
 {{- $needed := index $settings.needed .role }}
-{{- if or $root.Values.config.NOTIFIER_JWKS_URL $root.Values.config.NOTIFIER_JWT_PUBLIC_KEY (has "NOTIFIER_JWKS_URL" $extra) (has "NOTIFIER_JWT_PUBLIC_KEY" $extra) }}
+{{- if or $root.Values.config.NOTIFIER_JWKS_URL $root.Values.config.NOTIFIER_JWT_DISCOVERY_URL (has "NOTIFIER_JWT_DISCOVERY_URL" $extra) $root.Values.config.NOTIFIER_JWT_PUBLIC_KEY (has "NOTIFIER_JWKS_URL" $extra) (has "NOTIFIER_JWT_PUBLIC_KEY" $extra) }}
 {{- $needed = without $needed "NOTIFIER_JWT_SECRET" }}
 {{- end }}
 {{- $others := list }}

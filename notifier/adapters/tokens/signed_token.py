@@ -1,0 +1,44 @@
+"""A signed token in its compact form (RFC 7515, section 7.1), decoded by PyJWT."""
+
+from typing import NamedTuple
+
+import jwt
+
+from notifier.core.errors import Unauthorized
+
+LONGEST_TOKEN = 8 * 1024
+
+_jws = jwt.PyJWS()
+
+
+class SignedToken(NamedTuple):
+    """The parts of a token: `signature` is of `message`. No part has been verified."""
+
+    alg: object
+    kid: str | None
+    message: bytes
+    payload: bytes
+    signature: bytes
+
+
+def decoded(token: str) -> SignedToken:
+    """Decode a token of at most LONGEST_TOKEN characters; raises Unauthorized.
+
+    A header with `crit` is refused, as RFC 7515, section 4.1.11 demands: no extension is supported.
+    """
+    if len(token) > LONGEST_TOKEN:
+        raise Unauthorized(f"the token is longer than {LONGEST_TOKEN} bytes")
+    try:
+        # The keys verify the signature later: which of them may, the header has to say first.
+        parts = _jws.decode_complete(token, options={"verify_signature": False})
+    except (jwt.DecodeError, UnicodeEncodeError):
+        raise Unauthorized("the token is not a signed JWT: header.payload.signature") from None
+    except jwt.InvalidTokenError:
+        raise Unauthorized("the token's header asks for what is not supported") from None
+    header = parts["header"]
+    if "crit" in header:
+        raise Unauthorized("the token's header asks for what is not supported")
+    message = token.rpartition(".")[0].encode()
+    return SignedToken(
+        header.get("alg"), header.get("kid"), message, parts["payload"], parts["signature"]
+    )

@@ -1,0 +1,53 @@
+"""Tokens as the settings have them: the verifier of a gateway, and tokens for development."""
+
+from collections.abc import Sequence
+
+from notifier.adapters.tokens.issuer import OnFetch, unheard
+from notifier.adapters.tokens.minting import mint
+from notifier.adapters.tokens.verifier import JwtVerifier, Rules, issuers_of
+from notifier.settings import Settings, SettingsError, variable
+
+
+def verifier(settings: Settings, on_fetch: OnFetch = unheard) -> JwtVerifier:
+    """Make the verifier of tokens; raises SettingsError for keys that cannot be."""
+    rules = Rules(
+        _accepted(settings.jwt_audience),
+        settings.jwt_user_claim,
+        settings.jwt_topics_claim,
+        settings.jwt_leeway_seconds,
+    )
+    try:
+        issuers = issuers_of(
+            secrets=settings.jwt_secrets,
+            public_key=settings.jwt_public_key,
+            jwks_url=settings.jwks_url,
+            discovery_urls=settings.jwt_discovery_url,
+            names=_accepted(settings.jwt_issuer),
+            on_fetch=on_fetch,
+        )
+    except ValueError as error:
+        given = ", ".join(map(variable, settings.given_keys()))
+        raise SettingsError([f"{given}: {error}"]) from error
+    return JwtVerifier(issuers, rules)
+
+
+def minted(settings: Settings, user: str, topics: Sequence[str], lifetime: float) -> str:
+    """Make a token that a gateway of these settings accepts, signed with their first secret.
+
+    Raises Invalid for what is not a user id, and ValueError for a secret that is too short.
+    """
+    return mint(
+        settings.jwt_secrets[0],
+        user,
+        topics=topics,
+        issuer=(_accepted(settings.jwt_issuer) or (None,))[0],
+        audience=(_accepted(settings.jwt_audience) or (None,))[0],
+        lifetime=lifetime,
+        user_claim=settings.jwt_user_claim,
+        topics_claim=settings.jwt_topics_claim,
+    )
+
+
+def _accepted(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the `iss` or `aud` that tokens may have; None for any, also for none at all."""
+    return None if "*" in names else names or None

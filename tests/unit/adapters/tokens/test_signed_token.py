@@ -1,0 +1,119 @@
+from base64 import urlsafe_b64encode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notifier.adapters.tokens.signed_token import LONGEST_TOKEN, SignedToken, decoded
+from notifier.core.errors import Unauthorized
+from tests.support.tokens import (
+    SECRET,
+    claims,
+    encoded,
+    refusal,
+    verifier_of,
+)
+
+# Anything can be sent for a token.
+
+
+async def test_a_token_is_bounded_before_it_is_read() -> None:
+    verifier = verifier_of(secret=SECRET)
+
+    reason = await refusal(verifier, "x" * (LONGEST_TOKEN + 1))
+
+    assert reason == "the token is longer than 8192 bytes"
+
+
+async def test_a_token_as_long_as_the_bound_is_read() -> None:
+    verifier = verifier_of(secret=SECRET)
+
+    reason = await refusal(verifier, "x" * LONGEST_TOKEN)
+
+    assert reason == "the token is not a signed JWT: header.payload.signature"
+
+
+@pytest.mark.parametrize(
+    "token", ["", ".", "..", "a.b", "a.b.c.d", "é.é.é", "\ud800.\ud800.\ud800"]
+)
+async def test_what_is_not_three_encoded_parts_is_refused(token: str) -> None:
+    verifier = verifier_of(secret=SECRET)
+
+    reason = await refusal(verifier, token)
+
+    assert reason == "the token is not a signed JWT: header.payload.signature"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"alg": "HS256", "crit": ["exp"], "exp": 1},
+        {"alg": "HS256", "b64": False},
+        {"alg": "HS256", "b64": False, "crit": ["b64"]},
+        {"alg": "HS256", "kid": 7},
+    ],
+)
+@pytest.mark.parametrize("payload", ["", encoded(claims())], ids=["empty", "claims"])
+async def test_a_header_that_asks_for_more_than_a_signature_is_refused(
+    header: dict[str, object], payload: str
+) -> None:
+    verifier = verifier_of(secret=SECRET)
+
+    reason = await refusal(verifier, f"{encoded(header)}.{payload}.{encoded(None)}")
+
+    assert reason.startswith(("the token is not a signed JWT", "the token's header asks for"))
+
+
+PARTS = st.one_of(
+    st.text(max_size=40),
+    st.binary(max_size=40).map(lambda raw: urlsafe_b64encode(raw).decode()),
+    st.dictionaries(
+        st.sampled_from(["alg", "kid", "crit", "b64", "typ"]),
+        st.one_of(
+            st.none(), st.booleans(), st.sampled_from(["HS256", "none"]), st.lists(st.text())
+        ),
+    ).map(encoded),
+)
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(parts=st.lists(PARTS, max_size=4))
+async def test_whatever_is_sent_for_a_token_is_refused_and_not_repeated(parts: list[str]) -> None:
+    verifier = verifier_of(secret=SECRET)
+
+    reason = await refusal(verifier, ".".join(parts))
+
+    assert reason in {
+        "the token is not a signed JWT: header.payload.signature",
+        "the token's alg is not its key's: HS256",
+        "the token's header asks for what is not supported",
+        "the token's signature is not by a key that is known here",
+    }
+
+
+@pytest.mark.parametrize(
+    "header", [{"alg": "HS256", "crit": ["b64"], "b64": True}, {"alg": "HS256", "crit": None}]
+)
+def test_a_header_with_critical_extensions_is_refused(header: dict[str, object]) -> None:
+    with pytest.raises(Unauthorized, match="asks for what is not supported"):
+        decoded(f"{encoded(header)}.{encoded(claims())}.{encoded(None)}")
+
+
+@pytest.mark.parametrize("part", [b"[" * 4000, b'{"a":' * 1000, b"9" * 5000])
+def test_a_header_that_no_json_parser_bears_is_no_token(part: bytes) -> None:
+    header = urlsafe_b64encode(part).rstrip(b"=").decode()
+
+    with pytest.raises(Unauthorized, match="not a signed JWT"):
+        decoded(f"{header}.{encoded(claims())}.{encoded(None)}")
+
+
+def test_a_token_is_decoded_into_its_parts() -> None:
+    header, payload = encoded({"alg": "ES256", "kid": "k1"}), encoded({"sub": "42"})
+
+    assert decoded(f"{header}.{payload}.{encoded(None)}") == SignedToken(
+        alg="ES256",
+        kid="k1",
+        message=f"{header}.{payload}".encode(),
+        payload=b'{"sub": "42"}',
+        signature=b"signature",
+    )
