@@ -7,6 +7,7 @@ when it stops. HTTP itself is read in `notifier.http`.
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import os
 import resource
 import signal
@@ -133,10 +134,21 @@ def trouble_with_files(connections: int) -> str | None:
     return None
 
 
+def _is_every_address(host: str) -> bool:
+    """Whether a host is `::`, in any spelling: all addresses, of both versions of IP."""
+    try:
+        return ipaddress.IPv6Address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def _listen(host: str, port: int, setting: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = _is_every_address(host) and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        return socket.create_server(
+            (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both
+        )
     except OSError as error:
         if error.errno in _NOT_HERE:
             raise ServingError(

@@ -5,13 +5,14 @@ frame therefore serves all clients of a window, and a connection keeps no state 
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from websockets.extensions import Extension
 from websockets.extensions.permessage_deflate import (
     PerMessageDeflate,
     ServerPerMessageDeflateFactory,
 )
+from websockets.typing import ExtensionParameter
 
 from notifier.gateway.framing import FramingError
 
@@ -21,8 +22,27 @@ WINDOW = 12
 # Bytes. Below, a message travels in one packet anyhow, and compressing it would cost as much as
 # delivering it to a client does.
 SMALLEST = 1024
+# Any client understands these without having offered them, and the second has to be said.
+_UNASKED = {"server_no_context_takeover", "client_no_context_takeover"}
+
+
+class _OnlyOffered(ServerPerMessageDeflateFactory):
+    """Answers the window only to clients that offer one: others may not know it (section 7.1.2.1).
+
+    Clients without have a window of 32 KiB, which takes messages of any smaller one.
+    """
+
+    def process_request_params(
+        self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Extension]
+    ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
+        """See ServerExtensionFactory."""
+        answer, extension = super().process_request_params(params, accepted_extensions)
+        offered = {name for name, _ in params}
+        return [each for each in answer if each[0] in offered | _UNASKED], extension
+
+
 EXTENSIONS = (
-    ServerPerMessageDeflateFactory(
+    _OnlyOffered(
         server_no_context_takeover=True,
         client_no_context_takeover=True,
         server_max_window_bits=WINDOW,

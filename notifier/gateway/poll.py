@@ -19,7 +19,8 @@ from notifier.gateway.open_response import OpenResponse
 from notifier.http.exchange import Exchange
 from notifier.http.port import Header
 
-LONGEST_WAIT = 60
+LONGEST_WAIT = 60  # seconds that may be asked for
+ANSWERED_AFTER = 55  # at most, before proxies give up at 60
 USUAL_WAIT = 25
 _ENOUGH = 256 * 1024  # bytes in one answer; what is left comes with the next
 
@@ -45,7 +46,9 @@ class PollConnection(OpenResponse):
         self._is_greeted = False
         self._is_over = False
         self._is_answering = False
-        self._wait = asyncio.get_running_loop().call_later(wait, self._time_is_up)
+        self._wait = asyncio.get_running_loop().call_later(
+            min(wait, ANSWERED_AFTER), self._time_is_up
+        )
 
     # What the session calls.
 

@@ -25,9 +25,12 @@ HEADERS: tuple[Header, ...] = (
     # Proxies must neither keep nor compress what they would have to hold back for that.
     (b"cache-control", b"no-cache, no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
-    # The response ends with the connection: each event is then the same bytes for all clients.
+    # A stream that breaks off has to be told from one that ended, and is not followed by anything.
     (b"connection", b"close"),
 )
+# Clients such as Python's urllib3 hold back what is in no chunk until they have enough of it.
+_CHUNKED = (b"transfer-encoding", b"chunked")
+_LAST_CHUNK = b"0\r\n\r\n"
 _COMMENT = b":\n\n"
 _UNACKNOWLEDGED = 30_000  # milliseconds
 # In browsers `error` is what EventSource itself says.
@@ -57,7 +60,7 @@ def farewell(code: CloseCode) -> bytes:
 class SseConnection(OpenResponse):
     """One client's stream of events. Fulfils Connection."""
 
-    __slots__ = ()
+    __slots__ = ("_is_chunked",)
 
     transport = "sse"
 
@@ -69,8 +72,14 @@ class SseConnection(OpenResponse):
     ) -> None:
         super().__init__(exchange, cursor, headers)
         self._expect_acknowledgement()
+        self._is_chunked = exchange.takes_chunks
+        framing = (_CHUNKED,) if self._is_chunked else ()
+        head = exchange.head((*HEADERS, *framing, *self._headers))
         retry = b"retry: %d\n\n" % uniform(500, 5000)  # noqa: S311 - spread
-        self._transport.write(exchange.head((*HEADERS, *self._headers)) + retry)
+        self._transport.write(head + self._framed(retry))
+
+    def _framed(self, text: bytes) -> bytes:
+        return b"%x\r\n%s\r\n" % (len(text), text) if self._is_chunked else text
 
     def _expect_acknowledgement(self) -> None:
         # Nothing ever comes back on this transport, but TCP itself knows whether it arrives.
@@ -88,24 +97,30 @@ class SseConnection(OpenResponse):
         if publication is not None:
             self._positions[publication.topic] = publication.position
             data = b"%s\nid: %s\n\n" % (data, self.cursor.encode())
-        super().write(data)
+        super().write(self._framed(data))
 
     def send(self, frame: ServerFrame) -> None:
         """See Connection."""
         self._note(frame)
         moves = isinstance(frame, frames.Hello | frames.Gap)
-        super().write(event(frame, self.cursor if moves else ""))
+        super().write(self._framed(event(frame, self.cursor if moves else "")))
 
     def ping(self) -> bool:
         """See Connection."""
         if not self._is_stuck():
-            super().write(_COMMENT)
+            super().write(self._framed(_COMMENT))
         return False
 
     def close(self, code: CloseCode) -> None:
         """See Connection."""
         if self._timer is None and not self._transport.is_closing():
             if self._gave_up is not None:
-                self._transport.write(event(frames.Bye(code, code.reason)))
+                self._transport.write(self._framed(event(frames.Bye(code, code.reason))))
             self._abort_later()
-            self._transport.close()
+            self.shutdown()
+
+    def shutdown(self) -> None:
+        """End the stream; the server calls this for what is left when it stops."""
+        if self._is_chunked and not self._transport.is_closing():
+            self._transport.write(_LAST_CHUNK)
+        super().shutdown()

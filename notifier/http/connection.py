@@ -22,7 +22,9 @@ _LARGEST_HEAD = 64 * 1024  # bytes: a cursor of a hundred topics fits
 _MOST_HEADERS = 100  # tiny ones take thirty times their bytes of memory
 _MOST_PIECES = 100  # that are read before other clients have their turn
 # Seconds.
-_LONGEST_PAUSE = 5.0  # between requests
+LONGEST_PAUSE = (
+    75.0  # between requests; proxies keep a connection for 60, and would post into the end
+)
 _LONGEST_HEAD, _LONGEST_BODY = 10.0, 30.0
 _LONGEST_ANSWER = 30.0  # for a client to read it
 _BLANK_LINE = b"\r\n\r\n"
@@ -31,7 +33,7 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 _PHRASES = {400: b"Bad Request", 503: b"Service Unavailable\r\nretry-after: 5"}
 _REFUSAL = (
     b"HTTP/1.1 %d %s\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"content-length: %d\r\nconnection: close\r\n\r\n%s"
+    b"access-control-allow-origin: *\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
 )
 
 
@@ -157,7 +159,7 @@ class Connection(asyncio.Protocol):
         if self._is_paused:
             self._start_clock(_LONGEST_ANSWER, self.cut_off)
         elif self._part is _Part.NOTHING:
-            self._start_clock(_LONGEST_PAUSE, self.close)
+            self._start_clock(LONGEST_PAUSE, self.close)
         elif self._part is _Part.HEAD:
             self._start_clock(_LONGEST_HEAD, self.close)
         elif self._part is _Part.BODY:

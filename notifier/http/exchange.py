@@ -261,6 +261,11 @@ class Exchange:
         """Whether the client has gone."""
         return self._carrier.is_closing
 
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether the client knows chunks (RFC 9112, section 7.1)."""
+        return not self._manner.is_old
+
     def take_over(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Let `protocol` answer; it calls `give_back` or `let_go` in the end."""
         self._is_taken = True

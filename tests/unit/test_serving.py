@@ -33,6 +33,23 @@ async def test_an_application_is_served_on_a_port_that_the_system_chose() -> Non
         assert (await http.get(f"http://127.0.0.1:{port}/")).text == "hello"
 
 
+@pytest.mark.parametrize(("host", "reached"), [("::", ["127.0.0.1", "::1"]), ("0::0", ["::1"])])
+async def test_all_addresses_are_those_of_both_versions_of_ip(
+    host: str, reached: list[str]
+) -> None:
+    async with serve(APP, host=host, port=0, setting="X") as port:
+        for address in reached:
+            _, writer = await asyncio.open_connection(address, port)
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_an_idle_connection_outlives_those_of_proxies() -> None:
+    nginx_upstream_keepalive = load_balancer_idle_timeout = 60
+
+    assert max(nginx_upstream_keepalive, load_balancer_idle_timeout) < connection.LONGEST_PAUSE
+
+
 @pytest.mark.parametrize(("headers", "status"), [(90, 200), (101, 400)])
 async def test_the_headers_of_a_request_are_bounded_in_number(headers: int, status: int) -> None:
     many = [(f"x-{number}", "") for number in range(headers)]

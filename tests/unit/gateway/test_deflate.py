@@ -31,20 +31,21 @@ def negotiate(*offers: str) -> tuple[str | None, int]:
 
 
 @pytest.mark.parametrize(
-    ("offer", "window"),
+    ("offer", "said", "window"),
     [
-        ("permessage-deflate", 12),
-        ("permessage-deflate; client_max_window_bits", 12),  # as browsers offer it
-        ("permessage-deflate; server_max_window_bits=15", 12),
-        ("permessage-deflate; server_max_window_bits=9", 9),
-        ("permessage-deflate; server_max_window_bits=8, permessage-deflate", 12),
-        ("x-webkit-deflate-frame, permessage-deflate", 12),
+        ("permessage-deflate", "", 12),
+        ("permessage-deflate; client_max_window_bits", "", 12),  # as browsers offer it
+        (NO_CONTEXT, "", 12),
+        ("permessage-deflate; server_max_window_bits=15", "; server_max_window_bits=12", 12),
+        ("permessage-deflate; server_max_window_bits=9", "; server_max_window_bits=9", 9),
+        ("permessage-deflate; server_max_window_bits=8, permessage-deflate", "", 12),
+        ("x-webkit-deflate-frame, permessage-deflate", "", 12),
     ],
 )
-def test_no_context_is_kept_whatever_a_client_offers(offer: str, window: int) -> None:
-    answer = f"{NO_CONTEXT}; server_max_window_bits={window}"
-
-    assert negotiate(offer) == (answer, window)
+def test_no_context_is_kept_and_a_window_only_answered_where_one_is_offered(
+    offer: str, said: str, window: int
+) -> None:
+    assert negotiate(offer) == (NO_CONTEXT + said, window)
 
 
 @pytest.mark.parametrize(

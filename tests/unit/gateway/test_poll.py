@@ -4,6 +4,7 @@ import re
 import httpx
 import pytest
 
+from notifier.gateway import poll
 from tests.support.gateways import House, served
 from tests.support.streams import Frame, ids, polled, streamed
 
@@ -297,3 +298,15 @@ async def test_bytes_that_come_while_a_request_is_held_wait_for_its_answer(early
 
     assert b'"e1"' in answer
     assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_the_longest_wait_is_answered_before_proxies_give_up() -> None:
+    assert poll.ANSWERED_AFTER < 60  # as nginx does
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(poll, "ANSWERED_AFTER", 0.01)
+        async with served() as it, it.http() as http:
+            cursor = await start(http)
+            answer = await asyncio.wait_for(polled(http, cursor, wait=60), 10)
+
+    assert answer == {"frames": [], "cursor": cursor}

@@ -43,6 +43,58 @@ async def test_proxies_are_told_to_let_events_through_at_once() -> None:
     assert "date" in headers
 
 
+async def test_each_event_is_a_chunk_and_the_stream_ends_with_the_last() -> None:
+    async with served() as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(b"GET /v1/sse HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ann\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        chunks = [await chunk(reader) for _ in range(2)]
+        it.broker.post("user:42", "e1")
+        chunks.append(await chunk(reader))
+        await it.gateway.drain()
+        chunks += [await chunk(reader), await chunk(reader)]
+        rest = await reader.read()
+        writer.close()
+
+    assert b"\r\ntransfer-encoding: chunked\r\n" in head
+    assert chunks[0].startswith(b"retry: ")
+    assert [each.partition(b"\n")[0] for each in chunks[1:3]] == [b"event: hello", b"event: event"]
+    assert all(each.endswith(b"\n\n") for each in chunks[:-1])
+    assert (chunks[-1], rest) == (b"", b"")
+
+
+async def chunk(reader: asyncio.StreamReader) -> bytes:
+    size = int(await asyncio.wait_for(reader.readline(), 10), 16)
+    data = await reader.readexactly(size)
+    assert await reader.readexactly(2) == b"\r\n"
+    return data
+
+
+async def test_a_client_of_http_1_0_gets_no_chunks() -> None:
+    async with served() as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(b"GET /v1/sse HTTP/1.0\r\nAuthorization: Bearer ann\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        first = await reader.readline()
+        writer.close()
+
+    assert b"transfer-encoding" not in head
+    assert first.startswith(b"retry: ")
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, */*;q=0.1"])
+async def test_a_gateway_that_cannot_serve_says_so_in_the_streams_own_language(
+    accept: str,
+) -> None:
+    async with served() as it, it.http() as http:
+        it.gateway.draining = True
+        answer = await http.get("/v1/sse", headers={"accept": accept})
+
+    assert answer.status_code == 200
+    assert "event: bye" in answer.text
+    assert "retry: " in answer.text
+
+
 async def test_an_event_is_the_frame_and_its_id_the_cursor() -> None:
     async with served() as it, it.http() as http, streamed(http) as stream:
         await stream.next_of("hello")

@@ -270,7 +270,7 @@ async def test_who_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_who_says_nothing_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(connection, "LONGEST_PAUSE", 0.1)
     async with talking(echo) as talk:
         await talk.say(b"GET / HTTP/1.1\r\n\r\n")
 
@@ -298,7 +298,7 @@ async def test_who_does_not_read_an_answer_is_closed(
         await respond(send, b"x" * size)
 
     monkeypatch.setattr(connection, "UNCOUNTED", uncounted)
-    monkeypatch.setattr(connection, "_LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(connection, "LONGEST_PAUSE", 0.1)
     monkeypatch.setattr(connection, "_LONGEST_ANSWER", 0.2)
     async with talking(large) as talk:
         talk.pause()
