@@ -253,22 +253,22 @@ class TokenVerifier(Dependency, Protocol):
 
 
 class Seats(Protocol):
-    """How many connections each user has, over all gateways, and no more than a cap.
+    """Counts each user's connections over all gateways, and bounds them.
 
-    It keeps misuse out and is no lock: while the count cannot be had, everybody is let in.
+    It keeps misuse out and is no lock: while the count is unavailable, every user is let in.
     """
 
-    async def take(self, user: str) -> bool:
-        """Count one more connection of the user's; False, and not counted, when there are enough.
+    async def claim(self, user: str) -> bool:
+        """Count one more connection of the user; False, and not counted, if the bound is reached.
 
-        Never raises Unavailable: it takes two seconds at most to find that out, once, and from then
-        on no time until the count is back.
+        Never raises Unavailable. If the count does not answer within 2 s, the user is let in; later
+        calls return at once until it answers again.
         """
 
     def release(self, user: str) -> None:
-        """Count one less, soon; once for each `take` that was True.
+        """Count one less, soon; once for each `claim` that returned True.
 
-        What is not released counts no more ten seconds after its gateway died.
+        Ten seconds after a gateway died its connections count no more.
         """
 
 

@@ -119,7 +119,7 @@ class Gateway(LongLived):
             raise
 
     async def _take_seat(self, identity: Identity) -> None:
-        if self._seats is not None and not await self._seats.take(identity.user):
+        if self._seats is not None and not await self._seats.claim(identity.user):
             raise TooManyConnections("the user has too many connections already")
 
     def unseat(self, identity: Identity | None) -> None:

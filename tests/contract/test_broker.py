@@ -105,7 +105,7 @@ async def test_reading_can_leave_a_topic_without_a_stream(backend: Backend) -> N
     assert answers == [History(NOWHERE)] * 2
 
 
-async def test_what_was_read_where_nothing_was_does_not_hide_what_comes(backend: Backend) -> None:
+async def test_an_empty_answer_does_not_hide_later_publications(backend: Backend) -> None:
     async with backend.broker() as broker:
         [before] = await broker.read([Since("never", 0, begins=False)])
         await publish(broker, new("never"))
@@ -115,7 +115,7 @@ async def test_what_was_read_where_nothing_was_does_not_hide_what_comes(backend:
     assert missed(before.head, after) == "restarted"
 
 
-async def test_a_stream_that_there_is_is_read_as_ever(backend: Backend) -> None:
+async def test_an_existing_stream_is_read_without_beginning_one(backend: Backend) -> None:
     async with backend.broker() as broker:
         await publish(broker, new("news"), new("news"))
 
@@ -250,7 +250,7 @@ async def test_many_publishers_on_two_brokers_leave_no_holes(backend: Backend) -
         assert offsets(pair) == sorted(offsets(pair))
 
 
-async def test_a_follower_hears_whatever_is_published_after_follow_returned(
+async def test_a_follower_gets_all_publications_after_follow_returned(
     backend: Backend,
 ) -> None:
     topics = [f"topic-{number}" for number in range(40)]
@@ -264,7 +264,7 @@ async def test_a_follower_hears_whatever_is_published_after_follow_returned(
             assert (await listening.next()).topic == topic
 
 
-async def test_what_is_heard_is_what_was_published(backend: Backend) -> None:
+async def test_a_follower_gets_the_publication_as_it_was_published(backend: Backend) -> None:
     text = '1700000000123:1700000060000:price:eur\n{"id":"a:b","data":"é\\n"}'.encode()
     async with backend.broker() as broker:
         listening = await follow(broker, "user:ann@example.org")
@@ -292,7 +292,7 @@ async def test_followers_on_all_brokers_hear_a_publication(backend: Backend) -> 
             assert await listening.next_events(2) == [b'{"id":"a"}', b'{"id":"b"}']
 
 
-async def test_a_topic_that_is_not_followed_is_not_heard(backend: Backend) -> None:
+async def test_a_topic_that_is_not_followed_is_silent(backend: Backend) -> None:
     async with backend.broker() as broker:
         listening = await follow(broker, "sales")
 
@@ -301,7 +301,7 @@ async def test_a_topic_that_is_not_followed_is_not_heard(backend: Backend) -> No
         assert await listening.next_events(1) == [b'{"id":"b"}']
 
 
-async def test_following_twice_is_heard_once(backend: Backend) -> None:
+async def test_following_twice_delivers_no_duplicate(backend: Backend) -> None:
     async with backend.broker() as broker:
         listening = await follow(broker, "news", "news")
         await broker.follow(["news"])
@@ -311,7 +311,7 @@ async def test_following_twice_is_heard_once(backend: Backend) -> None:
         assert await listening.next_events(2) == [b'{"id":"a"}', b'{"id":"b"}']
 
 
-async def test_an_unfollowed_topic_is_in_the_end_not_heard(backend: Backend) -> None:
+async def test_an_unfollowed_topic_is_in_the_end_silent(backend: Backend) -> None:
     async with backend.broker() as broker, asyncio.timeout(10):
         listening = await follow(broker, "news", "sales")
 
@@ -326,7 +326,7 @@ async def test_an_unfollowed_topic_is_in_the_end_not_heard(backend: Backend) -> 
             await asyncio.sleep(0)  # a broker need not suspend, but the deadline has to
 
 
-async def test_a_topic_unfollowed_and_followed_again_is_heard(backend: Backend) -> None:
+async def test_a_topic_unfollowed_and_followed_again_is_delivered(backend: Backend) -> None:
     async with backend.broker() as broker:
         listening = await follow(broker, "news")
         for number in range(20):

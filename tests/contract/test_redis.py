@@ -179,7 +179,7 @@ async def test_the_head_of_a_topic_without_publications_does_not_stay_for_long(
     assert client.ttl("notifier:{news}:head") == pytest.approx(3_600, abs=10)
 
 
-async def test_a_head_that_expired_takes_its_log_and_keys_with_it(
+async def test_an_expired_head_takes_its_log_and_keys_with_it(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     first = await published(broker, new("news", "a"))
@@ -202,7 +202,7 @@ async def test_a_head_that_cannot_be_read_begins_anew(
     assert (await published(broker, new("news", "b"))).offset == 1
 
 
-async def test_a_key_counts_for_the_deduplication_window_and_no_longer(
+async def test_a_duplicate_is_dropped_within_the_deduplication_window_and_no_longer(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     now: Any = client.time()
@@ -221,7 +221,7 @@ def entry(key: str, seconds: int) -> bytes:
     return blake2b(key.encode(), digest_size=10).digest() + (1_000 * seconds).to_bytes(6, "big")
 
 
-async def test_what_is_forgotten_is_dropped_once_it_is_half(
+async def test_expired_keys_are_removed_once_they_are_half_of_all(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     now: Any = client.time()
@@ -270,7 +270,7 @@ async def test_a_topic_at_its_bound_forgets_the_oldest_and_counts_it(
     assert metrics.registry.get_sample_value("notifier_deduplication_cuts_total") == 1
 
 
-async def test_what_a_lost_head_left_of_a_busy_topic_does_not_count(
+async def test_keys_left_by_a_lost_head_of_a_busy_topic_do_not_count(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     batch = [new("news", str(number)) for number in range(1_000)]
@@ -295,7 +295,7 @@ async def test_the_collapse_keys_that_are_remembered_are_bounded(server: RedisSe
         assert 0 < client.ttl("notifier:{news}:newest") <= 86_400
 
 
-async def test_what_a_stranger_left_in_a_stream_is_refused_for_that_topic_only(
+async def test_a_foreign_entry_in_a_stream_fails_that_topic_only(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     client.set("notifier:{string}:head", "not a hash")
@@ -315,7 +315,7 @@ async def test_what_a_stranger_left_in_a_stream_is_refused_for_that_topic_only(
     assert broker.trouble is None
 
 
-async def test_what_a_stranger_sends_to_a_channel_is_passed_over(
+async def test_a_foreign_message_on_a_channel_is_ignored(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     listening = await follow(broker, "news")
@@ -473,7 +473,7 @@ async def test_a_full_redis_takes_no_publication_but_answers_readers(
     assert after == before._replace(offset=2)
 
 
-async def test_reading_topics_that_never_were_leaves_no_keys(
+async def test_reading_topics_that_do_not_exist_leaves_no_keys(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     await broker.read([Since(f"never:{n}", 0, begins=False) for n in range(100)])
@@ -512,7 +512,7 @@ async def test_a_replica_takes_no_publication(broker: RedisBroker, client: redis
         await broker.publish([new("news")])
 
 
-async def test_a_connection_to_what_has_become_a_replica_is_made_anew(
+async def test_a_connection_reconnects_when_its_server_has_become_a_replica(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     await published(broker, new("news", "a"))
@@ -543,7 +543,9 @@ async def test_a_user_without_the_right_to_publish_gets_nothing_refused(
             await broker.publish([new("news")])
 
 
-async def test_who_may_not_subscribe_is_told_why(server: RedisServer, client: redis.Redis) -> None:
+async def test_trouble_names_a_missing_right_to_subscribe(
+    server: RedisServer, client: redis.Redis
+) -> None:
     client.acl_setuser("mute", enabled=True, passwords="+pw", keys="*", commands=["+@all"])
     url = server.url.replace("redis://", "redis://mute:pw@")
 
@@ -655,7 +657,7 @@ async def test_a_stream_remembers_the_epochs_that_it_continues(metrics: Metrics)
     assert (told.head, told.lineage) == (positions[-1], former)
 
 
-async def test_what_redis_lost_is_told_to_those_who_had_not_seen_it(metrics: Metrics) -> None:
+async def test_followers_that_had_not_seen_a_lost_publication_get_a_gap(metrics: Metrics) -> None:
     with RedisServer(appendonly="yes", appendfsync="always") as server:
         async with RedisBroker(server.url, metrics=metrics) as broker:
             kept = await published(broker, new("news", "a"))
@@ -669,7 +671,7 @@ async def test_what_redis_lost_is_told_to_those_who_had_not_seen_it(metrics: Met
     assert of_others.head.epoch != kept.epoch
 
 
-async def test_what_redis_lost_is_told_though_only_its_publisher_knew_of_it(
+async def test_followers_get_a_gap_for_a_loss_that_only_the_publisher_knew_of(
     metrics: Metrics,
 ) -> None:
     with RedisServer(appendonly="yes", appendfsync="always") as server:
@@ -687,7 +689,7 @@ async def test_what_redis_lost_is_told_though_only_its_publisher_knew_of_it(
     assert told.head.epoch != kept.epoch
 
 
-async def test_what_redis_lost_is_told_though_it_was_published_by_somebody_else_before(
+async def test_followers_get_a_gap_for_a_loss_of_a_duplicate_of_somebody_elses_publication(
     metrics: Metrics,
 ) -> None:
     with RedisServer(appendonly="yes", appendfsync="always") as server:
@@ -707,7 +709,7 @@ async def test_what_redis_lost_is_told_though_it_was_published_by_somebody_else_
     assert told.head.epoch != kept.epoch
 
 
-async def test_what_a_former_redis_told_late_is_compared_with_the_present_one(
+async def test_a_late_answer_of_a_former_redis_is_compared_with_the_current_one(
     metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transports = recorded_transports(monkeypatch)
@@ -741,7 +743,9 @@ async def test_a_former_redis_is_asked_nothing_more_once_there_is_another(
         assert (before, head_offset(former)) == (1, 1)
 
 
-async def test_what_is_lost_at_the_second_of_two_replacements_is_told(metrics: Metrics) -> None:
+async def test_followers_get_a_gap_for_a_loss_at_the_second_of_two_replacements(
+    metrics: Metrics,
+) -> None:
     with RedisServer() as third:
         async with failover(metrics) as (former, present, link, publisher):
             kept = await published(publisher, new("news", "a"))
@@ -760,7 +764,7 @@ async def test_what_is_lost_at_the_second_of_two_replacements_is_told(metrics: M
     assert told.lineage == {}
 
 
-async def test_of_answers_that_come_in_any_order_the_newest_is_compared(
+async def test_the_newest_of_answers_in_any_order_is_compared(
     metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transports = recorded_transports(monkeypatch)
@@ -905,7 +909,7 @@ def channels_of(command: str) -> int:
     return 30 + int(more[1]) if more else command.count(" ")
 
 
-async def test_a_cut_subscription_is_told_and_taken_up_again(
+async def test_a_lost_connection_reconnects_subscribes_again_and_reports_an_interruption(
     broker: RedisBroker, client: redis.Redis, metrics: Metrics
 ) -> None:
     topics = [f"topic-{number}" for number in range(10)]
@@ -920,7 +924,7 @@ async def test_a_cut_subscription_is_told_and_taken_up_again(
     assert broker.trouble is None
 
 
-async def test_who_follows_while_the_connection_is_made_anew_waits_for_it(
+async def test_a_follower_waits_while_the_connection_reconnects(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     listening = await follow(broker, "news")
@@ -933,7 +937,7 @@ async def test_who_follows_while_the_connection_is_made_anew_waits_for_it(
     assert {(await listening.next()).topic for _ in topics} == set(topics)
 
 
-async def test_what_was_unfollowed_meanwhile_is_not_followed_again(
+async def test_a_topic_unfollowed_meanwhile_is_not_subscribed_after_a_reconnect(
     broker: RedisBroker, server: RedisServer, client: redis.Redis
 ) -> None:
     listening = await follow(broker, "news", "sales", "sports")
@@ -948,7 +952,7 @@ async def test_what_was_unfollowed_meanwhile_is_not_followed_again(
     assert sorted(client.pubsub_channels()) == ["notifier:{news}", "notifier:{sports}"]
 
 
-async def test_a_follower_cut_off_for_reading_slowly_can_read_what_it_missed(
+async def test_a_slow_follower_that_redis_cuts_off_can_read_the_missed_publications(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     listening = await follow(broker, "news")
@@ -994,7 +998,7 @@ async def test_a_timeout_of_tcp_itself_is_a_lost_connection(
             assert await listening.next_events(2) == [b'{"id":"a"}', b'{"id":"b"}']
 
 
-def test_what_uvloop_says_of_a_connection_just_reset_is_no_reason_to_die(
+def test_the_process_survives_uvloops_error_for_a_connection_just_reset(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get_connection = BlockingConnectionPool.get_connection
@@ -1077,7 +1081,7 @@ def no_longer_than(seconds: int) -> Iterator[None]:
 # Its life.
 
 
-async def test_what_the_body_raises_goes_on_as_it_is(server: RedisServer) -> None:
+async def test_an_error_of_the_body_is_raised_unchanged(server: RedisServer) -> None:
     async def body() -> None:
         async with RedisBroker(server.url, metrics=Metrics()) as broker:
             await follow(broker, "news")
@@ -1105,7 +1109,7 @@ async def test_a_task_that_dies_ends_the_body(server: RedisServer) -> None:
     assert caught.group_contains(LookupError, match="news")
 
 
-async def test_it_can_be_left_while_redis_hangs(server: RedisServer) -> None:
+async def test_it_shuts_down_while_redis_hangs(server: RedisServer) -> None:
     async with asyncio.timeout(15):
         async with RedisBroker(server.url, metrics=Metrics()) as broker:
             await follow(broker, "news")

@@ -1,4 +1,4 @@
-"""Redis behind Sentinel: whoever is master is found, and a failover ends like any lost connection.
+"""Redis behind Sentinel: the master is found, and a failover ends like any lost connection.
 
 The promises are those of `test_redis`; here is what Sentinel adds.
 """
@@ -73,6 +73,14 @@ def info(client: redis.Redis) -> dict[str, Any]:
     return dict(answer)
 
 
+async def master_found(url: str) -> str:
+    """Ask as a reconnecting client does: on a busy machine a Sentinel may take too long."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(LostConnectionError):
+                return await sentinel.master_url(url)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110  # nothing tells of it
@@ -104,7 +112,7 @@ async def published(broker: RedisBroker, publication: NewPublication) -> Publish
             await asyncio.sleep(0.05)
 
 
-async def test_after_a_failover_followed_topics_are_told_of_it_and_go_on_at_the_new_master(
+async def test_after_a_failover_followers_reconnect_to_the_new_master_and_get_an_interruption(
     group: Group,
 ) -> None:
     await group.is_complete()
@@ -146,7 +154,7 @@ async def test_user_and_password_of_sentinel_stand_in_the_query(group: Group) ->
         client.acl_setuser("default", enabled=False)
 
     url = f"{group.url}?sentinel_username=eve&sentinel_password=p%40ss"
-    assert await sentinel.master_url(url) == master_of(group)
+    assert await master_found(url) == master_of(group)
     with pytest.raises(LostConnectionError):
         await sentinel.master_url(group.url)
 
@@ -156,7 +164,7 @@ async def test_sentinels_speak_tls_as_redis_does(group: Group, tmp_path: Path) -
     async with tls_in_front_of(group.sentinel.port, authority) as port:
         address = f"rediss+sentinel://127.0.0.1:{port}/mymaster"
 
-        url = await sentinel.master_url(f"{address}?ssl_ca_certs={authority}")
+        url = await master_found(f"{address}?ssl_ca_certs={authority}")
 
         assert urlsplit(url).netloc == urlsplit(master_of(group)).netloc
         with pytest.raises(LostConnectionError):
@@ -169,7 +177,7 @@ async def test_sentinels_that_hang_or_refuse_are_passed_over(group: Group) -> No
         port = hangs.getsockname()[1]
         url = f"redis+sentinel://127.0.0.1:{port},{refuses},{group.hosts}/mymaster/0"
 
-        assert await sentinel.master_url(url) == master_of(group)
+        assert await master_found(url) == master_of(group)
 
 
 async def test_a_master_that_is_down_is_not_named() -> None:
@@ -192,14 +200,14 @@ async def test_a_master_that_is_down_is_not_named() -> None:
         ("unix+sentinel://sentinel/mymaster", "not a URL of Redis"),
     ],
 )
-def test_a_url_that_is_none_is_told(url: str, reason: str) -> None:
+def test_an_invalid_url_is_refused_without_its_password(url: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         RedisBroker(url, metrics=Metrics())
 
     assert "cret" not in str(caught.value)
 
 
-async def test_a_master_that_no_sentinel_knows_is_told_by_its_name(group: Group) -> None:
+async def test_an_unknown_master_is_named_in_the_error(group: Group) -> None:
     url = f"redis+sentinel://{group.hosts}/theirmaster"
 
     async with RedisBroker(url, metrics=Metrics()) as broker:

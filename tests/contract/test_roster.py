@@ -37,7 +37,7 @@ async def rosters(request: pytest.FixtureRequest) -> AsyncIterator[Rosters]:
         yield in_memory if request.param == "memory" else on_redis
 
 
-async def test_who_is_announced_is_at_work(rosters: Rosters) -> None:
+async def test_an_announced_router_is_at_work(rosters: Rosters) -> None:
     roster = rosters(60)
 
     assert await roster.announce("a") == {"a"}
@@ -45,7 +45,7 @@ async def test_who_is_announced_is_at_work(rosters: Rosters) -> None:
     assert await roster.announce("a") == {"a", "b"}
 
 
-async def test_who_is_withdrawn_is_gone_at_once(rosters: Rosters) -> None:
+async def test_a_withdrawn_router_is_gone_at_once(rosters: Rosters) -> None:
     roster = rosters(60)
     await roster.announce("a")
     await roster.announce("b")
@@ -55,7 +55,7 @@ async def test_who_is_withdrawn_is_gone_at_once(rosters: Rosters) -> None:
     assert await roster.announce("b") == {"b"}
 
 
-async def test_withdrawing_who_is_not_at_work_changes_nothing(rosters: Rosters) -> None:
+async def test_withdrawing_an_unknown_router_changes_nothing(rosters: Rosters) -> None:
     roster = rosters(60)
     await roster.announce("a")
 
@@ -64,7 +64,7 @@ async def test_withdrawing_who_is_not_at_work_changes_nothing(rosters: Rosters) 
     assert await roster.announce("a") == {"a"}
 
 
-async def test_who_is_no_longer_announced_is_gone_after_its_time(rosters: Rosters) -> None:
+async def test_a_router_that_is_no_longer_announced_expires(rosters: Rosters) -> None:
     roster = rosters(0.3)
     await roster.announce("dead")
     known = await roster.announce("alive")

@@ -56,13 +56,13 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 async def taken(seats: Seats, user: str) -> None:
     """Return when a seat was given, which may be some time after it was released elsewhere."""
     async with asyncio.timeout(15):
-        while not await seats.take(user):
+        while not await seats.claim(user):
             await next_turn()
 
 
 async def gives_up(seats: Seats, user: str) -> bool:
     """Ask, and give up; returns whether it came to that before there was an answer."""
-    asking = asyncio.create_task(seats.take(user))
+    asking = asyncio.create_task(seats.claim(user))
     await next_turn()
     return asking.cancel()
 
@@ -71,46 +71,46 @@ async def next_turn() -> None:
     await asyncio.sleep(0)
 
 
-async def test_a_user_gets_as_many_as_the_cap_and_no_more(backend: Backend) -> None:
+async def test_a_user_gets_seats_up_to_the_bound(backend: Backend) -> None:
     async with backend.seats(2) as seats:
-        assert [await seats.take("42") for _ in range(4)] == [True, True, False, False]
+        assert [await seats.claim("42") for _ in range(4)] == [True, True, False, False]
 
 
 async def test_gateways_count_together(backend: Backend) -> None:
     async with backend.seats(2) as one, backend.seats(2) as other:
-        assert await one.take("42")
-        assert await other.take("42")
-        assert not await one.take("42")
-        assert not await other.take("42")
+        assert await one.claim("42")
+        assert await other.claim("42")
+        assert not await one.claim("42")
+        assert not await other.claim("42")
 
 
 async def test_users_do_not_count_for_one_another(backend: Backend) -> None:
     async with backend.seats(1) as seats:
-        assert await seats.take("42")
-        assert await seats.take("43")
+        assert await seats.claim("42")
+        assert await seats.claim("43")
 
 
-async def test_what_is_released_can_be_taken_again_elsewhere(backend: Backend) -> None:
+async def test_a_released_seat_can_be_claimed_at_another_gateway(backend: Backend) -> None:
     async with backend.seats(1) as one, backend.seats(1) as other:
-        assert await one.take("42")
+        assert await one.claim("42")
         one.release("42")
 
         await taken(other, "42")
-        assert not await one.take("42")
+        assert not await one.claim("42")
 
 
 async def test_a_refusal_is_not_counted(backend: Backend) -> None:
     async with backend.seats(1) as seats:
-        assert await seats.take("42")
-        assert not await seats.take("42")
+        assert await seats.claim("42")
+        assert not await seats.claim("42")
         seats.release("42")
 
-        assert await seats.take("42")
+        assert await seats.claim("42")
 
 
-async def test_of_many_who_ask_at_once_as_many_as_the_cap_are_let_in(backend: Backend) -> None:
+async def test_the_bound_holds_for_many_claims_at_once(backend: Backend) -> None:
     async with backend.seats(10) as one, backend.seats(10) as other:
-        answers = await asyncio.gather(*(s.take("42") for s in (one, other) for _ in range(50)))
+        answers = await asyncio.gather(*(s.claim("42") for s in (one, other) for _ in range(50)))
 
         assert answers.count(True) == 10
 
@@ -118,30 +118,30 @@ async def test_of_many_who_ask_at_once_as_many_as_the_cap_are_let_in(backend: Ba
 async def test_hundreds_of_users_are_counted_at_once(backend: Backend) -> None:
     users = [f"u{n}" for n in range(1200)]
     async with backend.seats(1) as one, backend.seats(1) as other:
-        assert all(await asyncio.gather(*(one.take(user) for user in users)))
-        assert not any(await asyncio.gather(*(other.take(user) for user in users)))
+        assert all(await asyncio.gather(*(one.claim(user) for user in users)))
+        assert not any(await asyncio.gather(*(other.claim(user) for user in users)))
 
 
-async def test_who_gave_up_asking_is_not_counted(backend: Backend) -> None:
+async def test_a_cancelled_claim_is_not_counted(backend: Backend) -> None:
     async with backend.seats(1) as one, backend.seats(1) as other:
         if await gives_up(one, "42"):
-            assert await one.take("43")  # so it was asked for both
+            assert await one.claim("43")  # so it was asked for both
 
             await taken(other, "42")
 
 
-async def test_who_gave_up_asking_takes_no_seat_from_those_who_still_ask(backend: Backend) -> None:
+async def test_a_cancelled_claim_takes_no_seat_from_other_claims(backend: Backend) -> None:
     async with backend.seats(2) as seats:
-        assert await seats.take("42")
+        assert await seats.claim("42")
         if await gives_up(seats, "42"):
-            assert await seats.take("42")
+            assert await seats.claim("42")
 
 
-async def test_a_gateway_that_has_left_holds_nothing(backend: Backend) -> None:
+async def test_a_gateway_that_shut_down_holds_no_seats(backend: Backend) -> None:
     async with backend.seats(1) as other:
         async with backend.seats(1) as one:
-            assert await one.take("42")
-            assert not await other.take("42")
+            assert await one.claim("42")
+            assert not await other.claim("42")
 
         await taken(other, "42")
 
@@ -160,13 +160,13 @@ def on_redis(server: RedisServer) -> RedisSeats:
 
 
 @pytest.mark.services
-async def test_while_redis_is_away_everybody_is_let_in_and_is_counted_afterwards() -> None:
+async def test_without_redis_every_user_is_let_in_and_counted_afterwards() -> None:
     with redis_server() as server:
         async with on_redis(server) as one, on_redis(server) as other:
-            assert await one.take("42")
+            assert await one.claim("42")
             await asyncio.to_thread(server.kill)
 
-            assert all([await other.take("42"), await one.take("42"), await one.take("43")])
+            assert all([await other.claim("42"), await one.claim("42"), await one.claim("43")])
 
             await asyncio.to_thread(server.start)
             await full(other, "43")
@@ -174,28 +174,28 @@ async def test_while_redis_is_away_everybody_is_let_in_and_is_counted_afterwards
 
 
 @pytest.mark.services
-async def test_a_redis_that_hangs_holds_nobody_up() -> None:
+async def test_a_redis_that_hangs_does_not_delay_claims() -> None:
     with redis_server() as server:
         async with on_redis(server) as seats:
-            assert await seats.take("42")
+            assert await seats.claim("42")
             server.pause()
             try:
                 async with asyncio.timeout(10):
-                    assert await seats.take("42")
-                    assert all(await asyncio.gather(*(seats.take("42") for _ in range(100))))
+                    assert await seats.claim("42")
+                    assert all(await asyncio.gather(*(seats.claim("42") for _ in range(100))))
             finally:
                 server.resume()
 
 
 @pytest.mark.services
-async def test_what_was_released_while_redis_was_away_does_not_stay_counted() -> None:
+async def test_a_seat_released_without_redis_does_not_stay_counted() -> None:
     with redis_server(appendonly="yes", appendfsync="always") as server:
         async with on_redis(server) as one, on_redis(server) as other:
-            assert await one.take("42")
-            assert await one.take("43")
+            assert await one.claim("42")
+            assert await one.claim("43")
             await asyncio.to_thread(server.kill)
             one.release("42")  # of which it tells Redis in vain
-            assert await one.take("44")
+            assert await one.claim("44")
             one.release("43")  # of which it does not even try to
 
             await asyncio.to_thread(server.start)
@@ -207,6 +207,6 @@ async def test_what_was_released_while_redis_was_away_does_not_stay_counted() ->
 async def full(seats: Seats, user: str) -> None:
     """Return when the count is there again, and there is no seat for this user."""
     async with asyncio.timeout(15):
-        while await seats.take(user):
+        while await seats.claim(user):
             seats.release(user)
             await next_turn()

@@ -1,4 +1,4 @@
-"""The broker in memory: for `notifier dev`, and for tests of whatever needs a broker."""
+"""The broker in memory: for `notifier dev`, and for tests of all that needs a broker."""
 
 import secrets
 from collections import deque
@@ -25,7 +25,7 @@ class _Stream:
         seen = self.seen.get(key)
         return seen is not None and seen > now - window
 
-    def note(self, key: str, now: float, window: float) -> None:
+    def remember(self, key: str, now: float, window: float) -> None:
         self.seen.pop(key, None)
         self.seen[key] = now
         oldest = next(iter(self.seen))
@@ -34,7 +34,7 @@ class _Stream:
             oldest = next(iter(self.seen))
 
     def check(self, seen: Position | None) -> None:
-        """Begin an epoch that continues no other when `seen` is beyond what there is."""
+        """Begin an epoch that continues no other if `seen` is beyond the head."""
         if seen is not None and seen.epoch == self.head.epoch and seen > self.head:
             self.head = Position(secrets.token_hex(4), self.head.offset)
             self.log.clear()
@@ -49,7 +49,7 @@ class _Stream:
 
 
 class MemoryStreams:
-    """What brokers share: to one another they are what two processes on one Redis are.
+    """The streams that brokers share, as two processes share one Redis.
 
     A topic's history is bounded in number, not in time, and topics are never forgotten.
     """
@@ -72,12 +72,12 @@ class MemoryStreams:
         return self._streams[topic]
 
     def follow(self, listener: BrokerListener, topics: Iterable[str]) -> None:
-        """Let a listener hear of topics."""
+        """Send a listener the publications of topics."""
         for topic in topics:
             self._followers.setdefault(topic, {})[listener] = None
 
     def unfollow(self, listener: BrokerListener, topics: Iterable[str]) -> None:
-        """Let it hear of them no longer."""
+        """Send it no more of them."""
         for topic in topics:
             followers = self._followers.get(topic, {})
             followers.pop(listener, None)
@@ -85,7 +85,7 @@ class MemoryStreams:
                 self._followers.pop(topic, None)
 
     def fan_out(self, publication: Publication) -> None:
-        """Tell all followers, at once."""
+        """Send a publication to all followers, at once."""
         for listener in tuple(self._followers.get(publication.topic, ())):
             listener.on_publication(publication)
 
@@ -93,7 +93,7 @@ class MemoryStreams:
 class MemoryBroker:
     """Fulfils `notifier.core.ports.Broker`. No method of it ever suspends.
 
-    Listeners hear of a publication while it is being published.
+    Listeners get a publication while it is being published.
     """
 
     trouble = None
@@ -125,7 +125,7 @@ class MemoryBroker:
         stream, now = self._streams.stream(new.topic), monotonic()
         if stream.has_seen(new.key, now, self._deduplication_seconds):
             return Published(stream.head, duplicate=True)
-        stream.note(new.key, now, self._deduplication_seconds)
+        stream.remember(new.key, now, self._deduplication_seconds)
         publication = stream.append(new, self._history_size)
         self._streams.fan_out(publication)
         return Published(publication.position)

@@ -18,7 +18,7 @@ MOST_DEAD_LETTERS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What could not be understood, and why."""
+    """An entry that could not be understood, and the reason."""
 
     entry: Entry
     code: str
@@ -49,14 +49,14 @@ class _Batch:
         return self._queue.has(self)
 
     async def ack(self) -> None:
-        self._queue.settle(self)
+        self._queue.ack(self)
 
 
 class MemoryEventQueue:
     """Both ends of an event queue of one partition; takes 10,000 entries, then raises Unavailable.
 
-    What was taken and not acked is there again, in its place, once it is left and entered anew.
-    `dead_letters` are the last 1,000.
+    Unacked entries are back in their place when it is left and entered again. `dead_letters` holds
+    the last 1,000.
     """
 
     trouble: str | None = None
@@ -66,7 +66,7 @@ class MemoryEventQueue:
         self.dead_letters: deque[DeadLetter] = deque(maxlen=MOST_DEAD_LETTERS)
         self._waiting: deque[Entry] = deque()
         self._open: list[_Batch] = []
-        self._barrier: _Batch | None = None  # the one that others have to wait for
+        self._barrier: _Batch | None = None  # the others wait for this one
         self._is_stopped = False
         self._has_changed = asyncio.Event()
 
@@ -76,9 +76,9 @@ class MemoryEventQueue:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Put back what was not acked."""
-        unsettled = [delivery.entry for batch in self._open for delivery in batch.deliveries]
-        self._waiting.extendleft(reversed(unsettled))
+        """Put unacked entries back."""
+        unacked = [delivery.entry for batch in self._open for delivery in batch.deliveries]
+        self._waiting.extendleft(reversed(unacked))
         self._open, self._barrier = [], None
 
     async def put(self, entry: Entry) -> None:
@@ -108,14 +108,14 @@ class MemoryEventQueue:
         """See EventSource."""
         while not self._is_stopped:
             if self._waiting and not self._barrier:
-                self._barrier = self._take()
+                self._barrier = self._next_batch()
                 self._open.append(self._barrier)
                 yield self._barrier
             else:
                 self._has_changed.clear()
                 await self._has_changed.wait()
 
-    def _take(self) -> _Batch:
+    def _next_batch(self) -> _Batch:
         size = min(len(self._waiting), LARGEST_BATCH)
         return _Batch(self, [_Delivery(self._waiting.popleft()) for _ in range(size)])
 
@@ -123,7 +123,7 @@ class MemoryEventQueue:
         """Whether a batch is open; for the batch's own use."""
         return batch in self._open
 
-    def settle(self, batch: _Batch) -> None:
+    def ack(self, batch: _Batch) -> None:
         """Make room for the next batch; for the batch's own use."""
         if not self.has(batch):
             raise Unavailable("rabbitmq", "not acked: it comes again")

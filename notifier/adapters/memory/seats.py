@@ -1,4 +1,4 @@
-"""Seats in memory: for `notifier dev`, and for tests of whatever counts connections of users."""
+"""Seats in memory: for `notifier dev`, and for tests of the bound on a user's connections."""
 
 from collections import Counter
 from typing import Self
@@ -21,7 +21,7 @@ class MemorySeats:
         self._taken -= self._held
         self._held.clear()
 
-    async def take(self, user: str) -> bool:
+    async def claim(self, user: str) -> bool:
         """See Seats."""
         if self._taken[user] >= self._most:
             return False

@@ -34,9 +34,9 @@ class RedisBroker(LongLived):
     """Fulfils `notifier.core.ports.Broker` while it is entered; entering does not wait for Redis.
 
     `url` is redis://, rediss:// or unix://, with user and password where needed, or names Sentinels
-    (see `sentinel.py`); what redis-py takes as its query (`?ssl_ca_certs=…`) is taken too.
-    Subscribing connections are opened by `listen`; each sends PING after `ping_seconds` without
-    work, and is given up and made anew after `silence_seconds` without a byte.
+    (see `sentinel.py`). Its query may have redis-py's options (`?ssl_ca_certs=…`). `listen` opens
+    the subscribing connections. Each sends PING after `ping_seconds` without work, and reconnects
+    after `silence_seconds` without a byte.
     """
 
     def __init__(  # noqa: PLR0913  # settings
@@ -55,7 +55,7 @@ class RedisBroker(LongLived):
         self._confirmed = ConfirmedPositions()
         self._metrics = metrics
         self._limits = (history_size, history_seconds, deduplication_seconds)
-        # A head that goes before its log would hide what is still there.
+        # A head that expires before its log would hide the log.
         self._head_seconds = max(_TWO_DAYS, 2 * history_seconds)
         self._subscribers = [
             Subscriber(url, metrics, ping_seconds, silence_seconds) for _ in range(_SUBSCRIBERS)
@@ -80,9 +80,9 @@ class RedisBroker(LongLived):
         return self._commands.clock.now()
 
     async def _watch(self) -> None:
-        """Keep `trouble` true while nothing else is asked."""
+        """Keep `trouble` true while nothing else asks Redis, and notice a new process."""
         this: asyncio.Task[Any] | None = asyncio.current_task()
-        while this and not this.cancelling():  # which a library on the way may have swallowed
+        while this and not this.cancelling():  # a library may have swallowed the cancellation
             try:
                 await self._commands.ping()
                 await self._compare()
@@ -100,9 +100,10 @@ class RedisBroker(LongLived):
         return answers
 
     async def _publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
-        """Publish some of the batch from its start on: at least one.
+        """Publish the first items of the batch: at least one.
 
-        In one call, so that nothing is published behind something that Redis refused: see PUBLISH.
+        One call does it, so that nothing is published behind an item that Redis refused: see
+        PUBLISH.
         """
         size, log_seconds, window = self._limits
         limits = (new_epoch(), size, self._head_seconds, log_seconds, window)
@@ -121,7 +122,10 @@ class RedisBroker(LongLived):
         return answers
 
     async def _compare(self) -> None:
-        """See to it that the present Redis has what former ones told, or that its loss is told."""
+        """Compare the current Redis with the positions that former ones confirmed.
+
+        Reading a position that it has lost begins an epoch that continues no other.
+        """
         while unverified := self._confirmed.unverified_on(self._commands.run_id):
             for start in range(0, len(unverified), _MOST_COMMANDS):
                 some = unverified[start:][:_MOST_COMMANDS]
@@ -129,7 +133,7 @@ class RedisBroker(LongLived):
                 self._confirmed.mark_verified(run_id, some[: len(read)])
 
     async def read(self, questions: Sequence[Since]) -> list[History]:
-        """See Broker; in one round trip up to 500 questions."""
+        """See Broker; a round trip has up to 500 questions."""
         answers: list[History] = []
         while len(answers) < len(questions):
             _, read = await self._read(questions[len(answers) :][:_MOST_COMMANDS])
@@ -137,7 +141,7 @@ class RedisBroker(LongLived):
         return answers
 
     async def _read(self, questions: Sequence[Since]) -> tuple[str, list[History]]:
-        """Return which process answered, and answers to some of the questions: at least one."""
+        """Return the run id of the process that answered, and the first answers: at least one."""
         limits = (new_epoch(), self._head_seconds, PAGE)
         run_id, replies = await self._commands.run(
             READ,

@@ -1,4 +1,4 @@
-"""Unix time by Redis' clock, as its answers told it: the one that publications expire by."""
+"""Unix time by Redis' clock, which publications expire by."""
 
 from time import monotonic, time
 
@@ -6,16 +6,16 @@ import structlog
 
 from notifier.telemetry.metrics import Metrics
 
-_TOLERATED = 5.0  # seconds by which this machine's clock may differ without a word
+_TOLERATED = 5.0  # seconds by which this machine's clock may differ before it is logged
 
 _log = structlog.stdlib.get_logger(__name__)
 
 
 class RedisClock:
-    """Redis' clock, asked every few seconds, and carried on by a clock that never jumps.
+    """Redis' clock, read every few seconds; a clock that never jumps carries it on.
 
-    It is this machine's own clock until Redis has answered once. The error is at most half the
-    round trip that it was asked in, and as much as the clocks have drifted apart since.
+    It is this machine's own clock until Redis has answered once. Its error is at most half the
+    round trip of the last answer, plus the drift since then.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -27,9 +27,9 @@ class RedisClock:
         """Return Unix seconds."""
         return monotonic() + self._ahead
 
-    def learn(self, told: float, asked: float) -> None:
-        """Take what Redis told just now; it was asked at a moment of the monotonic clock."""
-        self._ahead = told - (asked + monotonic()) / 2
+    def learn(self, answered: float, asked: float) -> None:
+        """Set it by an answer of Redis in Unix seconds; `asked` is of the monotonic clock."""
+        self._ahead = answered - (asked + monotonic()) / 2
         deviation = time() - self.now()
         self._metrics.clock_deviation.set(deviation)
         if self._deviates is (abs(deviation) > _TOLERATED):

@@ -48,23 +48,23 @@ class Commands:
         )
         self._run_ids: dict[AbstractConnection, str] = {}
         self.clock = RedisClock(metrics)
-        self.run_id: str | None = None  # of the process that was connected to last
+        self.run_id: str | None = None  # of the current process: the one that we connected to last
         self.trouble: str | None = "Redis has not answered yet"
 
     async def _introduce(self, connection: AbstractConnection) -> None:
         self.run_id = self._run_ids[connection] = await introduce(connection, self._metrics)
 
     async def run(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
-        """Run a script for each call, keys and arguments, in order, in one round trip.
+        """Run a script for each call (keys, then arguments), in order, in one round trip.
 
-        Before its arguments the script gets the name of the Redis process (`run`), which is
-        returned with the answers: replies, or Refused; at least one and at most one for each call:
-        the rest is to be repeated. Raises Unavailable.
+        The script gets the run id of the Redis process (`run`) before its arguments. Returns that
+        run id, and for the first calls, at least one, a reply or Refused; the caller repeats the
+        rest. Raises Unavailable.
         """
         keys = script.keys or 0
 
         def commands(run_id: str) -> Iterator[tuple[Any, ...]]:
-            # EVAL lets Redis know the script again, if it forgot or never knew.
+            # EVAL loads the script, in case Redis has forgotten it.
             name = ("EVAL", script.source)
             for call in calls:
                 yield (*name, keys, *call[:keys], run_id, *call[keys:])
@@ -73,8 +73,7 @@ class Commands:
         answers: list[Any] = []
         run_id, replies = await self._round_trip(commands)
         for reply in replies:
-            # Forgotten half-way.
-            if isinstance(reply, NoScriptError) and answers:
+            if isinstance(reply, NoScriptError) and answers:  # forgotten half-way
                 break
             answers.append(self._answer(reply))
         return run_id, answers
@@ -82,9 +81,9 @@ class Commands:
     async def run_once(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Any]
     ) -> tuple[str, list[Any]]:
-        """Run a script for all keys, in one call, which Redis takes or refuses as a whole.
+        """Run a script once, for all keys; Redis accepts or refuses the call as a whole.
 
-        As `run`; the script returns a list of replies.
+        The script returns a list of replies. Returns the same as `run`.
         """
 
         def commands(run_id: str) -> Iterator[tuple[Any, ...]]:
@@ -101,7 +100,7 @@ class Commands:
         raise self._unavailable(reply)
 
     async def ping(self) -> None:
-        """Return when Redis has answered, with its time; raises Unavailable."""
+        """Ask Redis for its time, which sets the clock; raises Unavailable."""
         asked = monotonic()
         _, [reply] = await self._round_trip(lambda _: [("TIME",)])
         seconds, microseconds = map(int, self._answer(reply))
@@ -119,7 +118,7 @@ class Commands:
     async def _replies(self, commands: _ForProcess) -> tuple[str, list[Any]]:
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
-            if self._run_ids[connection] != self.run_id:  # another process has taken over
+            if self._run_ids[connection] != self.run_id:  # it leads to a former process
                 await connection.disconnect(nowait=True)
                 await connection.connect()
             run_id = self._run_ids[connection]
@@ -127,7 +126,7 @@ class Commands:
             await send(connection, *packed)
             replies = [await read_reply(connection) for _ in packed]
             if any(isinstance(reply, ReadOnlyError) for reply in replies):
-                await connection.disconnect(nowait=True)  # it is no master any more
+                await connection.disconnect(nowait=True)  # it leads to a former master
             return run_id, replies
         finally:
             await self._pool.release(connection)

@@ -51,6 +51,6 @@ class ConfirmedPositions:
         self._unverified.difference_update(compared)
         for topic, position in compared:
             known = self._newest.get(topic)
-            # A topic may be among them twice, and of epochs that continue one another.
+            # A topic may occur twice, with epochs that continue one another.
             if known is None or known.offset < position.offset:
                 self._newest[topic] = position

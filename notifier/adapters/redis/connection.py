@@ -40,8 +40,8 @@ def connection_options(url: str) -> dict[str, Any]:
         "protocol": 2,  # in RESP3 redis-py makes a string of each push, to log it
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
-        # Ours limit the time. With this one, redis-py sends by `wait_for`, which before Python
-        # 3.12 can swallow a cancellation; and what is then sent on would reconnect by itself.
+        # Callers bound the time. With this one, redis-py sends by `wait_for`, which before Python
+        # 3.12 can swallow a cancellation; the next command would then reconnect by itself.
         "socket_timeout": None,
         "socket_connect_timeout": ANSWERING,
     }
@@ -83,7 +83,7 @@ class SecureMasterConnection(_ToMaster, SSLConnection):
 async def introduce(connection: AbstractConnection, metrics: Metrics) -> str:
     """Authenticate a new connection; return the run id of the Redis process at its other end."""
     await connection.on_connect()
-    metrics.connected("redis", connection._writer)  # noqa: SLF001 - shown nowhere else
+    metrics.connected("redis", connection._writer)  # noqa: SLF001 - no public name
     await send(connection, pack("INFO", "server"))
     reply = await read_reply(connection)
     if isinstance(reply, ResponseError):
@@ -110,11 +110,11 @@ async def send(connection: AbstractConnection, *packed: bytes) -> None:
     """Send packed commands at once; raises redis-py's ConnectionError."""
     try:
         await connection.send_packed_command([b"".join(packed)])
-    except RuntimeError as error:  # of uvloop, when the connection was reset just now
+    except RuntimeError as error:  # uvloop raises it for a connection that was reset just now
         raise LostConnectionError(str(error)) from error
 
 
-async def read_reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - what Redis replies
+async def read_reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - any reply
     """Return a reply, which may be an error; it has no timer of its own, as that costs more.
 
     Raises redis-py's ConnectionError.

@@ -23,8 +23,8 @@ class RedisReader(asyncio.Protocol):
     """Takes a subscribing connection over from redis-py, once that has connected it.
 
     `on_message` is called with channel and payload, `on_confirmation` for each channel that was
-    subscribed or unsubscribed; both return at once. Closing stays the connection's own work.
-    Raises redis-py's ConnectionError when there is nothing to take over any more.
+    subscribed or unsubscribed; both return at once. The connection closes itself, as before.
+    Raises redis-py's ConnectionError if that connection is closed already.
     """
 
     def __init__(
@@ -40,34 +40,37 @@ class RedisReader(asyncio.Protocol):
         self._replies = hiredis.Reader(
             protocolError=InvalidResponse, replyError=ResponseError, notEnoughData=None
         )
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         self._end: asyncio.Future[Exception] = self._loop.create_future()
         self._transport.set_protocol(self)
 
     def send(self, command: bytes) -> None:
-        """Send a packed command; its answer comes in like anything else."""
-        if not self._transport.is_closing():  # uvloop raises when it is lost just now; `end` tells
+        """Send a packed command; the callbacks get its answer."""
+        if not self._transport.is_closing():  # where uvloop raises; `end` tells of it
             self._transport.write(command)
 
     async def end(self, silence: float) -> None:
-        """Raise why it ended: lost, refused, `silence` seconds without a byte, or a callback's."""
+        """Wait for the end, and raise its cause.
+
+        A lost connection, a refusal, `silence` seconds without a byte, or a callback's error.
+        """
         while not self._end.done():
-            left = self._heard_at + silence - self._loop.time()
+            left = self._received_at + silence - self._loop.time()
             if left <= 0:
                 raise LostConnectionError(f"nothing heard for {silence} s")
             await asyncio.wait([self._end], timeout=left)
         raise self._end.result()
 
-    # What asyncio calls.
+    # asyncio calls these.
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         try:
             for start in range(0, len(data), _SLICE):
                 self._replies.feed(data, start, min(_SLICE, len(data) - start))
                 self._dispatch_all()
-        except Exception as error:  # noqa: BLE001 - `end` raises it, whatever it is
+        except Exception as error:  # noqa: BLE001 - `end` raises it
             self._stop(error)
 
     def _dispatch_all(self) -> None:
@@ -78,7 +81,7 @@ class RedisReader(asyncio.Protocol):
             else:
                 self._dispatch(reply)
 
-    def _dispatch(self, reply: Any) -> None:  # noqa: ANN401 - what Redis replies
+    def _dispatch(self, reply: Any) -> None:  # noqa: ANN401 - any reply
         if isinstance(reply, Exception):
             raise reply
         if reply[0] in (b"subscribe", b"unsubscribe"):  # else it is the answer to PING

@@ -13,7 +13,7 @@ from notifier.core.publications import Publication
 _log = structlog.stdlib.get_logger(__name__)
 
 
-def published_of(reply: Any) -> Published | NotifierError:  # noqa: ANN401 - what Redis replies
+def published_of(reply: Any) -> Published | NotifierError:  # noqa: ANN401 - any reply
     """Return the answer to one publication."""
     if isinstance(reply, Refused):
         return reply
@@ -21,15 +21,15 @@ def published_of(reply: Any) -> Published | NotifierError:  # noqa: ANN401 - wha
     return Published(Position(epoch.decode(), offset), duplicate=bool(duplicate))
 
 
-def is_cut(reply: Any) -> bool:  # noqa: ANN401 - what Redis replies
+def is_cut(reply: Any) -> bool:  # noqa: ANN401 - any reply
     """Whether ids were forgotten before their time, to make room for this publication's."""
     return not isinstance(reply, Refused) and bool(reply[3])
 
 
-def history_of(topic: str, reply: Any) -> History:  # noqa: ANN401 - what Redis replies
+def history_of(topic: str, reply: Any) -> History:  # noqa: ANN401 - any reply
     """Return the answer to one question about a topic."""
     if isinstance(reply, Refused):
-        # Not the others' trouble: to this topic's followers it is one gap after another.
+        # Followers of other topics are not affected; those of this one get gap after gap.
         _log.warning("redis_stream_unusable", topic=topic, reason=str(reply))
         return History(Position(new_epoch(), 0))
     if not reply:
@@ -43,7 +43,7 @@ def history_of(topic: str, reply: Any) -> History:  # noqa: ANN401 - what Redis 
             position = Position(epoch, int(entry.removesuffix(b"-0")))
             publications.append(Publication(topic, position, record))
         except ValueError:
-            # Nothing of ours: history reaches back to here.
+            # A stranger wrote it, so history reaches back to here.
             _log.warning("redis_foreign_entry", topic=topic)
             publications.clear()
     newest = dict(zip(keys[::2], map(int, keys[1::2]), strict=True))

@@ -13,12 +13,12 @@ from notifier.telemetry.metrics import Metrics
 
 _ROUTERS = "notifier:routers"
 
-# They may run when memory is short: routers then hold their batches, but keep sharing.
+# Both may run when memory is short: routers then hold their batches, and still share partitions.
 _ANNOUNCE = Script(
     """#!lua flags=allow-oom
 -- KEYS: routers
 -- ARGV: run, router, milliseconds after which one is gone
--- Returns who is at work.
+-- Returns the routers at work.
 local routers, _, router, lifetime = KEYS[1], unpack(ARGV)
 
 local time = redis.call("TIME")
@@ -45,7 +45,7 @@ return redis.call("ZREM", KEYS[1], ARGV[2])
 class RedisRoster:
     """Fulfils `notifier.core.ports.Roster` while it is entered.
 
-    `url` is as for RedisBroker; the connection is its own, which no batch keeps busy.
+    `url` is as for RedisBroker. It has connections of its own, which no batch keeps busy.
     """
 
     def __init__(self, url: str, *, metrics: Metrics, lifetime_seconds: float = 5.0) -> None:
@@ -53,7 +53,7 @@ class RedisRoster:
         self._lifetime = round(lifetime_seconds * 1000)
 
     async def __aenter__(self) -> Self:
-        """Begin; it connects once it is asked."""
+        """Return at once; the first question connects."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -69,8 +69,8 @@ class RedisRoster:
         """See Roster."""
         await self._run(_WITHDRAW, router)
 
-    async def _run(self, script: Script, *arguments: str | int) -> Any:  # noqa: ANN401 - what Redis replies
+    async def _run(self, script: Script, *arguments: str | int) -> Any:  # noqa: ANN401 - any reply
         _, [answer] = await self._commands.run(script, [(_ROUTERS, *arguments)])
-        if isinstance(answer, Refused):  # to be mended by hand; till then the last answer holds
+        if isinstance(answer, Refused):  # an operator mends it; till then the last answer holds
             raise Unavailable("redis", str(answer))
         return answer

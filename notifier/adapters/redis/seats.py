@@ -1,8 +1,7 @@
-"""Seats on Redis: of each user a hash with what every gateway has, and a list of the gateways.
+"""Seats on Redis: for each user a hash of counts by gateway, and a list of the gateways.
 
-One worker tells Redis, in rounds, of all users whose number has changed. A gateway says each
-second that it is there; what one has that has not said so for a while counts no more. So a
-connection costs nothing while it stays.
+One worker sends Redis the counts that have changed, in rounds. Each gateway sends a heartbeat every
+second; the counts of a gateway without one expire. So a connection costs nothing while it stays.
 
     notifier:gateways           sorted set: gateways, scored by the millisecond of Redis' own clock
                                 in which each was last heard of
@@ -27,12 +26,12 @@ from notifier.telemetry.metrics import Metrics
 _GATEWAYS = "notifier:gateways"
 _ROUND = 500  # users
 _BEAT_EVERY = 1.0
-# All users are told of anew in this time, should Redis have lost them. In seconds.
+# Seconds in which all counts are sent again, in case Redis has lost them.
 _RENEWAL = 600
 
 _log = structlog.stdlib.get_logger(__name__)
 
-# May run when memory is short: clients that are closed for it would only come back.
+# May run when memory is short: clients that are closed for it would only reconnect.
 _BEAT = Script(
     """#!lua flags=allow-oom
 -- KEYS: gateways
@@ -51,8 +50,8 @@ return redis.call("ZRANGEBYSCORE", gateways, "-inf", now - lapse)
     keys=1,
 )
 
-# A gateway tells how many connections it has, never that there is one more or less: whatever was
-# lost on the way is true again the next time.
+# A gateway sends its count of connections, never a difference: a message that was lost is made good
+# by the next.
 _SEAT = Script(
     """#!lua flags=allow-oom
 -- KEYS: seats
@@ -90,8 +89,8 @@ return granted
 class RedisSeats(LongLived):
     """Fulfils `notifier.core.ports.Seats` while it is entered; entering does not wait for Redis.
 
-    `url` is as for RedisBroker. A user has `most` connections on all gateways together; what a
-    gateway has that died counts no more after `lapse_seconds`.
+    `url` is as for RedisBroker. A user has at most `most` connections on all gateways together. The
+    connections of a gateway that died count no more after `lapse_seconds`.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class RedisSeats(LongLived):
         self._changed: dict[str, None] = {}
         self._renewals: deque[str] = deque()
         self._gone: list[bytes] = []
-        self._away = False
+        self._is_away = False
         self._work = asyncio.Event()
 
     def _start(self) -> None:
@@ -115,26 +114,26 @@ class RedisSeats(LongLived):
 
     async def _close(self) -> None:
         try:
-            await self._beat(since=self._lapse)  # this gateway is gone, with all that it has
+            await self._heartbeat(since=self._lapse)  # this gateway is gone, with all that it has
         finally:
             await self._commands.close()
 
     # The port.
 
-    async def take(self, user: str) -> bool:
+    async def claim(self, user: str) -> bool:
         """See Seats."""
-        if self._away:
+        if self._is_away:
             self._held[user] += 1
             self._changed[user] = None
             return True
         asked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._asking.setdefault(user, deque()).append(asked)
-        self._change(user)
+        self._mark_changed(user)
         try:
             return await asked
         except asyncio.CancelledError:
             if asked.done() and not asked.cancelled() and asked.result():
-                self.release(user)  # granted, and nobody there to have it
+                self.release(user)  # granted, and its caller has gone
             raise
 
     def release(self, user: str) -> None:
@@ -142,9 +141,9 @@ class RedisSeats(LongLived):
         self._held[user] -= 1
         if not self._held[user]:
             del self._held[user]
-        self._change(user)
+        self._mark_changed(user)
 
-    def _change(self, user: str) -> None:
+    def _mark_changed(self, user: str) -> None:
         self._changed[user] = None
         self._work.set()
 
@@ -156,14 +155,14 @@ class RedisSeats(LongLived):
         while True:
             if clock() >= due:
                 due = clock() + _BEAT_EVERY
-                await self._beat()
+                await self._heartbeat()
                 self._renew()
-            while self._changed and not self._away and clock() < due:
+            while self._changed and not self._is_away and clock() < due:
                 await self._round()
             await self._idle_until(due)
 
     async def _idle_until(self, due: float) -> None:
-        if self._away or not self._changed:
+        if self._is_away or not self._changed:
             self._work.clear()
         try:
             async with asyncio.timeout_at(due):
@@ -171,20 +170,20 @@ class RedisSeats(LongLived):
         except TimeoutError:
             pass  # time for the next beat
 
-    async def _beat(self, since: int = 0) -> None:
+    async def _heartbeat(self, since: int = 0) -> None:
         memory = 4 * _RENEWAL * 1000
         try:
             _, [gone] = await self._commands.run(
                 _BEAT, [(_GATEWAYS, self._gateway, self._lapse, memory, since)]
             )
         except Unavailable as error:
-            self._lose(error)
+            self._let_all_in(error)
         else:
             self._gone = [] if isinstance(gone, Refused) else gone
-            self._away = False
+            self._is_away = False
 
     def _renew(self) -> None:
-        """Let the next few of all users be told of anew."""
+        """Send the counts of the next few users again."""
         if not self._renewals:
             self._renewals.extend(self._held)
         for _ in range(min(len(self._renewals), -(-len(self._held) // _RENEWAL))):
@@ -201,7 +200,7 @@ class RedisSeats(LongLived):
             )
         except Unavailable as error:
             self._changed.update(dict.fromkeys(users))
-            self._lose(error)
+            self._let_all_in(error)
             return
         self._changed.update(dict.fromkeys(users[len(answers) :]))
         for user, asked, granted in zip(users, asking, answers, strict=False):
@@ -213,7 +212,7 @@ class RedisSeats(LongLived):
         return (key, self._gateway, *numbers, *self._gone)
 
     def _answer(self, user: str, asked: int, granted: int) -> None:
-        """Answer those who had asked before the round: the first who still wait get the seats."""
+        """Answer the callers from before the round: the first that still wait get the seats."""
         waiting = self._asking.get(user, deque())
         for _ in range(asked):
             one = waiting.popleft()
@@ -224,15 +223,15 @@ class RedisSeats(LongLived):
                 granted -= 1
                 self._held[user] += 1
         if granted > 0:
-            self._change(user)  # so that what nobody waits for any more does not stay counted
+            self._mark_changed(user)  # nobody waits for these any more: they are given back
         if not waiting:
             self._asking.pop(user, None)
 
-    def _lose(self, error: Unavailable) -> None:
-        """Let everybody in until Redis answers again, and tell it of them then."""
-        if not self._away:
+    def _let_all_in(self, error: Unavailable) -> None:
+        """Let every user in until Redis answers again, and count them then."""
+        if not self._is_away:
             _log.warning("seats_not_counted", reason=str(error))
-        self._away = True
+        self._is_away = True
         for user, waiting in list(self._asking.items()):
             self._changed[user] = None
             self._answer(user, len(waiting), len(waiting))

@@ -93,10 +93,8 @@ class Sentinels(NamedTuple):
             "socket_connect_timeout": _ASKING,  # bounds closing, too
             **self.options,
         }
-        async with (
-            asyncio.timeout(_ASKING),
-            Sentinel([address], sentinel_kwargs=options) as client,  # type: ignore[no-untyped-call]
-        ):
+        client = Sentinel([address], sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+        async with client, asyncio.timeout(_ASKING):
             host, port = await client.discover_master(self.master)
         return str(host), int(port)
 

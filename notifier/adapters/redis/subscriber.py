@@ -1,4 +1,4 @@
-"""A connection that subscribes to the channels of topics, and reconnects whenever it is lost."""
+"""A connection that subscribes to topics, and reconnects when it is lost."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -28,8 +28,8 @@ _log = structlog.stdlib.get_logger(__name__)
 class Subscriber:
     """One subscribing connection, made anew whenever it is lost, and the topics it follows.
 
-    Topics are compared, not counted: whatever is wanted and not subscribed gets subscribed, and
-    the other way round, so it does not matter how often a topic was followed and unfollowed since.
+    It compares the topics wanted with those subscribed, and sends the difference. So it does not
+    matter how often a topic was followed and unfollowed meanwhile.
     """
 
     def __init__(self, url: str, metrics: Metrics, ping: float, silence: float) -> None:
@@ -59,23 +59,23 @@ class Subscriber:
         return None
 
     def follow(self, topic: str) -> asyncio.Future[None] | None:
-        """Want a topic; return its coming confirmation, None when there is nothing to wait for."""
+        """Want a topic; return its coming confirmation, or None if it is subscribed already."""
         self._wanted.add(topic)
         if topic in self._subscribed:
             return None
-        self._change(topic)
+        self._mark_changed(topic)
         if topic not in self._awaited:
             self._awaited[topic] = asyncio.get_running_loop().create_future()
         return self._awaited[topic]
 
     def unfollow(self, topic: str) -> None:
-        """Want a topic no longer; whoever still waits for its confirmation need not."""
+        """Want a topic no longer, and release the callers that wait for its confirmation."""
         self._wanted.discard(topic)
         self._interrupted.discard(topic)
-        self._change(topic)
+        self._mark_changed(topic)
         self._confirm(topic)
 
-    def _change(self, topic: str) -> None:
+    def _mark_changed(self, topic: str) -> None:
         self._changed.add(topic)
         self._work.set()
 
@@ -87,49 +87,49 @@ class Subscriber:
         """Stay connected until cancelled."""
         self._listener = listener
         this: asyncio.Task[Any] | None = asyncio.current_task()
-        # Asked for each time: a TaskGroup swallows a cancellation that meets an error.
+        # Checked each time: a TaskGroup swallows a cancellation that meets an error.
         while this and not this.cancelling():
             try:
-                await self._live()
+                await self._run_connection()
             except* (RedisError, OSError) as errors:
-                self._lose(reason_of(errors.exceptions[0]))
-            # Jitter, so that not all come back to a restarted Redis in the same moment.
+                self._on_lost(reason_of(errors.exceptions[0]))
             await asyncio.sleep(self._backoff.next())
 
-    async def _live(self) -> None:
+    async def _run_connection(self) -> None:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
             async with asyncio.timeout(ANSWERING):
                 await connection.connect()  # type: ignore[no-untyped-call]
-            reader = RedisReader(connection, self._pass_on, self._count_answer)
-            self._gain()
-            await self._ask_until_end(reader)
+            reader = RedisReader(connection, self._on_message, self._on_confirmation)
+            self._on_connected()
+            await self._exchange(reader)
         finally:
             await connection.disconnect(nowait=True)
 
-    async def _ask_until_end(self, reader: RedisReader) -> None:
+    async def _exchange(self, reader: RedisReader) -> None:
         this = asyncio.current_task()
+        name = f"{this and this.get_name()}, sending"
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._ask(reader), name=f"{this and this.get_name()}, asking")
+            tasks.create_task(self._send_changes(reader), name=name)
             await reader.end(self._silence_seconds)
 
-    def _gain(self) -> None:
+    def _on_connected(self) -> None:
         if self._has_been_up:
             self._metrics.reconnects.labels("redis").inc()
         self._reason, self._has_been_up = None, True
         self._changed = set(self._wanted)
         _log.info("redis_subscriber_connected", topics=len(self._wanted))
 
-    def _lose(self, reason: str) -> None:
-        if self._reason != reason:  # one line for a long absence
+    def _on_lost(self, reason: str) -> None:
+        if self._reason != reason:  # one line for a long outage
             _log.warning("redis_subscriber_lost", reason=reason)
         self._reason = reason
         self._interrupted |= self._subscribed & self._wanted
         self._subscribed.clear()
 
-    # The asking half: whatever is sent, one command at a time.
+    # The sending half: one command at a time.
 
-    async def _ask(self, reader: RedisReader) -> None:
+    async def _send_changes(self, reader: RedisReader) -> None:
         while True:
             changed, self._changed = self._changed, set()
             for some in _chunks(changed, _MOST_CHANNELS):
@@ -139,8 +139,8 @@ class Subscriber:
                 await self._idle(reader)
 
     async def _idle(self, reader: RedisReader) -> None:
-        """Wait for work, and see to it that Redis is heard of meanwhile."""
-        self._backoff.reset()  # not before: it may let us connect, but not subscribe
+        """Wait for work; make Redis answer meanwhile."""
+        self._backoff.reset()  # not before: a user may connect, and not subscribe
         self._work.clear()
         try:
             async with asyncio.timeout(self._ping_seconds):
@@ -149,7 +149,7 @@ class Subscriber:
             reader.send(pack("PING"))
 
     async def _unsubscribe(self, reader: RedisReader, topics: set[str]) -> None:
-        # Before it is sent: whoever follows one of them from now on waits for a new subscription.
+        # Before it is sent, so that a follower from now on waits for a new subscription.
         self._subscribed -= topics
         await self._command(reader, "UNSUBSCRIBE", topics)
 
@@ -174,9 +174,9 @@ class Subscriber:
         if not done:
             raise LostConnectionError(f"{verb} was not confirmed within {ANSWERING} s")
 
-    # The hearing half: called by the reader, as it comes in.
+    # The receiving half, which the reader calls.
 
-    def _pass_on(self, channel: bytes, payload: bytes) -> None:
+    def _on_message(self, channel: bytes, payload: bytes) -> None:
         topic = topic_of(channel)
         try:
             epoch, offset, record = payload.split(b":", 2)
@@ -186,7 +186,7 @@ class Subscriber:
             return
         self._listener.on_publication(publication)
 
-    def _count_answer(self) -> None:
+    def _on_confirmation(self) -> None:
         self._unanswered -= 1
         if self._unanswered == 0:
             self._answered.set_result(None)

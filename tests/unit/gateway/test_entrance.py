@@ -603,10 +603,10 @@ class SlowSeats(MemorySeats):
         super().__init__(most)
         self.asked, self.open = asyncio.Event(), asyncio.Event()
 
-    async def take(self, user: str) -> bool:
+    async def claim(self, user: str) -> bool:
         self.asked.set()
         await self.open.wait()
-        return await super().take(user)
+        return await super().claim(user)
 
 
 async def test_who_waited_for_a_seat_while_the_gateway_filled_up_gives_it_back() -> None:

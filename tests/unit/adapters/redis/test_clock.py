@@ -20,7 +20,7 @@ def test_before_redis_has_answered_it_is_this_machines_clock() -> None:
     assert RedisClock(Metrics()).now() == pytest.approx(time(), abs=1)
 
 
-def test_it_is_redis_clock_whatever_this_machines_says() -> None:
+def test_it_is_redis_clock_not_this_machines() -> None:
     metrics = Metrics()
     clock = RedisClock(metrics)
 

@@ -2,7 +2,7 @@ from notifier.adapters.redis.confirmed import ConfirmedPositions
 from notifier.core.positions import Position
 
 
-async def test_of_what_was_compared_the_newest_is_remembered() -> None:
+async def test_the_newest_of_compared_positions_is_remembered() -> None:
     confirmed = ConfirmedPositions()
     confirmed.unverified_on("first")
     topics = [f"user:{number}" for number in range(50)]
