@@ -1,8 +1,7 @@
 """Understanding a batch: each delivery becomes events, and each event its publications."""
 
 import logging
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -40,11 +39,13 @@ class Progress:
 class Reading:
     """A batch whose deliveries are understood one after another, as their publications are needed.
 
-    A delivery that cannot be understood gets an `error`.
+    A delivery that cannot be understood gets an `error`. `now` tells Unix seconds: an event whose
+    producer did not say is accepted at that moment, and its `ttl` counts from there.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, now: Callable[[], float]) -> None:
         self.batch = batch
+        self._now = now
         self.deliveries = [Progress(batch, delivery) for delivery in batch.deliveries]
         self._taken: list[float] = []
 
@@ -63,7 +64,7 @@ class Reading:
 
     def _understood(self, progress: Progress) -> Iterator[list[NewPublication]]:
         """Yield the publications of each event, once all events of the delivery are understood."""
-        entry, now = progress.delivery.entry, time.time()
+        entry, now = progress.delivery.entry, self._now()
         events = events_of(entry, now)
         progress.events, progress.accepted = len(events), entry.accepted
         self._taken += progress.moments()

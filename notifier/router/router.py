@@ -51,7 +51,8 @@ class Router:
         While the broker or the dead letters are out of reach the batch is kept, unacked, until
         another router has it.
         """
-        reading = Reading(batch)  # it understands each delivery when the publisher asks for it
+        # It understands each delivery when the publisher asks for it.
+        reading = Reading(batch, self._broker.now)
         await self._publisher.publish(reading)
         for progress in reading.deliveries:
             if progress.error:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
-from notifier.core.ports import Batch, Delivery
+from notifier.core.ports import Batch, Delivery, Since
 from notifier.router import publisher
 from notifier.router.order import CHUNK, LARGE, MOST_AUDIENCES
 from notifier.router.router import Router
@@ -167,6 +167,19 @@ async def test_the_age_of_an_event_is_told_when_it_is_taken_and_again_when_it_is
 
     assert before == ((1, 1), (0, 0))
     assert it.age("published") == (1, 1)
+
+
+@in_virtual_time
+async def test_a_ttl_counts_by_the_brokers_clock_and_not_by_the_routers() -> None:
+    body = b'{"id":"1","type":"t","users":["42"],"ttl":60}'
+    it = House()
+    it.broker.ahead = 3_600
+
+    await it.router.route(Settled(Entry(body)))
+
+    [publication] = (await it.broker.read([Since("user:42", 0)]))[0].publications
+    assert publication.accepted / 1000 == pytest.approx(time.time() + 3_600, abs=30)
+    assert publication.expires / 1000 == pytest.approx(time.time() + 3_660, abs=30)
 
 
 @in_virtual_time
