@@ -63,7 +63,7 @@ async def test_the_headers_of_a_request_are_bounded_in_number(headers: int, stat
 
 
 async def test_the_server_is_the_one_that_notifier_leans_on() -> None:
-    state = uvicorn.Server(uvicorn.Config(APP)).server_state
+    state = uvicorn.Server(uvicorn.Config(APP, log_config=None)).server_state
     members = {"startup", "main_loop", "shutdown", "capture_signals"}
 
     # If this fails after an upgrade, read notifier/serving.py against uvicorn's server.py.
