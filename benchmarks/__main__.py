@@ -18,7 +18,7 @@ from benchmarks.laboratory import Laboratory, laboratory
 from benchmarks.machine import CLIENT_CORE, FILES, SERVER_CORE, description
 from benchmarks.profiling import profiled
 from benchmarks.results import Record
-from benchmarks.rows import NOTIFIER, ONE_BY_ONE, ROUND_TRIPS, ROWS, Row
+from benchmarks.rows import IN_BATCHES, NOTIFIER, ONE_BY_ONE, ROUND_TRIPS, ROWS, Row
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.sizes import FULL, LONG, SMALL, Sizes
 from benchmarks.table import Table
@@ -60,7 +60,7 @@ def _prepare() -> None:
 
 def _version(name: str) -> str:
     match name:
-        case str() if name == ONE_BY_ONE:
+        case str() if name in (ONE_BY_ONE, IN_BATCHES):
             return f"aio-pika {version('aio-pika')}, redis {version('redis')}"
         case str() if name == ROUND_TRIPS:
             return f"aiormq {version('aiormq')}, redis {version('redis')}"

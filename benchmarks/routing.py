@@ -25,7 +25,6 @@ from tests.support.roles import KEY, Role, Service, service_of
 PRODUCERS = 4  # connections that post batches side by side
 SINGLY = 32  # connections that post single events
 USERS = 100
-ROUND_TRIPS = (sys.executable, "-m", "benchmarks.contenders.servers.round_trips")
 
 
 @contextmanager
@@ -103,19 +102,19 @@ def router(bench: Bench) -> dict[str, Values]:
         return {"router": _drained(bench, "router", service.router.pid, fill, count)}
 
 
-def consumer(bench: Bench) -> dict[str, Values]:
-    """Let a consumer after aio-pika's tutorial do the same, without history or deduplication."""
+def consumer(bench: Bench, module: str = "consumer") -> dict[str, Values]:
+    """Let a consumer by aio-pika do the same, without history or deduplication."""
     count, backends = bench.sizes.routed, bench.backends
     body = json.dumps({"type": "benchmark", "data": stamped()}).encode()
     letters = [(f"user.u{number % bench.sizes.users}", body) for number in range(count)]
-    command = [sys.executable, "-m", "benchmarks.contenders.servers.consumer"]
+    command = [sys.executable, "-m", f"benchmarks.contenders.servers.{module}"]
     log = backends.home / "server.log"
     environment = {"AMQP_URL": backends.amqp_url, "REDIS_URL": backends.redis_url}
     with running(
         command, backends.home, lambda: "consuming" in log.read_text(), environment
     ) as process:
         fill = _fill(backends.amqp_url, "", letters)
-        return {"router": _drained(bench, "consumer", process.pid, fill, count)}
+        return {"router": _drained(bench, module, process.pid, fill, count)}
 
 
 def audience(bench: Bench) -> dict[str, Values]:
@@ -162,6 +161,33 @@ def api(bench: Bench) -> dict[str, Values]:
     }
 
 
+def publisher(bench: Bench) -> dict[str, Values]:
+    """Let aio-pika publish as many batches from one process, which takes no requests."""
+    sizes, size = bench.sizes, len(event_of(Message("u1", stamped())))
+    arguments = (PRODUCERS, sizes.batches, sizes.batch, size)
+    values = _printed(bench, "batch_publisher", *arguments)
+    count = sizes.batch * (sizes.batches // PRODUCERS) * PRODUCERS
+    cpu, seconds = values["cpu"], values["seconds"]
+    return {"api": {"value": count / cpu, "per_second": count / seconds, "busy": cpu / seconds}}
+
+
+def _printed(bench: Bench, module: str, *arguments: float) -> dict[str, float]:
+    """Run a module on the core of the server; return the JSON that it prints."""
+    backends = bench.backends
+    addresses = {"AMQP_URL": backends.amqp_url, "REDIS_URL": backends.redis_url}
+    with on_core(SERVER_CORE):
+        ended = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.contenders.servers.{module}", *map(str, arguments)],
+            env={**os.environ, **addresses},
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+    values: dict[str, float] = json.loads(ended.stdout)
+    return values
+
+
 def _side_by_side(producers: Sequence[Connection], request: Request, count: int) -> None:
     for _ in range(count // len(producers)):
         for producer in producers:
@@ -197,21 +223,7 @@ class Latency:
     def bare(self, bench: Bench) -> dict[str, Values]:
         """Measure a round trip through RabbitMQ, then one through Redis, with nothing around."""
         arguments = (self._rate, bench.sizes.seconds, len(event_of(Message("u1", stamped()))))
-        backends = bench.backends
-        with on_core(SERVER_CORE):
-            ended = subprocess.run(
-                [*ROUND_TRIPS, *map(str, arguments)],
-                env={
-                    **os.environ,
-                    "AMQP_URL": backends.amqp_url,
-                    "REDIS_URL": backends.redis_url,
-                },
-                stdout=subprocess.PIPE,
-                text=True,
-                timeout=120,
-                check=True,
-            )
-        values = json.loads(ended.stdout)
+        values = _printed(bench, "round_trips", *arguments)
         return {"latency": {"value": values["p99_ms"], **values, "rate": self._rate}}
 
 

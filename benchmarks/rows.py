@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 NOTIFIER = "notifier"
 ONE_BY_ONE = "aio-pika, one by one"
+IN_BATCHES = "aio-pika, in batches"
 ROUND_TRIPS = "bare round trips"
 
 

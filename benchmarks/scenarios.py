@@ -9,7 +9,7 @@ from benchmarks.contenders import ALL
 from benchmarks.contenders.bare import Bare
 from benchmarks.contenders.contender import Contender
 from benchmarks.delivering import Bench, Values
-from benchmarks.rows import NOTIFIER, ONE_BY_ONE, ROUND_TRIPS, Row
+from benchmarks.rows import IN_BATCHES, NOTIFIER, ONE_BY_ONE, ROUND_TRIPS, Row
 
 Measure = Callable[[Bench], dict[str, Values]]
 
@@ -42,9 +42,16 @@ SCENARIOS = (
         {**_of_all(delivering.crowd), Bare.name: _bare_broadcast},
     ),
     Scenario((rows.UNICAST,), _of_all(delivering.unicast)),
-    _routing(rows.ROUTER, routing.router, {ONE_BY_ONE: routing.consumer}),
+    _routing(
+        rows.ROUTER,
+        routing.router,
+        {
+            ONE_BY_ONE: routing.consumer,
+            IN_BATCHES: partial(routing.consumer, module="batch_consumer"),
+        },
+    ),
     _routing(rows.AUDIENCE, routing.audience),
-    _routing(rows.API, routing.api),
+    _routing(rows.API, routing.api, {IN_BATCHES: routing.publisher}),
     _routing(rows.LATENCY, _latency.notifier, {ROUND_TRIPS: _latency.bare}),
     Scenario(
         (rows.GROWTH,),
