@@ -8,9 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import cycle
-from random import uniform
 from types import TracebackType
-from typing import Self
 
 import aio_pika
 import structlog
@@ -20,7 +18,8 @@ from yarl import URL
 
 from notifier.adapters.rabbitmq.errors import Lost, Vanished, honour_cancellation, losses
 from notifier.adapters.rabbitmq.wire import Transport, Wire
-from notifier.core.background import Background
+from notifier.core.background import LongLived
+from notifier.core.backoff import Backoff
 from notifier.telemetry.metrics import Metrics
 
 # In seconds.
@@ -28,7 +27,7 @@ _HEARTBEAT = 10
 _CONNECTING = 10
 _SETTING_UP = 10
 _CLOSING = 3
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -102,7 +101,7 @@ class Link:
         self._metrics = metrics
         self._use = use
         self._reason: str | None = "it has not answered yet"
-        self._failures = 0
+        self._backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
         self._has_been_up = False
         self.lost_queue = ""  # with the connection before this one
         self._connection: Connection | None = None
@@ -128,9 +127,7 @@ class Link:
                     await self._live(Connection(url, self.purpose))
             except Lost as lost:
                 self._note(Lost("it does not answer in time") if self._is_overdue else lost)
-            # Jitter, so that not all come back to a restarted RabbitMQ in the same moment.
-            longest = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(self._failures, 10))
-            await asyncio.sleep(uniform(_SHORTEST_PAUSE, longest))  # noqa: S311  # no secret
+            await asyncio.sleep(self._backoff.next())
 
     async def _live(self, connection: Connection) -> None:
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -165,7 +162,6 @@ class Link:
         self._limit(_CLOSING)
 
     def _note(self, lost: Lost) -> None:
-        self._failures += 1
         self.lost_queue = lost.queue if isinstance(lost, Vanished) else ""
         if isinstance(lost, Vanished):
             self._metrics.topology_repairs.inc()
@@ -183,7 +179,8 @@ class Link:
         self._limit(None)
         if self._has_been_up:
             self._metrics.reconnects.labels("rabbitmq").inc()
-        self._reason, self._failures, self._has_been_up = None, 0, True
+        self._reason, self._has_been_up = None, True
+        self._backoff.reset()
         _log.info("rabbitmq_connected", purpose=self.purpose)
 
     def give_up(self, why: BaseException) -> None:
@@ -226,19 +223,16 @@ def _with_heartbeat(url: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}heartbeat={_HEARTBEAT}"
 
 
-class Keeping:
+class Keeping(LongLived):
     """Keeps links up while it is entered; entering does not wait for RabbitMQ."""
 
     def __init__(self, *links: Link) -> None:
+        super().__init__()
         self._links = links
-        self._background = Background()
 
-    async def __aenter__(self) -> Self:
-        """Begin to connect."""
-        await self._background.__aenter__()
+    def _start(self) -> None:
         for link in self._links:
             self._background.start(link.keep(), f"rabbitmq: {link.purpose}")
-        return self
 
     async def __aexit__(
         self,
@@ -249,4 +243,4 @@ class Keeping:
         """Disconnect."""
         for link in self._links:
             link.hurry()
-        await self._background.__aexit__(kind, error, trace)
+        await super().__aexit__(kind, error, trace)
