@@ -59,11 +59,16 @@ Publish = Callable[[Posting], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class Style:
-    """How a producer over AMQP publishes; its pauses are so many times as long as others'."""
+    """How a producer over AMQP publishes; its pauses are so many times as long as others'.
+
+    It publishes a `burst` of events, of `size` bytes each, before it waits for confirms.
+    """
 
     pause: float = 1.0
     mandatory: bool = True
     topic: str | None = None
+    burst: int = 1
+    size: int = 20
 
 
 _USUAL = Style()
@@ -259,13 +264,16 @@ class Flow:
 
     async def _publish_next(self, lane: str, style: Style, publish: Publish) -> bool:
         await self._turn(style.pause)
-        posting = self._next(lane, style.topic or self._one_topic())
-        with self._posting([posting]):
-            if await publish(posting):
-                return True
-            while not await self._publish_anew(posting, style):
-                await self._wait()
-        return False
+        topics = [style.topic or self._one_topic() for _ in range(style.burst)]
+        postings = [self._next(lane, topic, size=style.size) for topic in topics]
+        with self._posting(postings):
+            confirmed = await asyncio.gather(*map(publish, postings))
+            for posting in (
+                each for each, done in zip(postings, confirmed, strict=True) if not done
+            ):
+                while not await self._publish_anew(posting, style):
+                    await self._wait()
+        return all(confirmed)
 
     async def _publish_anew(self, posting: Posting, style: Style) -> bool:
         async with self._exchange(style) as publish:

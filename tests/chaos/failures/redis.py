@@ -166,18 +166,21 @@ async def scripts_flushed(world: World) -> AsyncIterator[None]:
 
 
 async def _by_turns(world: World, bad: str, good: str) -> None:
-    """Let Redis refuse until much waits for it, then change its mind within each pipeline."""
+    """Let Redis change its mind between the parts in which it reads one long pipeline."""
 
     def take_turns() -> None:
+        ends = time.monotonic() + world.seconds(3, 5)
         with world.admin() as client:
-            for _ in range(4):
+            while time.monotonic() < ends:
                 client.execute_command(*bad.split())
-                time.sleep(world.seconds(0.3, 1))
-                for command in (good, bad) * 500 + (good,):
-                    client.execute_command(*command.split())
+                client.execute_command(*good.split())
 
-    async with world.flow.busier(12, Style(pause=0.05, topic=NEWS)):
+    async with world.flow.busier(3, _IN_BURSTS):
         await off(take_turns)
+
+
+# A router's batch, of which Redis reads 16 KB at a time.
+_IN_BURSTS = Style(pause=8, topic=NEWS, burst=48, size=1_500)
 
 
 @failure(gaps=True, ground=Ground(durable=False, replicated=True))
