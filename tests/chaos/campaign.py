@@ -65,19 +65,29 @@ def _cells_of(line: str) -> list[str]:
 
 
 async def run(failures: Iterable[Failure], rounds: int, seed: int, say: Say) -> list[Row]:
-    """Provoke each failure so many times, on a service of its own, and a new one where it broke."""
+    """Provoke each failure so many times: those of one ground on one service, until one broke."""
     rows = [Row(failure) for failure in failures]
-    for row in rows:
-        while row.rounds < rounds:
-            say(f"{row.failure.name}: the service starts")
-            try:
-                async with world(seed + row.rounds, row.failure.ground) as this:
-                    row.servers = await this.servers()
-                    await provoke(this, row, rounds, say)
-            except AssertionError as error:  # of the end: a role, a client or a producer had died
-                row.broken.append(_told(error))
-                say(f"  {row.broken[-1]}")
+    while left := [row for row in rows if row.rounds < rounds]:
+        ground = left[0].failure.ground
+        alike = [row for row in left if row.failure.ground == ground]
+        say(f"the service starts for {', '.join(row.failure.name for row in alike)}")
+        await _provoke_on_one_service(alike, rounds, seed, say)
+        seed += 1
     return rows
+
+
+async def _provoke_on_one_service(rows: list[Row], rounds: int, seed: int, say: Say) -> None:
+    row = rows[0]
+    try:
+        async with world(seed, row.failure.ground) as this:
+            for row in rows:
+                row.servers = await this.servers()
+                await provoke(this, row, rounds, say)
+                if row.broken:
+                    break
+    except AssertionError as error:  # of the end: a role, a client or a producer had died
+        row.broken.append(_told(error))
+        say(f"  {row.broken[-1]}")
 
 
 async def provoke(this: World, row: Row, rounds: int, say: Say) -> None:
