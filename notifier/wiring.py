@@ -30,10 +30,10 @@ from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
 from notifier.core.background import Background
+from notifier.core.conversation import Terms
 from notifier.core.origins import Origins
 from notifier.core.pace import Pace
 from notifier.core.ports import Broker, EventQueue, EventSource, Roster, Seats, TokenVerifier
-from notifier.core.session import Terms
 from notifier.credentials import minted, verifier
 from notifier.gateway import app as gateway_app
 from notifier.gateway.gateway import Capacity, Gateway

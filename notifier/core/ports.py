@@ -213,6 +213,25 @@ class Broker(Dependency, Protocol):
 # Connections and tokens.
 
 
+class Listener(Protocol):
+    """The client's end of a conversation, as a connection calls it."""
+
+    def received(self, text: bytes) -> None:
+        """Answer a text message."""
+
+    def heard(self) -> None:
+        """Note any other sign of life."""
+
+    def ready(self) -> None:
+        """Hear that the connection has room again."""
+
+    def flooded(self, what: str, most: float) -> None:
+        """Close, as more `frames` or `bytes` came in than the `most` a second."""
+
+    def closed(self, code: CloseCode | None = None) -> None:
+        """Hear that the connection is gone; the last call. A code: the connection gave up."""
+
+
 class Connection(Protocol):
     """How bytes reach a session's client. No method blocks, raises, or calls the session back.
 
@@ -230,7 +249,7 @@ class Connection(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether its client keeps up. When it does again, the connection calls `Session.ready`."""
+        """Whether its client keeps up; when it does again, `Listener.ready` is called."""
 
     def write(self, data: bytes, publication: Publication) -> None:
         """Send what `encode` made of a publication. Who reads too slowly is closed with 4002."""
@@ -240,6 +259,9 @@ class Connection(Protocol):
 
     def ping(self) -> bool:
         """Provoke a sign of life; False where the client has no way to give one."""
+
+    def hand_over(self, listener: Listener) -> None:
+        """Call `listener` back from now on."""
 
     def close(self, code: CloseCode) -> None:
         """Flush what was sent, then close; at once if the client does not read."""

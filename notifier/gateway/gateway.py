@@ -10,14 +10,16 @@ import structlog
 
 from notifier.core.access import Identity
 from notifier.core.background import LongLived
+from notifier.core.conversation import Conversation, Terms
 from notifier.core.deadlines import Deadlines
 from notifier.core.errors import CloseCode, Full, NotifierError, TooFast, TooManyConnections
 from notifier.core.frames import RequestId
 from notifier.core.hub import Hub
+from notifier.core.newcomer import Newcomer
 from notifier.core.pace import Pace
 from notifier.core.ports import Broker, Connection, History, Seats, Since, TokenVerifier
 from notifier.core.positions import Position
-from notifier.core.session import Session, Terms
+from notifier.core.session import Session
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.gateway")
@@ -72,7 +74,7 @@ class Gateway(LongLived):
         self._drain_rate = drain_rate
         self._drain_deadline = drain_deadline
         metrics.drain_capacity.set(drain_rate * drain_deadline)
-        self._sessions: set[Session] = set()
+        self._clients: set[Conversation] = set()
         self._empty = asyncio.Event()
 
     def _start(self) -> None:
@@ -101,7 +103,7 @@ class Gateway(LongLived):
         self._connects_paid = paid
 
     def _check_room(self) -> None:
-        if len(self._sessions) >= self.capacity.connections:
+        if len(self._clients) >= self.capacity.connections:
             raise Full
 
     async def seat(self, identity: Identity | None) -> None:
@@ -141,25 +143,27 @@ class Gateway(LongLived):
         identity: Identity | None,
         topics: tuple[str, ...],
         cursor: dict[str, Position],
-    ) -> Session:
-        """Begin a session on a connection; without an identity its first frame has to be `auth`."""
-        session = Session(self, connection)
-        self._sessions.add(session)
+    ) -> Conversation:
+        """Begin a conversation on a connection: a session, or without an identity a newcomer."""
+        client: Conversation
+        if identity is None:
+            client = Newcomer(self, connection, topics, cursor)
+        else:
+            client = Session(self, connection, identity, topics, cursor)
+        self._clients.add(client)
         self.metrics.connections.labels(connection.transport).inc()
         self.metrics.connections_opened.labels(connection.transport).inc()
-        user = identity.user if identity else None
         _log.log(
             _level_of(connection),
             "connected",
-            session=session.id,
-            user=user,
+            session=client.id,
+            user=identity.user if identity else None,
             transport=connection.transport,
             resuming=bool(cursor),
         )
-        session.begin(identity, topics, cursor)
         if self.draining:  # it came in after `drain` had listed who has to leave
-            session.end(CloseCode.DRAINING)
-        return session
+            client.end(CloseCode.DRAINING)
+        return client
 
     # What sessions ask; see Host.
 
@@ -167,46 +171,64 @@ class Gateway(LongLived):
         """See Host."""
         return self._started + asyncio.get_running_loop().time()
 
-    def authenticate(self, session: Session, token: str, request_id: RequestId | None) -> None:
+    def identify(self, newcomer: Newcomer, token: str, request_id: RequestId | None) -> None:
         """See Host."""
-        work = self._authenticate(session, token, request_id)
-        self._background.start(work, f"authenticate {session.id}")
+        work = self._identify(newcomer, token, request_id)
+        self._background.start(work, f"identify {newcomer.id}")
 
-    async def _authenticate(
-        self, session: Session, token: str, request_id: RequestId | None
-    ) -> None:
-        renews = session.identity is not None
+    async def _identify(self, newcomer: Newcomer, token: str, request_id: RequestId | None) -> None:
         try:
             identity = await self.verifier.verify(token)
-            if not renews:
-                await self._take_seat(identity)
+            await self._take_seat(identity)
+        except NotifierError as error:
+            _log.info("token_refused", session=newcomer.id, reason=str(error))
+            self.metrics.refusals.labels(error.code).inc()
+            newcomer.refused(error, request_id)
+        else:
+            _log.info("authenticated", session=newcomer.id, user=identity.user)
+            if not newcomer.authenticated(identity, request_id):
+                self.unseat(identity)
+
+    def identified(self, newcomer: Newcomer, session: Session) -> None:
+        """See Host."""
+        self._clients.remove(newcomer)
+        self._clients.add(session)
+        session.connection.hand_over(session)
+        if self.draining:  # `drain` lists the newcomer
+            session.end(CloseCode.DRAINING)
+
+    def renew(self, session: Session, token: str, request_id: RequestId | None) -> None:
+        """See Host."""
+        work = self._renew(session, token, request_id)
+        self._background.start(work, f"renew {session.id}")
+
+    async def _renew(self, session: Session, token: str, request_id: RequestId | None) -> None:
+        try:
+            identity = await self.verifier.verify(token)
         except NotifierError as error:
             _log.info("token_refused", session=session.id, reason=str(error))
-            if not renews:
-                self.metrics.refusals.labels(error.code).inc()
             session.refused(error, request_id)
         else:
             _log.info("authenticated", session=session.id, user=identity.user)
             session.authenticated(identity, request_id)
-            if session.identity is None:  # it had ended before
-                self.unseat(identity)
 
     def refused_frame(self, reason: str) -> None:
         """See Host."""
         self.metrics.frames_refused.labels(reason).inc()
 
-    def ended(self, session: Session, reason: str) -> None:
+    def ended(self, client: Conversation, reason: str) -> None:
         """See Host."""
-        self._sessions.discard(session)
-        self.metrics.connections.labels(session.connection.transport).dec()
+        self._clients.discard(client)
+        self.metrics.connections.labels(client.connection.transport).dec()
         self.metrics.connections_closed.labels(reason).inc()
         if reason == CloseCode.SLOW_CONSUMER.reason:
             self.metrics.slow_consumers.inc()
-        user = session.identity.user if session.identity else None
-        level = _level_of(session.connection)
-        _log.log(level, "disconnected", session=session.id, user=user, reason=reason)
-        self.unseat(session.identity)
-        if not self._sessions:
+        identity = client.identity if isinstance(client, Session) else None
+        user = identity.user if identity else None
+        level = _level_of(client.connection)
+        _log.log(level, "disconnected", session=client.id, user=user, reason=reason)
+        self.unseat(identity)
+        if not self._clients:
             self._empty.set()
 
     # Time, and the end.
@@ -223,7 +245,7 @@ class Gateway(LongLived):
     async def drain(self) -> None:
         """Move all clients away: close `drain_rate` sessions a second, and see them gone."""
         self.draining = True
-        leaving = list(self._sessions)
+        leaving = list(self._clients)
         _log.info("draining", sessions=len(leaving))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._drain_deadline
@@ -233,14 +255,14 @@ class Gateway(LongLived):
             if start and left > 0:
                 await asyncio.sleep(min(pace / self._drain_rate, left))
             manner = "paced" if left > 0 else "forced"
-            for session in leaving[start : start + pace]:
-                session.end(CloseCode.DRAINING)
+            for client in self._clients.intersection(leaving[start : start + pace]):
+                client.end(CloseCode.DRAINING)
                 self.metrics.drain_closes.labels(manner).inc()
         await self._all_gone()
 
     async def _all_gone(self) -> None:
         self._empty.clear()
-        if self._sessions:
+        if self._clients:
             await self._empty.wait()  # bounded: a connection aborts when its client does not close
 
 

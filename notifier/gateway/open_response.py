@@ -12,8 +12,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from notifier.core.frames import Gap, Hello, ServerFrame
+from notifier.core.ports import Listener
 from notifier.core.positions import Position, format_cursor
-from notifier.gateway.outgoing import Listener, Outgoing
+from notifier.gateway.outgoing import Outgoing
 from notifier.http.exchange import Exchange
 from notifier.http.port import HANDOVER, Header
 

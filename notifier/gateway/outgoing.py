@@ -5,33 +5,15 @@ Back-pressure is the transport's own buffer. Nothing is queued a second time.
 
 import asyncio
 import time
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, cast
 
 from notifier.core.errors import CloseCode
+from notifier.core.ports import Listener
 from notifier.core.publications import Publication
 from notifier.http.backlog import Backlog
 
 _CLOSE_TIMEOUT = 5.0
 _LONGEST_PAUSE = 15.0
-
-
-class Listener(Protocol):
-    """Who is called back by a connection: a session."""
-
-    def received(self, text: bytes) -> None:
-        """Take a text message."""
-
-    def heard(self) -> None:
-        """Take any other sign of life."""
-
-    def ready(self) -> None:
-        """Take that there is room again for what is written."""
-
-    def flooded(self, what: str, most: float) -> None:
-        """Take that more `frames` or `bytes` came in than the `most` a second, and close."""
-
-    def closed(self, code: CloseCode | None = None) -> None:
-        """Take that the connection is gone; the last call."""
 
 
 class Outgoing(asyncio.Protocol):

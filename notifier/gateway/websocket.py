@@ -21,6 +21,7 @@ from websockets.http11 import Response
 from notifier.core import frames
 from notifier.core.errors import CloseCode
 from notifier.core.pace import Pace
+from notifier.core.ports import Listener
 from notifier.core.publications import Publication
 from notifier.gateway.deflate import SMALLEST, WINDOW, Inflater, deflated
 from notifier.gateway.framing import (
@@ -33,7 +34,7 @@ from notifier.gateway.framing import (
     frame,
 )
 from notifier.gateway.handshake import Agreement, HandshakeRequest
-from notifier.gateway.outgoing import Listener, Outgoing
+from notifier.gateway.outgoing import Outgoing
 from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, address_of
 
 _MOST_AT_ONCE = 100  # frames of one client, before others have their turn

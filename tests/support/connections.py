@@ -5,6 +5,7 @@ from typing import Any
 
 from notifier.core import frames
 from notifier.core.errors import CloseCode
+from notifier.core.ports import Listener
 from notifier.core.publications import Publication
 
 Sent = dict[str, Any]
@@ -27,6 +28,7 @@ class RecordingConnection:
         self.sent: list[Sent] = []
         self.pings = 0
         self.closed_with: CloseCode | None = None
+        self.listener: Listener | None = None
 
     def write(self, data: bytes, publication: Publication | None = None) -> None:  # noqa: ARG002  # the data tells
         """See Connection."""
@@ -41,6 +43,10 @@ class RecordingConnection:
         """See Connection."""
         self.pings += 1
         return self.answers_pings
+
+    def hand_over(self, listener: Listener) -> None:
+        """See Connection."""
+        self.listener = listener
 
     def close(self, code: CloseCode) -> None:
         """See Connection."""

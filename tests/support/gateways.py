@@ -14,9 +14,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from notifier.core.access import Identity
+from notifier.core.conversation import Conversation, Terms
 from notifier.core.errors import NotifierError, Unauthorized
 from notifier.core.ports import Seats
-from notifier.core.session import Session, Terms
 from notifier.gateway.app import create_app
 from notifier.gateway.gateway import Capacity, Gateway
 from notifier.gateway.websocket import WebSocketConnection
@@ -89,9 +89,9 @@ class _Watched(Gateway):
         super().__init__(*of, **options)
         self.one_ended = asyncio.Event()
 
-    def ended(self, session: Session, reason: str) -> None:
+    def ended(self, client: Conversation, reason: str) -> None:
         """See Host."""
-        super().ended(session, reason)
+        super().ended(client, reason)
         self.one_ended.set()
 
 

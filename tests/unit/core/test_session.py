@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from notifier.core.access import Identity
+from notifier.core.conversation import Conversation, Terms
 from notifier.core.deadlines import Deadlines
 from notifier.core.errors import (
     CloseCode,
@@ -18,8 +19,10 @@ from notifier.core.errors import (
 )
 from notifier.core.frames import RequestId
 from notifier.core.hub import Hub
+from notifier.core.newcomer import Newcomer
+from notifier.core.ports import Listener
 from notifier.core.positions import Position
-from notifier.core.session import Session, Terms
+from notifier.core.session import Session
 from tests.support.brokers import SteeredBroker
 from tests.support.clock import in_virtual_time, pass_time, quiet
 from tests.support.connections import RecordingConnection
@@ -40,19 +43,26 @@ class House:
         self.over: list[str] = []
         self.refused: list[str] = []
         self._time = START
-        self._asked: list[tuple[Session, str, RequestId | None]] = []
+        self._asked: list[tuple[Newcomer | Session, str, RequestId | None]] = []
 
     def now(self) -> float:
         return self._time
 
-    def authenticate(self, session: Session, token: str, request_id: RequestId | None) -> None:
+    def identify(self, newcomer: Newcomer, token: str, request_id: RequestId | None) -> None:
+        self._asked.append((newcomer, token, request_id))
+
+    def identified(self, newcomer: Newcomer, session: Session) -> None:
+        assert newcomer.id == session.id
+        session.connection.hand_over(session)
+
+    def renew(self, session: Session, token: str, request_id: RequestId | None) -> None:
         self._asked.append((session, token, request_id))
 
     def refused_frame(self, reason: str) -> None:
         self.refused.append(reason)
 
-    def ended(self, session: Session, reason: str) -> None:
-        del session
+    def ended(self, client: Conversation, reason: str) -> None:
+        del client
         self.over.append(reason)
 
     # The tests' verbs.
@@ -64,12 +74,12 @@ class House:
         await quiet()
 
     async def verify(self, found: Identity | NotifierError) -> None:
-        session, token, request_id = self._asked.pop(0)
+        client, token, request_id = self._asked.pop(0)
         assert token == "t"
         if isinstance(found, Identity):
-            session.authenticated(found, request_id)
+            client.authenticated(found, request_id)
         else:
-            session.refused(found, request_id)
+            client.refused(found, request_id)
         await quiet()
 
     @property
@@ -78,12 +88,13 @@ class House:
 
 
 class Client(RecordingConnection):
-    """The other end of a session."""
+    """The other end of a conversation."""
 
-    def __init__(self, host: House) -> None:
-        super().__init__()
-        self.host = host
-        self.session = Session(host, self)
+    session: Conversation
+
+    def hand_over(self, listener: Listener) -> None:
+        assert isinstance(listener, Conversation)
+        self.session = listener
 
     async def say(self, **frame: object) -> None:
         await self.say_text(json.dumps(frame).encode())
@@ -112,8 +123,12 @@ async def connected(
     topics: tuple[str, ...] = (),
     cursor: dict[str, Position] | None = None,
 ) -> Client:
-    client = Client(host)
-    client.session.begin(who, topics, cursor or {})
+    client = Client()
+    client.hand_over(
+        Newcomer(host, client, topics, cursor or {})
+        if who is None
+        else Session(host, client, who, topics, cursor or {})
+    )
     await quiet()
     return client
 
@@ -525,6 +540,18 @@ async def test_who_does_not_say_who_it_is_in_time_is_closed() -> None:
 
 
 @in_virtual_time
+async def test_a_client_that_authenticated_in_time_stays_beyond_the_deadline() -> None:
+    async with house() as it:
+        client = await connected(it, None)
+        await client.say(type="auth", token="t")
+        await it.verify(ANN)
+
+        await it.pass_time(11)
+
+        assert client.closed_with is None
+
+
+@in_virtual_time
 async def test_a_token_verified_too_late_is_too_late() -> None:
     async with house() as it:
         client = await connected(it, None)
@@ -763,9 +790,10 @@ async def test_who_cannot_show_life_is_not_asked_to() -> None:
 async def test_a_replay_goes_on_when_the_connection_has_room_again() -> None:
     async with house() as it:
         posted = it.broker.post_many("user:42", 3)
-        client = Client(it)
+        client = Client()
         client.has_room = False
-        client.session.begin(ANN, (), {"user:42": Position.parse(posted[0])})
+        cursor = {"user:42": Position.parse(posted[0])}
+        client.hand_over(Session(it, client, ANN, (), cursor))
         await quiet()
         before = client.positions("user:42")
 

@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 
 from notifier.adapters.memory.seats import MemorySeats
 from notifier.core.access import Identity
+from notifier.core.conversation import Terms
 from notifier.core.errors import TokenExpired, Unavailable
 from notifier.core.pace import Pace
-from notifier.core.session import Terms
 from notifier.gateway.gateway import Capacity
 from tests.support.gateways import PROTOCOL, House, served
 

@@ -9,7 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from notifier.core.access import Identity
-from notifier.core.session import Session, Terms
+from notifier.core.conversation import Conversation, Terms
+from notifier.core.ports import Listener
 from notifier.gateway.gateway import Gateway
 from notifier.gateway.outgoing import Outgoing
 from notifier.http.connection import Connection
@@ -88,6 +89,30 @@ async def test_connections_are_closed_one_after_another() -> None:
         await draining
 
         assert left >= 2
+
+
+async def test_a_client_that_authenticates_while_the_gateway_drains_is_closed_once() -> None:
+    connections = [RecordingConnection(), RecordingConnection()]
+    async with served(drain_rate=1.0) as it:
+        for connection in connections:
+            connection.hand_over(it.gateway.open(connection, None, (), {}))
+        draining = asyncio.create_task(it.gateway.drain())
+        await eventually(lambda: any(each.closed_with for each in connections))
+        [open_] = [each for each in connections if not each.closed_with]
+
+        told(open_).received(b'{"type":"auth","token":"ann"}')
+        await eventually(lambda: open_.closed_with is not None)
+        for connection in connections:
+            told(connection).closed()
+        await draining
+
+        assert open_.types == ["authenticated", "bye"]
+        assert it.count("notifier_connections_closed_total", reason="draining") == 2
+
+
+def told(connection: RecordingConnection) -> Listener:
+    assert connection.listener is not None
+    return connection.listener
 
 
 async def test_connections_are_counted() -> None:
@@ -173,7 +198,7 @@ def _without_collector() -> Iterator[None]:
 
 
 def parts_of_connections() -> list[object]:
-    kinds = (Session, Outgoing, Connection, Exchange)
+    kinds = (Conversation, Outgoing, Connection, Exchange)
     return [each for each in gc.get_objects() if issubclass(type(each), kinds)]
 
 
@@ -181,6 +206,12 @@ async def follow_and_leave(it: House) -> None:
     async with it.welcomed() as client:
         await client.say(type="subscribe", topic="news")
         await client.next_of("subscribed")
+
+
+async def authenticate_and_leave(it: House) -> None:
+    async with it.client(None) as client:
+        await client.say(type="auth", token="ann")
+        await client.next_of("authenticated")
 
 
 async def stream_and_leave(it: House) -> None:
@@ -202,7 +233,8 @@ async def read_and_leave(it: House) -> None:
 
 @pytest.mark.usefixtures("_without_collector")
 @pytest.mark.parametrize(
-    "come_and_leave", [follow_and_leave, stream_and_leave, poll_and_leave, read_and_leave]
+    "come_and_leave",
+    [follow_and_leave, authenticate_and_leave, stream_and_leave, poll_and_leave, read_and_leave],
 )
 async def test_who_has_gone_leaves_nothing_for_the_collector(
     come_and_leave: Callable[[House], Awaitable[None]],

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from notifier.core.conversation import Terms
 from notifier.core.errors import TokenExpired
-from notifier.core.session import Terms
 from notifier.gateway.outgoing import Outgoing
 from notifier.http.backlog import Backlog
 from tests.support.gateways import House, served

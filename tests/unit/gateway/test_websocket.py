@@ -10,8 +10,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from notifier.core.pace import Pace
+from notifier.core.ports import Listener
 from notifier.gateway.deflate import SMALLEST
-from notifier.gateway.outgoing import Listener
 from notifier.gateway.websocket import WebSocketConnection
 from tests.support.gateways import Client, House, served
 
@@ -520,7 +520,7 @@ async def test_when_the_pieces_make_a_whole_message_no_more_is_waited_for() -> N
         write(client, ping[5:])
         await client.next_of("pong")
 
-        [session] = it.gateway._sessions  # noqa: SLF001  # nothing else tells that none is waited for
+        [session] = it.gateway._clients  # noqa: SLF001  # nothing else tells that none is waited for
         assert session.connection._late is None  # type: ignore[attr-defined]  # noqa: SLF001
 
 

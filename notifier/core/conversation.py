@@ -1,0 +1,172 @@
+"""A conversation with one client: frames come in and go out, until one side ends it."""
+
+import random
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import UNSET, UnsetType
+
+from notifier.core import frames
+from notifier.core.access import Identity
+from notifier.core.deadlines import Deadlines
+from notifier.core.errors import CloseCode, Followed, Invalid, NotifierError, TooMany
+from notifier.core.frames import RequestId
+from notifier.core.hub import Hub
+from notifier.core.names import EVERYONE, personal_topic
+from notifier.core.ports import Connection
+
+if TYPE_CHECKING:
+    from notifier.core.newcomer import Newcomer
+    from notifier.core.session import Session
+
+_MOST_ERRORS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for every session. Times are in seconds."""
+
+    heartbeat: float = 25.0
+    auth_timeout: float = 10.0
+    most_topics: int = 100  # beside its own
+    max_age: float | None = None
+    reconnect_spread: tuple[float, float] = (0.5, 5.0)
+
+    def check_number(self, identity: Identity, topics: Iterable[str]) -> None:
+        """Raise TooMany for more topics than a connection may follow beside its own."""
+        own = {EVERYONE, personal_topic(identity.user)}
+        if len({*topics} - own) > self.most_topics:
+            raise TooMany(f"topics: at most {self.most_topics} further topics a connection")
+
+
+class Host(Protocol):
+    """What a conversation needs of the gateway that it lives in."""
+
+    hub: Hub
+    deadlines: Deadlines
+    terms: Terms
+
+    def now(self) -> float:
+        """Return Unix seconds."""
+
+    def identify(self, newcomer: "Newcomer", token: str, request_id: RequestId | None) -> None:
+        """Have the token verified, then call `authenticated` or `refused`."""
+
+    def renew(self, session: "Session", token: str, request_id: RequestId | None) -> None:
+        """Have the token verified, then call `authenticated` or `refused`."""
+
+    def identified(self, newcomer: "Newcomer", session: "Session") -> None:
+        """Hear that a session goes on with a newcomer's connection."""
+
+    def refused_frame(self, reason: str) -> None:
+        """Hear that a frame of a client's was answered by an error."""
+
+    def ended(self, client: "Conversation", reason: str) -> None:
+        """Hear that a conversation is over; `reason` is a close code's name, or `client`."""
+
+
+class Conversation(ABC):
+    """A conversation with one client, before and after it is known who the client is.
+
+    Fulfils Listener.
+    """
+
+    __slots__ = ("_authenticating", "_closing", "_errors", "_host", "connection", "due", "id")
+
+    def __init__(self, host: Host, connection: Connection, name: str | None = None) -> None:
+        self.id = name or secrets.token_hex(8)
+        self.connection = connection
+        self.due = 0
+        self._host = host
+        self._authenticating = False
+        self._closing: CloseCode | None = None
+        self._errors = 0
+
+    # What the connection calls.
+
+    def received(self, text: bytes) -> None:
+        """Answer a frame of the client's."""
+        self.heard()
+        if self._closing is not None:
+            return
+        try:
+            self._handle(frames.decode(text))
+        except NotifierError as error:
+            self._refuse(frames.request_id_in(text), error)
+        else:
+            self._errors = 0
+
+    @abstractmethod
+    def _handle(self, frame: frames.ClientFrame) -> None: ...
+
+    def _refuse(self, request_id: RequestId | UnsetType, error: NotifierError) -> None:
+        self._host.refused_frame(error.code)
+        self.connection.send(frames.Error(error.code, str(error), request_id))
+        # A frame that is not allowed, or asks for what is so already, is well formed all the same.
+        self._errors += isinstance(error, Invalid) and not isinstance(error, Followed)
+        if self._errors >= _MOST_ERRORS:
+            self.end(CloseCode.PROTOCOL_ERROR)
+
+    def _begin_authenticating(self) -> None:
+        if self._authenticating:
+            raise TooMany("an earlier auth is still being verified")
+        self._authenticating = True
+
+    @abstractmethod
+    def heard(self) -> None:
+        """Note a sign of life."""
+
+    @abstractmethod
+    def ready(self) -> None:
+        """Hear that the connection has room again."""
+
+    def flooded(self, what: str, most: float) -> None:
+        """Close, as the client sends more `frames` or `bytes` than it may."""
+        if self._closing is None:
+            self._host.refused_frame(f"too_many_{what}")
+            error = TooMany(f"a client sends at most {most:g} {what} a second")
+            self.connection.send(frames.Error(error.code, str(error)))
+            # A code that allows to reconnect would repeat this: the client has to be changed first.
+            self.end(CloseCode.PROTOCOL_ERROR)
+
+    # The end.
+
+    def end(self, code: CloseCode) -> float:
+        """Send `bye` and close; 0.0, for there is no next moment."""
+        if self._closing is None:
+            self._closing = code
+            spread = self._host.terms.reconnect_spread
+            after = int(random.uniform(*spread) * 1000) if code.comes_back else UNSET  # noqa: S311 - spread
+            self.connection.send(frames.Bye(code, code.reason, after))
+            self.connection.close(code)
+            self._leave()
+        return 0.0
+
+    def closed(self, code: CloseCode | None = None) -> None:
+        """Hear that the connection is gone; `code` if it was the connection that gave up."""
+        self._leave()
+        ended = self._closing or code
+        self._closing = ended or CloseCode.DRAINING
+        self._host.ended(self, ended.reason if ended else "client")
+
+    def _leave(self) -> None:
+        self._host.deadlines.clear(self)
+
+    @abstractmethod
+    def on_time(self, now: float) -> float:
+        """See Timed."""
+
+
+def or_unset(request_id: RequestId | None) -> RequestId | UnsetType:
+    """Return a request's id as frames have it."""
+    return UNSET if request_id is None else request_id
+
+
+def iso(seconds: float) -> str:
+    """Return Unix seconds as RFC 3339 has them, in UTC with milliseconds."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
