@@ -4,10 +4,11 @@ notifier:routers    sorted set: routers at work, scored by the millisecond of Re
 in which each was announced last
 """
 
-from typing import Any, Self
+from typing import Any
 
 from notifier.adapters.redis.commands import Commands
 from notifier.adapters.redis.scripts import Script
+from notifier.core.background import LongLived
 from notifier.core.errors import Refused, Unavailable
 from notifier.telemetry.metrics import Metrics
 
@@ -42,22 +43,18 @@ return redis.call("ZREM", KEYS[1], ARGV[2])
 )
 
 
-class RedisRoster:
+class RedisRoster(LongLived):
     """Fulfils `notifier.core.ports.Roster` while it is entered.
 
     `url` is as for RedisBroker. It has connections of its own, which no batch keeps busy.
     """
 
     def __init__(self, url: str, *, metrics: Metrics, lifetime_seconds: float = 5.0) -> None:
+        super().__init__()
         self._commands = Commands(url, metrics)
         self._lifetime = round(lifetime_seconds * 1000)
 
-    async def __aenter__(self) -> Self:
-        """Return at once; the first question connects."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Disconnect."""
+    async def _close(self) -> None:
         await self._commands.close()
 
     async def announce(self, router: str) -> frozenset[str]:
