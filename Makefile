@@ -11,8 +11,9 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --
 # cores: most of a test's time is waiting.
 WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile -q
+WITHOUT_SERVICES = -m "not services and not long and not image" tests/unit tests/contract tests/deploy
 
-.PHONY: help run test chaos autobahn lint check pictures bench requirements clean image-test chart
+.PHONY: help run test chaos autobahn lint check check-other pictures bench requirements clean image-test chart
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
@@ -43,8 +44,10 @@ lint: .venv/dev ## format, lint, types and imports
 	$(BIN)/lint-imports
 
 check: lint ## lint, and the tests that need no services
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not services and not long and not image" \
-		tests/unit tests/contract tests/deploy
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(WITHOUT_SERVICES)
+
+check-other: .venv/dev ## the tests that need no services, on the newest other Python found here
+	sh tests/support/other-python.sh $(SIDE_BY_SIDE) $(WITHOUT_SERVICES)
 
 image-test: .venv/dev .venv/scan-made ## build the image and run it as the chart says (Debian, as root)
 	sh tests/support/install-services.sh image
