@@ -52,3 +52,19 @@ def test_a_metric_that_a_document_names_is_there(pytestconfig: pytest.Config) ->
     for file in found(pytestconfig.rootpath, ON_METRICS):
         for name in re.findall(r"`(notifier_[a-z_]+)", file.read_text()):
             assert name in known, f"{file.name}: {name}"
+
+
+def test_a_test_that_a_document_names_is_there(pytestconfig: pytest.Config) -> None:
+    for file in found(pytestconfig.rootpath, DOCUMENTS):
+        for module, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", file.read_text()):
+            source = (pytestconfig.rootpath / module).read_text()
+            assert f"def {name}(" in source, f"{file.name}: {name}"
+
+
+def test_each_guarantee_names_the_tests_that_hold_it(pytestconfig: pytest.Config) -> None:
+    guarantees = (pytestconfig.rootpath / "README.md").read_text().partition("## Guarantees\n")[2]
+    rows = (pytestconfig.rootpath / "docs/reliability.md").read_text().splitlines()
+
+    for promise in re.findall(r"\n- \*\*(.+?)\.\*\*", guarantees.partition("\n## ")[0]):
+        [row] = [row for row in rows if row.startswith(f"| **{promise}** |")]
+        assert "`tests/" in row
