@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from notifier.adapters.tokens.issuer import OnFetch, unheard
 from notifier.adapters.tokens.minting import mint
-from notifier.adapters.tokens.verifier import JwtVerifier, Rules, issuers_of
+from notifier.adapters.tokens.verifier import Issuer, JwtVerifier, Rules, issuers_of
 from notifier.settings import Settings, SettingsError, variable
 
 
@@ -16,8 +16,17 @@ def verifier(settings: Settings, on_fetch: OnFetch = unheard) -> JwtVerifier:
         settings.jwt_topics_claim,
         settings.jwt_leeway_seconds,
     )
+    return JwtVerifier(_issuers(settings, on_fetch), rules)
+
+
+def take_keys(verifying: JwtVerifier, settings: Settings) -> None:
+    """Let a verifier use the secrets or public keys of changed settings; raises SettingsError."""
+    verifying.take_keys(_issuers(settings, unheard))
+
+
+def _issuers(settings: Settings, on_fetch: OnFetch) -> list[Issuer]:
     try:
-        issuers = issuers_of(
+        return issuers_of(
             secrets=settings.jwt_secrets,
             public_key=settings.jwt_public_key,
             jwks_url=settings.jwks_url,
@@ -28,7 +37,6 @@ def verifier(settings: Settings, on_fetch: OnFetch = unheard) -> JwtVerifier:
     except ValueError as error:
         given = ", ".join(map(variable, settings.given_keys()))
         raise SettingsError([f"{given}: {error}"]) from error
-    return JwtVerifier(issuers, rules)
 
 
 def minted(settings: Settings, user: str, topics: Sequence[str], lifetime: float) -> str:

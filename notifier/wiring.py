@@ -34,7 +34,8 @@ from notifier.core.conversation import Terms
 from notifier.core.origins import Origins
 from notifier.core.pace import Pace
 from notifier.core.ports import Broker, EventQueue, EventSource, Roster, Seats, TokenVerifier
-from notifier.credentials import minted, verifier
+from notifier.credentials import minted, take_keys
+from notifier.credentials import verifier as verifier_of
 from notifier.gateway import app as gateway_app
 from notifier.gateway.gateway import Capacity, Gateway
 from notifier.gateway.outgoing import Outgoing
@@ -44,6 +45,7 @@ from notifier.page import create_page
 from notifier.page.guard import LOOPBACK_ORIGINS, Guard
 from notifier.probes import Facts, Trouble, measured_loop
 from notifier.probes import create_app as create_private_app
+from notifier.reloading import reloading
 from notifier.router.router import Router
 from notifier.serving import room_for, serve, stop_signals, trouble_with_files
 from notifier.settings import Role, Settings, SettingsError, variable
@@ -97,9 +99,11 @@ def _spare_the_collector() -> None:
 async def _run_gateway(
     settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
 ) -> None:
+    verifier = _verifier(settings, metrics)
     async with (
+        reloading("gateway", lambda changed: take_keys(verifier, changed)),
         _redis(settings, metrics) as broker,
-        _verifier(settings, metrics) as verifier,
+        verifier,
         _seats(settings, metrics) as seats,
         _gateway(settings, traces.broker(broker), verifier, metrics, seats) as gateway,
         _serve_gateway(
@@ -123,6 +127,7 @@ async def _run_router(
     settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
 ) -> None:
     async with (
+        reloading("router"),
         _redis(settings, metrics) as broker,
         _roster(settings, metrics) as roster,
         _amqp_source(settings, roster, metrics) as source,
@@ -141,8 +146,12 @@ async def _run_router(
 async def _run_api(
     settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
 ) -> None:
-    async with _amqp_queue(settings, metrics) as queue:
-        app = api_app.create_app(traces.queue(queue), metrics, ApiKeys(settings.api_keys))
+    keys = ApiKeys(settings.api_keys)
+    async with (
+        reloading("api", lambda changed: keys.replace(changed.api_keys)),
+        _amqp_queue(settings, metrics) as queue,
+    ):
+        app = api_app.create_app(traces.queue(queue), metrics, keys)
         async with (
             serve(
                 app,
@@ -166,6 +175,7 @@ async def _run_dev(
     host = settings.host if settings.is_given("host") else "127.0.0.1"
     dev_tokens = DevTokens(settings)
     async with (
+        reloading("dev"),
         _dev_backends(settings, metrics, traces) as backends,
         dev_tokens.verifier() as verifier,
         _dev_seats(settings, metrics) as seats,
@@ -276,7 +286,7 @@ def _traces(role: Role, settings: Settings) -> AbstractAsyncContextManager[Trace
 
 
 def _verifier(settings: Settings, metrics: Metrics) -> JwtVerifier:
-    return verifier(settings, lambda outcome: metrics.issuer_fetches.labels(outcome).inc())
+    return verifier_of(settings, lambda outcome: metrics.issuer_fetches.labels(outcome).inc())
 
 
 def _redis(settings: Settings, metrics: Metrics) -> RedisBroker:
@@ -377,7 +387,7 @@ class DevTokens:
 
     def verifier(self) -> JwtVerifier:
         """Make the verifier of these tokens."""
-        return verifier(self._settings)
+        return verifier_of(self._settings)
 
 
 @asynccontextmanager

@@ -42,9 +42,13 @@ class ApiKeys:
     """
 
     def __init__(self, entries: Iterable[str], *, open_to: str | None = None) -> None:
+        self._open_to = open_to
+        self.replace(entries)
+
+    def replace(self, entries: Iterable[str]) -> None:
+        """Take these keys from now on, and no others."""
         pairs = (entry.split(":", 1) for entry in entries)
         self._names = {digest: name for name, digest in pairs}
-        self._open_to = open_to
 
     def name_of(self, authorization: str) -> str:
         """Return the producer's name for an Authorization header; raises Unauthorized."""

@@ -211,17 +211,17 @@ class FixedKeys:
     is_fresh = True
 
     def __init__(self, keys: Sequence[Key]) -> None:
-        self._keys = keys
+        self.keys = keys
         self.generation = 0
 
     def replace(self, keys: Sequence[Key]) -> None:
         """Use these keys from now on: tokens of withdrawn ones are refused."""
-        self.generation += keys != self._keys
-        self._keys = keys
+        self.generation += keys != self.keys
+        self.keys = keys
 
     async def check(self, token: SignedToken) -> None:
         """See KeySource."""
-        check_signature(token, self._keys)
+        check_signature(token, self.keys)
 
     async def open(self) -> None:
         """Nothing to prepare."""

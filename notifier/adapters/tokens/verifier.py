@@ -84,6 +84,15 @@ class JwtVerifier:
         for issuer in self._issuers:
             await issuer.keys.close()
 
+    def take_keys(self, issuers: Sequence[Issuer]) -> None:
+        """Verify by the secrets or public keys of these issuers from now on.
+
+        An issuer that publishes its keys stays as it is: it rotates them by itself.
+        """
+        for ours, theirs in zip(self._issuers, issuers, strict=False):
+            if isinstance(ours.keys, FixedKeys) and isinstance(theirs.keys, FixedKeys):
+                ours.keys.replace(theirs.keys.keys)
+
     @property
     def trouble(self) -> str | None:
         """Why no token can be verified: the keys of all issuers are missing."""

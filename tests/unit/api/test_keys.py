@@ -75,3 +75,14 @@ def test_keys_open_to_all_take_everybody_and_tell_whoever_gives_one(
 
     assert [line["event"] for line in logs] == told
     assert "s3cret" not in str(logs)
+
+
+def test_keys_that_are_replaced_are_not_taken_any_more() -> None:
+    old, new = new_key("billing"), new_key("billing")
+    keys = ApiKeys([old.entry])
+
+    keys.replace([new.entry])
+
+    assert keys.name_of(f"Bearer {new.secret}") == "billing"
+    with pytest.raises(Unauthorized):
+        keys.name_of(f"Bearer {old.secret}")
