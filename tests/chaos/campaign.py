@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from subprocess import SubprocessError
 
 from tests.chaos.failures import FAILURES, Failure
 from tests.chaos.world import World, world
@@ -128,7 +129,7 @@ class _Round:
                 await anext(failing)
                 await self._recover(self._clock())
                 assert not [True async for _ in failing], "a failure has one yield"
-        except (AssertionError, TimeoutError) as error:
+        except (AssertionError, TimeoutError, SubprocessError) as error:
             self._row.broken.append(_told(error))
             this.flow.resume()
         self._account()
