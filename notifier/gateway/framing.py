@@ -47,7 +47,7 @@ _SHORT, _LONG, _LONGEST = (Struct(form).pack for form in ("!BB", "!BBH", "!BBQ")
 _FIN, _RESERVED, _COMPRESSED, _MASKED, _LONGEST_CONTROL = 0x80, 0x70, 0x40, 0x80, 125
 
 
-def frame(opcode: Opcode, payload: bytes, *, compressed: bool = False) -> bytes:
+def websocket_frame(opcode: Opcode, payload: bytes, *, compressed: bool = False) -> bytes:
     """Make a whole, unfragmented server's frame."""
     length = len(payload)
     first = _FIN | opcode | (_COMPRESSED if compressed else 0)
@@ -60,7 +60,7 @@ def frame(opcode: Opcode, payload: bytes, *, compressed: bool = False) -> bytes:
 
 def close_frame(code: int, reason: str = "") -> bytes:
     """Make a close frame; the reason is cut to what fits (section 5.5)."""
-    return frame(Opcode.CLOSE, code.to_bytes(2) + _cut(reason))
+    return websocket_frame(Opcode.CLOSE, code.to_bytes(2) + _cut(reason))
 
 
 def _cut(reason: str) -> bytes:

@@ -31,7 +31,7 @@ from notifier.gateway.framing import (
     Opcode,
     close_code,
     close_frame,
-    frame,
+    websocket_frame,
 )
 from notifier.gateway.handshake import Agreement, HandshakeRequest
 from notifier.gateway.outgoing import Outgoing
@@ -50,15 +50,15 @@ class _Flood(FramingError):
 
 def encode(publication: Publication) -> bytes:
     """Make the frame of a publication, the same bytes for every WebSocket without compression."""
-    return frame(Opcode.TEXT, frames.event_frame(publication))
+    return websocket_frame(Opcode.TEXT, frames.event_frame(publication))
 
 
 def encode_compressed(window: int, publication: Publication) -> bytes:
     """Make the frame of a publication, the same bytes for every WebSocket of that window."""
     payload = frames.event_frame(publication)
     if len(payload) < SMALLEST:
-        return frame(Opcode.TEXT, payload)
-    return frame(Opcode.TEXT, deflated(payload, window), compressed=True)
+        return websocket_frame(Opcode.TEXT, payload)
+    return websocket_frame(Opcode.TEXT, deflated(payload, window), compressed=True)
 
 
 # By the window that was agreed on: a kind of connection each.
@@ -95,7 +95,7 @@ class _Deaf(FrameReader):
         return iter(())
 
 
-_PING = frame(Opcode.PING, b"")
+_PING = websocket_frame(Opcode.PING, b"")
 _DEAF = _Deaf(0)
 
 
@@ -138,14 +138,14 @@ class WebSocketConnection(Outgoing):
         """The address of the other end."""
         return address_of(self._transport)
 
-    # What asyncio calls, and HTTP: `upgrade`.
+    # What asyncio calls, and HTTP: `begin_handshake`.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
 
-    def upgrade(self, target: bytes, headers: list[Header]) -> None:
+    def begin_handshake(self, target: bytes, headers: list[Header]) -> None:
         """See WebSocketProtocol."""
         if self._handshake is not None:
             self._handshake.begin(HandshakeRequest(target, headers), self._transport)
@@ -180,9 +180,9 @@ class WebSocketConnection(Outgoing):
         """Compress with this window, in bits; 0 for not at all."""
         self.window, self.encode = window, _ENCODINGS[window]
 
-    def send(self, frame_: frames.ServerFrame) -> None:
+    def send(self, frame: frames.ServerFrame) -> None:
         """See Connection."""
-        self.write(frame(Opcode.TEXT, frames.encode(frame_)))
+        self.write(websocket_frame(Opcode.TEXT, frames.encode(frame)))
 
     def ping(self) -> bool:
         """See Connection."""
@@ -311,7 +311,7 @@ class WebSocketConnection(Outgoing):
         else:
             listener.heard()
             if message.opcode is Opcode.PING:
-                self.write(frame(Opcode.PONG, message.payload))
+                self.write(websocket_frame(Opcode.PONG, message.payload))
 
     def received_binary(self, _payload: bytes) -> None:
         """Refuse what the client protocol does not have; for a subclass that does to override."""
@@ -401,7 +401,7 @@ class _Handshake:
             case "websocket.accept":
                 self._accept(message)
             case "websocket.send":
-                self._connection.write(frame(Opcode.TEXT, message["text"].encode()))
+                self._connection.write(websocket_frame(Opcode.TEXT, message["text"].encode()))
             case "websocket.close" if self.accepted:
                 self._connection.close_with(message.get("code", 1000), message.get("reason") or "")
             case "websocket.close":

@@ -342,7 +342,7 @@ class Connection(asyncio.Protocol):
         length = self._values(b"content-length")
         has_body = any(map(int, length)) or bool(self._values(b"transfer-encoding"))
         if not has_body and self._wants_websocket(parser):
-            self._upgrade()
+            self._become_websocket()
             return
         self._begin(parser)
         if not has_body:
@@ -399,7 +399,7 @@ class Connection(asyncio.Protocol):
             "state": {},
         }
 
-    def _upgrade(self) -> None:
+    def _become_websocket(self) -> None:
         early, transport = self._unread[self._at :], self._transport
         target, headers = self._target, self._headers
         self._port.state.connections.discard(self)
@@ -407,7 +407,7 @@ class Connection(asyncio.Protocol):
         self._untie()
         websocket = cast("type[WebSocketProtocol]", self._port.websocket)(self._port)
         websocket.connection_made(transport)
-        websocket.upgrade(target, headers)
+        websocket.begin_handshake(target, headers)
         transport.set_protocol(cast("asyncio.Protocol", websocket))
         if early:
             websocket.data_received(early)

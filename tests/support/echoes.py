@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from notifier.core.errors import CloseCode
 from notifier.core.pace import Pace
 from notifier.gateway.deflate import deflated
-from notifier.gateway.framing import Opcode, frame
+from notifier.gateway.framing import Opcode, websocket_frame
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.http.port import HANDOVER
 from notifier.serving import serve
@@ -31,9 +31,9 @@ class EchoConnection(WebSocketConnection):
     def echo(self, opcode: Opcode, payload: bytes) -> None:
         """Send a message back."""
         if self.window:
-            self.write(frame(opcode, deflated(payload, self.window), compressed=True))
+            self.write(websocket_frame(opcode, deflated(payload, self.window), compressed=True))
         else:
-            self.write(frame(opcode, payload))
+            self.write(websocket_frame(opcode, payload))
 
 
 class Echo:

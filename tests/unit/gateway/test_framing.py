@@ -21,8 +21,8 @@ from notifier.gateway.framing import (
     Opcode,
     close_code,
     close_frame,
-    frame,
     text_of,
+    websocket_frame,
 )
 
 LIMIT = 70_000
@@ -441,7 +441,7 @@ def parsed(sent: bytes) -> OracleFrame:
     LENGTHS.map(lambda length: bytes(n % 127 for n in range(length))),
 )
 def test_a_servers_frame_is_read_by_clients(opcode: Opcode, payload: bytes) -> None:
-    found = parsed(frame(opcode, payload))
+    found = parsed(websocket_frame(opcode, payload))
 
     assert (found.opcode.value, bytes(found.data), found.fin) == (opcode, payload, True)
 
@@ -450,12 +450,12 @@ def test_a_servers_frame_is_read_by_clients(opcode: Opcode, payload: bytes) -> N
     ("length", "code"), [(0, 0), (125, 125), (126, 126), (65_535, 126), (65_536, 127)]
 )
 def test_a_length_is_written_in_as_few_bytes_as_it_needs(length: int, code: int) -> None:
-    assert frame(Opcode.TEXT, bytes(length))[1] == code  # RFC 6455, section 5.2
+    assert websocket_frame(Opcode.TEXT, bytes(length))[1] == code  # RFC 6455, section 5.2
 
 
 @given(st.sampled_from([Opcode.PING, Opcode.PONG]), st.binary(max_size=125))
 def test_a_servers_control_frame_is_read_by_clients(opcode: Opcode, payload: bytes) -> None:
-    found = parsed(frame(opcode, payload))
+    found = parsed(websocket_frame(opcode, payload))
 
     assert (found.opcode.value, bytes(found.data)) == (opcode, payload)
 

@@ -335,17 +335,19 @@ async def test_a_request_is_read_in_its_turn_and_not_before(
 
 async def test_who_leaves_before_its_turn_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-    upgraded: list[bytes] = []
+    begun: list[bytes] = []
     monkeypatch.setattr(turns.Turns, "take", lambda _, work: waiting.put_nowait(work))
-    monkeypatch.setattr(EchoConnection, "upgrade", lambda _, target, __: upgraded.append(target))
+    monkeypatch.setattr(
+        EchoConnection, "begin_handshake", lambda _, target, __: begun.append(target)
+    )
     async with talking(echo, EchoConnection) as talk:
         await talk.say(UPGRADE)
-        upgrade = await waiting.get()
+        turn = await waiting.get()
         talk.writer.transport.abort()
         await talk.gone()
-        upgrade()
+        turn()
 
-    assert upgraded == []
+    assert begun == []
 
 
 # What waits, and how many.
