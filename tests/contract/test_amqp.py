@@ -542,9 +542,11 @@ async def test_the_definitions_file_makes_what_the_adapter_needs(
 
     with user_without_rights(amqp_url, amqp_management_url) as url:
         async with event_queue(url, partitions) as queue, event_source(url, partitions) as source:
+            await eventually(lambda: queue.trouble is None, seconds=20)
             await queue.put(Entry(b"{}", "user.42"))
             assert len(await take(source, 1)) == 1
     async with event_queue(amqp_url, partitions) as queue:
+        await eventually(lambda: queue.trouble is None, seconds=20)
         await queue.put(Entry(b"{}", "user.42"))
 
 

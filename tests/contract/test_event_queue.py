@@ -8,7 +8,7 @@ by the name of its fixture and carries `marks=pytest.mark.services`.
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -85,8 +85,13 @@ class AmqpHarness:
         self._partitions = partitions
         self._roster = MemoryRoster()
 
-    def queue(self) -> AbstractAsyncContextManager[EventQueue]:
-        return AmqpEventQueue(self._url, partitions=self._partitions, metrics=Metrics())
+    @asynccontextmanager
+    async def queue(self) -> AsyncIterator[EventQueue]:
+        """Wait for the connection: a put would, but only for a second."""
+        url, partitions = self._url, self._partitions
+        async with AmqpEventQueue(url, partitions=partitions, metrics=Metrics()) as queue:
+            await eventually(lambda: queue.trouble is None, seconds=20)
+            yield queue
 
     def source(self) -> AbstractAsyncContextManager[EventSource]:
         return AmqpEventSource(
