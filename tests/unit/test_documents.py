@@ -68,3 +68,22 @@ def test_each_guarantee_names_the_tests_that_hold_it(pytestconfig: pytest.Config
     for promise in re.findall(r"\n- \*\*(.+?)\.\*\*", guarantees.partition("\n## ")[0]):
         [row] = [row for row in rows if row.startswith(f"| **{promise}** |")]
         assert "`tests/" in row
+
+
+RECORD = re.compile(
+    r"# (\d+)\. .+\n\n- Status: (accepted|superseded by \[(\d+)\]\(.+\))\n"
+    r"- Date: \d{4}-\d\d-\d\d\n- Supersedes: (none|\[(\d+)\]\(.+\))\n\n"
+)
+
+
+def test_each_decision_has_status_and_date_and_agrees_with_the_one_it_supersedes(
+    pytestconfig: pytest.Config,
+) -> None:
+    files = found(pytestconfig.rootpath, ("docs/adr/*.md",))
+    records = [RECORD.match(file.read_text()) for file in files]
+
+    heads = {match[1]: match for match in records if match}
+
+    assert [int(number) for number in heads] == list(range(1, len(files) + 1))
+    superseded = {(number, head[3]) for number, head in heads.items() if head[3]}
+    assert superseded == {(head[5], number) for number, head in heads.items() if head[5]}
