@@ -29,6 +29,10 @@ apt_packages() {
     has amqp-publish || echo amqp-tools
     has faketime || echo faketime
     has promtool || echo prometheus
+    # nginx and HAProxy are in /usr/sbin, which is not on everybody's PATH.
+    has nginx || has /usr/sbin/nginx || echo nginx-light
+    has haproxy || has /usr/sbin/haproxy || echo haproxy
+    has caddy || echo caddy
     # On Ubuntu the package is a snap, which containers and servers cannot run.
     if is_debian; then chromium_is_there || echo chromium; fi
     if [ -n "$suite" ] || docker_answers; then return; fi

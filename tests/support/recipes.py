@@ -1,0 +1,104 @@
+"""The proxies of deploy/proxies, each run from its recipe with only the addresses replaced."""
+
+import re
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import Process, free_port, wait_until
+
+RECIPES = Path(__file__).parents[2] / "deploy" / "proxies"
+FILES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "caddy": "Caddyfile"}
+
+_NGINX = """
+user root;
+pid {directory}/pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    include {recipe};
+}}
+"""
+_CADDY = """
+{{
+	admin off
+	default_bind 127.0.0.1
+}}
+import {recipe}
+"""
+
+
+class RunningProxy(Process):
+    """A proxy before two gateways and an api, with a public port and one for producers."""
+
+    def __init__(self, name: str, directory: Path, gateways: tuple[int, int], api: int) -> None:
+        self.public, self.internal = free_port(), free_port()
+        replaced = {
+            r"gateway-1\.internal:8000": f"127.0.0.1:{gateways[0]}",
+            r"gateway-2\.internal:8000": f"127.0.0.1:{gateways[1]}",
+            r"api\.internal:8001": f"127.0.0.1:{api}",
+            r"(?m)^(\s*listen |\s*bind |http://):?80\b": rf"\g<1>127.0.0.1:{self.public}",
+            r"(?m)^(\s*listen |\s*bind |http://):?8081\b": rf"\g<1>127.0.0.1:{self.internal}",
+            "server_name notifier.example": "server_name _",
+        }
+        recipe = directory / FILES[name]
+        recipe.write_text(_with(replaced, recipe_of(name)))
+        command = _command(name, directory, recipe)
+        environment = {"HOME": str(directory), "XDG_DATA_HOME": str(directory)}
+        super().__init__(command, log=directory / "proxy.log", environment=environment)
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"http://127.0.0.1:{self.public}"
+
+    @property
+    def producers_url(self) -> str:
+        """Where producers post."""
+        return f"http://127.0.0.1:{self.internal}"
+
+    def start(self) -> None:
+        """Start it, and return once it listens."""
+        super().start()
+        wait_until(self._listens, seconds=30, otherwise=self.log_tail)
+
+    def _listens(self) -> bool:
+        assert self.is_running, self.log_tail()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.internal)) == 0
+
+
+def recipe_of(name: str) -> str:
+    """The text of a recipe."""
+    return (RECIPES / FILES[name]).read_text()
+
+
+def _with(replaced: dict[str, str], text: str) -> str:
+    for pattern, replacement in replaced.items():
+        text, count = re.subn(pattern, replacement, text)
+        assert count or "server_name" in pattern, f"the recipe lacks {pattern}"
+    return text
+
+
+def _command(name: str, directory: Path, recipe: Path) -> list[str | Path]:
+    program = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+    if program is None:
+        pytest.fail(
+            f"{name} is missing: sh tests/support/install-services.sh installs it on Debian"
+        )
+    if name == "haproxy":
+        return [program, "-db", "-f", recipe]
+    main = directory / "main"
+    text = _NGINX if name == "nginx" else _CADDY
+    main.write_text(text.format(directory=directory, recipe=recipe))
+    if name == "nginx":
+        return [program, "-p", directory, "-c", main, "-g", "daemon off;"]
+    return [program, "run", "--adapter", "caddyfile", "--config", main]
