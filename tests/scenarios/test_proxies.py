@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from notifier.gateway.poll import LONGEST_WAIT
-from notifier.http import connection
+from notifier.http.connection import LONGEST_PAUSE
 from tests.support.clients import Client, connected
 from tests.support.process import free_port
 from tests.support.producers import HttpProducer, http_producer
@@ -194,7 +194,7 @@ def test_a_proxy_gives_up_an_idle_connection_before_notifier_does(name: str) -> 
     seconds = [int(each) for each in re.findall(idle[name], recipe_of(name))]
 
     assert seconds
-    assert max(seconds) < connection._LONGEST_PAUSE  # noqa: SLF001
+    assert max(seconds) < LONGEST_PAUSE
 
 
 @pytest.mark.parametrize("name", ["nginx", "haproxy"])
