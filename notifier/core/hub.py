@@ -109,7 +109,7 @@ class Hub:
                     self._idle[topic] = self._ticks + _LINGER_TICKS
 
     def go_on(self, connection: Connection, topics: Iterable[str]) -> None:
-        """Take that a connection, of which a replay was left unfinished, has room again."""
+        """Go on with the replays that stopped because the connection had no room."""
         for topic in topics:
             feed = self._feeds.get(topic)
             if feed and any(join.connection is connection for join in feed.joins):
