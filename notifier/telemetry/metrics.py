@@ -224,7 +224,7 @@ class Metrics:
         self.partitions = self._gauge(
             "notifier_partitions",
             "1 where this router takes from the partition, 0 where it stands by for another.",
-            queue="notifier.events.0 to N-1, notifier.unroutable; in routers",
+            queue="notifier.events.0 to N-1, notifier.unroutable, notifier.aside; in routers",
         )
         self.deduplication_cuts = self._counter(
             "notifier_deduplication_cuts",

@@ -150,7 +150,7 @@ async def test_reading_keeps_a_head_from_expiring(broker: RedisBroker, client: r
 async def test_reading_again_and_again_writes_nothing(metrics: Metrics) -> None:
     questions = [Since("news", 0), Since("unused")]
     with (
-        RedisServer(appendonly="yes") as server,
+        RedisServer(appendonly="yes", appendfsync="always") as server,
         closing(redis.Redis.from_url(server.url)) as client,
     ):
         async with RedisBroker(server.url, metrics=metrics) as broker:

@@ -90,9 +90,11 @@ async def test_a_router_killed_with_a_batch_in_hand_loses_nothing(
             amqp_producer(amqp_url) as producer,
         ):
             await asyncio.to_thread(durable_redis.kill)
-            await producer.send_to_user("42", IDS)
-            await asyncio.to_thread(wait_for_trouble, service.router, "holding")
-            await asyncio.to_thread(service.router.kill)
+            # Meanwhile: after five seconds without Redis the router holds nothing any more.
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(producer.send_to_user("42", IDS))
+                await asyncio.to_thread(wait_for_trouble, service.router, "holding")
+                await asyncio.to_thread(service.router.kill)
             await asyncio.to_thread(durable_redis.start)
             service.router.start()
             await client.next_events(600)
@@ -111,9 +113,11 @@ async def test_what_a_hung_redis_is_asked_again_and_again_is_published_once(
             amqp_producer(amqp_url) as producer,
         ):
             durable_redis.pause()  # what it is asked now waits in its sockets
-            await producer.send_to_user("42", IDS)
-            await asyncio.to_thread(wait_for_trouble, service.router, "holding")
-            durable_redis.resume()
+            # Meanwhile: after five seconds without Redis the router holds nothing any more.
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(producer.send_to_user("42", IDS))
+                await asyncio.to_thread(wait_for_trouble, service.router, "holding")
+                durable_redis.resume()
             await client.next_events(600)
             duplicates = service.router.metric("notifier_publications_total", outcome="duplicate")
 

@@ -224,7 +224,10 @@ def test_a_role_whose_port_is_taken_says_which_setting_to_change(role: str, sett
         (
             "router",
             {"NOTIFIER_AMQP_URL": "rabbitmq:5672", "NOTIFIER_PARTITIONS": "0"},
-            ["NOTIFIER_AMQP_URL: must begin with amqp://", "NOTIFIER_PARTITIONS: must be greater"],
+            [
+                "NOTIFIER_AMQP_URL: must begin with amqp://",
+                "NOTIFIER_PARTITIONS: must be at least 1",
+            ],
         ),
         (
             "gateway",

@@ -111,7 +111,7 @@ class Wire(asyncio.StreamReaderProtocol):
         method = frames.METHOD_OF.unpack_from(payload)
         if method == (frames.CONNECTION, frames.BLOCKED):
             self.is_blocked = True
-            self.on_trouble("it is blocked")
+            self.on_trouble("it is blocked: its memory or its disk runs low")
         elif method == (frames.CONNECTION, frames.UNBLOCKED):
             self.is_blocked = False
         elif method == (frames.CONNECTION, frames.TUNE):

@@ -75,7 +75,7 @@ async def test_a_gateway_without_clients_is_drained_at_once() -> None:
 
 
 async def test_connections_are_closed_one_after_another() -> None:
-    async with served(drain_rate=20.0) as it, AsyncExitStack() as stack:
+    async with served(drain_rate=4.0) as it, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(it.welcomed()) for _ in range(3)]
 
         draining = asyncio.create_task(it.gateway.drain())
