@@ -23,6 +23,14 @@ class DeadLetters(Publisher):
         self.probe = Probe(self.link, Publishing(DEAD, JUDGED))
         self._one_at_a_time = asyncio.Lock()
 
+    @property
+    def trouble(self) -> str | None:
+        """See Dependency: a blocked connection is none, as a router drains on during an alarm.
+
+        Only the probe may be waiting; a router that has something to keep says that it holds it.
+        """
+        return self.link.trouble or self.probe.trouble
+
     async def keep(self, delivery: Delivered, code: str, reason: str) -> None:
         """Return once it is kept, else raise Unavailable."""
         letter = _dead_letter_of(delivery, code, reason)
