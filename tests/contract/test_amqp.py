@@ -948,6 +948,22 @@ async def test_low_memory_refuses_puts_at_once_while_the_source_drains(
             await queue.put(Entry(b"{}", "user.42"))
 
 
+async def test_a_source_stays_ready_while_low_memory_blocks_its_dead_letters(
+    rabbit: ControlledRabbit,
+) -> None:
+    with fresh_vhost(Broker(rabbit.url, rabbit.management_url)) as url:
+        async with event_queue(url) as queue:
+            await queue.put(Entry(b"{}", "user.42"))
+        with low_memory(rabbit):
+            async with event_source(url) as source:
+                batch = await anext(source.batches())
+
+                with pytest.raises(Unavailable, match="memory"):
+                    await batch.dead_letter(batch.deliveries[0], "invalid", "a reason")
+
+                await eventually(lambda: source.trouble is None)
+
+
 async def test_a_hung_rabbitmq_holds_up_neither_puts_nor_leaving(rabbit: ControlledRabbit) -> None:
     entry = Entry(b"x" * 60_000, "user.42")  # so that many fill all buffers on the way
 
