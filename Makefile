@@ -7,9 +7,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet \
 	--universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --upgrade
 
-# Test files run side by side, each worker with services of its own. Twice as many workers as
-# cores: most of a test's time is waiting.
-WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+# Test files run side by side, each worker with services of its own. One worker more than cores:
+# most of a test's time is waiting, but services that are too busy do not answer in time.
+WORKERS ?= $(shell echo $$((1 + $$(getconf _NPROCESSORS_ONLN))))
 SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile -q
 WITHOUT_SERVICES = -m "not services and not long and not image" tests/unit tests/contract tests/deploy
 
