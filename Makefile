@@ -29,7 +29,7 @@ test: .venv/dev ## run all tests with coverage; finds or installs Redis, RabbitM
 	sh tests/support/install-services.sh $(SERVERS)
 	$(ON_SERVERS) $(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term
 
-chaos: .venv/dev ## break everything ROUNDS times, or one FAILURE, while events flow; about 40 minutes
+chaos: .venv/dev ## break everything ROUNDS times, or one FAILURE, while events flow; about two hours
 	sh tests/support/install-services.sh $(SERVERS)
 	$(ON_SERVERS) $(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED)) \
 		$(addprefix --failure ,$(FAILURE)) $(if $(WRITE),--write docs/reliability.md)
