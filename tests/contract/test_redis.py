@@ -990,13 +990,14 @@ async def test_a_timeout_of_tcp_itself_is_a_lost_connection(
         async with RedisBroker(server.url, metrics=metrics) as broker:
             listening = await follow(broker, "news")
             position = await published(broker, new("news", "a"))
+            assert await listening.next_events(1) == [b'{"id":"a"}']
 
             for transport in list(transports):
                 time_out(transport)
 
             await listening.interrupted("news")
             assert await published(broker, new("news", "b")) == position._replace(offset=2)
-            assert await listening.next_events(2) == [b'{"id":"a"}', b'{"id":"b"}']
+            assert await listening.next_events(1) == [b'{"id":"b"}']
 
 
 def test_the_process_survives_uvloops_error_for_a_connection_just_reset(
