@@ -1,8 +1,8 @@
-"""A feed: one followed topic in this process, how far it has been fanned out, and to whom.
+"""A feed: one followed topic in this process, its position, and its followers.
 
 The rule of delivery is here and nowhere else. Offset = position + 1: fan out. Offset <= position:
-drop. Anything else: ask history, and fan out what it holds, or tell a gap. Plain state and plain
-functions: nothing here waits, so nothing can come in between.
+drop the duplicate. Anything else: the hub asks history, and the feed fans out its publications or
+tells a gap. Plain state and plain functions: nothing here waits, so nothing can come in between.
 """
 
 import time
@@ -14,10 +14,10 @@ from notifier.core.ports import Connection, History, Observer, Since
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
 
-# Held while history is being asked, which takes a round trip; past it history is asked once more.
+# A feed keeps so many while history is read, which takes a round trip. Past it, it asks again.
 _MOST_RECENT = 10_000
-# Followers by their kind, all of which get the same bytes. In the order in which they came, which
-# is that of their memory: in the order of a set a broadcast to 10,000 costs a sixth more.
+# Followers by kind of connection: one kind gets the same bytes. A dictionary keeps the order in
+# which they came, which is that of their memory: a set makes a broadcast to 10,000 a sixth slower.
 _Kinds = dict[Callable[[Publication], bytes], dict[Connection, None]]
 
 
@@ -50,7 +50,7 @@ def missed(at: Position, history: History) -> str | None:
 
 
 def newest_of(history: History, recent: Iterable[Publication]) -> dict[bytes, int]:
-    """Return the newest offset of each collapse key, as of history and what came in since."""
+    """Return the newest offset of each collapse key, in history and in `recent`."""
     newest = dict(history.newest)
     for publication in recent:
         if publication.collapse_key:
@@ -59,7 +59,7 @@ def newest_of(history: History, recent: Iterable[Publication]) -> dict[bytes, in
 
 
 def recoverable(publication: Publication, newest: Mapping[bytes, int], now: int) -> bool:
-    """Whether a client that comes back wants it: it has not expired, and is the newest of its key.
+    """Whether a replay includes it: it has not expired, and is the newest of its collapse key.
 
     `now` is in Unix milliseconds.
     """
@@ -71,7 +71,7 @@ def recoverable(publication: Publication, newest: Mapping[bytes, int], now: int)
 class Feed:
     """The state of one followed topic. `position` is None until history was first read.
 
-    `now` returns Unix seconds by the clock that publications expire by.
+    `now` returns Unix seconds. Publications expire by that clock.
     """
 
     __slots__ = (
@@ -106,19 +106,19 @@ class Feed:
 
     @property
     def empty(self) -> bool:
-        """Whether nobody follows or is about to."""
+        """Whether it has neither followers nor joins."""
         return self._only is None and not self._followers and not self.joins
 
     def join(self, join: Join) -> None:
-        """Let a connection be on its way in."""
+        """Add a connection on its way in."""
         self.joins = (*self.joins, join)
 
     def take_out(self, join: Join) -> None:
-        """Let it be on its way no longer."""
+        """Remove a connection on its way in; a follower stays."""
         self.joins = tuple(each for each in self.joins if each is not join)
 
     def add(self, connection: Connection) -> None:
-        """Let a connection follow from here on."""
+        """Make a connection a follower, from `position` on."""
         if self._followers is None:
             if self._only is None:
                 self._only = connection
@@ -128,7 +128,7 @@ class Feed:
         self._followers.setdefault(connection.encode, {})[connection] = None
 
     def drop(self, connection: Connection) -> None:
-        """Let go of a follower, or of one that is about to be."""
+        """Remove a connection: a follower, or one on its way in."""
         if self._only is connection:
             self._only = None
         elif self._followers is not None:
@@ -189,11 +189,11 @@ class Feed:
     # Asking history: `question`, a round trip, `settle`, then `admit`, all three in one go.
 
     def question(self) -> Since:
-        """Return what history has to be asked so that followers and joins can go on.
+        """Return the question to history that lets followers and joins go on.
 
-        A join whose client does not keep up is left out: it goes on once there is room again.
+        It leaves out a join whose client does not keep up: that one goes on once it has room.
         """
-        # What came in before the question was asked is in history when it is answered.
+        # Publications that came in before the question are in history when it is answered.
         self._recent, self.unsettled = [], True
         self._asked = self.position
         positions = [] if self.position is None else [self.position]
@@ -205,7 +205,7 @@ class Feed:
         return Since(self.topic, behind, self.position)
 
     def settle(self, history: History) -> None:
-        """Bring the followers up to date with the answer, and find out where each join starts."""
+        """Bring the followers up to date with the answer, and set the start of each join."""
         self._advance(history)
         for publication in self._recent or ():
             self._take_next(publication)
@@ -248,15 +248,15 @@ class Feed:
             return
         join.gap = missed(join.since, history)
         if join.gap:
-            # With the position that the client gave: only the gap moves it on, lest one whose
-            # connection breaks in between comes back as if it had been told.
+            # The answer has the position that the client gave, and only the gap moves it on: a
+            # client whose connection breaks in between reconnects with the old one.
             join.served, join.start = self.position, Start(str(join.since), resumed=False)
         else:
             join.served = history.head._replace(offset=join.since.offset)
             join.start = Start(str(join.served), resumed=True)
 
     def admit(self, history: History) -> None:
-        """Replay to each join what it missed; those that are up to date then follow."""
+        """Replay missed publications to each join; a join that is up to date then follows."""
         waiting, recent = [], self._recent or ()
         newest = newest_of(history, recent)
         for join in self.joins:
@@ -294,7 +294,7 @@ class Feed:
         self._observer.expired(expired)
 
     def _calm(self, head: Position) -> None:
-        """Stop keeping what comes in, unless history has to be asked again."""
+        """Stop keeping live publications, unless history has to be asked again."""
         recent = (publication.position for publication in self._recent or ())
         behind = any(self._beyond(each) for each in (head, *recent))
         self.unsettled = behind or any(join.connection.has_room for join in self.joins)

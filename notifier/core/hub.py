@@ -1,9 +1,9 @@
 """The hub: the feeds of this process, and the one worker that asks the broker on their behalf.
 
-Live publications go through `on_publication` and never wait. Everything that has to wait (the
-first follower of a topic, a client that comes back, a hole, a check) is asked by one worker, in
-rounds: one SUBSCRIBE and one pipelined history read for hundreds at a time. A round changes feeds
-only between its last `await` and its end, so no lock is needed.
+Live publications go through `on_publication` and never wait. One worker does everything that has
+to wait (the first follower of a topic, a client that reconnects, a hole, a check), in rounds: one
+SUBSCRIBE and one pipelined history read for hundreds at a time. A round changes feeds only
+between its last `await` and its end, so no lock is needed.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from notifier.core.publications import Publication
 _ROUND = 256
 _REST_TURNS = 4  # of the event loop, in which more clients come in while many do
 _LONGEST_REST = 0.005
-_LONGEST_TURN = 0.01  # in which a round passes on what it was answered, and nobody else is served
+_LONGEST_TURN = 0.01  # in which a round passes answers on, and the event loop serves nobody else
 _LINGER_TICKS = 5
 _CHECK_TICKS = 37
 _LONGEST_WAIT = 10.0
@@ -51,11 +51,11 @@ class Arrival:
         self.gone = False
 
     def withdraw(self, topic: str) -> None:
-        """Ask for one topic no longer; its feed is left by `Hub.leave`."""
+        """Ask for one topic no longer; `Hub.leave` leaves its feed."""
         self.joins = [join for join in self.joins if join.topic != topic]
 
     def starts(self) -> dict[str, Start]:
-        """Return where each topic starts, once all are known."""
+        """Return the start of each topic; complete before `answer` is called."""
         return {join.topic: join.start for join in self.joins if join.start is not None}
 
 
@@ -77,7 +77,7 @@ class Hub:
         self._work = asyncio.Event()
         broker.listen(self)
 
-    # What sessions ask.
+    # Called by sessions.
 
     @property
     def trouble(self) -> str | None:
@@ -92,8 +92,8 @@ class Hub:
     ) -> Arrival:
         """Let a connection follow topics, each from a position on, or from now on.
 
-        `answer` comes first, then what was missed, then what is live. Nothing comes if the
-        connection leaves before (`leave`).
+        `answer` comes first, then the missed publications, then the live ones. Nothing comes if
+        the connection leaves before (`leave`).
         """
         arrival = Arrival(connection, topics, answer, asyncio.get_running_loop().time())
         self._arrivals.append(arrival)
@@ -116,11 +116,11 @@ class Hub:
                 self._unsettle(feed)
 
     def position(self, topic: str) -> Position | None:
-        """Return up to where the followers of a topic have been served."""
+        """Return the position up to which the followers of a topic have been served."""
         feed = self._feeds.get(topic)
         return feed.position if feed else None
 
-    # What the broker tells.
+    # Called by the broker.
 
     def on_publication(self, publication: Publication) -> None:
         """See BrokerListener."""
@@ -141,13 +141,13 @@ class Hub:
         self._unsettled[feed.topic] = feed
         self._work.set()
 
-    # What time brings.
+    # Called by the clock.
 
     def tick(self) -> None:
-        """Call this once a second: it lets go of idle feeds, and checks each feed in its turn.
+        """Unsubscribe from idle feeds, and check each feed in its turn; to be called once a second.
 
-        A check finds publications lost between broker and gateway without a cut connection. Each
-        feed's turn comes every 37 s, or one after another where there are fewer feeds than that.
+        A check finds publications that were lost between broker and gateway although no connection
+        was cut. Each feed has a turn every 37 s; with fewer than 37 feeds, one has it each second.
         """
         self._ticks += 1
         for topic in [topic for topic, due in self._idle.items() if due <= self._ticks]:
@@ -169,10 +169,10 @@ class Hub:
         if (feed := self._feeds.get(self._checks.popleft())) and feed.position is not None:
             self._unsettle(feed)
 
-    # What has to wait.
+    # The worker.
 
     async def run(self) -> None:
-        """Do what has to wait, for ever."""
+        """Run rounds for ever. Without the broker, retry with a back-off."""
         backoff = Backoff(0.05, 1.0)
         while True:
             await self._work.wait()
@@ -190,7 +190,7 @@ class Hub:
                 self._work.set()
 
     async def _rest(self) -> None:
-        # A round costs much more than one more arrival in it: when many come, let some gather.
+        # A round costs much more than one more arrival in it: while many come, let some gather.
         loop = asyncio.get_running_loop()
         until = loop.time() + _LONGEST_REST
         known, turns = -1, 0
@@ -203,16 +203,16 @@ class Hub:
             await asyncio.sleep(0)
 
     async def _round(self) -> int:
-        """Ask for some, and return how many of them fit into a turn: large histories take long."""
+        """Do one round, and return how many feeds fit into a turn: large histories take long."""
         await self._unfollow()
         arrivals = self._next_arrivals()
         feeds = self._enter(arrivals)
-        # Should the round fail, all of them are asked again, whatever becomes of the arrivals.
+        # If the round fails, the next ones ask all of them again, with the arrivals or without.
         self._unsettled.update((feed.topic, feed) for feed in feeds)
         try:
             histories = await self._ask(feeds)
         except Unavailable:
-            # The next round may be a smaller one, and nobody gets anything before the answer.
+            # The next round may be smaller, and no connection gets anything before its answer.
             self._take_out(arrivals)
             raise
         began = asyncio.get_running_loop().time()

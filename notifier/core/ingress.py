@@ -1,4 +1,4 @@
-"""What came in, understood: bodies, headers and routing keys of every ingress become events."""
+"""Ingress: bodies, headers and routing keys, over HTTP or AMQP, become events."""
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -24,15 +24,15 @@ from notifier.core.publications import key_of
 from notifier.core.reading import read_json
 from notifier.core.routing import topics_of
 
-# What an api puts: an event that was accepted within the producers' bounds, and completed.
+# The content type of entries that an api puts: each event is accepted, complete, within bounds.
 ACCEPTED = "application/vnd.notifier.event+json"
-# No form of entry has a larger body.
+# in bytes; no form of entry has a larger body
 LARGEST_ENTRY_BODY = max(events.LARGEST_ENTRY + events.LARGEST_AUDIENCE, events.LARGEST_BATCH)
 _PREFIXES = ("cloudEvents:", "cloudEvents_")
 _AUDIENCE = frozenset({"users", "topic", "everyone"})
 _DEFAULT_TYPE = "notification"
 _UTF8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
-# Clients of AMQP that say nothing of a body, or what their library says of any.
+# An AMQP client states no content type, or its library gives the same one to every body.
 _SAYS_NOTHING = frozenset({"", "application/octet-stream", "application/data"})
 _LONGEST_SHOWN = 100
 
@@ -48,9 +48,9 @@ _objects = msgspec.json.Decoder(dict[str, Raw])
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the event queue carries: a body and what stands beside it.
+    """A message of the event queue: a body, with its properties and headers beside it.
 
-    `accepted` is the moment of acceptance in Unix seconds, 0.0 where the producer did not say.
+    `accepted` is the moment of acceptance in Unix seconds, 0.0 where the producer gave none.
     """
 
     body: bytes
@@ -66,13 +66,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What came in on any surface, and what stands beside it; the one place that knows its form.
+    """A body from any surface, with the headers and the audience beside it.
 
-    `attributes` are those of a CloudEvent in binary mode. With an `audience` beside it (members of
-    `Event`, not checked yet, that stand in `audience_in`) a body may be data alone, of an event of
-    `type`. `is_addressed` says that only that audience counts: the body then is data, or a
-    CloudEvent, and names none.
-    `is_stated` says that JSON must be called so by its content type.
+    `attributes`: those of a CloudEvent in binary mode.
+    `audience`: members of `Event`, not checked yet; `audience_in` names their place in errors.
+    Beside an audience, a body may be the data alone, of an event of `type`.
+    `is_addressed`: only that audience counts; the body is data, or a CloudEvent that names none.
+    `is_stated`: only the content type `application/json` makes a body JSON.
     """
 
     content: bytes
@@ -114,11 +114,11 @@ def routing_key_of(event: Event) -> str:
 
 
 def events_of(entry: Entry, now: float) -> list[Event]:
-    """Understand what a delivery of the event queue carries; raises Invalid.
+    """Read the events of an entry; raises Invalid.
 
-    One body is one event, or with `application/cloudevents-batch+json`, and as a JSON array under
-    a routing key that names no audience, several. Missing ids are taken from the delivery's
-    message id, so that a redelivery has the same ones.
+    A body is one event. It is several with `application/cloudevents-batch+json`, or as a JSON
+    array under a routing key that names no audience. An event without an id gets one from the
+    entry's message id, so a redelivery has the same id. `now` is in Unix seconds.
     """
     source = _source_of(entry)
     accepted = entry.accepted or now
@@ -170,9 +170,9 @@ def _at(index: int, read: Callable[[bytes], Event], item: bytes) -> Event:
 
 
 def parts_of(body: Body) -> Parts:
-    """Decide what form a body has, by what stands beside it and then by its own members.
+    """Decide on the form of a body, by its headers and then by its own members.
 
-    Raises Unsupported for a content type or coding that is not taken; else Invalid.
+    Raises Unsupported for an unknown content type or coding; else Invalid.
     """
     media = _checked_media(body.content_type)
     content = codings.decoded(body.content, body.content_encoding, events.LARGEST_BODY)
@@ -284,9 +284,9 @@ def id_in(content: bytes, attributes: Mapping[str, object]) -> str:
 
 
 def audience_of(routing_key: str) -> dict[str, object]:
-    """Return the audience that a routing key stands for, as members of an event; empty for none.
+    """Return the audience that a routing key names, as members of an event; empty for none.
 
-    They are not checked: another one in the body may be meant.
+    They are not checked: an audience in the body comes before it.
     """
     kind, separator, name = routing_key.partition(".")
     if routing_key == EVERYONE:
@@ -299,10 +299,10 @@ def audience_of(routing_key: str) -> dict[str, object]:
 
 
 def _event_or_data(body: Body, content: bytes) -> Event:
-    """Read a body beside which the audience stands: an event, or any JSON as an event's data.
+    """Read a body with the audience beside it: an event, or any JSON as an event's data.
 
-    It is an event when it names an audience, when it has `type` and `data`, or when it has `type`
-    and nothing that an event has not. Anything else is data.
+    It is an event if it names an audience, if it has `type` and `data`, or if it has `type` and
+    no member that an event cannot have. Anything else is data.
     """
     most = events.LARGEST_EVENT + events.LARGEST_AUDIENCE  # `decode` knows the bounds better
     data = read_json(content or b"null", events.RAW, most)
