@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from notifier import composing
     from notifier.core.findings import Finding
     from notifier.settings import Role, Settings
-    from notifier.telemetry.metrics import Values
+    from notifier.telemetry.series import Values
 
 T = TypeVar("T")
 

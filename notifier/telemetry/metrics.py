@@ -2,28 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import product
+from collections.abc import Iterable
 from ssl import cert_time_to_seconds
-from typing import NamedTuple, TypeVar
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-)
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from notifier.core.errors import CloseCode
-from notifier.telemetry.tally import Tally, observe_all
-
-M = TypeVar("M", bound=MetricWrapperBase)
-Values = Sequence[str] | str
-"""What a label may be: a closed list, or words on what it depends on."""
+from notifier.telemetry.series import Metered
 
 _AGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -32,53 +18,37 @@ _BACKENDS = ("rabbitmq", "redis")
 _NOT_UNDERSTOOD = ("invalid", "unreadable", "too_large")
 
 
-class Row(NamedTuple):
-    """What an operator has to know of a metric; `labels` has the values of each."""
-
-    name: str
-    type: str
-    labels: dict[str, Values]
-    meaning: str
-
-
-class Metrics:
+class Metrics(Metered):
     """The metrics of one process, with a registry of their own.
 
     Fulfils `notifier.core.ports.Observer` for the hub.
     """
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call] # three lines a metric would become four, to no one's use
-        self.registry = CollectorRegistry()
-        self._labels: dict[str, dict[str, Values]] = {}
-        self._tally = Tally()
-        self.registry.register(self._tally)  # first: what comes after tells what is passed on
+        super().__init__()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._of_events()
         self._of_connections()
         self._of_backends()
         self._of_the_process()
-        fanned_out, written = (
-            self.publications.labels("fanned_out"),
-            self.event_age.labels("written"),
-        )
-        self._tally.feed(fanned_out, self.deliveries, written)
+        self._fanned_out = self.publications.labels("fanned_out")
+        self._written = self.event_age.labels("written")
 
     def _of_events(self) -> None:
-        self.events = self._counter(
-            "notifier_events",
+        self.events = self._counters(
+            "notifier_events_total",
             "Events by the stage they reached: accepted by the api (confirmed by the event queue) "
             "and routed (all their topics published); each event of an array counts.",
             stage=("accepted", "routed"),
         )
-        self.rejections = self._counter(
-            "notifier_rejections",
+        self.rejections = self._counters(
+            "notifier_rejections_total",
             "Events that the api refused, by reason; unavailable means that the event queue could "
             "not confirm, and that the producer should repeat.",
             reason=(*_NOT_UNDERSTOOD, "unsupported_type", "unauthorized", "unavailable"),
         )
-        self.event_age = self._histogram(
+        self.event_age = self._histograms(
             "notifier_event_age_seconds",
             "Time since an event's acceptance when it reached a stage: confirmed (by the event "
             "queue), taken (by a router), published (in Redis) and written (to its followers, live "
@@ -87,59 +57,59 @@ class Metrics:
             _AGES,
             stage=("confirmed", "taken", "published", "written"),
         )
-        self.publications = self._counter(
-            "notifier_publications",
+        self.publications = self._counters(
+            "notifier_publications_total",
             "Publications by outcome: published, duplicate (recognised and dropped), fanned_out, "
             "recovered (sent to a client that came back), "
             "expired (not delivered because their time was over).",
             outcome=("published", "duplicate", "fanned_out", "recovered", "expired"),
         )
         self.deliveries = self._counter(
-            "notifier_deliveries", "Frames with an event written to connections."
+            "notifier_deliveries_total", "Frames with an event written to connections."
         )
-        self.dead_letters = self._counter(
-            "notifier_dead_letters",
+        self.dead_letters = self._counters(
+            "notifier_dead_letters_total",
             "Deliveries kept in notifier.dead and not delivered, by reason: what cannot be "
             "understood, refused by Redis (for this one only), expired by its producer's wish, "
             "rejected by a consumer that is not notifier's, internal (notifier failed at it).",
             reason=(*_NOT_UNDERSTOOD, "refused", "expired", "rejected", "internal"),
         )
-        self.put_aside = self._counter(
-            "notifier_put_aside",
+        self.put_aside = self._counters(
+            "notifier_put_aside_total",
             "Entries that RabbitMQ itself took out of a queue and a router took from "
             "notifier.aside, by RabbitMQ's reason. Nobody had found them bad: they were published, "
             "perhaps after newer ones. A policy is then wrong: `notifier check` names it.",
             reason=("delivery_limit", "expired", "maxlen", "rejected", "unknown"),
         )
-        self.gaps = self._counter(
-            "notifier_gaps",
+        self.gaps = self._counters(
+            "notifier_gaps_total",
             "Sessions told that they missed something: history had expired, or the stream was lost "
             "or has restarted.",
             reason=("expired", "lost", "restarted"),
         )
         self.holes = self._counter(
-            "notifier_holes",
+            "notifier_holes_total",
             "Live publications that did not follow the one before; history was asked.",
         )
 
     def _of_connections(self) -> None:
-        self.connections = self._gauge(
+        self.connections = self._gauges(
             "notifier_connections", "Open client connections.", transport=_TRANSPORTS
         )
         self.connections_limit = self._gauge(
             "notifier_connections_limit",
             "Connections that this gateway holds at most; 0 in other roles.",
         )
-        self.connections_opened = self._counter(
-            "notifier_connections_opened", "Connections taken.", transport=_TRANSPORTS
+        self.connections_opened = self._counters(
+            "notifier_connections_opened_total", "Connections taken.", transport=_TRANSPORTS
         )
-        self.connections_closed = self._counter(
-            "notifier_connections_closed",
+        self.connections_closed = self._counters(
+            "notifier_connections_closed_total",
             "Connections ended, by the close code's name; `client` when the client ended it.",
             reason=(*(code.reason for code in CloseCode), "client"),
         )
-        self.refusals = self._counter(
-            "notifier_connections_refused",
+        self.refusals = self._counters(
+            "notifier_connections_refused_total",
             "Connections refused before or instead of a session, by reason; full and too_fast are "
             "bounds of this gateway, too_many_connections is the user's.",
             reason=(
@@ -157,8 +127,8 @@ class Metrics:
                 ),
             ),
         )
-        self.frames_refused = self._counter(
-            "notifier_frames_refused",
+        self.frames_refused = self._counters(
+            "notifier_frames_refused_total",
             "Frames of clients that were answered by an error, by reason; too_many_frames and "
             "too_many_bytes closed the connection.",
             reason=(
@@ -167,7 +137,8 @@ class Metrics:
             ),
         )
         self.slow_consumers = self._counter(
-            "notifier_slow_consumers", "Connections closed because their client read too slowly."
+            "notifier_slow_consumers_total",
+            "Connections closed because their client read too slowly.",
         )
         self.send_buffers = self._gauge(
             "notifier_send_buffer_bytes",
@@ -179,12 +150,12 @@ class Metrics:
             "Bytes that may wait for all slow clients of this gateway together; 0 in other roles.",
         )
         self.answers_cut_off = self._counter(
-            "notifier_answers_cut_off",
+            "notifier_answers_cut_off_total",
             "Answers over plain HTTP that were cut off because their client did not read them in "
             "time, or too much waited in all.",
         )
-        self.drain_closes = self._counter(
-            "notifier_drain_closes",
+        self.drain_closes = self._counters(
+            "notifier_drain_closes_total",
             "Connections that a stopping gateway closed: paced, or forced when its time was over.",
             manner=("paced", "forced"),
         )
@@ -195,13 +166,13 @@ class Metrics:
         )
 
     def _of_backends(self) -> None:
-        self.trouble = self._gauge(
+        self.trouble = self._gauges(
             "notifier_trouble",
             "1 while a part that the role needs does not work, with the reason in /readyz; else 0.",
             part="broker, draining, files, holding, queue, tokens; each in the roles that have it",
         )
-        self.reconnects = self._counter(
-            "notifier_reconnects",
+        self.reconnects = self._counters(
+            "notifier_reconnects_total",
             "Connections to a backend that were lost and opened anew.",
             backend=_BACKENDS,
         )
@@ -211,35 +182,35 @@ class Metrics:
             "2 s. Events expire by Redis' clock; tokens by this one.",
         )
         self.held_batches = self._counter(
-            "notifier_held_batches",
+            "notifier_held_batches_total",
             "Times that a router kept a batch because the broker could not take it.",
         )
-        self.backlog = self._gauge(
+        self.backlog = self._gauges(
             "notifier_backlog_entries",
             "Entries that wait in a queue of RabbitMQ and are with no router yet, asked every 5 s "
             "by each router and api; in notifier.dead, those that wait for a person.",
             queue="notifier.events.0 to N-1, notifier.unroutable, notifier.aside, notifier.dead; "
             "in routers, apis",
         )
-        self.partitions = self._gauge(
+        self.partitions = self._gauges(
             "notifier_partitions",
             "1 where this router takes from the partition, 0 where it stands by for another.",
             queue="notifier.events.0 to N-1, notifier.unroutable, notifier.aside; in routers",
         )
         self.deduplication_cuts = self._counter(
-            "notifier_deduplication_cuts",
+            "notifier_deduplication_cuts_total",
             "Times a topic forgot 32 ids before their time, as it had 4 million in the window.",
         )
         self.topology_repairs = self._counter(
-            "notifier_topology_repairs",
+            "notifier_topology_repairs_total",
             "Times that exchanges and queues were declared anew because one had vanished.",
         )
-        self.issuer_fetches = self._counter(
-            "notifier_issuer_fetches",
+        self.issuer_fetches = self._counters(
+            "notifier_issuer_fetches_total",
             "Times that the token issuer was asked for its keys, by outcome.",
             outcome=("fetched", "failed"),
         )
-        self.certificate_expiry = self._gauge(
+        self.certificate_expiry = self._gauges(
             "notifier_certificate_expiry_timestamp_seconds",
             "When the certificate expires that a backend showed at the last connect, in Unix time; "
             "only where TLS is used and verified.",
@@ -247,7 +218,7 @@ class Metrics:
         )
 
     def _of_the_process(self) -> None:
-        self.build_info = self._gauge(
+        self.build_info = self._gauges(
             "notifier_build_info",
             "Always 1: which role this process has, of which release.",
             role="api, router, gateway or dev: one in a process",
@@ -259,40 +230,11 @@ class Metrics:
             _LAGS,
         )
 
-    # Making them.
-
-    def _counter(self, name: str, meaning: str, **labels: Values) -> Counter:
-        return self._known(Counter(name, meaning, list(labels), registry=self.registry), labels)
-
-    def _gauge(self, name: str, meaning: str, **labels: Values) -> Gauge:
-        return self._known(Gauge(name, meaning, list(labels), registry=self.registry), labels)
-
-    def _histogram(
-        self, name: str, meaning: str, buckets: Sequence[float], **labels: Values
-    ) -> Histogram:
-        metric = Histogram(name, meaning, list(labels), registry=self.registry, buckets=buckets)
-        return self._known(metric, labels)
-
-    def _known(self, metric: M, labels: dict[str, Values]) -> M:
-        """Let closed lists begin at 0: an alert sees no growth of what was not there before."""
-        (family,) = metric.describe()
-        self._labels[family.name] = labels
-        if labels and not any(isinstance(values, str) for values in labels.values()):
-            for values in product(*labels.values()):
-                metric.labels(*values)
-        return metric
-
-    def rows(self) -> Iterator[Row]:
-        """Yield a row for each metric of ours; those of the process and of Python are known."""
-        for family in self.registry.collect():
-            if family.name.startswith("notifier_"):
-                name = f"{family.name}_total" if family.type == "counter" else family.name
-                yield Row(name, family.type, self._labels[family.name], family.documentation)
-
     def reached(self, stage: str, accepted: Iterable[float]) -> None:
         """Events that were accepted at these moments (Unix seconds) have now reached a stage."""
-        now = time.time()
-        observe_all(self.event_age.labels(stage), [max(0.0, now - moment) for moment in accepted])
+        now, ages = time.time(), self.event_age.labels(stage)
+        for moment in accepted:
+            ages.observe(max(0.0, now - moment))
 
     def connected(self, backend: str, writer: asyncio.StreamWriter | None) -> None:
         """A connection to a backend is open: what it shows of its certificate counts from now."""
@@ -305,7 +247,9 @@ class Metrics:
 
     def fanned_out(self, followers: int, delay: float) -> None:
         """See Observer."""
-        self._tally.add(followers, delay)
+        self._fanned_out.value += 1
+        self.deliveries.value += followers
+        self._written.observe(delay)
 
     def recovered(self, publications: int) -> None:
         """See Observer."""

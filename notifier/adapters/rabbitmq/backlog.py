@@ -50,8 +50,7 @@ async def _ask(
     for queue in queues:
         waiting = await _waiting(channel, queue)
         if waiting is None:  # and the channel is closed
-            with suppress(KeyError):
-                metrics.backlog.remove(queue)
+            metrics.backlog.remove(queue)
             channel = await connection.channel(publisher_confirms=False)
         else:
             metrics.backlog.labels(queue).set(waiting)
