@@ -40,8 +40,8 @@ async def _content_of(request: Request) -> bytes:
     content = bytearray()
     async for part in request.stream():
         content += part
-        if len(content) > events.LARGEST_BATCH:
-            raise TooLarge("", f"a body has at most {events.LARGEST_BATCH} bytes")
+        if len(content) > events.LARGEST_BODY:
+            raise TooLarge("", f"a body has at most {events.LARGEST_BODY} bytes")
     return bytes(content)
 
 

@@ -28,7 +28,9 @@ LARGEST_BATCH = 1024 * 1024
 MOST_IN_BATCH = 1_000
 MOST_USERS = 10_000
 # The list of users does not count towards an event's bytes: 10,000 real ids would not fit.
-LARGEST_AUDIENCE = MOST_USERS * (LONGEST_NAME + 3)
+_AROUND_USER = len('"", ')
+LARGEST_AUDIENCE = MOST_USERS * (LONGEST_NAME + _AROUND_USER)
+# What any ingress takes as one body: an event alone may be larger than a batch.
 LARGEST_BODY = max(LARGEST_BATCH, LARGEST_EVENT + LARGEST_AUDIENCE)
 
 # CloudEvents 1.0.2, section 2.2: neither control characters nor Unicode's noncharacters.
@@ -131,7 +133,7 @@ def decode(body: bytes, most: int = LARGEST_EVENT) -> Event:
         event = read_json(body, _decoder, most + LARGEST_AUDIENCE, RULES)
     except Invalid as error:
         raise _refusal(error, body) from error
-    users = 0 if event.users is UNSET else sum(len(user) + len('"", ') for user in event.users)
+    users = 0 if event.users is UNSET else sum(len(user) + _AROUND_USER for user in event.users)
     check_size(len(body) - users, most)
     return checked(event)
 

@@ -10,6 +10,8 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractQueue
 
+from notifier.core.events import LARGEST_BODY, MOST_USERS
+from notifier.core.names import LONGEST_NAME
 from tests.support.clients import Client, connected
 from tests.support.producers import AmqpProducer, HttpProducer, amqp_producer, http_producer
 from tests.support.roles import Service, token
@@ -82,8 +84,9 @@ BINARY: dict[str, object] = {
         ({**GOOD, "colour": "red"}, 422, "colour", "is not a member of an event"),
         ({**GOOD, "data": "x" * 65_536}, 413, None, "at most 65536 bytes"),
         ([], 422, None, "the batch is empty"),
+        (b" " * (LARGEST_BODY + 1), 413, None, f"a body has at most {LARGEST_BODY} bytes"),
         ([GOOD] * 1_001, 413, None, "at most 1000 events"),
-        (b" " * 1_048_577, 413, None, "at most 1048576 bytes"),
+        (b"[%b]" % (b" " * 1_048_575), 413, None, "at most 1048576 bytes"),
     ],
 )
 async def test_a_bad_body_gets_a_problem_that_names_the_field(
@@ -156,6 +159,27 @@ async def test_a_body_without_a_length_is_cut_off_at_the_bound(http: HttpProduce
     answer = await http.http.post("/v1/events", content=endless())
 
     assert answer.status_code == 413
+
+
+# At the bounds.
+
+
+async def test_the_largest_event_of_all_is_taken_by_both_ways_and_delivered(
+    http: HttpProducer, amqp: AmqpProducer, service: Service
+) -> None:
+    user = "u" * LONGEST_NAME  # ten thousand different ones would fill 655 MB of history
+    event = {"type": "t", "users": [user] * MOST_USERS, "id": "1", "data": ""}
+    largest = {**event, "data": "x" * (LARGEST_BODY - len(json.dumps(event)))}
+
+    async with connected(service.gateway.gateway_url, token(user)) as client:
+        assert await http.send(largest) == "1"
+        await amqp.send({**largest, "id": "2"}, "any")
+
+        found = await client.next_events(2)
+    assert [(event["id"], event["data"]) for event in found] == [
+        ("1", largest["data"]),
+        ("2", largest["data"]),
+    ]
 
 
 # Over AMQP.

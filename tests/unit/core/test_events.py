@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from notifier.core.errors import Invalid, TooLarge, Unreadable
 from notifier.core.events import (
+    LARGEST_BODY,
     LARGEST_EVENT,
     MOST_USERS,
     Event,
@@ -20,6 +21,7 @@ from notifier.core.events import (
     new_id,
     with_traceparent,
 )
+from notifier.core.names import LONGEST_NAME
 from tests.support.events import EVENTS, JSON
 from tests.support.events import given as members_of
 
@@ -175,6 +177,17 @@ def test_an_event_over_64_kib_is_too_large() -> None:
     largest = body(users=None, everyone=True, data="x" * room)
 
     decode(largest)
+    assert isinstance(refused(largest + b" "), TooLarge)
+
+
+def test_an_event_of_64_kib_for_most_users_with_the_longest_ids_is_taken() -> None:
+    users = [f"{n:0{LONGEST_NAME}}" for n in range(MOST_USERS)]
+    # There is one separator less than there are users.
+    room = LARGEST_EVENT - len(body(users=[], data="")) + len(", ")
+    largest = body(users=users, data="x" * room)
+
+    assert len(largest) == LARGEST_BODY
+    assert decode(largest).users == users
     assert isinstance(refused(largest + b" "), TooLarge)
 
 
