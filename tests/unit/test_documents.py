@@ -72,7 +72,8 @@ def test_each_guarantee_names_the_tests_that_hold_it(pytestconfig: pytest.Config
 
 RECORD = re.compile(
     r"# (\d+)\. .+\n\n- Status: (accepted|superseded by \[(\d+)\]\(.+\))\n"
-    r"- Date: \d{4}-\d\d-\d\d\n- Supersedes: (none|\[(\d+)\]\(.+\))\n\n"
+    r"- Date: \d{4}-\d\d-\d\d(?:, revised \d{4}-\d\d-\d\d)?\n"
+    r"- Supersedes: (none|\[(\d+)\]\(.+\))\n\n"
 )
 
 
