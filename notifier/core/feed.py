@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
 
-from notifier.core.frames import Gap, Start
+from notifier.core.frames import Gap, Relayed, Start
 from notifier.core.ports import Connection, History, Observer, Since
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
@@ -185,6 +185,14 @@ class Feed:
             for connection in connections:
                 connection.write(data, publication)
         return count
+
+    def relay(self, frame: Relayed) -> None:
+        """Hand a frame to all who keep up: followers, and those whose replay is under way."""
+        followers = (connection for _, connections in self._kinds() for connection in connections)
+        joining = (join.connection for join in self.joins if join.start is not None)
+        for connection in chain(followers, joining):
+            if connection.has_room:
+                connection.send(frame)
 
     # Asking history: `question`, a round trip, `settle`, then `admit`, all three in one go.
 

@@ -1,6 +1,6 @@
 """The frames of the client protocol, version 1: one type each, a union per direction."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -121,6 +121,13 @@ class Pong(_ServerFrame, frozen=True, tag="pong"):
     """The answer to `ping`."""
 
 
+class Relayed(NamedTuple):
+    """A frame that came as a signal, encoded once for all who get it."""
+
+    name: str
+    text: bytes
+
+
 class Bye(_ServerFrame, frozen=True, tag="bye"):
     """The connection is about to be closed with `code`."""
 
@@ -129,7 +136,7 @@ class Bye(_ServerFrame, frozen=True, tag="bye"):
     reconnect_after_ms: int | UnsetType = UNSET
 
 
-ServerFrame = Hello | Subscribed | Unsubscribed | Gap | Authenticated | Error | Pong | Bye
+ServerFrame = Hello | Subscribed | Unsubscribed | Gap | Authenticated | Error | Pong | Bye | Relayed
 
 _decoder: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
 _encoder = msgspec.json.Encoder()
@@ -170,7 +177,12 @@ def request_id_in(text: bytes) -> RequestId | UnsetType:
 
 def encode(frame: ServerFrame) -> bytes:
     """Write a frame as JSON."""
-    return _encoder.encode(frame)
+    return frame.text if isinstance(frame, Relayed) else _encoder.encode(frame)
+
+
+def type_of(frame: ServerFrame) -> str:
+    """Return a frame's type, as its member `type` has it."""
+    return frame.name if isinstance(frame, Relayed) else str(frame.__struct_config__.tag)
 
 
 def event_frame(publication: Publication) -> bytes:

@@ -14,10 +14,11 @@ from itertools import islice
 from notifier.core.backoff import Backoff
 from notifier.core.errors import Unavailable
 from notifier.core.feed import Feed, Join
-from notifier.core.frames import Start
+from notifier.core.frames import Relayed, Start
 from notifier.core.ports import Broker, Connection, History, Observer
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
+from notifier.core.signals import Kind, Signal
 
 _ROUND = 256
 _REST_TURNS = 4  # of the event loop, in which more clients come in while many do
@@ -75,7 +76,15 @@ class Hub:
         self._ticks = 0
         self._size = _ROUND
         self._work = asyncio.Event()
+        self._orders: dict[str, Callable[[Signal], None]] = {}
         broker.listen(self)
+
+    def obey(self, order: str, handler: Callable[[Signal], None]) -> None:
+        """Call `handler` with each order of that name for a topic that somebody follows here.
+
+        It returns at once and never raises.
+        """
+        self._orders[order] = handler
 
     # Called by sessions.
 
@@ -130,6 +139,16 @@ class Hub:
         if not feed.unsettled and feed.topic not in self._unsettled:
             self._observer.hole()
             self._unsettle(feed)
+
+    def on_signal(self, signal: Signal) -> None:
+        """See BrokerListener."""
+        feed = self._feeds.get(signal.topic)
+        if feed is None:
+            return
+        if signal.kind is Kind.FRAME:
+            feed.relay(Relayed(signal.name, signal.body))
+        elif handler := self._orders.get(signal.name):  # else one of a newer version
+            handler(signal)
 
     def on_interruption(self, topics: Iterable[str]) -> None:
         """See BrokerListener."""

@@ -14,6 +14,7 @@ from notifier.core.frames import ServerFrame
 from notifier.core.ingress import Entry
 from notifier.core.positions import Position
 from notifier.core.publications import NewPublication, Publication
+from notifier.core.signals import Signal
 
 
 class Dependency(Protocol):
@@ -168,6 +169,9 @@ class BrokerListener(Protocol):
     def on_publication(self, publication: Publication) -> None:
         """Hear of one publication. Usually in order; never rely on it: the position tells."""
 
+    def on_signal(self, signal: Signal) -> None:
+        """Hear of one signal, in no order with publications; it may also be lost."""
+
     def on_interruption(self, topics: Iterable[str]) -> None:
         """Hear that publications of these topics may have been lost since just now."""
 
@@ -189,6 +193,13 @@ class Broker(Dependency, Protocol):
         Refused where repeating is pointless; nothing is published behind an item that failed
         otherwise. Raises Unavailable when for some item it is not known
         what became of it: repeat the whole batch, duplicates are recognised.
+        """
+
+    async def signal(self, signals: Sequence[Signal]) -> None:
+        """Tell each signal to those who follow its topic now, in the order given.
+
+        Raises Unavailable when it is not known whether they were sent. Nobody can tell whether a
+        signal arrived.
         """
 
     async def follow(self, topics: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ def encode(publication: Publication) -> bytes:
 
 def event(frame: ServerFrame, cursor: str = "") -> bytes:
     """Make the event of any other frame; without a cursor the client keeps the one it has."""
-    kind = str(frame.__struct_config__.tag)
+    kind = frames.type_of(frame)
     text = b"event: %s\ndata: %s\n" % (_NAMES.get(kind, kind).encode(), frames.encode(frame))
     if isinstance(frame, frames.Bye) and frame.reconnect_after_ms is not UNSET:
         text = b"retry: %d\n%s" % (frame.reconnect_after_ms, text)

@@ -29,6 +29,7 @@ from notifier.core.ports import (
     Since,
 )
 from notifier.core.publications import NewPublication, Publication
+from notifier.core.signals import Signal
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -237,6 +238,9 @@ class _Broker:
                     )
             return await self._broker.publish(batch)
 
+    async def signal(self, signals: Sequence[Signal]) -> None:
+        await self._broker.signal(signals)
+
     async def follow(self, topics: Sequence[str]) -> None:
         await self._broker.follow(topics)
 
@@ -261,6 +265,9 @@ class _Listener:
             "deliver", event.context, SpanKind.CONSUMER, event.attributes
         ):
             self._listener.on_publication(publication)
+
+    def on_signal(self, signal: Signal) -> None:
+        self._listener.on_signal(signal)
 
     def on_interruption(self, topics: Iterable[str]) -> None:
         self._listener.on_interruption(topics)

@@ -19,6 +19,7 @@ from notifier.core.feed import missed
 from notifier.core.ports import PAGE, Broker, History, Published, Since
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication
+from notifier.core.signals import Kind, Signal
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import record
 from tests.support.listening import Listening
@@ -133,6 +134,32 @@ async def test_all_processes_have_one_clock(backend: Backend) -> None:
 
         assert one.now() == pytest.approx(other.now(), abs=5)
         assert one.now() == pytest.approx(time.time(), abs=5)  # as all run on one machine here
+
+
+def typing(topic: str, number: int = 0) -> Signal:
+    return Signal(topic, Kind.FRAME, "typing", b'{"type":"typing","at":"%d:0:"}\n' % number)
+
+
+async def test_signals_reach_who_follows_their_topic_on_any_process(backend: Backend) -> None:
+    async with backend.broker() as broker, backend.broker() as other:
+        heard = [await follow(broker, "news"), await follow(other, "news")]
+        order = Signal("news", Kind.ORDER, "disconnect")
+
+        await broker.signal([typing("sales"), *(typing("news", n) for n in range(600)), order])
+
+        for listening in heard:
+            told = [await listening.next_signal() for _ in range(601)]
+            assert told == [*(typing("news", n) for n in range(600)), order]
+
+
+async def test_a_signal_has_no_position_and_no_history(backend: Backend) -> None:
+    async with backend.broker() as broker:
+        [before] = await publish(broker, new("news"))
+
+        await broker.signal([typing("news"), typing("never")])
+
+        assert (await history(broker, "news", 0)).head == before.position
+        assert await broker.read([Since("never", 0, begins=False)]) == [History(NOWHERE)]
 
 
 async def follow(broker: Broker, *topics: str) -> Listening:

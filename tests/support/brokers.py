@@ -12,6 +12,7 @@ from notifier.core.errors import NotifierError, Refused, Unavailable
 from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
+from notifier.core.signals import Signal
 
 T = TypeVar("T")
 
@@ -128,6 +129,15 @@ class SteeredBroker:
     async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
         """See Broker."""
         return await self._call(lambda: [self._publish(new) for new in batch])
+
+    async def signal(self, signals: Sequence[Signal]) -> None:
+        """See Broker."""
+        await self._call(lambda: self._tell(signals))
+
+    def _tell(self, signals: Sequence[Signal]) -> None:
+        for signal in signals:
+            if self._listener is not None and signal.topic in self.followed:
+                self._listener.on_signal(signal)
 
     async def follow(self, topics: Sequence[str]) -> None:
         """See Broker."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from notifier.core.publications import Publication
+from notifier.core.signals import Signal
 
 _PATIENCE = 10.0
 
@@ -13,12 +14,17 @@ class Listening:
 
     def __init__(self) -> None:
         self._publications: asyncio.Queue[Publication] = asyncio.Queue()
+        self._signals: asyncio.Queue[Signal] = asyncio.Queue()
         self._interrupted: set[str] = set()
         self._interruption = asyncio.Event()
 
     def on_publication(self, publication: Publication) -> None:
         """See BrokerListener."""
         self._publications.put_nowait(publication)
+
+    def on_signal(self, signal: Signal) -> None:
+        """See BrokerListener."""
+        self._signals.put_nowait(signal)
 
     def on_interruption(self, topics: Iterable[str]) -> None:
         """See BrokerListener."""
@@ -29,6 +35,11 @@ class Listening:
         """Return the next publication heard."""
         async with asyncio.timeout(_PATIENCE):
             return await self._publications.get()
+
+    async def next_signal(self) -> Signal:
+        """Return the next signal heard."""
+        async with asyncio.timeout(_PATIENCE):
+            return await self._signals.get()
 
     async def next_events(self, number: int) -> list[bytes]:
         """Return the events of the next publications heard."""

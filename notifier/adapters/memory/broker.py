@@ -9,6 +9,7 @@ from notifier.core.errors import NotifierError
 from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
+from notifier.core.signals import Signal
 
 _MOST_KEYS = 10_000
 
@@ -89,6 +90,11 @@ class MemoryStreams:
         for listener in tuple(self._followers.get(publication.topic, ())):
             listener.on_publication(publication)
 
+    def tell(self, signal: Signal) -> None:
+        """Tell a signal to all followers of its topic, at once."""
+        for listener in tuple(self._followers.get(signal.topic, ())):
+            listener.on_signal(signal)
+
 
 class MemoryBroker:
     """Fulfils `notifier.core.ports.Broker`. No method of it ever suspends.
@@ -129,6 +135,11 @@ class MemoryBroker:
         publication = stream.append(new, self._history_size)
         self._streams.fan_out(publication)
         return Published(publication.position)
+
+    async def signal(self, signals: Sequence[Signal]) -> None:
+        """See Broker."""
+        for signal in signals:
+            self._streams.tell(signal)
 
     async def follow(self, topics: Sequence[str]) -> None:
         """See Broker."""

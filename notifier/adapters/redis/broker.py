@@ -14,11 +14,13 @@ from notifier.adapters.redis.connection import ANSWERING
 from notifier.adapters.redis.keys import channel_of, digest_of, new_epoch, stream_keys
 from notifier.adapters.redis.replies import history_of, is_cut, published_of
 from notifier.adapters.redis.scripts import PUBLISH, READ
+from notifier.adapters.redis.signals import payload_of
 from notifier.adapters.redis.subscriber import Subscriber
 from notifier.core.background import LongLived
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
 from notifier.core.publications import NewPublication
+from notifier.core.signals import Signal
 from notifier.telemetry.metrics import Metrics
 
 _SUBSCRIBERS = 2
@@ -158,6 +160,14 @@ class RedisBroker(LongLived):
         )
         answered = zip(questions, replies, strict=False)
         return run_id, [history_of(question.topic, reply) for question, reply in answered]
+
+    async def signal(self, signals: Sequence[Signal]) -> None:
+        """See Broker."""
+        for start in range(0, len(signals), _MOST_COMMANDS):
+            some = signals[start:][:_MOST_COMMANDS]
+            await self._commands.send(
+                [("PUBLISH", channel_of(each.topic), payload_of(each)) for each in some]
+            )
 
     # Following.
 

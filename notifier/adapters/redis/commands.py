@@ -99,6 +99,12 @@ class Commands:
             return Refused(str(reply))
         raise self._unavailable(reply)
 
+    async def send(self, commands: Sequence[tuple[Any, ...]]) -> None:
+        """Send plain commands in one round trip; raises Unavailable."""
+        _, replies = await self._round_trip(lambda _: commands)
+        for reply in replies:
+            self._answer(reply)
+
     async def ping(self) -> None:
         """Ask Redis for its time, which sets the clock; raises Unavailable."""
         asked = monotonic()

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from notifier.adapters.redis.connection import ANSWERING, connection_options, pack, reason_of
 from notifier.adapters.redis.keys import channel_of, topic_of
 from notifier.adapters.redis.reader import RedisReader
+from notifier.adapters.redis.signals import signal_of
 from notifier.core.backoff import Backoff
 from notifier.core.ports import BrokerListener
 from notifier.core.positions import Position
@@ -181,10 +182,16 @@ class Subscriber:
         try:
             epoch, offset, record = payload.split(b":", 2)
             publication = Publication(topic, Position(epoch.decode(), int(offset)), record)
-        except ValueError:
-            _log.warning("redis_foreign_message", topic=topic)
+        except ValueError:  # what is no publication costs publications nothing
+            self._on_other_message(topic, payload)
             return
         self._listener.on_publication(publication)
+
+    def _on_other_message(self, topic: str, payload: bytes) -> None:
+        if signal := signal_of(topic, payload):
+            self._listener.on_signal(signal)
+        else:
+            _log.warning("redis_foreign_message", topic=topic)
 
     def _on_confirmation(self) -> None:
         self._unanswered -= 1

@@ -10,6 +10,7 @@ from notifier.core.hub import Arrival, Hub
 from notifier.core.ports import PAGE, History, Since
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
+from notifier.core.signals import Kind, Signal
 from tests.support.brokers import SteeredBroker
 from tests.support.clock import in_virtual_time, pass_time, quiet, take_time
 from tests.support.connections import RecordingConnection
@@ -578,6 +579,86 @@ async def test_what_was_lost_before_an_interruption_is_read_from_history() -> No
         await quiet()
 
         assert client.story()[1:] == posted
+
+
+# Signals.
+
+
+def typing(topic: str = "news") -> Signal:
+    return Signal(topic, Kind.FRAME, "typing", b'{"type":"typing","topic":"%s"}' % topic.encode())
+
+
+@in_virtual_time
+async def test_a_signal_reaches_the_followers_of_its_topic_alone() -> None:
+    async with house() as it:
+        clients = [await it.follower(topic) for topic in ("news", "news", "sales")]
+
+        await it.broker.signal([typing()])
+
+        assert [len(client.of_type("typing")) for client in clients] == [1, 1, 0]
+
+
+@in_virtual_time
+async def test_a_client_that_does_not_keep_up_misses_a_signal_and_no_event() -> None:
+    async with house() as it:
+        client = await it.follower("news")
+        client.has_room = False
+
+        await it.broker.signal([typing()])
+        posted = it.broker.post("news")
+        client.has_room = True
+
+        assert client.of_type("typing") == []
+        assert client.positions("news") == [posted]
+
+
+@in_virtual_time
+async def test_a_signal_reaches_a_client_whose_replay_goes_on() -> None:
+    async with house() as it:
+        begin = it.broker.head("news")
+        it.broker.post_many("news", 3)
+        client = it.client()
+        client.has_room = False
+        client.follow(news=begin)
+        await quiet()
+        client.has_room = True
+
+        await it.broker.signal([typing()])
+
+        assert client.types == ["start", "typing"]
+
+
+@in_virtual_time
+async def test_a_signal_before_the_start_of_a_topic_is_not_told() -> None:
+    async with house() as it:
+        await it.follower("news")
+        it.broker.held = True
+        client = it.client()
+        client.follow("news")
+        await quiet()
+
+        it.hub.on_signal(typing())
+        it.broker.release()
+        await quiet()
+
+        assert client.types == ["start"]
+
+
+@in_virtual_time
+async def test_an_order_reaches_its_handler_and_no_client() -> None:
+    async with house() as it:
+        client = await it.follower("user:42")
+        obeyed: list[Signal] = []
+        it.hub.obey("disconnect", obeyed.append)
+        order = Signal("user:42", Kind.ORDER, "disconnect", b"now")
+
+        await it.broker.signal([order, order._replace(name="newer"), order._replace(topic="news")])
+
+        assert obeyed == [order]
+        assert client.types == ["start"]
+
+
+# Interruptions.
 
 
 @in_virtual_time

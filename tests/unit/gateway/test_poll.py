@@ -4,6 +4,7 @@ import re
 import httpx
 import pytest
 
+from notifier.core.signals import Kind, Signal
 from notifier.gateway import poll
 from tests.support.gateways import House, served
 from tests.support.streams import Frame, ids, polled, streamed
@@ -53,6 +54,17 @@ async def test_a_request_is_held_until_there_is_something() -> None:
         answer = await asked
 
     assert ids(answer["frames"]) == ["live"]
+
+
+async def test_a_signal_ends_the_wait_and_leaves_the_cursor() -> None:
+    async with served() as it, it.http() as http:
+        cursor = await start(http)
+        asked = asyncio.ensure_future(polled(http, cursor))
+        await held(it)
+        await it.broker.signal([Signal("everyone", Kind.FRAME, "typing", b'{"type":"typing"}')])
+        answer = await asked
+
+    assert answer == {"frames": [{"type": "typing"}], "cursor": cursor}
 
 
 async def test_what_comes_in_one_moment_comes_in_one_answer() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from notifier.core.conversation import Terms
 from notifier.core.errors import TokenExpired
+from notifier.core.signals import Kind, Signal
 from notifier.gateway.outgoing import Outgoing
 from notifier.http.backlog import Backlog
 from tests.support.gateways import House, served
@@ -109,6 +110,17 @@ async def test_an_event_is_the_frame_and_its_id_the_cursor() -> None:
             "event": {"id": "e1"},
         }
         assert told.id == f"user:42@{position},everyone@{it.broker.head('everyone')}"
+
+
+async def test_a_signal_is_an_event_of_its_own_type_and_leaves_the_cursor() -> None:
+    async with served() as it, it.http() as http, streamed(http) as stream:
+        await stream.next_of("hello")
+
+        signal = Signal("user:42", Kind.FRAME, "typing", b'{"type":"typing"}')
+        await it.broker.signal([signal])
+        told = await stream.next_of("typing")
+
+    assert (told.data, told.id) == ({"type": "typing"}, None)
 
 
 async def test_a_browser_comes_back_to_what_it_missed_by_itself() -> None:
