@@ -16,11 +16,11 @@ from notifier.core.errors import Invalid
 from notifier.core.names import checked_name
 
 STATIC = Path(__file__).parent / "static"
-FILES = {
-    "/": ("index.html", "text/html"),
-    "/style.css": ("style.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+MEDIA_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
 }
 HEADERS = {
     "Cache-Control": "no-cache",
@@ -50,8 +50,8 @@ def create_page(*, mint: Callable[[str], str], api: ASGIApp) -> FastAPI:
     page = FastAPI(openapi_url=None)
     page.add_exception_handler(RequestValidationError, refuse)
     page.add_exception_handler(Invalid, refuse)
-    for path, (name, media_type) in FILES.items():
-        serve_file(page, path, name, media_type)
+    for file in STATIC.iterdir():
+        serve_file(page, file)
 
     @page.post("/dev/token")
     async def token(asked: TokenRequest) -> Minted:
@@ -61,11 +61,12 @@ def create_page(*, mint: Callable[[str], str], api: ASGIApp) -> FastAPI:
     return page
 
 
-def serve_file(page: FastAPI, path: str, name: str, media_type: str) -> None:
-    """Answer GET and HEAD of `path` with one static file."""
+def serve_file(page: FastAPI, file: Path) -> None:
+    """Answer GET and HEAD of one static file, of `index.html` at `/`."""
+    path = "/" if file.name == "index.html" else f"/{file.name}"
 
     async def answer() -> FileResponse:
-        return FileResponse(STATIC / name, media_type=media_type, headers=HEADERS)
+        return FileResponse(file, media_type=MEDIA_TYPES[file.suffix], headers=HEADERS)
 
     page.add_api_route(path, answer, methods=["GET", "HEAD"])
 

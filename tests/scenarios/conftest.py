@@ -1,12 +1,16 @@
 """The whole service in processes of its own. What logs gained shows when a test fails."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.roles import Role, Service, clean_environment, running, service_of
 from tests.support.services import Broker, emptied, fresh_vhost
+
+if TYPE_CHECKING:
+    from tests.support.visitor import Visit
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,6 +40,15 @@ def dev(logs: Path) -> Iterator[Role]:
     role = Role("dev", logs / "dev.log")
     with running(role):
         yield role
+
+
+@pytest.fixture
+async def visit(dev: Role, chromium: str) -> AsyncIterator["Visit"]:
+    """How to open a tab of the page in Chromium: `await visit(user)`."""
+    from tests.support.visitor import tabs  # noqa: PLC0415  # the other tests need no browser
+
+    async with tabs(chromium, dev.page_url) as visit:
+        yield visit
 
 
 @pytest.fixture(scope="module")
