@@ -24,6 +24,8 @@ def decoded(body: bytes, codings: str, most: int) -> bytes:
 
     Never more than `most` bytes and one are unpacked, however small the body.
     """
+    if not codings:
+        return body
     named = [each for each in _SEPARATORS.split(codings.lower()) if each not in _NONE]
     for coding in named:
         if coding not in _GZIP:

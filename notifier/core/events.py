@@ -7,6 +7,7 @@ are turned into it (`notifier.core.cloudevents`), and every event leaves as Clou
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -194,6 +195,13 @@ def _check_audience(event: Event) -> None:
         raise TooLarge("users", f"at most {MOST_USERS} users an event; this has {len(event.users)}")
     for index, user in enumerate(event.users):
         checked_name(user, f"users[{index}]")
+
+
+def addressed(event: Event, audience: Mapping[str, Any]) -> Event:
+    """Return a checked event with the `audience` that came beside it; raises Invalid."""
+    event = msgspec.structs.replace(event, **audience)
+    _check_audience(event)
+    return event
 
 
 def completed(event: Event, *, source: str, now: float) -> Event:

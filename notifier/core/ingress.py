@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
+from enum import Enum
 from hashlib import blake2b
 from urllib.parse import quote
 
@@ -46,8 +45,7 @@ _items = msgspec.json.Decoder(list[Raw])
 _objects = msgspec.json.Decoder(dict[str, Raw])
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A message of the event queue: a body, with its properties and headers beside it.
 
     `accepted` is the moment of acceptance in Unix seconds, 0.0 where the producer gave none.
@@ -56,7 +54,7 @@ class Entry:
     body: bytes
     routing_key: str = ""
     content_type: str = ""
-    headers: Mapping[str, object] = field(default_factory=dict)
+    headers: Mapping[str, object] = msgspec.field(default_factory=dict)
     message_id: str = ""
     app_id: str = ""
     type: str = ""
@@ -64,8 +62,7 @@ class Entry:
     content_encoding: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """A body from any surface, with the headers and the audience beside it.
 
     `attributes`: those of a CloudEvent in binary mode.
@@ -78,21 +75,48 @@ class Body:
     content: bytes
     content_type: str = ""
     content_encoding: str = ""
-    attributes: Mapping[str, object] = field(default_factory=dict)
-    audience: Mapping[str, object] = field(default_factory=dict)
+    attributes: Mapping[str, object] = msgspec.field(default_factory=dict)
+    audience: Mapping[str, object] = msgspec.field(default_factory=dict)
     audience_in: str = ""
     type: str = ""
     is_addressed: bool = False
     is_stated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A body taken apart: `read` makes an event of each of `bodies`, or raises Invalid."""
+class Form(Enum):
+    """The form of an event in a body."""
 
-    read: Callable[[bytes], Event]
+    BINARY = "a CloudEvent, its attributes beside the data"
+    STRUCTURED = "a CloudEvent in JSON"
+    OWN = "notifier's own JSON, or a CloudEvent called application/json"
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """A body taken apart into the `bodies` of its events."""
+
+    body: Body
+    form: Form
     bodies: list[bytes]
     is_batch: bool = False
+
+    def read(self, content: bytes) -> Event:
+        """Make an event of one of `bodies`; raises Invalid."""
+        body, event = self.body, self._event_of(content)
+        if not body.audience or event.has_audience:
+            return event
+        try:
+            return events.addressed(event, body.audience)
+        except Invalid as error:
+            raise Invalid(body.audience_in or error.field, error.reason) from error
+
+    def _event_of(self, content: bytes) -> Event:
+        body = self.body
+        if self.form is Form.BINARY:
+            foreign = _foreign(body)
+            return cloudevents.binary(body.attributes, body.content_type, content, foreign)
+        if self.form is Form.STRUCTURED or cloudevents.is_one(content):
+            return cloudevents.structured(content, _foreign(body))
+        return _event_or_data(body, content) if body.audience else events.decode(content)
 
 
 def entry_of(event: Event, accepted: float) -> Entry:
@@ -176,21 +200,17 @@ def parts_of(body: Body) -> Parts:
     """
     media = _checked_media(body.content_type)
     content = codings.decoded(body.content, body.content_encoding, events.LARGEST_BODY)
-    foreign = _foreign(body)
-    structured = _addressed(partial(cloudevents.structured, foreign=foreign), body)
     if media == cloudevents.BATCHED:
-        return Parts(structured, _some(content), is_batch=True)
+        return Parts(body, Form.STRUCTURED, _some(content), is_batch=True)
     if media == cloudevents.STRUCTURED:
-        return Parts(structured, [content])
+        return Parts(body, Form.STRUCTURED, [content])
     if body.attributes and not media.startswith("application/cloudevents"):
-        read = partial(cloudevents.binary, body.attributes, body.content_type, foreign=foreign)
-        return Parts(_addressed(read, body), [content])
+        return Parts(body, Form.BINARY, [content])
     if not _carries_json(media, is_stated=body.is_stated):
         raise Unsupported("content_type", f"{media[:_LONGEST_SHOWN]} {_WANTED}")
-    own = _addressed(partial(_own, body, structured), body)
     if not body.audience and content.lstrip()[:1] == b"[":
-        return Parts(own, _some(content), is_batch=True)
-    return Parts(own, [content])
+        return Parts(body, Form.OWN, _some(content), is_batch=True)
+    return Parts(body, Form.OWN, [content])
 
 
 _WANTED = (
@@ -202,6 +222,8 @@ _WANTED = (
 def _checked_media(content_type: str) -> str:
     media, _, parameters = content_type.partition(";")
     media = media.strip().lower()
+    if not parameters:
+        return media
     for parameter in parameters.lower().split(";"):
         name, _, value = parameter.partition("=")
         charset = value.strip().strip("\"'")
@@ -225,29 +247,6 @@ def _foreign(body: Body) -> Collection[str]:
     if body.is_addressed:
         return cloudevents.AUDIENCE
     return ("topic",) if body.audience else ()
-
-
-def _addressed(read: Callable[[bytes], Event], body: Body) -> Callable[[bytes], Event]:
-    if not body.audience:
-        return read
-
-    def read_it(content: bytes) -> Event:
-        event = read(content)
-        if event.has_audience:
-            return event
-        try:
-            return events.checked(msgspec.structs.replace(event, **body.audience))
-        except Invalid as error:
-            raise Invalid(body.audience_in or error.field, error.reason) from error
-
-    return read_it
-
-
-def _own(body: Body, structured: Callable[[bytes], Event], content: bytes) -> Event:
-    """Read JSON: a CloudEvent, an event of our own form, or data."""
-    if cloudevents.is_one(content):
-        return structured(content)
-    return _event_or_data(body, content) if body.audience else events.decode(content)
 
 
 def _some(content: bytes) -> list[bytes]:
@@ -299,25 +298,44 @@ def audience_of(routing_key: str) -> dict[str, object]:
 
 
 def _event_or_data(body: Body, content: bytes) -> Event:
-    """Read a body with the audience beside it: an event, or any JSON as an event's data.
-
-    It is an event if it names an audience, if it has `type` and `data`, or if it has `type` and
-    no member that an event cannot have. Anything else is data.
-    """
-    most = events.LARGEST_EVENT + events.LARGEST_AUDIENCE  # `decode` knows the bounds better
-    data = read_json(content or b"null", events.RAW, most)
-    members = _objects.decode(data).keys() if bytes(data)[:1] == b"{" else frozenset[str]()
-    known = "type" in members and ("data" in members or members <= set(Event.__struct_fields__))
-    if not body.is_addressed and (known or not _AUDIENCE.isdisjoint(members)):
+    """Read a body with the audience beside it: an event, or any JSON as an event's data."""
+    if body.is_addressed:
+        return _event_of_data(body, content)
+    try:
         return events.decode(content)
+    except Invalid:
+        if _is_meant_as_event(content):
+            raise
+    return _event_of_data(body, content)
+
+
+def _is_meant_as_event(content: bytes) -> bool:
+    """Whether JSON names an audience, or has `type` and either `data` or no member but an event's.
+
+    Anything else is data.
+    """
+    data = _data_in(content)
+    if bytes(data)[:1] != b"{":
+        return False
+    members = _objects.decode(data).keys()
+    known = "type" in members and ("data" in members or members <= set(Event.__struct_fields__))
+    return known or not _AUDIENCE.isdisjoint(members)
+
+
+def _event_of_data(body: Body, content: bytes) -> Event:
     kind = msgspec.json.encode(body.type or _DEFAULT_TYPE)
-    return events.decode(b'{"type":' + kind + b',"data":' + bytes(data) + b"}")
+    return events.decode(b'{"type":' + kind + b',"data":' + bytes(_data_in(content)) + b"}")
+
+
+def _data_in(content: bytes) -> Raw:
+    most = events.LARGEST_EVENT + events.LARGEST_AUDIENCE  # `decode` knows the bounds better
+    return read_json(content or b"null", events.RAW, most)
 
 
 def _with_id(event: Event, message_id: str, index: int, count: int) -> Event:
     if event.id is not UNSET or not message_id:
         return event
     # A property has up to 255 bytes, an id 128 characters; each event of a batch needs its own.
-    digest = blake2b(f"{message_id} {index}".encode(), digest_size=16).hexdigest()
-    plain = count == 1 and len(message_id) <= LONGEST_NAME and message_id.isprintable()
-    return msgspec.structs.replace(event, id=message_id if plain else digest)
+    if count > 1 or len(message_id) > LONGEST_NAME or not message_id.isprintable():
+        message_id = blake2b(f"{message_id} {index}".encode(), digest_size=16).hexdigest()
+    return msgspec.structs.replace(event, id=message_id)

@@ -1,10 +1,9 @@
 """Publications: one event in one topic's stream, at a position; and how the broker carries them."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from notifier.core import events
 from notifier.core.events import Event
@@ -12,8 +11,7 @@ from notifier.core.positions import Position
 from notifier.core.routing import topics_of
 
 
-@dataclass(frozen=True, slots=True)
-class NewPublication:
+class NewPublication(Struct, frozen=True):
     """One event on its way into one topic.
 
     `key` is what deduplication compares (32 hexadecimal digits), `record` is what history keeps,

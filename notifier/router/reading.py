@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import structlog
 
 from notifier.core.errors import NotifierError
+from notifier.core.events import Event
 from notifier.core.ingress import events_of
 from notifier.core.ports import Batch, Delivery
 from notifier.core.publications import NewPublication, publications_of
@@ -55,38 +55,35 @@ class Reading:
         return moments
 
     def publications(self) -> Iterator[tuple[Progress, list[NewPublication]]]:
-        """Yield the publications of each event, and an empty list at the end of each delivery."""
+        """Yield the publications of each event, and an empty list for a refused delivery."""
         for progress in self.deliveries:
-            with _errors_noted(progress):
-                for publications in self._understood(progress):
-                    yield progress, publications
-            yield progress, []
+            try:
+                for event in self._understood(progress):
+                    yield progress, publications_of(event, progress.accepted or self._now())
+            except Exception as error:  # noqa: BLE001 - see _refusal
+                progress.refuse(_refusal(error))
+                yield progress, []
 
-    def _understood(self, progress: Progress) -> Iterator[list[NewPublication]]:
-        """Yield the publications of each event, once all events of the delivery are understood."""
-        entry, now = progress.delivery.entry, self._now()
-        events = events_of(entry, now)
+    def _understood(self, progress: Progress) -> list[Event]:
+        entry = progress.delivery.entry
+        events = events_of(entry, self._now())
         progress.events, progress.accepted = len(events), entry.accepted
         self._taken += progress.moments()
-        for event in events:
-            publications = publications_of(event, entry.accepted or now)
-            if _logged.isEnabledFor(logging.DEBUG):
-                topics = len(publications)
-                _log.debug("routing", event_id=event.id, source=event.source, topics=topics)
-            yield publications
+        if _logged.isEnabledFor(logging.DEBUG):
+            for event in events:
+                _log.debug("routing", event_id=event.id, source=event.source)
+        return events
 
 
-@contextmanager
-def _errors_noted(progress: Progress) -> Iterator[None]:
-    """Note why a delivery cannot be understood, so that it alone becomes a dead letter."""
-    try:
-        yield
-    except NotifierError as error:
-        progress.error = error
-    except MemoryError:
-        raise  # says nothing about the delivery
-    except Exception as error:  # noqa: BLE001 - see below
-        # A defect of ours, met by one delivery. Were it to end the router, RabbitMQ would deliver
-        # again, for ever, and count each time against the good entries beside it.
-        _log.exception("delivery_not_understood")
-        progress.error = NotifierError(f"notifier failed at it: {error!r}")
+def _refusal(error: Exception) -> NotifierError:
+    """Say why a delivery cannot be understood, so that it alone becomes a dead letter.
+
+    Were a defect of ours to end the router, RabbitMQ would deliver again, for ever, and count each
+    time against the good entries beside it.
+    """
+    if isinstance(error, NotifierError):
+        return error
+    if isinstance(error, MemoryError):
+        raise error  # says nothing about the delivery
+    _log.error("delivery_not_understood", exc_info=error)
+    return NotifierError(f"notifier failed at it: {error!r}")

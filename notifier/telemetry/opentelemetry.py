@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Self
 
 import msgspec
@@ -133,7 +132,9 @@ class _Queue:
 
 def _begun(entry: Entry, span: Span) -> Entry:
     """Let a trace that begins here go on in whatever becomes of the entry."""
-    return replace(entry, headers={**entry.headers, "traceparent": _traceparent_of(span)})
+    return msgspec.structs.replace(
+        entry, headers={**entry.headers, "traceparent": _traceparent_of(span)}
+    )
 
 
 def _traceparent_of(span: Span) -> str:

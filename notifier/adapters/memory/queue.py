@@ -3,9 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 from uuid import uuid4
+
+import msgspec
 
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
@@ -85,7 +87,7 @@ class MemoryEventQueue:
         """See EventQueue; the message id is replaced, as RabbitMQ's adapter does."""
         if len(self._waiting) >= MOST_ENTRIES:
             raise Unavailable("rabbitmq", f"its stand-in in memory holds {MOST_ENTRIES} entries")
-        self._waiting.append(replace(entry, message_id=uuid4().hex))
+        self._waiting.append(msgspec.structs.replace(entry, message_id=uuid4().hex))
         self._has_changed.set()
 
     async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:

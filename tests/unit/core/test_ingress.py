@@ -1,10 +1,10 @@
-import dataclasses
 import gzip
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -501,7 +501,7 @@ def addressed(content: bytes, content_type: str = "application/json", **members:
     body = Body(
         content, content_type, audience={"users": ["42"]}, is_addressed=True, is_stated=True
     )
-    parts = parts_of(dataclasses.replace(body, **members))
+    parts = parts_of(msgspec.structs.replace(body, **members))
     [each] = parts.bodies
     return parts.read(each)
 
