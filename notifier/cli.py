@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import shutil
+import signal
 import stat
 import sys
 from collections.abc import Coroutine, Iterator
@@ -33,6 +34,7 @@ _FAILED, _WRONG_USE = 1, 2
 _STDIN = 0
 _UNREAD = 141  # as a shell says of a program that SIGPIPE ended
 _ACCEPTED = 202
+_ROLES = ("gateway", "router", "api", "dev")
 
 
 class _Commands(click.Group):
@@ -62,7 +64,8 @@ def _ending_unread() -> Iterator[None]:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="notifier")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Push events from backend services to the people they concern.
 
     \b
@@ -74,6 +77,8 @@ def main() -> None:
     All settings come from the environment or .env; `notifier settings` lists them, and
     `notifier check` says whether they, RabbitMQ and Redis are fit for use.
     """  # noqa: D301 - click reads \b, the character
+    if context.invoked_subcommand not in _ROLES:  # they take SIGHUP themselves
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def _fail(sentence: str, code: int = _FAILED) -> NoReturn:

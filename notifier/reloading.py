@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -11,56 +11,83 @@ import structlog
 
 from notifier.core.background import Background
 from notifier.settings import Role, Settings, SettingsError, variable
+from notifier.telemetry import logs
+from notifier.telemetry.metrics import Metrics
 
 LOOK_EVERY = 10.0  # seconds
+# Those that a running role takes over, where it has them at all.
+_TAKEN = {"amqp_url", "redis_url", "jwt_secret", "jwt_public_key", "api_keys", "log_level"}
+
+Take = Callable[[Settings], Collection[str]]
+"""Takes over the settings that it can, and returns the names of the others that have changed.
+
+Raises SettingsError, and takes none, where one of them cannot work.
+"""
+
 _log = structlog.stdlib.get_logger(__name__)
-
-
-def _take_none(_settings: Settings) -> None:
-    """Take over no setting."""
 
 
 @asynccontextmanager
 async def reloading(
-    role: Role, take: Callable[[Settings], None] = _take_none, every: float = LOOK_EVERY
+    role: Role, settings: Settings, take: Take, metrics: Metrics, every: float = LOOK_EVERY
 ) -> AsyncIterator[None]:
     """Give `take` the settings whenever they may have changed, while inside.
 
-    `take` takes over those that it can, and raises SettingsError for those that cannot work: they
-    are logged, and the earlier ones stay in force. SIGHUP ends no process.
+    Settings that cannot work are logged, and the earlier ones stay in force. SIGHUP ends no
+    process; one that came before, and was held back, counts.
     """
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    reloaded = _Reloaded(role, settings, take, metrics)
     try:
         async with Background() as background:
-            background.start(_reload(role, take, asked, every), "settings")
+            background.start(_reload(reloaded, asked, every), "settings")
             yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def _reload(
-    role: Role, take: Callable[[Settings], None], asked: asyncio.Event, every: float
-) -> None:
+async def _reload(reloaded: "_Reloaded", asked: asyncio.Event, every: float) -> None:
     seen = list(_states())
     while True:
         with suppress(TimeoutError):
             await asyncio.wait_for(asked.wait(), every)
         now = list(_states())
         if asked.is_set() or now != seen:
-            _take(role, take)
+            reloaded.read()
         asked.clear()
         seen = now
 
 
-def _take(role: Role, take: Callable[[Settings], None]) -> None:
-    try:
-        take(Settings.load(role))
-    except SettingsError as error:
-        _log.error("settings_not_reloaded", reason="; ".join(error.lines))
-    else:
+class _Reloaded:
+    """The settings of a running role, read again and again."""
+
+    def __init__(self, role: Role, settings: Settings, take: Take, metrics: Metrics) -> None:
+        self._role = role
+        self._at_start = settings
+        self._take = take
+        self._metrics = metrics
+
+    def read(self) -> None:
+        try:
+            changed = Settings.load(self._role)
+            left = {*self._take(changed), *self._left_by(changed)}
+        except SettingsError as error:
+            self._metrics.settings_refused.set(1)
+            _log.error("settings_not_reloaded", reason="; ".join(error.lines))
+            return
+        logs.set_level(changed.log_level)
+        self._metrics.settings_refused.set(0)
         _log.info("settings_reloaded")
+        if left:
+            _log.warning("settings_wait_for_a_restart", settings=sorted(map(variable, left)))
+
+    def _left_by(self, changed: Settings) -> Iterator[str]:
+        for name in Settings.model_fields.keys() - _TAKEN:
+            if getattr(changed, name) != getattr(self._at_start, name):
+                yield name
 
 
 def _states() -> Iterator[tuple[int, int, int] | None]:

@@ -161,8 +161,9 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[asyncio.Event]:
-    """Yield an event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+def stop_signals(*more: signal.Signals) -> Iterator[asyncio.Event]:
+    """Yield an event that SIGTERM, SIGINT or one of `more` sets; a second one ends the process."""
+    numbers = (signal.SIGTERM, signal.SIGINT, *more)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -172,12 +173,13 @@ def stop_signals() -> Iterator[asyncio.Event]:
         _log.info("stopping", signal=signal.Signals(number).name)
         stopping.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in numbers:
         loop.add_signal_handler(number, on_signal, number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, more)  # see notifier.__main__
     try:
         yield stopping
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import secrets
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import (
     AbstractAsyncContextManager,
@@ -29,6 +30,8 @@ from notifier.adapters.redis.seats import RedisSeats
 from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
+from notifier.backends import Backends
+from notifier.core.addresses import Address
 from notifier.core.background import Background
 from notifier.core.conversation import Terms
 from notifier.core.origins import Origins
@@ -45,7 +48,7 @@ from notifier.page import create_page
 from notifier.page.guard import LOOPBACK_ORIGINS, Guard
 from notifier.probes import Facts, Trouble, measured_loop
 from notifier.probes import create_app as create_private_app
-from notifier.reloading import reloading
+from notifier.reloading import Take, reloading
 from notifier.router.router import Router
 from notifier.serving import room_for, serve, stop_signals, trouble_with_files
 from notifier.settings import Role, Settings, SettingsError, variable
@@ -70,7 +73,9 @@ async def run(role: Role, settings: Settings, announce: Callable[[str], None]) -
     metrics = Metrics()
     metrics.build_info.labels(role, version("notifier")).set(1)
     _spare_the_collector()
-    with stop_signals() as stopping:
+    # Whoever closes the terminal of `dev` has it end; others read their settings anew.
+    hangup = (signal.SIGHUP,) if role == "dev" else ()
+    with stop_signals(*hangup) as stopping:
         _log.info("starting", role=role)
         async with _traces(role, settings) as traces:
             match role:
@@ -99,12 +104,13 @@ def _spare_the_collector() -> None:
 async def _run_gateway(
     settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
 ) -> None:
-    verifier = _verifier(settings, metrics)
+    verifier, backends = _verifier(settings, metrics), Backends(settings)
+    take = _taking(backends, lambda changed: take_keys(verifier, changed))
     async with (
-        reloading("gateway", lambda changed: take_keys(verifier, changed)),
-        _redis(settings, metrics) as broker,
+        reloading("gateway", settings, take, metrics),
+        _redis(settings, backends.redis, metrics) as broker,
         verifier,
-        _seats(settings, metrics) as seats,
+        _seats(settings, backends.redis, metrics) as seats,
         _gateway(settings, traces.broker(broker), verifier, metrics, seats) as gateway,
         _serve_gateway(
             settings,
@@ -126,11 +132,12 @@ async def _run_gateway(
 async def _run_router(
     settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
 ) -> None:
+    backends = Backends(settings)
     async with (
-        reloading("router"),
-        _redis(settings, metrics) as broker,
-        _roster(settings, metrics) as roster,
-        _amqp_source(settings, roster, metrics) as source,
+        reloading("router", settings, _taking(backends), metrics),
+        _redis(settings, backends.redis, metrics) as broker,
+        RedisRoster(backends.redis, metrics=metrics) as roster,
+        _amqp_source(settings, backends.amqp, roster, metrics) as source,
         _routing(traces.source(source), traces.broker(broker), metrics) as router,
         _private(
             settings,
@@ -146,10 +153,11 @@ async def _run_router(
 async def _run_api(
     settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
 ) -> None:
-    keys = ApiKeys(settings.api_keys)
+    keys, backends = ApiKeys(settings.api_keys), Backends(settings)
+    take = _taking(backends, lambda changed: keys.replace(changed.api_keys))
     async with (
-        reloading("api", lambda changed: keys.replace(changed.api_keys)),
-        _amqp_queue(settings, metrics) as queue,
+        reloading("api", settings, take, metrics),
+        _amqp_queue(settings, backends.amqp, metrics) as queue,
     ):
         app = api_app.create_app(traces.queue(queue), metrics, keys)
         async with (
@@ -175,7 +183,6 @@ async def _run_dev(
     host = settings.host if settings.is_given("host") else "127.0.0.1"
     dev_tokens = DevTokens(settings)
     async with (
-        reloading("dev"),
         _dev_backends(settings, metrics, traces) as backends,
         dev_tokens.verifier() as verifier,
         _dev_seats(settings, metrics) as seats,
@@ -190,6 +197,18 @@ async def _run_dev(
 
 
 # The parts.
+
+
+def _taking(backends: Backends, take: Callable[[Settings], None] | None = None) -> Take:
+    """Return what takes over the backends' passwords, and what `take` does: both or neither."""
+
+    def take_all(changed: Settings) -> list[str]:
+        backends.check(changed)
+        if take:
+            take(changed)
+        return backends.take(changed)
+
+    return take_all
 
 
 @asynccontextmanager
@@ -289,38 +308,32 @@ def _verifier(settings: Settings, metrics: Metrics) -> JwtVerifier:
     return verifier_of(settings, lambda outcome: metrics.issuer_fetches.labels(outcome).inc())
 
 
-def _redis(settings: Settings, metrics: Metrics) -> RedisBroker:
-    try:
-        return RedisBroker(
-            settings.redis_url.get_secret_value(),
-            metrics=metrics,
-            deduplication_seconds=settings.deduplication_seconds,
-            history_size=settings.history_size,
-            history_seconds=settings.history_seconds,
-        )
-    except ValueError as error:
-        raise SettingsError([f"NOTIFIER_REDIS_URL: {error}"]) from error
+def _redis(settings: Settings, address: Address, metrics: Metrics) -> RedisBroker:
+    return RedisBroker(
+        address,
+        metrics=metrics,
+        deduplication_seconds=settings.deduplication_seconds,
+        history_size=settings.history_size,
+        history_seconds=settings.history_seconds,
+    )
 
 
-def _seats(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[Seats | None]:
+def _seats(
+    settings: Settings, address: Address, metrics: Metrics
+) -> AbstractAsyncContextManager[Seats | None]:
     if settings.connections_per_user is None:
         return nullcontext()
-    url, most = settings.redis_url.get_secret_value(), settings.connections_per_user
-    return RedisSeats(url, most, metrics=metrics)
+    return RedisSeats(address, settings.connections_per_user, metrics=metrics)
 
 
-def _amqp_queue(settings: Settings, metrics: Metrics) -> AmqpEventQueue:
-    url = settings.amqp_url.get_secret_value()
-    return AmqpEventQueue(url, partitions=settings.partitions, metrics=metrics)
+def _amqp_queue(settings: Settings, address: Address, metrics: Metrics) -> AmqpEventQueue:
+    return AmqpEventQueue(address, partitions=settings.partitions, metrics=metrics)
 
 
-def _amqp_source(settings: Settings, roster: Roster, metrics: Metrics) -> AmqpEventSource:
-    url = settings.amqp_url.get_secret_value()
-    return AmqpEventSource(url, partitions=settings.partitions, roster=roster, metrics=metrics)
-
-
-def _roster(settings: Settings, metrics: Metrics) -> RedisRoster:
-    return RedisRoster(settings.redis_url.get_secret_value(), metrics=metrics)
+def _amqp_source(
+    settings: Settings, address: Address, roster: Roster, metrics: Metrics
+) -> AmqpEventSource:
+    return AmqpEventSource(address, partitions=settings.partitions, roster=roster, metrics=metrics)
 
 
 # What only `dev` needs.
@@ -347,12 +360,13 @@ async def _dev_backends(
             deduplication_seconds=settings.deduplication_seconds,
             history_size=settings.history_size,
         )
+        backends = Backends(settings)
         if settings.is_given("amqp_url"):
-            queue = await stack.enter_async_context(_amqp_queue(settings, metrics))
-            amqp_source = _amqp_source(settings, MemoryRoster(), metrics)
+            queue = await stack.enter_async_context(_amqp_queue(settings, backends.amqp, metrics))
+            amqp_source = _amqp_source(settings, backends.amqp, MemoryRoster(), metrics)
             source = await stack.enter_async_context(amqp_source)
         if settings.is_given("redis_url"):
-            broker = await stack.enter_async_context(_redis(settings, metrics))
+            broker = await stack.enter_async_context(_redis(settings, backends.redis, metrics))
         real = (settings.is_given("amqp_url"), settings.is_given("redis_url"))
         names = ("RabbitMQ" if real[0] else "memory", "Redis" if real[1] else "memory")
         yield _Backends(
@@ -365,7 +379,7 @@ async def _dev_backends(
 
 def _dev_seats(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[Seats | None]:
     if settings.is_given("redis_url") or settings.connections_per_user is None:
-        return _seats(settings, metrics)
+        return _seats(settings, Backends(settings).redis, metrics)
     return MemorySeats(settings.connections_per_user)
 
 

@@ -24,6 +24,7 @@ _SHARED: tuple[Processor, ...] = (
 _CHATTY = ("httpx", "httpcore", "uvicorn.access", "websockets", "asyncio")
 # Libraries whose errors we all catch, and tell with more sense.
 _SILENT = ("aio_pika", "aiormq")
+_METHODS = ("debug", "info", "warning", "error", "exception", "critical")
 
 
 class _Lines:
@@ -43,6 +44,10 @@ class _Lines:
     debug = warning = error = critical = info
 
 
+class _Logger(structlog.make_filtering_bound_logger("DEBUG")):  # type: ignore[misc] # made at run time
+    """Has the methods of structlog's logger for the present level: what is below costs a call."""
+
+
 def configure(log_format: Literal["console", "json"] | None, level: str) -> None:
     """Send all logs of the process to standard error.
 
@@ -54,15 +59,25 @@ def configure(log_format: Literal["console", "json"] | None, level: str) -> None
     structlog.configure(
         processors=[*_SHARED, *rendering],
         logger_factory=lambda name: _Lines(name, stream),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_Logger,
         cache_logger_on_first_use=True,
     )
-    _take_theirs(logging.StreamHandler(stream), level, rendering)
+    _take_theirs(logging.StreamHandler(stream), rendering)
+    set_level(level)
 
 
-def _take_theirs(
-    handler: logging.StreamHandler[TextIO], level: str, rendering: list[Processor]
-) -> None:
+def set_level(level: str) -> None:
+    """Write log lines from this level on, also those of loggers that are in use already."""
+    filtering = structlog.make_filtering_bound_logger(level)
+    for method in _METHODS:
+        setattr(_Logger, method, getattr(filtering, method))
+    root = logging.getLogger()
+    root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _take_theirs(handler: logging.StreamHandler[TextIO], rendering: list[Processor]) -> None:
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_SHARED, processors=[remove_meta, *rendering]
@@ -70,9 +85,6 @@ def _take_theirs(
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     for name in _SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

@@ -224,6 +224,11 @@ class Metrics(Metered):
             role="api, router, gateway or dev: one in a process",
             version="the release",
         )
+        self.settings_refused = self._gauge(
+            "notifier_settings_refused",
+            "1 while the files of settings hold some that cannot work, so that the earlier ones "
+            "stay in force until the process ends; the log names them. Else 0.",
+        )
         self.loop_lag = self._histogram(
             "notifier_loop_lag_seconds",
             "How late the event loop came to a timer, measured once a second.",

@@ -1,32 +1,69 @@
-"""Keys rotate while a gateway runs, as docs/operating.md says."""
+"""Secrets rotate while roles run, as docs/operating.md says."""
 
+import asyncio
 import os
 import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
+import pytest
+import redis
+from httpx import codes
+
 from notifier.adapters.tokens.minting import mint
-from tests.support.clients import connected
+from notifier.api.keys import new_key
+from tests.support.clients import Client, connected
+from tests.support.commands import Listener
+from tests.support.invariants import assert_delivered
 from tests.support.process import wait_until
-from tests.support.roles import AUDIENCE, ISSUER, Role, running
-from tests.support.services import emptied
+from tests.support.producers import HttpProducer, http_producer
+from tests.support.roles import AUDIENCE, ISSUER, KEY, TOKENS, Role, Service, running
+from tests.support.services import RabbitServer, RedisServer, emptied
 
 OLD = "the old secret of more than thirty-two bytes"
 NEW = "the new secret of more than thirty-two bytes"
+# Sends itself SIGHUP while it imports what a role needs.
+EARLY = """
+import os, signal, sys
+from notifier.__main__ import main
+
+class Hangup:
+    def find_spec(self, name, *_):
+        if name in ("notifier.settings", "notifier.wiring"):
+            os.kill(os.getpid(), signal.SIGHUP)
+
+sys.meta_path.insert(0, Hangup())
+sys.argv = ["notifier", "gateway"]
+main()
+"""
 
 
-def token(secret: str) -> str:
-    return mint(secret, "42", topics=(), issuer=ISSUER, audience=AUDIENCE, lifetime=600)
+def token(secret: str, user: str = "42") -> str:
+    return mint(secret, user, topics=(), issuer=ISSUER, audience=AUDIENCE, lifetime=600)
 
 
-def reload(gateway: Role, file: Path, content: str) -> None:
-    before = len(gateway.lines("settings_reloaded"))
-    file.write_text(content)
-    os.kill(gateway.pid, signal.SIGHUP)
+def reload(role: Role) -> None:
+    """Send SIGHUP, and return when the settings were taken over."""
+    before = len(role.lines("settings_reloaded"))
+    os.kill(role.pid, signal.SIGHUP)
     wait_until(
-        lambda: len(gateway.lines("settings_reloaded")) > before,
+        lambda: len(role.lines("settings_reloaded")) > before,
         seconds=30,
-        otherwise=gateway.log_tail,
+        otherwise=role.log_tail,
     )
+
+
+def rewrite(file: Path, content: str, *roles: Role) -> None:
+    """Change a file of settings, and have the roles read it."""
+    file.write_text(content)
+    for role in roles:
+        reload(role)
+
+
+# Keys of tokens.
 
 
 async def test_a_secret_rotates_with_nobody_closed(_redis_address: str, tmp_path: Path) -> None:  # noqa: PT019  # its value is used
@@ -37,18 +74,259 @@ async def test_a_secret_rotates_with_nobody_closed(_redis_address: str, tmp_path
         "NOTIFIER_JWT_ISSUER": ISSUER,
         "NOTIFIER_JWT_AUDIENCE": AUDIENCE,
     }
-    with emptied(_redis_address) as redis:
-        gateway = Role("gateway", tmp_path / "log", NOTIFIER_REDIS_URL=redis, **settings)
+    with emptied(_redis_address) as address:
+        gateway = Role("gateway", tmp_path / "log", NOTIFIER_REDIS_URL=address, **settings)
         with running(gateway):
             async with connected(gateway.gateway_url, token(OLD)) as first:
-                reload(gateway, file, f"{OLD}\n{NEW}\n")
+                rewrite(file, f"{OLD}\n{NEW}\n", gateway)
                 async with connected(gateway.gateway_url, token(NEW)) as second:
                     async with connected(gateway.gateway_url, token(OLD)):
                         pass
-                    reload(gateway, file, NEW)
+                    rewrite(file, NEW, gateway)
                     for client in (first, second):
                         await client.send(type="ping")
                         assert (await client.next_frame())["type"] == "pong"
             async with connected(gateway.gateway_url, token(NEW)) as third:
                 await third.send(type="ping")
                 assert (await third.next_frame())["type"] == "pong"
+
+
+# Passwords of RabbitMQ and Redis, under load.
+
+
+Change = Callable[[redis.Redis], object]
+
+
+def passwords(change: str, admin: redis.Redis) -> None:
+    """Add (+) or withdraw (-) a password of the user that has no name."""
+    admin.acl_setuser(
+        "default", enabled=True, passwords=change, keys="*", channels="*", commands=["+@all"]
+    )
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server, closing(redis.Redis.from_url(server.url)) as client:
+        passwords("+old", client)
+        yield server
+
+
+@pytest.fixture
+def rabbit() -> Iterator[RabbitServer]:
+    with RabbitServer() as server:
+        server.ctl("change_password", "guest", "old")
+        yield server
+
+
+class Files:
+    """The files that hold the addresses, and the API keys, of all three roles."""
+
+    def __init__(self, folder: Path, rabbit: RabbitServer, redis_server: RedisServer) -> None:
+        self.amqp, self.redis, self.keys = folder / "amqp", folder / "redis", folder / "keys"
+        self._urls = (rabbit.url, redis_server.url)
+        self.keys.write_text(KEY.entry)
+        self.amqp.write_text(self.amqp_url("old"))
+        self.redis.write_text(self.redis_url("old"))
+
+    def amqp_url(self, password: str) -> str:
+        return self._urls[0].replace("guest:guest@", f"guest:{password}@")
+
+    def redis_url(self, password: str) -> str:
+        return self._urls[1].replace("redis://", f"redis://:{password}@")
+
+    def service(self, logs: Path) -> Service:
+        amqp = {"NOTIFIER_AMQP_URL_FILE": str(self.amqp)}
+        backend = {"NOTIFIER_REDIS_URL_FILE": str(self.redis), "NOTIFIER_HISTORY_SIZE": "10000"}
+        return Service(
+            Role("api", logs / "api.log", **amqp, NOTIFIER_API_KEYS_FILE=str(self.keys)),
+            Role("router", logs / "router.log", **amqp, **backend),
+            Role("gateway", logs / "gateway.log", **backend, **TOKENS),
+            self._urls[0],
+        )
+
+
+class Load:
+    """Posts event after event to user 42, as a producer that repeats what was answered by 503."""
+
+    def __init__(self, producer: HttpProducer) -> None:
+        self._producer = producer
+        self.posted: list[str] = []
+        self._is_over = False
+
+    async def run(self) -> None:
+        while not self._is_over:
+            name = f"e{len(self.posted)}"
+            event = {"users": ["42"], "type": "t", "id": name, "source": "load"}
+            answer = await self._producer.post(event)
+            if answer.status_code == codes.SERVICE_UNAVAILABLE:
+                continue
+            assert answer.status_code == codes.ACCEPTED, answer.text
+            self.posted.append(name)
+
+    def stop(self) -> None:
+        self._is_over = True
+
+
+@asynccontextmanager
+async def loaded(service: Service) -> AsyncIterator[Client]:
+    """Post to a client while inside; then it has got each event once, in order."""
+    with running(service.api, service.router, service.gateway):
+        url = service.gateway.gateway_url
+        async with (
+            connected(url, token(TOKENS["NOTIFIER_JWT_SECRET"])) as client,
+            http_producer(service.api.api_url) as producer,
+            asyncio.TaskGroup() as tasks,
+        ):
+            load = Load(producer)
+            running_load = tasks.create_task(load.run())
+            await client.next_events(20)
+            yield client
+            await client.next_events(20)
+            load.stop()
+            await running_load
+            await client.read_until(lambda each: len(each.events) == len(load.posted))
+        assert client.events == load.posted
+        assert_delivered(client.frames, {"user:42": set(load.posted)})
+
+
+def drops(service: Service) -> int:
+    """How often a role had a connection to a backend that ended."""
+    roles = (service.api, service.router, service.gateway)
+    return sum(len(r.lines("rabbitmq_lost")) + len(r.lines("redis_subscriber_lost")) for r in roles)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(partial(passwords, "+new"), partial(passwords, "-old"), id="both hold"),
+        pytest.param(lambda admin: admin.config_set("requirepass", "new"), bool, id="one holds"),
+    ],
+)
+async def test_the_password_of_redis_rotates_under_load_with_nothing_lost_and_nobody_closed(
+    tmp_path: Path, rabbit: RabbitServer, redis_server: RedisServer, before: Change, after: Change
+) -> None:
+    files = Files(tmp_path, rabbit, redis_server)
+    service = files.service(tmp_path)
+    roles = (service.router, service.gateway)
+
+    with closing(redis.Redis.from_url(files.redis_url("old"))) as admin:
+        async with loaded(service) as client:
+            before(admin)
+            await asyncio.to_thread(rewrite, files.redis, files.redis_url("new"), *roles)
+            after(admin)
+            assert drops(service) == 0
+            for kind in ("normal", "pubsub"):
+                admin.client_kill_filter(_type=kind, skipme=True)
+            await client.next_events(20)
+            await newcomer(service)
+
+    assert service.gateway.lines("redis_subscriber_lost")
+
+
+async def test_the_password_of_rabbitmq_rotates_under_load_with_nothing_lost_and_nobody_closed(
+    tmp_path: Path, rabbit: RabbitServer, redis_server: RedisServer
+) -> None:
+    files = Files(tmp_path, rabbit, redis_server)
+    service = files.service(tmp_path)
+    roles = (service.api, service.router)
+
+    async with loaded(service) as client:
+        await asyncio.to_thread(rabbit.ctl, "change_password", "guest", "new")
+        await asyncio.to_thread(rewrite, files.amqp, files.amqp_url("new"), *roles)
+        assert drops(service) == 0
+        await asyncio.to_thread(rabbit.ctl, "close_all_connections", "rotated")
+        await client.next_events(20)
+
+    assert all(role.lines("rabbitmq_lost") for role in roles)
+
+
+async def newcomer(service: Service) -> None:
+    """A client that comes now is let in."""
+    given = token(TOKENS["NOTIFIER_JWT_SECRET"], "43")
+    async with connected(service.gateway.gateway_url, given) as client:
+        await client.send(type="ping")
+        await client.next("pong")
+
+
+async def test_a_bad_address_is_told_and_the_earlier_one_stays_in_force(
+    tmp_path: Path, rabbit: RabbitServer, redis_server: RedisServer
+) -> None:
+    files = Files(tmp_path, rabbit, redis_server)
+    service = files.service(tmp_path)
+    gateway = service.gateway
+
+    with running(gateway):
+        files.redis.write_text("redis://:n/ew@redis:6379/0")
+        os.kill(gateway.pid, signal.SIGHUP)
+        wait_until(
+            lambda: gateway.metric("notifier_settings_refused") == 1,
+            seconds=30,
+            otherwise=gateway.log_tail,
+        )
+        [line] = gateway.lines("settings_not_reloaded")
+        status, _ = gateway.readiness()
+        rewrite(files.redis, "redis://:new@another:6379/0", gateway)
+        [waiting] = gateway.lines("settings_wait_for_a_restart")
+        with closing(redis.Redis.from_url(files.redis_url("old"))) as admin:
+            admin.client_kill_filter(_type="normal", skipme=True)
+        await asyncio.to_thread(gateway.wait_until_ready)
+        await newcomer(service)
+
+        assert line["reason"].startswith("NOTIFIER_REDIS_URL: must begin with redis://")
+        assert "n/ew" not in gateway.output()
+        assert status == codes.OK
+        assert waiting["settings"] == ["NOTIFIER_REDIS_URL"]
+        assert gateway.metric("notifier_settings_refused") == 0
+
+
+# Keys of producers.
+
+
+async def test_an_api_key_rotates_under_load_with_nothing_refused(
+    tmp_path: Path, rabbit: RabbitServer, redis_server: RedisServer
+) -> None:
+    files = Files(tmp_path, rabbit, redis_server)
+    service, new = files.service(tmp_path), new_key("shop")
+
+    async with loaded(service):
+        await asyncio.to_thread(rewrite, files.keys, f"{KEY.entry},{new.entry}", service.api)
+        async with http_producer(service.api.api_url, new.secret) as producer:
+            await producer.send({"users": ["43"], "type": "t"})
+
+
+# SIGHUP at any time.
+
+
+class Early(Role):
+    """A gateway that gets SIGHUP while it is still importing."""
+
+    def __init__(self, log: Path, **settings: str) -> None:
+        super().__init__("gateway", log, **settings)
+        self._command = [sys.executable, "-c", EARLY]
+
+
+def test_a_sighup_while_a_role_starts_is_taken_once_it_runs(tmp_path: Path, redis_url: str) -> None:
+    gateway = Early(tmp_path / "gateway.log", NOTIFIER_REDIS_URL=redis_url, **TOKENS)
+
+    with running(gateway):
+        wait_until(
+            lambda: bool(gateway.lines("settings_reloaded")),
+            seconds=30,
+            otherwise=gateway.log_tail,
+        )
+
+
+def test_whoever_closes_the_terminal_of_dev_ends_it(tmp_path: Path) -> None:
+    dev = Role("dev", tmp_path / "dev.log")
+
+    with running(dev):
+        dev.signal(signal.SIGHUP)
+        assert dev.wait() == 0
+
+
+def test_whoever_closes_the_terminal_of_listen_ends_it(tmp_path: Path, dev: Role) -> None:
+    with Listener(tmp_path / "listen", "--user", "42", "--url", dev.gateway_url) as listener:
+        listener.wait_for("listening as 42")
+        os.kill(listener.pid, signal.SIGHUP)
+
+        assert listener.wait() == -signal.SIGHUP

@@ -1,15 +1,20 @@
 import asyncio
+import logging
 import os
 import signal
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from notifier.credentials import take_keys, verifier
 from notifier.reloading import reloading
 from notifier.settings import Settings
+from notifier.telemetry import logs
+from notifier.telemetry.metrics import Metrics
 from tests.support.tokens import SECRET, refusal, signed
 
 NEVER = 3600.0
@@ -38,13 +43,20 @@ class Taken:
     def __init__(self) -> None:
         self.settings = asyncio.Queue[Settings]()
 
-    def __call__(self, settings: Settings) -> None:
+    def __call__(self, settings: Settings) -> tuple[str, ...]:
         self.settings.put_nowait(settings)
+        return ()
+
+
+def reloaded(
+    taken: Taken, every: float = NEVER, metrics: Metrics | None = None
+) -> AbstractAsyncContextManager[None]:
+    return reloading("gateway", Settings.load("gateway"), taken, metrics or Metrics(), every)
 
 
 async def test_sighup_reads_the_settings_anew_and_ends_nothing(secret: Path) -> None:
     taken = Taken()
-    async with reloading("gateway", taken, NEVER):
+    async with reloaded(taken):
         write(secret, f"{SECRET}\n{SECRET} 2")
 
         os.kill(os.getpid(), signal.SIGHUP)
@@ -55,7 +67,7 @@ async def test_sighup_reads_the_settings_anew_and_ends_nothing(secret: Path) -> 
 
 async def test_a_file_that_changes_is_read_anew(secret: Path) -> None:
     taken = Taken()
-    async with reloading("gateway", taken, 0.01):
+    async with reloaded(taken, 0.01):
         await asyncio.sleep(0)  # the states before are seen
         write(secret, f"{SECRET} 2")
         settings = await taken.settings.get()
@@ -70,18 +82,65 @@ async def test_settings_that_cannot_work_are_logged_and_the_earlier_ones_stay(se
         logged.set()
         return line
 
-    with capture_logs(processors=[heard]) as logs:
-        async with reloading("gateway", taken, NEVER):
+    metrics = Metrics()
+    with capture_logs(processors=[heard]) as lines:
+        async with reloaded(taken, metrics=metrics):
             write(secret, "short")
             os.kill(os.getpid(), signal.SIGHUP)
             await logged.wait()
+            refused = metrics.registry.get_sample_value("notifier_settings_refused")
             write(secret, f"{SECRET} 2")
             os.kill(os.getpid(), signal.SIGHUP)
             settings = await taken.settings.get()
 
-    assert logs[0]["event"] == "settings_not_reloaded"
-    assert "NOTIFIER_JWT_SECRET: must have at least 32 bytes" in logs[0]["reason"]
+    assert lines[0]["event"] == "settings_not_reloaded"
+    assert "NOTIFIER_JWT_SECRET: must have at least 32 bytes" in lines[0]["reason"]
+    assert refused == 1
+    assert metrics.registry.get_sample_value("notifier_settings_refused") == 0
     assert settings.jwt_secrets == (f"{SECRET} 2",)
+
+
+async def test_settings_that_only_a_restart_takes_over_are_named(
+    secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = Taken()
+    monkeypatch.setenv("NOTIFIER_REDIS_URL", "redis://redis:6379/0")
+    with capture_logs() as lines:
+        async with reloaded(taken):
+            secret.with_name(".env").write_text(
+                "NOTIFIER_HISTORY_SIZE=7\nNOTIFIER_LOG_LEVEL=ERROR\n"
+            )
+            os.kill(os.getpid(), signal.SIGHUP)
+            await taken.settings.get()
+            await asyncio.sleep(0)
+
+    assert lines[-1]["event"] == "settings_wait_for_a_restart"
+    assert lines[-1]["settings"] == ["NOTIFIER_HISTORY_SIZE"]
+
+
+async def test_the_level_of_logs_changes_for_loggers_that_are_in_use(
+    secret: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs.configure("json", "INFO")
+    log = structlog.stdlib.get_logger("test").bind()
+    log.debug("before")
+    level = secret.with_name("level")
+    level.write_text("debug\n")
+    monkeypatch.setenv("NOTIFIER_LOG_LEVEL_FILE", str(level))
+    taken = Taken()
+    try:
+        async with reloaded(taken):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await taken.settings.get()
+            await asyncio.sleep(0)
+        log.debug("after")
+    finally:
+        structlog.reset_defaults()
+        logging.getLogger().handlers.clear()
+
+    written = capsys.readouterr().err
+    assert '"event":"after"' in written
+    assert '"event":"before"' not in written
 
 
 async def test_a_secret_is_rotated_while_tokens_of_both_are_verified(secret: Path) -> None:

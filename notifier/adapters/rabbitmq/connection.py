@@ -7,7 +7,7 @@ moment.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from itertools import cycle
+from itertools import count
 from types import TracebackType
 
 import aio_pika
@@ -18,6 +18,7 @@ from yarl import URL
 
 from notifier.adapters.rabbitmq.errors import Lost, Vanished, honour_cancellation, losses
 from notifier.adapters.rabbitmq.wire import Transport, Wire
+from notifier.core.addresses import Address, Url
 from notifier.core.background import LongLived
 from notifier.core.backoff import Backoff
 from notifier.telemetry.metrics import Metrics
@@ -91,12 +92,12 @@ class Link:
 
     def __init__(
         self,
-        url: str,
+        url: Url,
         purpose: str,
         metrics: Metrics,
         use: Callable[[Connection], Awaitable[None]],
     ) -> None:
-        self._urls = [part.strip() for part in url.split(",")]
+        self._address = Address.of(url)
         self.purpose = purpose
         self._metrics = metrics
         self._use = use
@@ -120,11 +121,12 @@ class Link:
 
     async def keep(self) -> None:
         """Connect, again and again, until it is cancelled."""
-        for url in cycle(self._urls):
+        for turn in count():
             honour_cancellation()  # closing can swallow it
+            urls = self._address.url.split(",")
             try:
                 with losses():
-                    await self._live(Connection(url, self.purpose))
+                    await self._live(Connection(urls[turn % len(urls)].strip(), self.purpose))
             except Lost as lost:
                 self._note(Lost("it does not answer in time") if self._is_overdue else lost)
             await asyncio.sleep(self._backoff.next())

@@ -10,6 +10,7 @@ from notifier.adapters.rabbitmq.delivered import Delivered
 from notifier.adapters.rabbitmq.probe import Probe, Publishing
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, JUDGED
+from notifier.core.addresses import Url
 from notifier.telemetry.metrics import Metrics
 
 _LONGEST_REASON = 500
@@ -18,7 +19,7 @@ _LONGEST_REASON = 500
 class DeadLetters(Publisher):
     """Keeps what cannot be understood in the queue `notifier.dead`."""
 
-    def __init__(self, url: str, partitions: int, metrics: Metrics) -> None:
+    def __init__(self, url: Url, partitions: int, metrics: Metrics) -> None:
         super().__init__(url, "dead letters", partitions, metrics)
         self.probe = Probe(self.link, Publishing(DEAD, JUDGED))
         self._one_at_a_time = asyncio.Lock()

@@ -9,6 +9,7 @@ from notifier.adapters.rabbitmq.connection import Connection, Link, number_of
 from notifier.adapters.rabbitmq.declaring import declare
 from notifier.adapters.rabbitmq.errors import Lost, Vanished, losses
 from notifier.adapters.rabbitmq.probe import Probe
+from notifier.core.addresses import Url
 from notifier.core.errors import Unavailable
 from notifier.telemetry.metrics import Metrics
 
@@ -22,7 +23,7 @@ class Publisher:
 
     probe: Probe
 
-    def __init__(self, url: str, purpose: str, partitions: int, metrics: Metrics) -> None:
+    def __init__(self, url: Url, purpose: str, partitions: int, metrics: Metrics) -> None:
         self.link = Link(url, purpose, metrics, self._use)
         self._partitions = partitions
         self._confirms: Confirms | None = None

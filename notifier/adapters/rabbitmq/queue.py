@@ -14,6 +14,7 @@ from notifier.adapters.rabbitmq.connection import Connection, Keeping
 from notifier.adapters.rabbitmq.probe import Probe, Publishing
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, EVENTS, topology
+from notifier.core.addresses import Url
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.telemetry.metrics import Metrics
@@ -24,7 +25,7 @@ _TRIES = 3
 class _Events(Publisher):
     """Publishes events, and tells how many wait: routers, which tell it too, may be away."""
 
-    def __init__(self, url: str, partitions: int, metrics: Metrics) -> None:
+    def __init__(self, url: Url, partitions: int, metrics: Metrics) -> None:
         super().__init__(url, "events in", partitions, metrics)
         publishing = Publishing(EVENTS, "everyone")
         self.probe = Probe(self.link, publishing, topology(partitions))
@@ -45,7 +46,7 @@ class AmqpEventQueue(Keeping):
     An entry's message id is replaced.
     """
 
-    def __init__(self, url: str, *, partitions: int, metrics: Metrics) -> None:
+    def __init__(self, url: Url, *, partitions: int, metrics: Metrics) -> None:
         self._publisher = _Events(url, partitions, metrics)
         super().__init__(self._publisher.link)
 

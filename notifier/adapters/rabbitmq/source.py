@@ -14,6 +14,7 @@ from notifier.adapters.rabbitmq.partition import Partition
 from notifier.adapters.rabbitmq.partitions import Sharing
 from notifier.adapters.rabbitmq.probe import Consuming, Probe
 from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, topology
+from notifier.core.addresses import Url
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Batch, Delivery, Roster
 from notifier.telemetry.metrics import Metrics
@@ -74,7 +75,7 @@ class AmqpEventSource(Keeping):
     by then comes again. Where there were more partitions before, those are emptied too.
     """
 
-    def __init__(self, url: str, *, partitions: int, roster: Roster, metrics: Metrics) -> None:
+    def __init__(self, url: Url, *, partitions: int, roster: Roster, metrics: Metrics) -> None:
         self._link = Link(url, "events out", metrics, self._use)
         self._dead_letters = DeadLetters(url, partitions, metrics)
         super().__init__(self._link, self._dead_letters.link)

@@ -16,6 +16,7 @@ from notifier.adapters.redis.replies import history_of, is_cut, published_of
 from notifier.adapters.redis.scripts import PUBLISH, READ
 from notifier.adapters.redis.signals import payload_of
 from notifier.adapters.redis.subscriber import Subscriber
+from notifier.core.addresses import Url
 from notifier.core.background import LongLived
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
@@ -43,7 +44,7 @@ class RedisBroker(LongLived):
 
     def __init__(  # noqa: PLR0913  # settings
         self,
-        url: str,
+        url: Url,
         *,
         metrics: Metrics,
         history_size: int = 100,

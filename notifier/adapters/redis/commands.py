@@ -5,20 +5,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from notifier.adapters.redis.clock import RedisClock
 from notifier.adapters.redis.connection import (
     ANSWERING,
-    connection_options,
     introduce,
     pack,
     read_reply,
     reason_of,
     send,
 )
+from notifier.adapters.redis.pool import Pool
 from notifier.adapters.redis.scripts import Script
+from notifier.core.addresses import Address, Url
 from notifier.core.errors import Refused, Unavailable
 from notifier.telemetry.metrics import Metrics
 
@@ -38,21 +38,15 @@ class Commands:
     `url` is as for RedisBroker; raises ValueError when it is not a URL of Redis.
     """
 
-    def __init__(self, url: str, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._pool = BlockingConnectionPool(
-            max_connections=_CONNECTIONS,
-            timeout=ANSWERING,
-            redis_connect_func=self._introduce,
-            **connection_options(url),
-        )
-        self._run_ids: dict[AbstractConnection, str] = {}
+    def __init__(self, url: Url, metrics: Metrics) -> None:
+        self._pool = Pool(Address.of(url), _CONNECTIONS, lambda new: introduce(new, metrics))
         self.clock = RedisClock(metrics)
-        self.run_id: str | None = None  # of the current process: the one that we connected to last
         self.trouble: str | None = "Redis has not answered yet"
 
-    async def _introduce(self, connection: AbstractConnection) -> None:
-        self.run_id = self._run_ids[connection] = await introduce(connection, self._metrics)
+    @property
+    def run_id(self) -> str | None:
+        """The run id of the current Redis process: the one that we connected to last."""
+        return self._pool.run_id
 
     async def run(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
         """Run a script for each call (keys, then arguments), in order, in one round trip.
@@ -122,20 +116,13 @@ class Commands:
         return answer
 
     async def _replies(self, commands: _ForProcess) -> tuple[str, list[Any]]:
-        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-        try:
-            if self._run_ids[connection] != self.run_id:  # it leads to a former process
-                await connection.disconnect(nowait=True)
-                await connection.connect()
-            run_id = self._run_ids[connection]
+        async with self._pool.lent() as (connection, run_id):
             packed = [pack(*command) for command in commands(run_id)]
             await send(connection, *packed)
             replies = [await read_reply(connection) for _ in packed]
             if any(isinstance(reply, ReadOnlyError) for reply in replies):
                 await connection.disconnect(nowait=True)  # it leads to a former master
             return run_id, replies
-        finally:
-            await self._pool.release(connection)
 
     def _unavailable(self, error: Exception) -> Unavailable:
         unavailable = Unavailable("redis", reason_of(error))
@@ -144,4 +131,4 @@ class Commands:
 
     async def close(self) -> None:
         """Disconnect."""
-        await self._pool.disconnect()
+        await self._pool.close()

@@ -9,6 +9,7 @@ one of the internals moves.
 import asyncio
 import math
 import re
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from hiredis import pack_command
@@ -20,6 +21,7 @@ from redis.exceptions import ResponseError
 
 from notifier.adapters.redis import sentinel
 from notifier.adapters.redis.sentinel import Sentinels
+from notifier.core.addresses import Address
 from notifier.telemetry.metrics import Metrics
 
 ANSWERING = 2.0  # seconds for a connect, a round trip, a confirmation
@@ -45,6 +47,19 @@ def connection_options(url: str) -> dict[str, Any]:
         "socket_timeout": None,
         "socket_connect_timeout": ANSWERING,
     }
+
+
+def new_connection(
+    address: Address,
+    introduce: Callable[[AbstractConnection], Coroutine[Any, Any, None]] | None = None,
+) -> AbstractConnection:
+    """Make a connection with the password and the certificates of now, to be connected.
+
+    `introduce` authenticates it; without one redis-py does.
+    """
+    options = connection_options(address.url)
+    kind = options.pop("connection_class", Connection)
+    return cast("AbstractConnection", kind(redis_connect_func=introduce, **options))
 
 
 def _options_of_master(url: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from notifier.adapters.redis.commands import Commands
 from notifier.adapters.redis.scripts import Script
+from notifier.core.addresses import Url
 from notifier.core.background import LongLived
 from notifier.core.errors import Refused, Unavailable
 from notifier.telemetry.metrics import Metrics
@@ -49,7 +50,7 @@ class RedisRoster(LongLived):
     `url` is as for RedisBroker. It has connections of its own, which no batch keeps busy.
     """
 
-    def __init__(self, url: str, *, metrics: Metrics, lifetime_seconds: float = 5.0) -> None:
+    def __init__(self, url: Url, *, metrics: Metrics, lifetime_seconds: float = 5.0) -> None:
         super().__init__()
         self._commands = Commands(url, metrics)
         self._lifetime = round(lifetime_seconds * 1000)

@@ -18,6 +18,7 @@ import structlog
 
 from notifier.adapters.redis.commands import Commands
 from notifier.adapters.redis.scripts import Script
+from notifier.core.addresses import Url
 from notifier.core.background import LongLived
 from notifier.core.errors import Refused, Unavailable
 from notifier.core.names import personal_topic
@@ -89,12 +90,12 @@ return granted
 class RedisSeats(LongLived):
     """Fulfils `notifier.core.ports.Seats` while it is entered; entering does not wait for Redis.
 
-    `url` is as for RedisBroker. A user has at most `most` connections on all gateways together. The
-    connections of a gateway that died count no more after `lapse_seconds`.
+    `url` is as for RedisBroker. A user has at most `most` connections on all gateways together.
+    The connections of a gateway that died count no more after `lapse_seconds`.
     """
 
     def __init__(
-        self, url: str, most: int, *, metrics: Metrics, lapse_seconds: float = 10.0
+        self, url: Url, most: int, *, metrics: Metrics, lapse_seconds: float = 10.0
     ) -> None:
         super().__init__()
         self._commands = Commands(url, metrics)

@@ -6,14 +6,14 @@ from itertools import islice
 from typing import Any
 
 import structlog
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import RedisError
 
-from notifier.adapters.redis.connection import ANSWERING, connection_options, pack, reason_of
+from notifier.adapters.redis.connection import ANSWERING, new_connection, pack, reason_of
 from notifier.adapters.redis.keys import channel_of, topic_of
 from notifier.adapters.redis.reader import RedisReader
 from notifier.adapters.redis.signals import signal_of
+from notifier.core.addresses import Address, Url
 from notifier.core.backoff import Backoff
 from notifier.core.ports import BrokerListener
 from notifier.core.positions import Position
@@ -33,8 +33,8 @@ class Subscriber:
     matter how often a topic was followed and unfollowed meanwhile.
     """
 
-    def __init__(self, url: str, metrics: Metrics, ping: float, silence: float) -> None:
-        self._pool = ConnectionPool(**connection_options(url))
+    def __init__(self, url: Url, metrics: Metrics, ping: float, silence: float) -> None:
+        self._address = Address.of(url)
         self._metrics = metrics
         self._ping_seconds = ping
         self._silence_seconds = silence
@@ -97,7 +97,7 @@ class Subscriber:
             await asyncio.sleep(self._backoff.next())
 
     async def _run_connection(self) -> None:
-        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        connection = new_connection(self._address)
         try:
             async with asyncio.timeout(ANSWERING):
                 await connection.connect()  # type: ignore[no-untyped-call]
