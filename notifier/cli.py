@@ -497,7 +497,7 @@ def key(name: str) -> None:
     help="Check what this role needs, and no more.",
 )
 def check(role: "Role | None") -> None:
-    """Say what to mend in settings, RabbitMQ and Redis.
+    """Say what to mend in settings, RabbitMQ, Redis and the issuer of tokens.
 
     Ends with 1 when a backend keeps notifier from working, with 2 for wrong settings.
     """
@@ -521,7 +521,7 @@ def check(role: "Role | None") -> None:
 def _checks_for(
     role: "Role | None", settings: "Settings"
 ) -> Iterator[Coroutine[Any, Any, "list[Finding]"]]:
-    """Yield a check of each backend that the role talks to; of both without a role."""
+    """Yield a check of each backend that the role talks to; of all without a role."""
     from notifier.adapters.rabbitmq.check import check_rabbitmq
     from notifier.adapters.redis.check import check_redis
 
@@ -534,6 +534,20 @@ def _checks_for(
         )
     if role != "api":
         yield check_redis(settings.redis_url.get_secret_value())
+    if role not in ("api", "router") and (settings.jwks_url or settings.jwt_discovery_url):
+        yield _check_issuers(settings)
+
+
+async def _check_issuers(settings: "Settings") -> "list[Finding]":
+    """Check each issuer that publishes its keys, one after another."""
+    from notifier.adapters.tokens.check import check_issuer
+    from notifier.adapters.tokens.issuer import IssuerKeys
+    from notifier.credentials import issuers
+    from notifier.settings import variable
+
+    [name] = settings.given_keys()
+    keys = [issuer.keys for issuer in issuers(settings)]
+    return [await check_issuer(k, variable(name)) for k in keys if isinstance(k, IssuerKeys)]
 
 
 @main.command("settings")

@@ -16,15 +16,16 @@ def verifier(settings: Settings, on_fetch: OnFetch = unheard) -> JwtVerifier:
         settings.jwt_topics_claim,
         settings.jwt_leeway_seconds,
     )
-    return JwtVerifier(_issuers(settings, on_fetch), rules)
+    return JwtVerifier(issuers(settings, on_fetch), rules)
 
 
 def take_keys(verifying: JwtVerifier, settings: Settings) -> None:
     """Let a verifier use the secrets or public keys of changed settings; raises SettingsError."""
-    verifying.take_keys(_issuers(settings, unheard))
+    verifying.take_keys(issuers(settings))
 
 
-def _issuers(settings: Settings, on_fetch: OnFetch) -> list[Issuer]:
+def issuers(settings: Settings, on_fetch: OnFetch = unheard) -> list[Issuer]:
+    """Return the issuers that a gateway trusts; raises SettingsError for keys that cannot be."""
     try:
         return issuers_of(
             secrets=settings.jwt_secrets,

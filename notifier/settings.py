@@ -32,6 +32,7 @@ CLIENT_VARIABLES = {
     "NOTIFIER_TOKEN": "Token that `notifier listen` connects with.",
 }
 _SHORTEST_SECRET = 32
+_QUOTES = "\"'[]{}"
 _KEY_ENTRY = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}")
 _LISTS = ("api_keys", "allowed_origins", "jwt_discovery_url", "jwt_issuer", "jwt_audience")
 _URLS = ("amqp_url", "redis_url", "jwks_url", "rabbitmq_management_url")
@@ -331,6 +332,13 @@ class Settings(BaseSettings):
                     f"must begin with {begins}, and have no / # ? @ in its password "
                     "but as %2F %23 %3F %40"
                 )
+        return value
+
+    @field_validator("jwt_issuer", "jwt_audience", "jwt_discovery_url")
+    @classmethod
+    def _are_bare(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(each[0] in _QUOTES or each[-1] in _QUOTES for each in value):
+            raise ValueError("must be names separated by commas, without quotes or brackets")
         return value
 
     @field_validator("jwt_secret")

@@ -165,11 +165,23 @@ class IssuerKeys:
         # In a context of its own: its log lines are not about the caller who happened to be first.
         self._fetching = asyncio.create_task(self._fetch(), name="issuer keys", context=Context())
 
+    @property
+    def place(self) -> str:
+        """The host and port that it fetches from first."""
+        return self._url.netloc.decode("ascii")
+
+    async def fetch(self, seconds: float) -> tuple[Sequence[Key], str]:
+        """Fetch the keys within so many seconds, and keep none; return the Cache-Control too.
+
+        Raises httpx.HTTPError, OSError, and ValueError or Invalid for an answer without a key.
+        """
+        async with asyncio.timeout(seconds):
+            body, cache_control = await self._key_set()
+        return keys_of_set(body), cache_control
+
     async def _fetch(self) -> None:
         try:
-            async with asyncio.timeout(self._pacing.timeout):
-                body, cache_control = await self._key_set()
-            keys = keys_of_set(body)
+            keys, cache_control = await self.fetch(self._pacing.timeout)
         except (httpx.HTTPError, Invalid, ValueError, OSError) as error:
             self._failure = _failure_of(error)
             _log.warning("issuer_keys_not_fetched", reason=self._failure, held=len(self._keys))
@@ -202,6 +214,10 @@ class IssuerKeys:
             return bytes(body), response.headers.get("cache-control", "")
 
 
+class ForeignMetadata(ValueError):
+    """The metadata at an address is another issuer's."""
+
+
 class _Metadata(Struct):
     issuer: str
     jwks_uri: str
@@ -214,7 +230,7 @@ def _key_set_url(metadata: _Metadata, issuers: Collection[str]) -> httpx.URL:
     # OpenID Connect Discovery 1.0, section 4.3; RFC 8414, section 3.3.
     if metadata.issuer not in issuers:
         names = " or ".join(sorted(issuers))
-        raise ValueError(f"its metadata is of issuer {metadata.issuer[:200]}, not of {names}")
+        raise ForeignMetadata(f"its metadata is of issuer {metadata.issuer[:200]}, not of {names}")
     return _checked_url(metadata.jwks_uri)
 
 
