@@ -102,11 +102,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(UNCOUNTED, UNCOUNTED)
         self._port.state.connections.add(self)
-        self._is_surplus = self._port.is_over_full
+        self._is_surplus = not self._port.has_place()
         self._limit()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        self._port.idle.pop(self, None)
         self._unread += data
         self._go_on()
         if len(self._unread) - self._at > MOST_EARLY and not self._is_held_back:
@@ -144,6 +145,7 @@ class Connection(asyncio.Protocol):
     def _untie(self) -> None:
         # These refer back: what is in a cycle stays for very long, see ADR 16.
         self._stop_clock()
+        self._port.idle.pop(self, None)
         self._parser = None
         self._unread, self._at = b"", 0
         if self._exchange is not None:
@@ -420,6 +422,8 @@ class Connection(asyncio.Protocol):
         self._part = _Part.NOTHING
         self._expect_request()
         self._limit()
+        if self._at == len(self._unread):
+            self._port.idle[self] = None
         self._go_on()
 
     # What its exchange calls.
@@ -449,6 +453,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """See Carrier. What was sent has a while to go out."""
+        self._port.idle.pop(self, None)
         self._transport.close()
         self._start_clock(_LONGEST_ANSWER, self.cut_off)
 

@@ -56,11 +56,19 @@ class WebSocketProtocol(Protocol):
         """Answer the request; names of headers are in lower case."""
 
 
+class Idle(Protocol):
+    """A connection between two requests."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Port:
     """One port. Without `websocket` no client becomes a WebSocket.
 
-    Clients beyond `most` connections are refused with 503.
+    A client beyond `most` connections takes the place of the one that has been idle longest; it is
+    refused with 503 where none is.
     """
 
     app: ASGIApp
@@ -69,8 +77,13 @@ class Port:
     backlog: Backlog = field(default_factory=Backlog)
     most: int | None = None
     turns: Turns = field(default_factory=Turns)
+    idle: dict[Idle, None] = field(default_factory=dict)  # the longest first
 
-    @property
-    def is_over_full(self) -> bool:
-        """Whether there are more connections than fit."""
-        return self.most is not None and len(self.state.connections) > self.most
+    def has_place(self) -> bool:
+        """Whether a connection that was just made fits; closes an idle one if need be."""
+        if self.most is None or len(self.state.connections) <= self.most:
+            return True
+        if not self.idle:
+            return False
+        next(iter(self.idle)).close()
+        return True

@@ -3,7 +3,7 @@ import contextlib
 import resource
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from email.utils import parsedate_to_datetime
 
 import httpx
@@ -266,3 +266,74 @@ async def test_who_sends_half_a_head_is_closed_all_the_same(
         crowd.ask()
 
         assert await asyncio.wait_for(asyncio.to_thread(crowd.answered), 10) == 0
+
+
+# A full port.
+
+
+class Line:
+    """A client's connection to a port, over a real socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def get(self) -> bytes:
+        """Ask, and return the head of the answer; keep the connection."""
+        self.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        await self.reader.read(len("hello"))
+        return head
+
+
+@contextlib.asynccontextmanager
+async def lines(port: int, count: int) -> AsyncIterator[list[Line]]:
+    """So many connections, closed at the end."""
+    made = [Line(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(count)]
+    yield made
+    for line in made:
+        line.writer.close()
+
+
+async def test_a_full_port_closes_the_connection_that_has_been_idle_longest() -> None:
+    async with (
+        serve(APP, host="127.0.0.1", port=0, setting="X", most=2) as port,
+        lines(port, 2) as (first, second),
+    ):
+        await first.get()
+        await second.get()
+        await first.get()  # now the second one is idle for longer
+        async with lines(port, 1) as (third,):
+            answers = [await third.get(), await first.get()]
+
+            assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+            assert await second.reader.read() == b""
+
+
+@pytest.mark.parametrize("begun", [b"GET / HTT", b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhe"])
+async def test_a_full_port_closes_no_connection_with_a_request_under_way(begun: bytes) -> None:
+    async with (
+        serve(APP, host="127.0.0.1", port=0, setting="X", most=1) as port,
+        lines(port, 1) as (first,),
+    ):
+        await first.get()
+        first.writer.write(begun)
+        await first.writer.drain()
+        async with lines(port, 1) as (second,):
+            assert (await second.get()).startswith(b"HTTP/1.1 503")
+            assert not first.reader.at_eof()
+
+
+async def test_an_idle_connection_that_ends_by_itself_gives_its_place_once() -> None:
+    async with (
+        serve(APP, host="127.0.0.1", port=0, setting="X", most=2) as port,
+        lines(port, 2) as (first, second),
+    ):
+        await first.get()
+        await second.get()
+        first.writer.close()
+        await first.writer.wait_closed()
+        async with lines(port, 2) as (third, fourth):
+            answers = [await third.get(), await fourth.get()]
+
+            assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
