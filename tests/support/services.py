@@ -313,6 +313,12 @@ class Broker(NamedTuple):
     management_url: str
 
 
+def version_of(management_url: str) -> tuple[int, ...]:
+    """The version of a RabbitMQ, as (3, 10, 8)."""
+    told = httpx.get(f"{management_url}/api/overview", timeout=30).raise_for_status().json()
+    return tuple(int(part) for part in told["rabbitmq_version"].split("-")[0].split("."))
+
+
 @contextmanager
 def rabbitmq() -> Iterator[Broker]:
     """The RabbitMQ named in the environment, else one of our own."""

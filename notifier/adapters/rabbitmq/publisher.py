@@ -33,6 +33,11 @@ class Publisher:
     @property
     def trouble(self) -> str | None:
         """See Dependency."""
+        return self.obstacle
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why nothing can be published now; None where it can."""
         if self._open.is_set() and self.link.is_blocked:
             return "blocked by RabbitMQ: its memory or its disk runs low"
         return self.link.trouble or self.probe.trouble
@@ -69,8 +74,8 @@ class Publisher:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(self._shut_at + _PATIENCE):
                 await self._open.wait()
-        if not self._open.is_set() or self._confirms is None or self.trouble:
-            raise Unavailable("rabbitmq", self.trouble or "the connection was just lost")
+        if not self._open.is_set() or self._confirms is None or self.obstacle:
+            raise Unavailable("rabbitmq", self.obstacle or "the connection was just lost")
         return self._confirms
 
     def _while_up(
