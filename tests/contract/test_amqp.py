@@ -22,14 +22,15 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.rabbitmq.backlog import watched_backlog
 from notifier.adapters.rabbitmq.connection import Keeping, Link
+from notifier.adapters.rabbitmq.delivered import Delivered
 from notifier.adapters.rabbitmq.probe import Publishing
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue
 from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.adapters.rabbitmq.topology import definitions, topology
 from notifier.core.background import Background
-from notifier.core.errors import Expired, Invalid, Rejected, Unavailable
+from notifier.core.errors import Expired, Invalid, Rejected, TooLarge, Unavailable
 from notifier.core.ingress import Entry
-from notifier.core.ports import Batch
+from notifier.core.ports import Batch, Delivery
 from notifier.telemetry.metrics import Metrics
 from tests.support.eventually import eventually
 from tests.support.process import free_port
@@ -944,6 +945,41 @@ async def put_for_ever(queue: AmqpEventQueue) -> None:
 
 async def in_thread(call: Callable[..., object], *arguments: object) -> None:
     await asyncio.to_thread(call, *arguments)
+
+
+@contextmanager
+def larger_frames(rabbit: ControlledRabbit) -> Iterator[None]:
+    """Let connections that are made now agree to frames of 64 MiB, as an operator may."""
+    set_to = "application:set_env(rabbit, frame_max, {})."
+    rabbit.control("eval", set_to.format(64 * 1024 * 1024))
+    try:
+        yield
+    finally:
+        rabbit.control("eval", set_to.format(131_072))
+
+
+async def test_properties_over_the_largest_frame_are_cut_off_and_cost_no_good_entry(
+    rabbit: ControlledRabbit,
+) -> None:
+    large = spec.Basic.Properties(headers={"x": bytearray(20_000_000)})
+    with fresh_vhost(Broker(rabbit.url, rabbit.management_url)) as url, larger_frames(rabbit):
+        async with event_source(url) as source:
+            await eventually(lambda: source.trouble is None)
+            await publish(url, b"{}", large)
+            await publish(url, b'{"type":"good"}', spec.Basic.Properties())
+
+            batches, found = source.batches(), list[Delivery]()
+            while len(found) < 2:
+                batch = await next_batch(batches)
+                found += batch.deliveries
+                await batch.ack()
+
+            bad, good = found
+            assert isinstance(bad, Delivered)
+            assert len(bad.message.properties) < 131_072
+            with pytest.raises(TooLarge, match="properties: at most 131052 bytes"):
+                _ = bad.entry
+            assert good.entry.body == b'{"type":"good"}'
 
 
 async def test_low_memory_refuses_puts_at_once_while_the_source_drains(

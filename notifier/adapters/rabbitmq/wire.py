@@ -40,6 +40,7 @@ class Wire(asyncio.StreamReaderProtocol):
         super().__init__(self.reader)
         self._transport: asyncio.Transport | None = None
         self._rest = b""
+        self._to_drop = 0  # bytes of a frame that was too large
         self._claimed: dict[int, Hot] = {}
         self._told = 0.0
         self._has_room = asyncio.Event()
@@ -68,6 +69,8 @@ class Wire(asyncio.StreamReaderProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand over each whole frame, to whom it concerns."""
+        if self._to_drop:
+            data = self._dropped(data)
         if self._rest:
             data = self._rest + data
         if data.startswith(b"AMQP"):  # it speaks another version, and says so without a frame
@@ -78,6 +81,8 @@ class Wire(asyncio.StreamReaderProtocol):
             kind, channel, size = frames.HEAD.unpack_from(data, at)
             stop = at + frames.AROUND + size
             if stop > end:
+                if size > frames.LARGEST:
+                    at = self._cut(kind, channel, size, data, at)
                 break
             payload = data[at + frames.HEAD.size : stop - 1]
             if not channel:
@@ -87,6 +92,28 @@ class Wire(asyncio.StreamReaderProtocol):
             at = stop
         self._rest = data[at:]
         self._feed(b"".join(cold), is_hot=at > 0)
+
+    def _cut(self, kind: int, channel: int, size: int, data: bytes, at: int) -> int:
+        """Keep the beginning of a frame over the bound; return where the rest of `data` begins.
+
+        RabbitMQ splits bodies, but not properties: those of a producer with larger frames than
+        ours come as one. Nothing else may be as large.
+        """
+        start = at + frames.HEAD.size
+        if kind != frames.HEADER or channel not in self._claimed:
+            self.on_trouble(f"it sent a frame of {size} bytes; {frames.LARGEST} were agreed to")
+            self.abort()
+            return len(data)
+        if len(data) < start + frames.LARGEST:
+            return at  # until there is enough of it
+        self._claimed[channel].on_header(data[start : start + frames.LARGEST])
+        self._to_drop = start + size + 1 - len(data)
+        return len(data)
+
+    def _dropped(self, data: bytes) -> bytes:
+        dropped = min(self._to_drop, len(data))
+        self._to_drop -= dropped
+        return data[dropped:]
 
     def _is_hot(self, kind: int, channel: int, payload: bytes) -> bool:
         """Hand a frame over if its channel is claimed and it is of the hot path."""

@@ -9,8 +9,10 @@ from aiormq import spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
+from notifier.adapters.rabbitmq import frames, properties
 from notifier.adapters.rabbitmq.deliveries import Deliveries, Message
 from notifier.adapters.rabbitmq.wire import Wire
+from notifier.core.errors import TooLarge
 from tests.support.clock import in_virtual_time, pass_time
 
 HOT, COLD = 7, 8
@@ -169,10 +171,51 @@ async def test_larger_frames_are_not_agreed_to() -> None:
     assert await it.cold() == frame(spec.Connection.Tune(2047, 131_072, 60), 0)
 
 
+@pytest.mark.parametrize("step", [1000, 65_536, 262_144, 10_000_000])
+async def test_of_properties_over_the_largest_frame_no_more_is_kept(step: int) -> None:
+    it = Taken()
+    large = spec.Basic.Properties(headers={"x": bytearray(5_000_000)})
+    sent = b"".join(
+        (
+            frame(spec.Basic.Deliver("c", 1, False, "", "key 1"), HOT),  # noqa: FBT003
+            frame(ContentHeader(0, 3, large), HOT),
+            frame(ContentBody(b"one"), HOT),
+            delivered(2, b"two"),
+        )
+    )
+
+    for start, end in pairwise([*range(0, len(sent), step), len(sent)]):
+        it.wire.data_received(sent[start:end])
+        assert len(it.wire._rest) <= 131_072 + step  # noqa: SLF001  # what is kept is no surface
+
+    assert it.told == [(1, b"key 1", b"one"), (2, b"key 2", b"two")]
+    with pytest.raises(TooLarge, match="at most 131052 bytes"):
+        properties.entry_of(b"key 1", it.messages[0].properties, b"one")
+
+
+@pytest.mark.parametrize(
+    ("kind", "channel"), [(1, HOT), (3, HOT), (2, COLD), (1, 0), (8, 0)], ids=str
+)
+async def test_any_other_frame_over_the_bound_ends_the_connection(kind: int, channel: int) -> None:
+    it, heard = Taken(), list[str]()
+    it.wire.on_trouble = heard.append
+    socket = Socket()
+    it.wire.connection_made(socket)
+
+    it.wire.data_received(frames.HEAD.pack(kind, channel, 2**32 - 1) + b"x" * 1000)
+
+    assert socket.is_aborted
+    assert "4294967295 bytes" in heard[0]
+
+
 class Socket(asyncio.Transport):
     """A transport that notes whether it is read."""
 
     is_read = True
+    is_aborted = False
+
+    def abort(self) -> None:
+        self.is_aborted = True
 
     def pause_reading(self) -> None:
         self.is_read = False
