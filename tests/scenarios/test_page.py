@@ -134,27 +134,3 @@ async def test_everything_to_operate_has_a_name_and_the_page_one_heading_and_a_l
     assert nameless == []
     await expect(me.page.get_by_role("heading", level=1)).to_have_count(1)
     await expect(me.page.locator("html")).to_have_attribute("lang", "en")
-
-
-async def test_the_tab_key_goes_through_the_page_in_reading_order(visit: Visit) -> None:
-    me = await visit("mona")
-    await me.page.locator("#connection").focus()
-
-    reached = []
-    for _ in range(9):
-        await me.page.keyboard.press("Tab")
-        reached.append(await me.page.evaluate("document.activeElement.id || 'button'"))
-
-    fields = [name for name in reached if name != "button"]
-    assert fields == ["user", "to-user", "name", "type", "data", "topic"]
-
-
-async def test_at_360_pixels_nothing_needs_sideways_scrolling(visit: Visit) -> None:
-    long_word = "x" * 128
-    me = await visit(long_word, width=360)
-    await me.page.get_by_text("Raw frames").first.click()
-
-    await me.send("User", long_word, "y" * 100, f'"{"z" * 500}"')
-    await expect(me.events).to_have_count(1)
-
-    assert await me.page.evaluate("document.documentElement.scrollWidth") == 360

@@ -4,6 +4,7 @@ import { copyOf, fill, keepFirst, part, stamp } from "./dom.js";
 import { get, tokenOf } from "./http.js";
 
 const EVENTS_KEPT = 200;
+const LONGEST_LINE = 48; // characters
 const PAGE = 256; // the most that history gives of a topic at once
 const ANNOUNCE_AFTER_MS = 1_000;
 
@@ -67,13 +68,18 @@ function offsetOf(position) {
 
 function eventEntry({ topic, position, event }) {
   const entry = copyOf("event-entry");
-  const data = event.data === undefined ? "" : JSON.stringify(event.data, null, 2);
+  const data = event.data === undefined ? "" : legible(event.data);
   fill(entry, { type: event.type, topic, position, id: event.id, data });
   stamp(entry, event.time);
   entry.dataset.topic = topic;
   entry.dataset.key = JSON.stringify([topic, event.source, event.id]);
   entry.querySelector("pre").hidden = data === "";
   return entry;
+}
+
+function legible(data) {
+  const line = JSON.stringify(data);
+  return line.length <= LONGEST_LINE ? line : JSON.stringify(data, null, 2);
 }
 
 function add(entry) {

@@ -22,6 +22,8 @@ function signIn(user) {
   part("facts").hidden = true;
   for (const id of ["user", "name", "type", "data", "topic"]) showFieldError(id, "");
   part("user").value = user;
+  part("welcome").hidden = true;
+  part("nothing").hidden = false;
   topics.showTopics();
   sending.showAudience(user);
   signInAs(user);
