@@ -414,7 +414,8 @@ async def _serve_dev(
     page_api = api_app.create_app(queue, gateway.metrics, ApiKeys((), open_to="page"))
     allowed = (*settings.allowed_origins, *LOOPBACK_ORIGINS)
     app = gateway_app.create_app(gateway, allowed)
-    app.mount("", create_page(mint=dev_tokens.mint, api=page_api))
+    page = create_page(mint=dev_tokens.mint, is_followed=gateway.hub.is_followed, api=page_api)
+    app.mount("", page)
     guarded, guarded_api = (Guard(each, host, Origins(allowed)) for each in (app, api))
     async with (
         serve(

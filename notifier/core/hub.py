@@ -129,6 +129,11 @@ class Hub:
         feed = self._feeds.get(topic)
         return feed.position if feed else None
 
+    def is_followed(self, topic: str) -> bool:
+        """Whether a connection of this process follows the topic, or is about to."""
+        feed = self._feeds.get(topic)
+        return feed is not None and not feed.empty
+
     # Called by the broker.
 
     def on_publication(self, publication: Publication) -> None:

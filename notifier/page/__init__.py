@@ -4,16 +4,18 @@ It hands a token for any user to whoever asks, so it must never face the public.
 """
 
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from notifier.core.errors import Invalid
-from notifier.core.names import checked_name
+from notifier.core.names import checked_name, checked_topic
+from notifier.problems import problem_of, refusal
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {
@@ -45,8 +47,19 @@ class Minted(BaseModel):
     token: str
 
 
-def create_page(*, mint: Callable[[str], str], api: ASGIApp) -> FastAPI:
-    """Serve the page, tokens made by `mint(user)`, and the producer API below `/dev/api`."""
+class Followed(BaseModel):
+    """The answer to `GET /dev/followed?topic=`: whether a client of this process follows it."""
+
+    followed: bool
+
+
+def create_page(
+    *, mint: Callable[[str], str], is_followed: Callable[[str], bool], api: ASGIApp
+) -> FastAPI:
+    """Serve the page, and below `/dev` the parts of the server that it needs.
+
+    These are tokens made by `mint(user)`, whether `is_followed(topic)`, and the producer API.
+    """
     page = FastAPI(openapi_url=None)
     page.add_exception_handler(RequestValidationError, refuse)
     page.add_exception_handler(Invalid, refuse)
@@ -56,6 +69,10 @@ def create_page(*, mint: Callable[[str], str], api: ASGIApp) -> FastAPI:
     @page.post("/dev/token")
     async def token(asked: TokenRequest) -> Minted:
         return Minted(token=mint(checked_name(asked.user, "user")))
+
+    @page.get("/dev/followed")
+    async def followed(topic: str = "") -> Followed:
+        return Followed(followed=is_followed(checked_topic(topic, "topic")))
 
     page.mount("/dev/api", api)
     return page
@@ -71,13 +88,8 @@ def serve_file(page: FastAPI, file: Path) -> None:
     page.add_api_route(path, answer, methods=["GET", "HEAD"])
 
 
-def refuse(_request: Request, error: Exception) -> JSONResponse:
-    """Answer a bad token request with a problem (RFC 9457); `user` is its only field."""
-    problem = {
-        "type": "about:blank",
-        "title": "That is not a user id",
-        "status": 422,
-        "detail": str(error) if isinstance(error, Invalid) else 'the body must be {"user": "..."}',
-        "field": "user",
-    }
-    return JSONResponse(problem, status_code=422, media_type="application/problem+json")
+def refuse(_request: Request, error: Exception) -> Response:
+    """Answer a bad request with a problem (RFC 9457)."""
+    body = Invalid("user", 'the body must be {"user": "..."}')
+    told = error if isinstance(error, Invalid) else body
+    return refusal(told, problem_of(told, HTTPStatus.UNPROCESSABLE_ENTITY), {})

@@ -93,7 +93,7 @@ async def test_a_bad_user_id_is_refused_at_its_field(visit: Visit) -> None:
     await me.page.get_by_label("User id").fill("two words")
     await me.page.get_by_role("button", name="Sign in").click()
 
-    await expect(me.page.locator("#user-error")).to_contain_text("user: must be 1 to 128")
+    await expect(me.page.locator("#user-error")).to_contain_text("must be 1 to 128")
     await expect(me.state).to_have_text("Signed out")
 
 

@@ -78,7 +78,7 @@ function tokenFailed(error) {
   }
   connection.user = null;
   showState("idle", "Signed out");
-  showFieldError("user", error.message);
+  showFieldError("user", error.reason);
   part("user").focus();
 }
 

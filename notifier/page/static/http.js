@@ -6,7 +6,7 @@ export class Problem extends Error {
     super([title ?? `Status ${status}`, detail].filter(Boolean).join(": "));
     this.status = status;
     this.field = field;
-    this.reason = detail?.replace(`${field}: `, ""); // for where the field itself is seen
+    this.reason = (detail ?? this.message).replace(`${field}: `, ""); // for where the field itself is seen
   }
 }
 

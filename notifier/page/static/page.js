@@ -1,5 +1,6 @@
 // The developer page: it signs a user in, shows the events that come, and posts events.
 
+import { forgetAdvice, nowFollowed } from "./advice.js";
 import { connection, hangUp, signInAs, toggleConnection, tryNow } from "./connection.js";
 import * as cursor from "./cursor.js";
 import { copyOf, fill, keepFirst, onSubmit, part, showFieldError } from "./dom.js";
@@ -26,6 +27,7 @@ function signIn(user) {
   part("nothing").hidden = false;
   topics.showTopics();
   sending.showAudience(user);
+  forgetAdvice();
   signInAs(user);
 }
 
@@ -74,6 +76,7 @@ function followed(frame) {
   cursor.startFrom(frame.topic, frame);
   recallOnce({ [frame.topic]: frame });
   topics.followed(frame);
+  nowFollowed(frame.topic);
   topics.showTopics();
 }
 

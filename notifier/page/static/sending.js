@@ -1,15 +1,19 @@
 // The form that posts an event.
 
+import { adviseOn, forgetAdvice } from "./advice.js";
 import { part, refuseField, showFieldError } from "./dom.js";
 import { Problem, post } from "./http.js";
 
 export async function sendEvent(form) {
+  const { audience, name } = Object.fromEntries(new FormData(form));
   showSent("");
+  forgetAdvice();
   const body = eventBody(form);
   if (body === null) return;
   try {
     const { id } = await post("/dev/api/v1/events", body);
     showSent(`Accepted: ${id}`);
+    await adviseOn(audience, name);
   } catch (error) {
     if (error instanceof Problem) showRefusal(error);
     else showSent("The server does not answer.", true);

@@ -121,6 +121,19 @@ async def test_a_follower_gets_nothing_of_other_topics() -> None:
 
 
 @in_virtual_time
+async def test_a_topic_is_followed_from_the_first_follower_until_the_last_one_leaves() -> None:
+    async with house() as it:
+        first, last = await it.follower("news"), await it.follower("news")
+
+        assert it.hub.is_followed("news")
+        assert not it.hub.is_followed("sales")
+        first.leave("news")
+        assert it.hub.is_followed("news")
+        last.leave("news")
+        assert not it.hub.is_followed("news")
+
+
+@in_virtual_time
 async def test_topics_asked_for_at_once_are_answered_at_once() -> None:
     async with house() as it:
         client = await it.follower("news", "sales")
