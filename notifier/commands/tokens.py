@@ -1,0 +1,65 @@
+"""`notifier token` and `notifier key`: tokens for clients, keys for producers."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from notifier.commands.pipes import run_client
+from notifier.commands.process import WRONG_USE, fail, load_settings
+from notifier.core.errors import Invalid
+
+if TYPE_CHECKING:
+    from notifier.settings import Settings
+
+
+@click.command()
+@click.option("--user", required=True, help="Whose token.")
+@click.option("--topic", "topics", multiple=True, help="A topic, or pattern with *, it may follow.")
+@click.option("--lifetime", default=3600, show_default=True, help="In seconds.")
+@click.option(
+    "--url",
+    default=lambda: f"http://127.0.0.1:{load_settings().gateway_port}",
+    show_default="this machine's",
+    help="`notifier dev`.",
+)
+def token(user: str, topics: tuple[str, ...], lifetime: int, url: str) -> None:
+    """Print a development token.
+
+    Signed with NOTIFIER_JWT_SECRET; without one a running `notifier dev` is asked for it, whose
+    tokens are for all topics and 12 hours, whatever --topic and --lifetime say.
+    """
+    settings = load_settings()
+
+    async def work() -> None:
+        from notifier import client
+
+        click.echo(await client.fetch_token(url, user))
+
+    if settings.jwt_secret is None:
+        run_client(work())
+    else:
+        click.echo(mint(settings, user, topics, lifetime))
+
+
+@click.command()
+@click.option("--name", required=True, help="The producer; also the default source of its events.")
+def key(name: str) -> None:
+    """Make an API key for a producer."""
+    from notifier.api.keys import new_key
+
+    try:
+        made = new_key(name)
+    except Invalid as error:
+        fail(f"--{error}", WRONG_USE)
+    click.echo(f"for the producer, shown once:  {made.secret}")
+    click.echo(f"to add to NOTIFIER_API_KEYS:   {made.entry}")
+
+
+def mint(settings: "Settings", user: str, topics: tuple[str, ...], lifetime: int) -> str:
+    """Sign a token with NOTIFIER_JWT_SECRET, for so many seconds; end if it is not to be."""
+    from notifier.credentials import minted
+
+    try:
+        return minted(settings, user, topics, lifetime)
+    except Invalid as error:
+        fail(str(error), WRONG_USE)
