@@ -1,138 +1,30 @@
-"""A client's connection: it reads one request, has it answered, and only then reads the next.
-
-httptools reads requests, those for WebSockets among them. Bytes that follow a request wait unread
-until its response is complete, so there is one exchange at a time and no pipeline.
-"""
+"""A client's connection: a request, its response, and the hand-over to another protocol."""
 
 import asyncio
-from collections.abc import Callable
-from enum import Enum, auto
 from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
-import structlog
 
-from notifier.http.backlog import UNCOUNTED
 from notifier.http.exchange import Exchange, Manner
-from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, WebSocketProtocol, address_of
-
-_log = structlog.get_logger("notifier.http")
-_LARGEST_HEAD = 64 * 1024  # bytes: a cursor of a hundred topics fits
-_MOST_HEADERS = 100  # tiny ones take thirty times their bytes of memory
-_MOST_PIECES = 100  # that are read before other clients have their turn
-# Seconds.
-LONGEST_PAUSE = (
-    75.0  # between requests; proxies keep a connection for 60, and would post into the end
-)
-_LONGEST_HEAD, _LONGEST_BODY = 10.0, 30.0
-_LONGEST_ANSWER = 30.0  # for a client to read it
-_BLANK_LINE = b"\r\n\r\n"
-_FRAMING = (b"content-length", b"transfer-encoding")
-
-_PHRASES = {400: b"Bad Request", 503: b"Service Unavailable\r\nretry-after: 5"}
-_REFUSAL = (
-    b"HTTP/1.1 %d %s\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"access-control-allow-origin: *\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-)
+from notifier.http.incoming import Incoming, Part
+from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, WebSocketProtocol
 
 
-class _Part(Enum):
-    """The part of a request that is read next."""
+class Connection(Incoming):
+    """One client's connection. Fulfils Carrier."""
 
-    NOTHING = auto()  # the client may be silent
-    HEAD = auto()
-    BODY = auto()
-    NEXT = auto()  # of the next request, once this one is answered
-
-
-class _BodyOf:
-    """Callbacks of a parser that reads the body of a request, whose head was read by another."""
-
-    def __init__(self, connection: "Connection") -> None:
-        self.on_body = connection.on_body
-        self.on_message_complete = connection.on_body_complete
-
-
-class Connection(asyncio.Protocol):
-    """One client's connection. Fulfils Carrier and Debtor."""
-
-    __slots__ = (
-        "_at",
-        "_deadline",
-        "_exchange",
-        "_head_size",
-        "_headers",
-        "_is_held_back",
-        "_is_lent",
-        "_is_offered",
-        "_is_paused",
-        "_is_surplus",
-        "_keeps_alive",
-        "_left",
-        "_parser",
-        "_part",
-        "_port",
-        "_room",
-        "_tail",
-        "_target",
-        "_transport",
-        "_unread",
-        "_waits",
-    )
+    __slots__ = ("_keeps_alive",)
 
     def __init__(self, port: Port) -> None:
-        self._port = port
-        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._parser: httptools.HttpRequestParser | None = None
-        self._exchange: Exchange | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._room: asyncio.Future[None] | None = None
-        self._unread, self._at, self._tail = b"", 0, b""
-        self._left = 0
-        self._waits = self._is_held_back = self._is_lent = self._is_paused = False
-        self._is_surplus = False
-        self._part = _Part.HEAD
-        self._expect_request()
+        super().__init__(port)
+        self._keeps_alive = True
 
     # What asyncio calls, and the server: `shutdown`.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(UNCOUNTED, UNCOUNTED)
-        self._port.state.connections.add(self)
-        self._is_surplus = not self._port.has_place()
-        self._limit()
-
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        self._port.idle.pop(self, None)
-        self._unread += data
-        self._go_on()
-        if len(self._unread) - self._at > MOST_EARLY and not self._is_held_back:
-            self._is_held_back = True
-            self._transport.pause_reading()
-
-    def pause_writing(self) -> None:
-        """See asyncio.Protocol."""
-        self._is_paused = True
-        self._limit()
-        self._port.backlog.note(self)
-
-    def resume_writing(self) -> None:
-        """See asyncio.Protocol."""
-        self._is_paused = False
-        self._port.backlog.forget(self)
-        self._limit()
-        self._wake()
-        self._go_on()
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
-        self._port.state.connections.discard(self)
-        self._port.backlog.forget(self)
-        self._wake()
+        super().connection_lost(exc)
         self._untie()
 
     def shutdown(self) -> None:
@@ -152,190 +44,7 @@ class Connection(asyncio.Protocol):
             self._exchange.lost()
             self._exchange = None
 
-    # The time that a client has.
-
-    def _limit(self) -> None:
-        """Give the client its time for what it has to do next."""
-        if self.is_closing:
-            return  # its time has begun
-        if self._is_paused:
-            self._start_clock(_LONGEST_ANSWER, self.cut_off)
-        elif self._part is _Part.NOTHING:
-            self._start_clock(LONGEST_PAUSE, self.close)
-        elif self._part is _Part.HEAD:
-            self._start_clock(_LONGEST_HEAD, self.close)
-        elif self._part is _Part.BODY:
-            self._start_clock(_LONGEST_BODY, self.close)
-        else:
-            self._stop_clock()  # it is the application's turn
-
-    def _start_clock(self, seconds: float, end: Callable[[], None]) -> None:
-        self._stop_clock()
-        self._deadline = asyncio.get_running_loop().call_later(seconds, end)
-
-    def _stop_clock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    @property
-    def waiting(self) -> int:
-        """See Debtor."""
-        return self._transport.get_write_buffer_size()
-
-    def cut_off(self) -> None:
-        """See Debtor. At once: no close code could tell the client why."""
-        if self.waiting:
-            self._port.backlog.on_cut()
-        self.drop()
-
-    def drop(self) -> None:
-        """See Debtor."""
-        self._transport.abort()
-
-    # Reading, a piece at a time.
-
-    def _go_on(self) -> None:
-        if self._at < len(self._unread) and self._may_read and not self._waits:
-            self._waits = True
-            if not self._port.turns.take(self._read):
-                self._stop_clock()  # it is not the client any more that takes its time
-
-    @property
-    def _may_read(self) -> bool:
-        if self._part is _Part.BODY:
-            return self._exchange is None or self._exchange.has_room
-        return self._part is not _Part.NEXT and not self._is_paused
-
-    def _read(self) -> None:
-        pieces = 0
-        while self._at < len(self._unread) and self._may_read and not self.is_closing:
-            if pieces == _MOST_PIECES:
-                asyncio.get_running_loop().call_soon(self._read)
-                break
-            self._feed(self._next_piece())
-            pieces += 1
-        else:
-            self._waits = False
-        if self._at == len(self._unread) or self._at > MOST_EARLY:  # not each time: it is copied
-            self._drop_what_is_read()
-        if self._is_held_back and len(self._unread) - self._at <= MOST_EARLY:
-            self._is_held_back = False
-            self._transport.resume_reading()
-        if self._deadline is None and not (self._is_lent or self.is_closing):
-            self._limit()
-
-    def _drop_what_is_read(self) -> None:
-        self._unread, self._at = self._unread[self._at :], 0
-
-    def _next_piece(self) -> bytes:
-        """Take what is unread up to where a request may end, so that none is read behind it."""
-        start = self._at
-        counted = self._part is _Part.BODY and self._left
-        self._at = min(start + self._left, len(self._unread)) if counted else self._blank_line()
-        piece = self._unread[start : self._at]
-        self._tail = (self._tail + piece[-3:])[-3:]
-        return piece
-
-    def _blank_line(self) -> int:
-        """Return where the next blank line ends, which may have begun in the piece before."""
-        seam = self._tail + self._unread[self._at : self._at + 3]
-        if (found := seam.find(_BLANK_LINE)) >= 0:
-            return self._at + found + len(_BLANK_LINE) - len(self._tail)
-        found = self._unread.find(_BLANK_LINE, self._at)
-        return found + len(_BLANK_LINE) if found >= 0 else len(self._unread)
-
-    def _feed(self, piece: bytes) -> None:
-        if self._is_surplus:
-            self._refuse(503, "There are too many connections here; come back in a few seconds.")
-            return
-        self._head_size += len(piece)
-        try:
-            self._parse(piece)
-        except (httptools.HttpParserError, ValueError):
-            self._refuse(400, "This is no HTTP/1.1 request, or one with too many headers.")
-        if self._part is _Part.HEAD and self._head_size > _LARGEST_HEAD:
-            self._refuse(400, f"A request's head has at most {_LARGEST_HEAD} bytes.")
-
-    def _parse(self, piece: bytes) -> None:
-        parser = self._parser
-        if parser is None:
-            parser = self._parser = httptools.HttpRequestParser(self)
-        try:
-            parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            self._take_offer(parser)
-
-    def _refuse(self, status: int, why: str) -> None:
-        if self.is_closing:
-            return
-        _log.warning("request_refused", status=status, reason=why)
-        begun = self._exchange is not None and self._exchange.is_answering
-        if self._part is _Part.HEAD or (self._exchange is not None and not begun):
-            self._transport.write(_REFUSAL % (status, _PHRASES[status], len(why), why.encode()))
-        self.close()
-
-    # What httptools calls.
-
-    def on_message_begin(self) -> None:
-        """See httptools."""
-        if self._part not in (_Part.NOTHING, _Part.HEAD):
-            raise ValueError("a request began where none could")  # so that it is never answered
-        self._part = _Part.HEAD
-        self._limit()
-
-    def on_url(self, target: bytes) -> None:
-        """See httptools."""
-        self._target += target
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools."""
-        if self._part is not _Part.HEAD:
-            return  # a trailer, which nobody here asks for
-        if len(self._headers) == _MOST_HEADERS:
-            raise ValueError("too many headers")  # so that httptools ends
-        self._headers.append((name.lower(), value.rstrip(b" \t")))
-
-    def on_headers_complete(self) -> None:
-        """See httptools."""
-        parser = cast("httptools.HttpRequestParser", self._parser)
-        self._is_offered = parser.should_upgrade()
-        if not self._is_offered:
-            self._begin(parser)
-
-    def on_body(self, body: bytes) -> None:
-        """See httptools."""
-        self._left = max(0, self._left - len(body))
-        if self._exchange is not None:
-            self._exchange.feed(body)
-
-    def on_message_complete(self) -> None:
-        """See httptools."""
-        if self._is_offered:
-            return  # not yet: httptools leaves the body to the protocol that was offered
-        self._part = _Part.NEXT
-        self._limit()
-        if self._exchange is not None:
-            self._exchange.ended()
-        else:
-            self._finish()
-
-    def on_body_complete(self) -> None:
-        """Take that the request is whole, whose body a parser of its own has read."""
-        self._parser = None
-        self.on_message_complete()
-
     # Requests.
-
-    def _expect_request(self) -> None:
-        self._target = b""
-        self._headers: list[Header] = []
-        self._head_size = 0
-        self._is_offered = False
-        self._keeps_alive = True
-
-    def _values(self, name: bytes) -> list[bytes]:
-        return [value for each, value in self._headers if each == name]
 
     def _take_offer(self, parser: httptools.HttpRequestParser) -> None:
         """Become a WebSocket, or ignore the offer as RFC 9110, section 7.8, allows."""
@@ -349,11 +58,8 @@ class Connection(asyncio.Protocol):
         self._begin(parser)
         if not has_body:
             self.on_message_complete()
-            return
-        framing = [(name, value) for name, value in self._headers if name in _FRAMING]
-        lines = b"".join([b"%s: %s\r\n" % line for line in framing])
-        self._parser = httptools.HttpRequestParser(_BodyOf(self))
-        self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % lines)
+        else:
+            self._read_body_anew()
 
     def _wants_websocket(self, parser: httptools.HttpRequestParser) -> bool:
         offers = [offer.lower() for offer in self._values(b"upgrade")]
@@ -374,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._exchange = exchange = Exchange(self, manner)
         scope["extensions"] = {HANDOVER: {"from": exchange}}
         self._left = int(length[0]) if length else 0
-        self._part = _Part.BODY
+        self._part = Part.BODY
         self._limit()
         task = asyncio.get_running_loop().create_task(
             exchange.run(self._port.app, scope), name="http-exchange"
@@ -405,7 +111,7 @@ class Connection(asyncio.Protocol):
         early, transport = self._unread[self._at :], self._transport
         target, headers = self._target, self._headers
         self._port.state.connections.discard(self)
-        self._part = _Part.NEXT
+        self._part = Part.NEXT
         self._untie()
         websocket = cast("type[WebSocketProtocol]", self._port.websocket)(self._port)
         websocket.connection_made(transport)
@@ -419,7 +125,7 @@ class Connection(asyncio.Protocol):
         if not self._keeps_alive:
             self.close()
             return
-        self._part = _Part.NOTHING
+        self._part = Part.NOTHING
         self._expect_request()
         self._limit()
         if self._at == len(self._unread):
@@ -433,41 +139,6 @@ class Connection(asyncio.Protocol):
         """See Carrier."""
         return self._port.state.default_headers
 
-    @property
-    def is_closing(self) -> bool:
-        """See Carrier."""
-        return self._transport.is_closing()
-
-    @property
-    def client(self) -> str:
-        """See Carrier."""
-        return address_of(self._transport)
-
-    def write(self, data: bytes) -> None:
-        """See Carrier."""
-        if self._transport.is_closing():
-            return
-        self._transport.write(data)
-        if self._is_paused:
-            self._port.backlog.note(self)
-
-    def close(self) -> None:
-        """See Carrier. What was sent has a while to go out."""
-        self._port.idle.pop(self, None)
-        self._transport.close()
-        self._start_clock(_LONGEST_ANSWER, self.cut_off)
-
-    async def drained(self) -> None:
-        """See Carrier."""
-        while self._is_paused and not self.is_closing:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
-
-    def _wake(self) -> None:
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-        self._room = None
-
     def read_on(self) -> None:
         """See Carrier."""
         self._go_on()
@@ -480,7 +151,7 @@ class Connection(asyncio.Protocol):
         self._keeps_alive = exchange.keeps_alive
         if exchange.expects_continue:
             self.close()  # the rest of the request may never come
-        elif self._part is _Part.NEXT:
+        elif self._part is Part.NEXT:
             self._finish()
         else:
             self._go_on()  # and drop the rest of the request

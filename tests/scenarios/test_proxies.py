@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from notifier.gateway.poll import LONGEST_WAIT
-from notifier.http.connection import LONGEST_PAUSE
+from notifier.http.incoming import LONGEST_PAUSE
 from tests.support.clients import Client, connected
 from tests.support.process import free_port
 from tests.support.producers import HttpProducer, http_producer

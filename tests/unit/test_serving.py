@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from notifier.http import connection, turns
+from notifier.http import incoming, turns
 from notifier.serving import ServingError, room_for, serve, trouble_with_files
 
 
@@ -47,7 +47,7 @@ async def test_all_addresses_are_those_of_both_versions_of_ip(
 async def test_an_idle_connection_outlives_those_of_proxies() -> None:
     nginx_upstream_keepalive = load_balancer_idle_timeout = 60
 
-    assert max(nginx_upstream_keepalive, load_balancer_idle_timeout) < connection.LONGEST_PAUSE
+    assert max(nginx_upstream_keepalive, load_balancer_idle_timeout) < incoming.LONGEST_PAUSE
 
 
 @pytest.mark.parametrize(("headers", "status"), [(90, 200), (101, 400)])
@@ -246,7 +246,7 @@ async def test_who_waits_for_a_turn_is_not_closed_for_being_slow(
         time.sleep(0.02)  # noqa: ASYNC251  # the loop is what it keeps busy
         return PlainTextResponse("hello")
 
-    monkeypatch.setattr(connection, "_LONGEST_HEAD", 0.5)
+    monkeypatch.setattr(incoming, "_LONGEST_HEAD", 0.5)
     monkeypatch.setattr(turns, "_TURN", 0.0)  # one after another
     app = Starlette(routes=[Route("/", busy)])
     async with serve(app, host="127.0.0.1", port=0, setting="X") as port:
@@ -259,7 +259,7 @@ async def test_who_waits_for_a_turn_is_not_closed_for_being_slow(
 async def test_who_sends_half_a_head_is_closed_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "_LONGEST_HEAD", 0.2)
+    monkeypatch.setattr(incoming, "_LONGEST_HEAD", 0.2)
     monkeypatch.setattr(turns, "_TURN", 0.0)
     async with serve(APP, host="127.0.0.1", port=0, setting="X") as port:
         crowd = Crowd(port, 5, b"GET / HTTP/1.1\r\n")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
-from notifier.http import connection, turns
+from notifier.http import incoming, outgoing, turns
 from notifier.http.backlog import UNCOUNTED, Backlog
 from tests.support.conversations import Talk, echo, respond, talking
 from tests.support.echoes import EchoConnection, app
@@ -264,13 +264,13 @@ async def test_a_body_that_is_damaged_is_refused_once() -> None:
 
 
 async def test_who_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_LONGEST_HEAD", 0.1)
+    monkeypatch.setattr(incoming, "_LONGEST_HEAD", 0.1)
     async with talking(echo) as talk:
         assert await talk.rest() == b""
 
 
 async def test_who_says_nothing_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(incoming, "LONGEST_PAUSE", 0.1)
     async with talking(echo) as talk:
         await talk.say(b"GET / HTTP/1.1\r\n\r\n")
 
@@ -281,7 +281,7 @@ async def test_who_says_nothing_more_is_closed(monkeypatch: pytest.MonkeyPatch) 
 async def test_who_does_not_send_the_body_is_closed(
     monkeypatch: pytest.MonkeyPatch, offer: bytes
 ) -> None:
-    monkeypatch.setattr(connection, "_LONGEST_BODY", 0.1)
+    monkeypatch.setattr(incoming, "_LONGEST_BODY", 0.1)
     async with talking(echo) as talk:
         await talk.say(b"POST / HTTP/1.1\r\n%sContent-Length: 5\r\n\r\n" % offer)
 
@@ -297,9 +297,9 @@ async def test_who_does_not_read_an_answer_is_closed(
     async def large(_: Scope, __: Receive, send: Send) -> None:
         await respond(send, b"x" * size)
 
-    monkeypatch.setattr(connection, "UNCOUNTED", uncounted)
-    monkeypatch.setattr(connection, "LONGEST_PAUSE", 0.1)
-    monkeypatch.setattr(connection, "_LONGEST_ANSWER", 0.2)
+    monkeypatch.setattr(outgoing, "UNCOUNTED", uncounted)
+    monkeypatch.setattr(incoming, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(outgoing, "_LONGEST_ANSWER", 0.2)
     async with talking(large) as talk:
         talk.pause()
         await talk.say(b"GET / HTTP/1.1\r\n%s\r\n" % keep * 12)
