@@ -8,17 +8,26 @@ tells a gap. Plain state and plain functions: nothing here waits, so nothing can
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
+from typing import NewType
 
 from notifier.core.frames import Gap, Relayed, Start
 from notifier.core.ports import Connection, History, Observer, Since
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
+from notifier.core.recovery import missed, newest_of, recoverable
 
 # A feed keeps so many while history is read, which takes a round trip. Past it, it asks again.
 _MOST_RECENT = 10_000
 # Followers by kind of connection: one kind gets the same bytes. A dictionary keeps the order in
 # which they came, which is that of their memory: a set makes a broadcast to 10,000 a sixth slower.
 _Kinds = dict[Callable[[Publication], bytes], dict[Connection, None]]
+
+
+Asked = NewType("Asked", Since)
+"""The question that a feed has asked last."""
+
+Settled = NewType("Settled", History)
+"""An answer that has brought a feed's followers up to date, and has given each join its start."""
 
 
 class Join:
@@ -36,38 +45,6 @@ class Join:
         self.asked = False
 
 
-def missed(at: Position, history: History) -> str | None:
-    """Return why `history` cannot continue the stream behind `at`, or None when it can."""
-    head = history.head
-    last = head.offset if at.epoch == head.epoch else history.lineage.get(at.epoch)
-    if last is None:
-        return "restarted"
-    if at.offset > last:
-        return "lost"
-    publications = history.publications
-    first = publications[0].position.offset if publications else history.head.offset + 1
-    return "expired" if first > at.offset + 1 else None
-
-
-def newest_of(history: History, recent: Iterable[Publication]) -> dict[bytes, int]:
-    """Return the newest offset of each collapse key, in history and in `recent`."""
-    newest = dict(history.newest)
-    for publication in recent:
-        if publication.collapse_key:
-            newest[publication.collapse_key] = publication.position.offset
-    return newest
-
-
-def recoverable(publication: Publication, newest: Mapping[bytes, int], now: int) -> bool:
-    """Whether a replay includes it: it has not expired, and is the newest of its collapse key.
-
-    `now` is in Unix milliseconds.
-    """
-    offset = publication.position.offset
-    superseded = newest.get(publication.collapse_key, offset) > offset
-    return not superseded and not publication.expired(now)
-
-
 class Feed:
     """The state of one followed topic. `position` is None until history was first read.
 
@@ -75,7 +52,6 @@ class Feed:
     """
 
     __slots__ = (
-        "_asked",
         "_followers",
         "_now",
         "_observer",
@@ -99,7 +75,6 @@ class Feed:
         # Most topics are a user's, with one follower: a dictionary and a set would double its cost.
         self._only: Connection | None = None
         self._followers: _Kinds | None = None
-        self._asked: Position | None = None
         self._recent: list[Publication] | None = []  # None when nothing has to be kept
         self._observer = observer
         self._now = now
@@ -194,27 +169,26 @@ class Feed:
             if connection.has_room:
                 connection.send(frame)
 
-    # Asking history: `question`, a round trip, `settle`, then `admit`, all three in one go.
+    # Asking history: the value that each step returns is needed for the next one.
 
-    def question(self) -> Since:
+    def question(self) -> Asked:
         """Return the question to history that lets followers and joins go on.
 
         It leaves out a join whose client does not keep up: that one goes on once it has room.
         """
         # Publications that came in before the question are in history when it is answered.
         self._recent, self.unsettled = [], True
-        self._asked = self.position
         positions = [] if self.position is None else [self.position]
         for join in self.joins:
             join.asked = join.start is None or join.connection.has_room
             if join.asked and join.served is not None:
                 positions.append(join.served)
         behind = min((position.offset for position in positions), default=None)
-        return Since(self.topic, behind, self.position)
+        return Asked(Since(self.topic, behind, self.position))
 
-    def settle(self, history: History) -> None:
+    def settle(self, asked: Asked, history: History) -> Settled:
         """Bring the followers up to date with the answer, and set the start of each join."""
-        self._advance(history)
+        self._advance(asked.seen, history)
         for publication in self._recent or ():
             self._take_next(publication)
         for join in self.joins:
@@ -226,9 +200,10 @@ class Feed:
                 join.gap, join.served = reason, self.position  # between two pages
             elif join.served is not None:
                 join.served = history.head._replace(offset=join.served.offset)
+        return Settled(history)
 
-    def _advance(self, history: History) -> None:
-        head, position, asked = history.head, self.position, self._asked
+    def _advance(self, asked: Position | None, history: History) -> None:
+        head, position = history.head, self.position
         if position is None or asked is None:
             self.position = head
             return
@@ -263,7 +238,7 @@ class Feed:
             join.served = history.head._replace(offset=join.since.offset)
             join.start = Start(str(join.served), resumed=True)
 
-    def admit(self, history: History) -> None:
+    def admit(self, history: Settled) -> None:
         """Replay missed publications to each join; a join that is up to date then follows."""
         waiting, recent = [], self._recent or ()
         newest = newest_of(history, recent)

@@ -13,11 +13,12 @@ from itertools import islice
 
 from notifier.core.backoff import Backoff
 from notifier.core.errors import Unavailable
-from notifier.core.feed import Feed, Join
+from notifier.core.feed import Feed
 from notifier.core.frames import Relayed, Start
-from notifier.core.ports import Broker, Connection, History, Observer
+from notifier.core.ports import Broker, Connection, Observer
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
+from notifier.core.round import Arrival, Entered
 from notifier.core.signals import Kind, Signal
 
 _ROUND = 256
@@ -27,37 +28,6 @@ _LONGEST_TURN = 0.01  # in which a round passes answers on, and the event loop s
 _LINGER_TICKS = 5
 _CHECK_TICKS = 37
 _LONGEST_WAIT = 10.0
-
-
-class Arrival:
-    """Topics that one connection asked for at once, to be answered by one frame.
-
-    `answer` is called with where each topic starts, or with None when the broker stayed away too
-    long.
-    """
-
-    __slots__ = ("answer", "asked_at", "connection", "gone", "joins")
-
-    def __init__(
-        self,
-        connection: Connection,
-        topics: Mapping[str, Position | None],
-        answer: Callable[[dict[str, Start] | None], None],
-        asked_at: float,
-    ) -> None:
-        self.connection = connection
-        self.joins = [Join(connection, topic, since) for topic, since in topics.items()]
-        self.answer = answer
-        self.asked_at = asked_at
-        self.gone = False
-
-    def withdraw(self, topic: str) -> None:
-        """Ask for one topic no longer; `Hub.leave` leaves its feed."""
-        self.joins = [join for join in self.joins if join.topic != topic]
-
-    def starts(self) -> dict[str, Start]:
-        """Return the start of each topic; complete before `answer` is called."""
-        return {join.topic: join.start for join in self.joins if join.start is not None}
 
 
 class Hub:
@@ -229,42 +199,26 @@ class Hub:
     async def _round(self) -> int:
         """Do one round, and return how many feeds fit into a turn: large histories take long."""
         await self._unfollow()
-        arrivals = self._next_arrivals()
-        feeds = self._enter(arrivals)
+        entered = self._enter(list(islice(self._arrivals, self._size)))
         # If the round fails, the next ones ask all of them again, with the arrivals or without.
-        self._unsettled.update((feed.topic, feed) for feed in feeds)
+        self._unsettled.update((feed.topic, feed) for feed in entered.feeds)
         try:
-            histories = await self._ask(feeds)
+            subscribed = await entered.subscribe(self._broker)
+            answered = await subscribed.ask(self._broker)
         except Unavailable:
             # The next round may be smaller, and no connection gets anything before its answer.
-            self._take_out(arrivals)
+            self._take_out(entered.arrivals)
             raise
         began = asyncio.get_running_loop().time()
-        self._pass_on(arrivals, feeds, histories)
-        took = asyncio.get_running_loop().time() - began
-        return int(len(feeds) * _LONGEST_TURN / took) if took and feeds else _ROUND
-
-    def _pass_on(
-        self, arrivals: list[Arrival], feeds: list[Feed], histories: list[History]
-    ) -> None:
-        for feed, history in zip(feeds, histories, strict=True):
-            feed.settle(history)
-        for arrival in arrivals:
+        for _ in entered.arrivals:
             self._arrivals.popleft()
-            if not arrival.gone:
-                arrival.answer(arrival.starts())
-        for feed, history in zip(feeds, histories, strict=True):
-            feed.admit(history)
-            if not feed.unsettled:
-                self._unsettled.pop(feed.topic, None)
-        if self._arrivals or self._unsettled:
-            self._work.set()
+        answered.settle().answer().admit()
+        self._finish(entered.feeds)
+        took = asyncio.get_running_loop().time() - began
+        return int(len(entered.feeds) * _LONGEST_TURN / took) if took and entered.feeds else _ROUND
 
-    def _next_arrivals(self) -> list[Arrival]:
-        return list(islice(self._arrivals, self._size))
-
-    def _enter(self, arrivals: list[Arrival]) -> list[Feed]:
-        """Put each join into its feed, and return the feeds of this round."""
+    def _enter(self, arrivals: list[Arrival]) -> Entered:
+        """Put each join into its feed, and find the feeds of this round."""
         feeds: dict[str, Feed] = {}
         for arrival in arrivals:
             for join in () if arrival.gone else arrival.joins:
@@ -272,27 +226,23 @@ class Hub:
                 feeds[join.topic] = self._feeds[join.topic] = feed
                 feed.join(join)
         feeds.update(islice(self._unsettled.items(), self._size))
-        return list(feeds.values())
+        return Entered(arrivals, list(feeds.values()))
 
     def _new_feed(self, topic: str) -> Feed:
         return Feed(topic, self._observer, self._now)
 
-    def _take_out(self, arrivals: list[Arrival]) -> None:
+    def _take_out(self, arrivals: Iterable[Arrival]) -> None:
         for arrival in arrivals:
             for join in arrival.joins:
                 if feed := self._feeds.get(join.topic):
                     feed.take_out(join)
 
-    async def _ask(self, feeds: list[Feed]) -> list[History]:
-        await self._subscribe([feed for feed in feeds if not feed.subscribed])
-        questions = [feed.question() for feed in feeds]
-        return await self._broker.read(questions) if questions else []
-
-    async def _subscribe(self, feeds: list[Feed]) -> None:
-        if feeds:
-            await self._broker.follow([feed.topic for feed in feeds])
+    def _finish(self, feeds: Iterable[Feed]) -> None:
         for feed in feeds:
-            feed.subscribed = True
+            if not feed.unsettled:
+                self._unsettled.pop(feed.topic, None)
+        if self._arrivals or self._unsettled:
+            self._work.set()
 
     async def _unfollow(self) -> None:
         # A topic may have been followed anew since it was forgotten.

@@ -18,10 +18,10 @@ from notifier.core.errors import (
     Unavailable,
 )
 from notifier.core.frames import RequestId, Start
-from notifier.core.hub import Arrival
 from notifier.core.names import EVERYONE, checked_topic, personal_topic
 from notifier.core.ports import Connection
 from notifier.core.positions import Position
+from notifier.core.round import Arrival
 
 _OWN_TOPICS = 2  # `everyone` and the personal one, which every session follows
 

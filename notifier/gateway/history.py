@@ -8,11 +8,11 @@ import msgspec
 from notifier.core import frames
 from notifier.core.access import Identity
 from notifier.core.errors import Forbidden
-from notifier.core.feed import missed, newest_of, recoverable
 from notifier.core.frames import Gap
 from notifier.core.names import EVERYONE, personal_topic
 from notifier.core.ports import PAGE, History, Since
 from notifier.core.positions import Position, format_cursor
+from notifier.core.recovery import missed, newest_of, recoverable
 
 USUAL_LIMIT, LARGEST_LIMIT = 100, PAGE
 _ENOUGH = 1024 * 1024  # bytes of frames in one answer, give or take an event

@@ -15,10 +15,10 @@ import redis
 
 from notifier.adapters.memory.broker import MemoryBroker, MemoryStreams
 from notifier.adapters.redis.broker import RedisBroker
-from notifier.core.feed import missed
 from notifier.core.ports import PAGE, Broker, History, Published, Since
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication
+from notifier.core.recovery import missed
 from notifier.core.signals import Kind, Signal
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import record

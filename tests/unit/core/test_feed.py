@@ -1,9 +1,10 @@
 import pytest
 
-from notifier.core.feed import Feed, Join, missed, newest_of, recoverable
+from notifier.core.feed import Feed, Join
 from notifier.core.ports import History, Since
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
+from notifier.core.recovery import missed, newest_of, recoverable
 from tests.support.brokers import record
 from tests.support.connections import RecordingConnection
 from tests.support.observers import RecordingObserver
@@ -98,9 +99,7 @@ def followed(feed: Feed, head: int) -> RecordingConnection:
 
 
 def answered(feed: Feed, answer: History) -> None:
-    feed.question()
-    feed.settle(answer)
-    feed.admit(answer)
+    feed.admit(feed.settle(feed.question(), answer))
 
 
 def test_a_feed_is_empty_until_somebody_is_about_to_follow() -> None:
@@ -232,10 +231,9 @@ def test_an_answer_of_before_what_came_in_meanwhile_loses_nothing() -> None:
     feed = Feed("news", RecordingObserver())
     connection = followed(feed, 5)
 
-    feed.question()
+    asked = feed.question()
     feed.take(publication(6))
-    feed.settle(history(5))
-    feed.admit(history(5))
+    feed.admit(feed.settle(asked, history(5)))
 
     assert connection.positions("news") == ["k.6"]
     assert not feed.unsettled
@@ -245,10 +243,9 @@ def test_a_feed_stays_unsettled_while_something_beyond_its_position_is_known() -
     feed = Feed("news", RecordingObserver())
     followed(feed, 5)
 
-    feed.question()
+    asked = feed.question()
     feed.take(publication(8))
-    feed.settle(history(5))
-    feed.admit(history(5))
+    feed.admit(feed.settle(asked, history(5)))
 
     assert feed.unsettled
 
@@ -258,11 +255,10 @@ def test_what_is_held_while_history_is_asked_is_bounded() -> None:
     connection = RecordingConnection()
     feed.join(Join(connection, "news", at(5)))
 
-    feed.question()
+    asked = feed.question()
     for offset in range(6, 25_000):
         feed.take(publication(offset))
-    feed.settle(history(5))
-    feed.admit(history(5))
+    feed.admit(feed.settle(asked, history(5)))
     unsettled = feed.unsettled
     answered(feed, history(24_999, 6))
 

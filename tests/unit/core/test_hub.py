@@ -6,10 +6,11 @@ from msgspec import UNSET
 
 from notifier.core.errors import Unavailable
 from notifier.core.frames import Start
-from notifier.core.hub import Arrival, Hub
+from notifier.core.hub import Hub
 from notifier.core.ports import PAGE, History, Since
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
+from notifier.core.round import Arrival
 from notifier.core.signals import Kind, Signal
 from tests.support.brokers import SteeredBroker
 from tests.support.clock import in_virtual_time, pass_time, quiet, take_time
