@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what the scenarios need and this machine lacks: with apt as root, else nothing but
 # Chromium. Never starts a system service. What stays missing, the tests name when they need it.
-# `install-services.sh image` installs what builds and runs the container image too; with `new` or
+# `install-services.sh image` installs what builds and runs the container image too; `bench` installs
+# the contenders of the benchmarks, and nothing for the scenarios; with `new` or
 # `newest` it makes a root folder with the servers of Debian 13, or of Debian's unstable suite.
 set -eu
 
@@ -21,7 +22,23 @@ newest) suite=sid ;;
 *) suite= ;;
 esac
 
+servers() {
+    has redis-server || echo redis-server
+    has rabbitmqctl || echo rabbitmq-server
+}
+contenders() {
+    has cc || echo gcc libc6-dev
+    if ! has nginx || [ ! -e /usr/lib/nginx/modules/ngx_nchan_module.so ]; then
+        echo nginx libnginx-mod-nchan
+    fi
+}
+
 apt_packages() {
+    if [ "$1" = bench ]; then
+        servers
+        contenders
+        return
+    fi
     if [ "$1" = image ]; then
         for tool in buildah debootstrap runc; do has "$tool" || echo "$tool"; done
     fi
@@ -36,8 +53,7 @@ apt_packages() {
     # On Ubuntu the package is a snap, which containers and servers cannot run.
     if is_debian; then chromium_is_there || echo chromium; fi
     if [ -n "$suite" ] || docker_answers; then return; fi
-    has redis-server || echo redis-server
-    has rabbitmqctl || echo rabbitmq-server
+    servers
 }
 
 # Packages start their services when installed, unless a policy-rc.d says 101.
@@ -89,6 +105,8 @@ if [ "${1:-}" = image ] && has go && ! has helm3; then
         install "$made/helm" /usr/local/bin/helm3
     rm -rf "$made"
 fi
+
+if [ "${1:-}" = bench ]; then exit 0; fi
 
 # Playwright's own build, in the user's cache: without root, or where Chromium is a snap.
 chromium_is_there || .venv/bin/playwright install chromium ||

@@ -1,30 +1,27 @@
 """An issuer of tokens that publishes its keys."""
 
-import json
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import Any, Self
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import RSAAlgorithm
 
+from tests.support.json_server import JsonServer
 from tests.support.roles import AUDIENCE, ISSUER
 
 
-class Issuer:
+class Issuer(JsonServer):
     """An issuer with one RSA key at a time; within the `with` block `url` serves its key set.
 
     While it is `away` it serves nothing.
     """
 
     def __init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        super().__init__()
         self.away = False
-        self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
+        self.url = f"{self.origin}/keys"
         self.rotate()
 
     def rotate(self) -> None:
@@ -48,28 +45,7 @@ class Issuer:
         key = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
         return {"keys": [{**key, "kid": self._kid, "use": "sig"}]}
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        issuer = self
-
-        class Answering(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # so http.server calls it
-                body = json.dumps(issuer.key_set()).encode()
-                self.send_response(503 if issuer.away else 200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        return Answering
-
-    def __enter__(self) -> Self:
-        self._thread = Thread(target=self._server.serve_forever)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def answer(self, path: str) -> tuple[int, dict[str, Any]]:
+        """See JsonServer."""
+        del path
+        return (503 if self.away else 200), self.key_set()

@@ -89,6 +89,17 @@ def test_the_hosted_check_is_the_script_that_ci_runs(root: Path) -> None:
     assert workflow[True].keys() >= {"push", "pull_request"}  # YAML 1.1 reads `on` as true
 
 
+def test_the_hosted_check_runs_on_newer_pythons_without_services(root: Path) -> None:
+    workflow = yaml.safe_load((root / ".github/workflows/check.yaml").read_text())
+
+    job = workflow["jobs"]["newer-python"]
+
+    assert job["strategy"]["matrix"]["python"] == ["3.13", "3.14"]
+    assert job["container"] == "python:${{ matrix.python }}-bookworm"
+    assert "make check" in [step.get("run") for step in job["steps"]]
+    assert "check" in targets(root)
+
+
 def test_a_release_is_checked_and_builds_package_image_and_chart(root: Path) -> None:
     workflow = yaml.safe_load((root / ".github/workflows/release.yaml").read_text())
 

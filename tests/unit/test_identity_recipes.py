@@ -1,13 +1,10 @@
 """The recipes of docs/identity.md, followed: its settings, and tokens of each provider's shape."""
 
-import json
 import re
 import time
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any, Self
+from typing import Any
 
 import jwt
 import pytest
@@ -17,6 +14,7 @@ from notifier.core.access import Identity
 from notifier.core.errors import Unauthorized
 from notifier.credentials import verifier
 from notifier.settings import Settings
+from tests.support.json_server import JsonServer
 from tests.support.tokens import RSA, jwk_of
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "identity.md").read_text()
@@ -30,49 +28,23 @@ def recipe(heading: str, number: int = 0) -> dict[str, str]:
     return dict(line.split("=", 1) for line in block.splitlines())
 
 
-class Provider:
+class Provider(JsonServer):
     """An identity provider on loopback: metadata of each of its issuers, and one key set."""
 
     def __init__(self, issuers: Mapping[str, str]) -> None:
+        super().__init__()
         self.issuers = issuers  # by the path of their metadata
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self.origin = f"http://127.0.0.1:{self._server.server_port}"
 
     def here(self, text: str) -> str:
         """Put this server in the provider's place."""
         return re.sub(r"https://[a-z0-9.-]+(?=/)", self.origin, text)
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        provider = self
-
-        class Answering(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # so http.server calls it
-                path = self.path.removesuffix("/.well-known/openid-configuration")
-                issuer = provider.issuers.get(path)
-                found: dict[str, Any] = {"keys": [jwk_of(RSA, "k1", use="sig", x5c=["MII"])]}
-                if issuer is not None:
-                    found = {"issuer": issuer, "jwks_uri": f"{provider.origin}/keys", "acr": [1]}
-                body = json.dumps(found).encode()
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        return Answering
-
-    def __enter__(self) -> Self:
-        self._thread = Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def answer(self, path: str) -> tuple[int, dict[str, Any]]:
+        """See JsonServer."""
+        issuer = self.issuers.get(path.removesuffix("/.well-known/openid-configuration"))
+        if issuer is None:
+            return 200, {"keys": [jwk_of(RSA, "k1", use="sig", x5c=["MII"])]}
+        return 200, {"issuer": issuer, "jwks_uri": f"{self.origin}/keys", "acr": [1]}
 
 
 @pytest.fixture(autouse=True)
