@@ -44,7 +44,7 @@ from notifier.gateway.gateway import Capacity, Gateway
 from notifier.gateway.outgoing import Outgoing
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.http.backlog import Backlog
-from notifier.page import create_page
+from notifier.page import PublicApi, create_page
 from notifier.page.guard import LOOPBACK_ORIGINS, Guard
 from notifier.probes import Facts, Trouble, measured_loop
 from notifier.probes import create_app as create_private_app
@@ -414,16 +414,19 @@ async def _serve_dev(
     page_api = api_app.create_app(queue, gateway.metrics, ApiKeys((), open_to="page"))
     allowed = (*settings.allowed_origins, *LOOPBACK_ORIGINS)
     app = gateway_app.create_app(gateway, allowed)
-    page = create_page(mint=dev_tokens.mint, is_followed=gateway.hub.is_followed, api=page_api)
-    app.mount("", page)
     guarded, guarded_api = (Guard(each, host, Origins(allowed)) for each in (app, api))
-    async with (
-        serve(
-            guarded_api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT"
-        ) as api_port,
-        _serve_gateway(settings, host, gateway, guarded) as public_port,
-    ):
-        yield public_port, api_port
+    async with serve(
+        guarded_api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT"
+    ) as api_port:
+        page = create_page(
+            mint=dev_tokens.mint,
+            is_followed=gateway.hub.is_followed,
+            api=page_api,
+            public_api=PublicApi(port=api_port, needs_key=bool(settings.api_keys)),
+        )
+        app.mount("", page)
+        async with _serve_gateway(settings, host, gateway, guarded) as public_port:
+            yield public_port, api_port
 
 
 def _welcome(host: str, ports: tuple[int, int], token: str, kind: str, settings: Settings) -> str:

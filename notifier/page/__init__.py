@@ -53,12 +53,24 @@ class Followed(BaseModel):
     followed: bool
 
 
+class PublicApi(BaseModel):
+    """The answer to `GET /dev/api-port`: where producers post, and whether they need a key."""
+
+    port: int
+    needs_key: bool
+
+
 def create_page(
-    *, mint: Callable[[str], str], is_followed: Callable[[str], bool], api: ASGIApp
+    *,
+    mint: Callable[[str], str],
+    is_followed: Callable[[str], bool],
+    api: ASGIApp,
+    public_api: PublicApi,
 ) -> FastAPI:
     """Serve the page, and below `/dev` the parts of the server that it needs.
 
-    These are tokens made by `mint(user)`, whether `is_followed(topic)`, and the producer API.
+    These are tokens made by `mint(user)`, whether `is_followed(topic)`, the producer API for the
+    page alone, and the port of the one for everybody else.
     """
     page = FastAPI(openapi_url=None)
     page.add_exception_handler(RequestValidationError, refuse)
@@ -73,6 +85,10 @@ def create_page(
     @page.get("/dev/followed")
     async def followed(topic: str = "") -> Followed:
         return Followed(followed=is_followed(checked_topic(topic, "topic")))
+
+    @page.get("/dev/api-port")
+    async def api_port() -> PublicApi:
+        return public_api
 
     page.mount("/dev/api", api)
     return page

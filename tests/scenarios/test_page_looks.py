@@ -128,7 +128,8 @@ async def test_the_tab_key_goes_through_the_page_in_reading_order_and_shows_wher
         last = top
 
     fields = ["user", "Sign in", "clear", "connection", "events", "to-user", "name", "type", "data"]
-    assert reached == [*fields, "Send", "Unfollow", "topic", "Follow", "raw"]
+    copies = ["curl", "Python", "JavaScript"]
+    assert reached == [*fields, "Send", *copies, "Unfollow", "topic", "Follow", "raw"]
 
 
 async def test_a_screen_reader_is_told_of_new_events_states_and_errors(visit: Visit) -> None:

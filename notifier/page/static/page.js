@@ -1,7 +1,8 @@
 // The developer page: it signs a user in, shows the events that come, and posts events.
 
-import { forgetAdvice, nowFollowed } from "./advice.js";
+import { nowFollowed } from "./advice.js";
 import { connection, hangUp, signInAs, toggleConnection, tryNow } from "./connection.js";
+import { copyAs } from "./copying.js";
 import * as cursor from "./cursor.js";
 import { copyOf, fill, keepFirst, onSubmit, part, showFieldError } from "./dom.js";
 import { clearEvents, recall, showArrived, showGap } from "./events.js";
@@ -27,7 +28,7 @@ function signIn(user) {
   part("nothing").hidden = false;
   topics.showTopics();
   sending.showAudience(user);
-  forgetAdvice();
+  sending.forgetResult();
   signInAs(user);
 }
 
@@ -129,6 +130,9 @@ function start() {
   for (const id of ["name", "type", "data"]) part(id).addEventListener("input", sending.edited);
   for (const id of ["user", "topic"]) {
     part(id).addEventListener("input", () => showFieldError(id, ""));
+  }
+  for (const button of part("copy").querySelectorAll("button")) {
+    button.addEventListener("click", () => copyAs(button));
   }
   part("connection").addEventListener("click", toggleConnection);
   part("now").addEventListener("click", tryNow);

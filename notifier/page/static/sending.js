@@ -6,8 +6,7 @@ import { Problem, post } from "./http.js";
 
 export async function sendEvent(form) {
   const { audience, name } = Object.fromEntries(new FormData(form));
-  showSent("");
-  forgetAdvice();
+  forgetResult();
   const body = eventBody(form);
   if (body === null) return;
   try {
@@ -28,6 +27,12 @@ export function showAudience(user) {
   showFieldError("name", "");
 }
 
+export function forgetResult() {
+  showSent("");
+  forgetAdvice();
+  part("snippet").hidden = true;
+}
+
 // An error at a field goes once the field is mended; the server alone knows whether a name is good.
 export function edited({ target }) {
   if (target.id === "data" ? !jsonFault(target.value) : target.value) showFieldError(target.id, "");
@@ -37,8 +42,8 @@ export function connectionOpened() {
   if (part("sent").classList.contains("failed")) showSent("");
 }
 
-// Null when a field is wrong, which is then told at the field.
-function eventBody(form) {
+// JSON, or null when a field is wrong, which is then told at the field.
+export function eventBody(form) {
   const { audience, name, type, data } = Object.fromEntries(new FormData(form));
   const faults = {
     name: audience !== "everyone" && !name ? `Name the ${audience}.` : "",
@@ -79,7 +84,7 @@ function showRefusal(problem) {
   else showSent(problem.message, true);
 }
 
-function showSent(text, failed = false) {
+export function showSent(text, failed = false) {
   const result = part("sent");
   result.textContent = text;
   result.classList.toggle("failed", failed);
