@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import yaml
 from pydantic import SecretStr
@@ -44,11 +44,11 @@ class Row(NamedTuple):
 
 def is_secret(name: str, field: FieldInfo) -> bool:
     """Whether a setting may only stand in a Secret."""
-    return SecretStr in _parts(field.annotation) or variable(name) in _SECRETS
+    return _has_secret(field.annotation) or variable(name) in _SECRETS
 
 
-def _parts(annotation: object) -> tuple[object, ...]:
-    return getattr(annotation, "__args__", None) or (annotation,)
+def _has_secret(annotation: object) -> bool:
+    return annotation is SecretStr or any(map(_has_secret, get_args(annotation)))
 
 
 def settings_schema() -> dict[str, Any]:
