@@ -28,6 +28,7 @@ _EVENT = {
         "ttl": {"type": "number", "description": "Seconds."},
         "expires": {"type": "string", "format": "date-time"},
         "collapse_key": _TEXT,
+        "silent": {"type": "boolean", "description": "Never counts as unread."},
         "subject": _TEXT,
         "datacontenttype": _TEXT,
         "dataschema": _TEXT,

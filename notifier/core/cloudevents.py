@@ -31,6 +31,7 @@ _DAPRS = "pubsubname"  # stands in each event of Dapr's, whose `topic` is its ow
 _NOT_TEXT = {
     "ttl": re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?"),
     "everyone": re.compile("true|false"),
+    "silent": re.compile("true|false"),
 }
 _MARK = b'"specversion"'
 _NAME = re.compile(r"[a-z0-9]+")
@@ -79,7 +80,7 @@ def binary(
 def _json_of(name: str, value: object) -> Raw:
     if name in ("data", "data_base64"):
         raise Invalid(name, "stands in the body here, not beside it")
-    # Headers are all text; of the attributes that we read ourselves two are not.
+    # Headers are all text; of the attributes that we read ourselves three are not.
     if isinstance(value, str) and (form := _NOT_TEXT.get(name)):
         if not form.fullmatch(value):
             raise Invalid(name, RULES[name])

@@ -57,7 +57,8 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
 
     Exactly one of `users`, `topic` and `everyone` is the audience. `ttl` counts seconds from the
     acceptance; the router only ever sees `expires`. `source` + `id` are the event's identity: the
-    same pair posted again within the deduplication window is delivered once.
+    same pair posted again within the deduplication window is delivered once. One that is `silent`
+    is delivered as any other, and never counts as unread.
     """
 
     type: Word
@@ -75,6 +76,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     ttl: Annotated[float, Meta(gt=0, le=LONGEST_TTL)] | UnsetType = UNSET
     expires: Moment | UnsetType = UNSET
     collapse_key: Word | UnsetType = UNSET
+    silent: bool | UnsetType = UNSET
     traceparent: str | UnsetType = UNSET
     extensions: dict[str, Attribute] | UnsetType = UNSET
 
@@ -93,6 +95,7 @@ class _Delivered(Struct, omit_defaults=True):
     """CloudEvents 1.0 in JSON, as clients read it; extension attributes are spliced in behind."""
 
     specversion: str
+    silent: bool | UnsetType
     id: str | UnsetType
     source: str | UnsetType
     type: str
@@ -109,6 +112,9 @@ class _Delivered(Struct, omit_defaults=True):
 class _Extensions(Struct):
     extensions: dict[str, Raw]
 
+
+# How `delivered` begins for a silent event, so that nobody has to parse one to know.
+SILENT = b'{"specversion":"1.0","silent":true,'
 
 RAW = Decoder(Raw)
 _decoder = Decoder(Event)
@@ -258,6 +264,7 @@ def delivered(event: Event) -> bytes:
     """Write the event as clients get it: CloudEvents 1.0 JSON on a single line."""
     attributes = _Delivered(
         "1.0",
+        event.silent or UNSET,
         event.id,
         event.source,
         event.type,

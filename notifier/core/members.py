@@ -24,6 +24,7 @@ RULES = {
     "users": "must be a list of user ids, each of them text",
     "topic": "must be text",
     "everyone": "can only be true; leave it out otherwise",
+    "silent": "must be true or false",
     "data_base64": "must be bytes in base64, padded with = (RFC 4648, section 4)",
     "traceparent": "must be text",
     "extensions": f"must be text of at most {LONGEST_TEXT} characters without control characters, "
@@ -44,6 +45,7 @@ _ALSO_CALLED = {
     "expires": ("expiry", "expiration", "expiresat"),
     "ttl": ("ttlseconds", "timetolive"),
     "collapse_key": ("collapsekey", "collapse", "collapseid"),
+    "silent": ("quiet", "mute", "muted", "issilent"),
     "extensions": ("extension", "attributes"),
 }
 _MEANT = {name.replace("_", ""): name for name in RULES} | {

@@ -72,6 +72,11 @@ class Publication:
     def __repr__(self) -> str:
         return f"<Publication {self.topic} {self.position}>"
 
+    @property
+    def silent(self) -> bool:
+        """Whether it never counts as unread."""
+        return self.event.startswith(events.SILENT)
+
     def expired(self, now: int) -> bool:
         """Whether it must not be delivered any more; `now` is in Unix milliseconds."""
         return 0 < self.expires <= now

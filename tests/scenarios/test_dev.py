@@ -227,7 +227,7 @@ def test_a_bad_line_is_named_and_the_lines_before_it_are_sent(
 
 
 def test_send_takes_source_lifetime_and_collapse_key(dev: Role, tmp_path: Path) -> None:
-    options = ("--source", "/shop", "--ttl", "60", "--collapse-key", "order-7")
+    options = ("--source", "/shop", "--ttl", "60", "--collapse-key", "order-7", "--silent")
     with listening(dev, tmp_path, "maja", "--frames", "--count", "1") as listener:
         sent = run("send", "--url", dev.api_url, "--user", "maja", *options)
 
@@ -235,6 +235,7 @@ def test_send_takes_source_lifetime_and_collapse_key(dev: Role, tmp_path: Path) 
         assert listener.wait() == 0
     event = listener.events[-1]["event"]
     assert event["source"] == "/shop"
+    assert event["silent"] is True
     assert "expires" in event
 
 

@@ -76,6 +76,7 @@ def _events(draw: st.DrawFn) -> Event:
         "datacontenttype": TEXTS,
         "dataschema": st.just("https://a.example/b.json"),
         "collapse_key": WORDS,
+        "silent": st.booleans(),
         "traceparent": TRACES,
         "extensions": _EXTENSIONS,
     }

@@ -56,9 +56,10 @@ def test_a_single_user_may_not_be_a_list() -> None:
 
 
 def test_topic_everyone_ttl_and_collapse_key_are_extension_attributes() -> None:
-    event = read(topic="news", ttl=60, collapsekey="k")
+    event = read(topic="news", ttl=60, collapsekey="k", silent=True)
 
     assert (event.topic, event.ttl, event.collapse_key) == ("news", 60, "k")
+    assert event.silent is True
     assert read(everyone=True).everyone is True
 
 
@@ -89,6 +90,7 @@ def test_another_version_is_refused(version: object) -> None:
         ({"topic": 7}, "topic"),
         ({"user": "1", "ttl": "60"}, "ttl"),
         ({"user": "1", "collapse_key": "k"}, "collapse_key"),
+        ({"user": "1", "silent": "true"}, "silent"),
         ({"user": "1", "Tenant": "a"}, "extensions.Tenant"),
     ],
 )
@@ -148,6 +150,7 @@ def test_no_body_is_no_data() -> None:
 def test_header_texts_become_a_number_and_a_boolean() -> None:
     assert beside(topic="news", ttl="60").ttl == 60
     assert beside(everyone="true").everyone is True
+    assert beside(user="1", silent="true").silent is True
 
 
 SPLICES = ['1,"everyone":true', '1}{"everyone":true', "1 2", "", "[", '1,"ttl":2']

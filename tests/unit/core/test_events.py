@@ -115,6 +115,8 @@ def test_an_event_of_64_kib_is_taken() -> None:
         ({"users": None, "topic": "user:"}, "topic"),
         ({"users": None, "everyone": False}, "everyone"),
         ({"users": None, "everyone": "yes"}, "everyone"),
+        ({"silent": 1}, "silent"),
+        ({"extensions": {"silent": True}}, "extensions.silent"),
         ({"topic": "news"}, "users"),
         ({"everyone": True}, "users"),
         ({"source": ""}, "source"),

@@ -30,6 +30,18 @@ def test_a_record_is_read_as_it_was_written(of: Event) -> None:
 
 
 @given(EVENTS)
+def test_an_event_is_silent_as_its_producer_said(of: Event) -> None:
+    publication = published(completed(of, source="s", now=1000.0))
+
+    assert publication.silent is (of.silent is True)
+    assert json.loads(publication.event).get("silent", False) is publication.silent
+
+
+def test_data_cannot_make_an_event_silent() -> None:
+    assert not published(event(data={"silent": True}, type='","silent":true,"')).silent
+
+
+@given(EVENTS)
 def test_an_event_stands_on_one_line(of: Event) -> None:
     publication = published(completed(of, source="s", now=1000.0))
 
