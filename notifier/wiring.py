@@ -315,6 +315,8 @@ def _redis(settings: Settings, address: Address, metrics: Metrics) -> RedisBroke
         deduplication_seconds=settings.deduplication_seconds,
         history_size=settings.history_size,
         history_seconds=settings.history_seconds,
+        inbox_size=settings.inbox_size,
+        inbox_seconds=settings.inbox_seconds,
     )
 
 
@@ -359,6 +361,7 @@ async def _dev_backends(
         broker: Broker = MemoryBroker(
             deduplication_seconds=settings.deduplication_seconds,
             history_size=settings.history_size,
+            inbox_size=settings.inbox_size,
         )
         backends = Backends(settings)
         if settings.is_given("amqp_url"):

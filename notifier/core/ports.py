@@ -118,6 +118,9 @@ class Roster(Protocol):
 
 # The broker: live fan-out between processes, and history, behind one atomic publish.
 
+PAGE = 256
+"""The most publications of one answer of history's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -145,8 +148,24 @@ class Since:
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """A question to history: which are the newest in `topic` before `offset`? None: of all.
+
+    They lie behind `behind`, and are `most` at most. A topic that has no stream is left without.
+    """
+
+    topic: str
+    offset: int | None = None
+    behind: int = 0
+    most: int = PAGE
+
+
+Question = Since | Before
+
+
+@dataclass(frozen=True, slots=True)
 class History:
-    """The answer: the stream's head, and publications behind the offset asked for.
+    """The answer: the stream's head, and the publications asked for.
 
     They are of the head's epoch, oldest first, without holes between them, at most a page
     (`PAGE`) of them. The first is not the one asked for when history no longer reaches back.
@@ -158,9 +177,6 @@ class History:
     publications: Sequence[Publication] = ()
     lineage: Mapping[str, int] = field(default_factory=dict)
     newest: Mapping[bytes, int] = field(default_factory=dict)
-
-
-PAGE = 256
 
 
 class BrokerListener(Protocol):
@@ -211,7 +227,7 @@ class Broker(Dependency, Protocol):
     async def unfollow(self, topics: Sequence[str]) -> None:
         """Stop hearing of these topics, at the latest some time after returning."""
 
-    async def read(self, questions: Sequence[Since]) -> list[History]:
+    async def read(self, questions: Sequence[Question]) -> list[History]:
         """Answer each question, hundreds of them in one round trip; raises Unavailable.
 
         Reading begins the stream of a topic that has none, and keeps a stream's head from

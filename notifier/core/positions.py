@@ -26,11 +26,11 @@ class Position(NamedTuple):
         return f"{self.epoch}.{self.offset}"
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `epoch.offset`; raises Invalid."""
+    def parse(cls, text: str, field: str = "since") -> Self:
+        """Read `epoch.offset`; raises Invalid for `field`."""
         match = _POSITION.fullmatch(text)
         if match is None:
-            raise Invalid("since", "a position looks like k3x9q2.17, as frames carry it")
+            raise Invalid(field, "a position looks like k3x9q2.17, as frames carry it")
         return cls(match[1], int(match[2]))
 
 

@@ -24,6 +24,7 @@ from notifier.core.errors import (
     Unavailable,
 )
 from notifier.core.origins import Origins
+from notifier.core.positions import Position
 from notifier.gateway import description, sse
 from notifier.gateway.cors import Cors, cors_lines
 from notifier.gateway.direct_route import DirectWebSocketRoute
@@ -37,6 +38,7 @@ from notifier.gateway.entrance import (
 )
 from notifier.gateway.gateway import Gateway
 from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, Reading
+from notifier.gateway.listing import USUAL_LISTED, Listing, listed_topic
 from notifier.gateway.open_response import TakenOver, exchange_of
 from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT, PollConnection
 from notifier.gateway.sse import SseConnection
@@ -138,11 +140,38 @@ async def _hand_over(
 
 async def history(request: Request, who: Who) -> Response:
     """Read the events that topics still hold, without following them."""
-    limit = _number(request, "limit", USUAL_LIMIT, 1, LARGEST_LIMIT)
-    reading = Reading(who.identity, who.topics, who.cursor, limit)
+    order = _choice(request, "order", ("oldest", "newest"))
+    reading = _listing(request, who) if order == "newest" else _reading(request, who)
     gateway: Gateway = request.app.state.gateway
     body = await reading.answer(gateway.read, gateway.broker_now)
     return Response(body, headers={"cache-control": "no-store"}, media_type="application/json")
+
+
+def _reading(request: Request, who: Caller) -> Reading:
+    if "before" in request.query_params:
+        raise Invalid("before", "is for order=newest; oldest first, give since")
+    limit = _number(request, "limit", USUAL_LIMIT, 1, LARGEST_LIMIT)
+    return Reading(who.identity, who.topics, who.cursor, limit)
+
+
+def _listing(request: Request, who: Caller) -> Listing:
+    if who.cursor:
+        raise Invalid("since", "is for order=oldest; newest first, give before")
+    limit = _number(request, "limit", USUAL_LISTED, 1, LARGEST_LIMIT)
+    before = request.query_params.get("before")
+    return Listing(
+        listed_topic(who.identity, who.topics),
+        None if before is None else Position.parse(before, "before"),
+        limit,
+    )
+
+
+def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
+    """Return the value of a parameter, the first of its choices if it is left out."""
+    text = request.query_params.get(name, choices[0])
+    if text not in choices:
+        raise Invalid(name, f"must be {' or '.join(choices)}")
+    return text
 
 
 def _number(request: Request, name: str, usual: int, least: int, most: int) -> int:

@@ -35,6 +35,14 @@ _LIMIT = parameter(
     maximum=LARGEST_LIMIT,
     default=USUAL_LIMIT,
 )
+_ORDER = parameter(
+    "order",
+    "query",
+    "Which come first; newest lists one topic, the personal one unless `topics` names another.",
+    enum=["oldest", "newest"],
+    default="oldest",
+)
+_BEFORE = parameter("before", "query", "A position, with order=newest: list those before it.")
 _REFUSALS = problems(
     {
         400: "A parameter is unknown or malformed",
@@ -85,6 +93,6 @@ ROUTES: dict[str, dict[str, Any]] = {
     },
     "sse": _follows(_STREAM),
     "poll": _follows(_PAGE, _WAIT),
-    "history": _follows(_PAGE, _LIMIT),
+    "history": _follows(_PAGE, _LIMIT, _ORDER, _BEFORE),
 }
 """What `add_api_route` takes of each endpoint, by the end of its path."""

@@ -23,7 +23,7 @@ _BEARER = re.compile(r"(?:^|,)\s*bearer\s+([^\s,]+)\s*(?:,|$)", re.IGNORECASE)
 _BARE_TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")
 _NO_QUERY = QueryParams()
 _PARAMETERS = ("topics", "since")
-_OWN_PARAMETERS = {"/v1/poll": ("wait",), "/v1/history": ("limit",)}
+_OWN_PARAMETERS = {"/v1/poll": ("wait",), "/v1/history": ("limit", "order", "before")}
 _MISNOMERS = {
     "topic": "topics here: one or several, separated by commas",  # as it is called everywhere else
     "lastEventId": "since here",  # as stand-ins for EventSource call it, unless told otherwise

@@ -17,7 +17,7 @@ from notifier.core.frames import RequestId
 from notifier.core.hub import Hub
 from notifier.core.newcomer import Newcomer
 from notifier.core.pace import Pace
-from notifier.core.ports import Broker, Connection, History, Seats, Since, TokenVerifier
+from notifier.core.ports import Broker, Connection, History, Question, Seats, TokenVerifier
 from notifier.core.positions import Position
 from notifier.core.session import Session
 from notifier.telemetry.metrics import Metrics
@@ -129,7 +129,7 @@ class Gateway(LongLived):
         if self._seats is not None and identity is not None:
             self._seats.release(identity.user)
 
-    async def read(self, questions: Sequence[Since]) -> list[History]:
+    async def read(self, questions: Sequence[Question]) -> list[History]:
         """Read history without following; raises Unavailable."""
         return await self._broker.read(questions)
 

@@ -10,15 +10,15 @@ from notifier.core.access import Identity
 from notifier.core.errors import Forbidden
 from notifier.core.frames import Gap
 from notifier.core.names import EVERYONE, personal_topic
-from notifier.core.ports import PAGE, History, Since
+from notifier.core.ports import PAGE, History, Question, Since
 from notifier.core.positions import Position, format_cursor
 from notifier.core.recovery import missed, newest_of, recoverable
 
 USUAL_LIMIT, LARGEST_LIMIT = 100, PAGE
-_ENOUGH = 1024 * 1024  # bytes of frames in one answer, give or take an event
+ENOUGH = 1024 * 1024  # bytes of frames in one answer, give or take an event
 
 Now = Callable[[], float]
-Read = Callable[[Sequence[Since]], Awaitable[list[History]]]
+Read = Callable[[Sequence[Question]], Awaitable[list[History]]]
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Reading:
         """
         for topic in self.topics:
             # One at a time: a page may be large, and the rest may be for the next request.
-            if self._size > _ENOUGH:
+            if self._size > ENOUGH:
                 self._more = True
                 break
             since = self.cursor.get(topic)
@@ -76,7 +76,7 @@ class Reading:
         newest = newest_of(history, ())
         position = history.head if since is None else history.head._replace(offset=since.offset)
         for publication in history.publications[: self.limit]:
-            if self._size > _ENOUGH:
+            if self._size > ENOUGH:
                 break
             position = publication.position
             if recoverable(publication, newest, now):

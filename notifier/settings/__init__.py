@@ -151,11 +151,26 @@ class Settings(BaseSettings):
         100,
         ge=1,
         le=10_000,
-        description="Publications a topic keeps for clients that come back.",
+        description="Publications a topic keeps for clients that come back; a personal topic has "
+        "NOTIFIER_INBOX_SIZE.",
         examples=[100],
     )
     history_seconds: int = Field(
         86400, ge=1, le=30 * 86400, description="How long it keeps them.", examples=[86400]
+    )
+    inbox_size: int = Field(
+        200,
+        ge=1,
+        le=10_000,
+        description="Publications a user's personal topic keeps: the list that a page loads.",
+        examples=[200],
+    )
+    inbox_seconds: int = Field(
+        30 * 86400,
+        ge=1,
+        le=365 * 86400,
+        description="How long it keeps them after its newest.",
+        examples=[2592000],
     )
     heartbeat_seconds: float = Field(
         25.0, ge=1, le=300, description="Time between a connection's heartbeats.", examples=[25]

@@ -25,7 +25,7 @@ from notifier.core.ports import (
     EventSource,
     History,
     Published,
-    Since,
+    Question,
 )
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
@@ -248,7 +248,7 @@ class _Broker:
     async def unfollow(self, topics: Sequence[str]) -> None:
         await self._broker.unfollow(topics)
 
-    async def read(self, questions: Sequence[Since]) -> list[History]:
+    async def read(self, questions: Sequence[Question]) -> list[History]:
         return await self._broker.read(questions)
 
 

@@ -32,7 +32,8 @@ T = TypeVar("T")
 _SETTLING = 3.0
 _SETTINGS = {
     "NOTIFIER_PARTITIONS": "2",
-    "NOTIFIER_HISTORY_SIZE": "5000",  # an absence ends before history does
+    "NOTIFIER_HISTORY_SIZE": "5000",
+    "NOTIFIER_INBOX_SIZE": "5000",  # an absence ends before history does
     "NOTIFIER_HEARTBEAT_SECONDS": "5",
     "NOTIFIER_SEND_BUFFER_BYTES": "65536",
 }

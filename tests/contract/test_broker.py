@@ -15,7 +15,7 @@ import redis
 
 from notifier.adapters.memory.broker import MemoryBroker, MemoryStreams
 from notifier.adapters.redis.broker import RedisBroker
-from notifier.core.ports import PAGE, Broker, History, Published, Since
+from notifier.core.ports import PAGE, Before, Broker, History, Published, Since
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication
 from notifier.core.recovery import missed
@@ -29,7 +29,7 @@ class Backend(Protocol):
     """Where streams are kept."""
 
     def broker(
-        self, *, history_size: int = 100, deduplication_seconds: int = 60
+        self, *, history_size: int = 100, inbox_size: int = 100, deduplication_seconds: int = 60
     ) -> AbstractAsyncContextManager[Broker]:
         """Make one more broker, as another process would; all see the same streams."""
 
@@ -43,12 +43,13 @@ class MemoryBackend:
         self.lose = self._streams.lose
 
     def broker(
-        self, *, history_size: int = 100, deduplication_seconds: int = 60
+        self, *, history_size: int = 100, inbox_size: int = 100, deduplication_seconds: int = 60
     ) -> AbstractAsyncContextManager[Broker]:
         return nullcontext(
             MemoryBroker(
                 self._streams,
                 history_size=history_size,
+                inbox_size=inbox_size,
                 deduplication_seconds=deduplication_seconds,
             )
         )
@@ -59,12 +60,13 @@ class RedisBackend:
         self._url = request.getfixturevalue("redis_url")
 
     def broker(
-        self, *, history_size: int = 100, deduplication_seconds: int = 60
+        self, *, history_size: int = 100, inbox_size: int = 100, deduplication_seconds: int = 60
     ) -> AbstractAsyncContextManager[Broker]:
         return RedisBroker(
             self._url,
             metrics=Metrics(),
             history_size=history_size,
+            inbox_size=inbox_size,
             deduplication_seconds=deduplication_seconds,
         )
 
@@ -424,6 +426,47 @@ async def test_history_knows_the_newest_of_each_collapse_key_beyond_the_page(
         told = await history(broker, "news", 0)
 
     assert {key: told.newest[key] for key in (b"a", b"b")} == {b"a": PAGE + 3, b"b": 2}
+
+
+async def before(broker: Broker, topic: str, *of: int | None) -> list[int]:
+    [answer] = await broker.read([Before(topic, *of)])  # type: ignore[arg-type]  # as they come
+    return [p.position.offset for p in answer.publications]
+
+
+async def test_history_is_read_backwards_the_oldest_first_in_each_answer(backend: Backend) -> None:
+    async with backend.broker(history_size=2 * PAGE) as broker:
+        await publish(broker, *(new("news") for _ in range(PAGE + 10)))
+
+        assert await before(broker, "news") == list(range(11, PAGE + 11))
+        assert await before(broker, "news", 11) == list(range(1, 11))
+        assert await before(broker, "news", 11, 0, 3) == [8, 9, 10]
+        assert await before(broker, "news", 11, 8, 20) == [9, 10]
+        assert await before(broker, "news", None, PAGE + 8) == [PAGE + 9, PAGE + 10]
+        assert await before(broker, "news", 1) == []
+
+
+async def test_reading_backwards_knows_the_head_and_the_newest_of_each_collapse_key(
+    backend: Backend,
+) -> None:
+    async with backend.broker() as broker:
+        *_, last = await publish(broker, *(new("news", collapse_key="a") for _ in range(3)))
+
+        [told] = await broker.read([Before("news", 2)])
+
+    assert (told.head, told.newest) == (last.position, {b"a": 3})
+
+
+async def test_reading_backwards_begins_no_stream(backend: Backend) -> None:
+    async with backend.broker() as broker:
+        assert await broker.read([Before("never"), Before("user:42")]) == [History(NOWHERE)] * 2
+
+
+async def test_a_personal_topic_keeps_as_much_as_an_inbox(backend: Backend) -> None:
+    async with backend.broker(history_size=2, inbox_size=4) as broker:
+        await publish(broker, *(new(t) for t in ("user:42", "news") for _ in range(9)))
+
+        assert await before(broker, "user:42") == [6, 7, 8, 9]
+        assert await before(broker, "news") == [8, 9]
 
 
 async def test_an_epoch_ends_when_the_stream_has_less_than_was_seen(backend: Backend) -> None:

@@ -25,7 +25,7 @@ from notifier.adapters.redis import clock as redis_clock
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.core.background import Background
 from notifier.core.errors import Refused, Unavailable
-from notifier.core.ports import Published, Since
+from notifier.core.ports import Before, Published, Since
 from notifier.core.positions import Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.telemetry.metrics import Metrics
@@ -177,6 +177,19 @@ async def test_the_head_of_a_topic_without_publications_does_not_stay_for_long(
     await broker.read([Since("news")])
 
     assert client.ttl("notifier:{news}:head") == pytest.approx(3_600, abs=10)
+
+
+async def test_a_personal_topic_stays_as_long_as_an_inbox(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    await broker.publish([new(topic, topic) for topic in ("user:42", "news")])
+    await broker.read([Since("user:42"), Before("user:42")])
+
+    days = {
+        key: round(int(client.ttl(f"notifier:{{{key}")) / 86_400)
+        for key in ("user:42}:log", "user:42}:head", "news}:log", "news}:head")
+    }
+    assert list(days.values()) == [30, 60, 1, 2]
 
 
 async def test_an_expired_head_takes_its_log_and_keys_with_it(

@@ -50,7 +50,7 @@ def through(link: Proxy, url: str) -> str:
 
 
 def router(log: Path, amqp_url: str, redis_url: str, **settings: str) -> Role:
-    settings = {"NOTIFIER_HISTORY_SIZE": "1000", **settings}
+    settings = {"NOTIFIER_HISTORY_SIZE": "1000", "NOTIFIER_INBOX_SIZE": "1000", **settings}
     return Role("router", log, NOTIFIER_AMQP_URL=amqp_url, NOTIFIER_REDIS_URL=redis_url, **settings)
 
 

@@ -50,7 +50,7 @@ def forgetful_redis() -> Iterator[RedisServer]:
 
 def on(stack: ExitStack, logs: Path, amqp_url: str, redis_url: str, **settings: str) -> Service:
     """Start one process of each role; history holds all that a test posts."""
-    settings = {"NOTIFIER_HISTORY_SIZE": "1000", **settings}
+    settings = {"NOTIFIER_HISTORY_SIZE": "1000", "NOTIFIER_INBOX_SIZE": "1000", **settings}
     service = service_of(logs, amqp_url, redis_url, **settings)
     stack.enter_context(running(service.api, service.router, service.gateway))
     return service

@@ -56,7 +56,11 @@ class House:
 
 @pytest.fixture
 def house(tmp_path: Path, amqp_url: str, stable_redis: RedisServer) -> Iterator[House]:
-    redis = {"NOTIFIER_REDIS_URL": stable_redis.url, "NOTIFIER_HISTORY_SIZE": "10000"}
+    redis = {
+        "NOTIFIER_REDIS_URL": stable_redis.url,
+        "NOTIFIER_HISTORY_SIZE": "10000",
+        "NOTIFIER_INBOX_SIZE": "10000",
+    }
     gateway = Role("gateway", tmp_path / "gateway.log", **TOKENS, **redis)
     house = House(gateway, [], tmp_path, {"NOTIFIER_AMQP_URL": amqp_url, **redis})
     house.routers = [house.another_router() for _ in range(3)]

@@ -59,6 +59,7 @@ async def test_an_event_source_of_a_browser_survives_the_restart_of_its_gateway(
         "NOTIFIER_GATEWAY_PORT": str(free_port()),
         "NOTIFIER_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
         "NOTIFIER_HISTORY_SIZE": "10000",
+        "NOTIFIER_INBOX_SIZE": "10000",
     }
     service = service_of(tmp_path, amqp_url, redis_url, **settings)
     with running(service.api, service.router, service.gateway):

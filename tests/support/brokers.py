@@ -5,11 +5,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from itertools import count, islice
+from itertools import count
 from typing import Generic, TypeVar
 
+from notifier.adapters.memory.broker import page_of
 from notifier.core.errors import NotifierError, Refused, Unavailable
-from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
+from notifier.core.ports import PAGE, BrokerListener, History, Published, Question, Since
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
@@ -107,7 +108,7 @@ class SteeredBroker:
         self.live: deque[Publication] = deque()
         self.followed: set[str] = set()
         self.follows: list[list[str]] = []
-        self.questions: list[Since] = []
+        self.questions: list[Question] = []
         self.published: list[NewPublication] = []
         self.refused_topics: set[str] = set()
         self._streams: dict[str, Stream] = {}
@@ -151,7 +152,7 @@ class SteeredBroker:
         except Unavailable:
             self.followed.difference_update(topics)
 
-    async def read(self, questions: Sequence[Since]) -> list[History]:
+    async def read(self, questions: Sequence[Question]) -> list[History]:
         """See Broker."""
         self.questions.extend(questions)
         return await self._call(lambda: [self._history(each) for each in questions])
@@ -169,15 +170,15 @@ class SteeredBroker:
         result: T = await call.done
         return result
 
-    def _history(self, question: Since) -> History:
-        if not question.begins and question.topic not in self._streams:
+    def _history(self, question: Question) -> History:
+        begins = isinstance(question, Since) and question.begins
+        if not begins and question.topic not in self._streams:
             return History(NOWHERE)
         stream = self.stream(question.topic)
-        stream.check(question.seen)
-        offset = question.offset
-        behind = (p for p in stream.log if offset is not None and p.position.offset > offset)
+        if isinstance(question, Since):
+            stream.check(question.seen)
         newest = {p.collapse_key: p.position.offset for p in stream.log if p.collapse_key}
-        page = tuple(islice(behind, self._page))
+        page = tuple(page_of(stream.log, question)[: self._page])
         return History(stream.head, page, dict(stream.lineage), newest)
 
     def _publish(self, new: NewPublication) -> Published | NotifierError:

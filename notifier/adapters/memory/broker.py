@@ -3,10 +3,12 @@
 import secrets
 from collections import deque
 from collections.abc import Iterable, Sequence
+from math import inf
 from time import monotonic, time
 
 from notifier.core.errors import NotifierError
-from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
+from notifier.core.names import is_personal
+from notifier.core.ports import PAGE, BrokerListener, History, Published, Question, Since
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
@@ -109,10 +111,12 @@ class MemoryBroker:
         streams: MemoryStreams | None = None,
         *,
         history_size: int = 100,
+        inbox_size: int = 200,
         deduplication_seconds: float = 3600,
     ) -> None:
         self._streams = streams or MemoryStreams()
         self._history_size = history_size
+        self._inbox_size = inbox_size
         self._deduplication_seconds = deduplication_seconds
 
     def now(self) -> float:
@@ -132,7 +136,8 @@ class MemoryBroker:
         if stream.has_seen(new.key, now, self._deduplication_seconds):
             return Published(stream.head, duplicate=True)
         stream.remember(new.key, now, self._deduplication_seconds)
-        publication = stream.append(new, self._history_size)
+        size = self._inbox_size if is_personal(new.topic) else self._history_size
+        publication = stream.append(new, size)
         self._streams.fan_out(publication)
         return Published(publication.position)
 
@@ -149,17 +154,25 @@ class MemoryBroker:
         """See Broker."""
         self._streams.unfollow(self._listener, topics)
 
-    async def read(self, questions: Sequence[Since]) -> list[History]:
+    async def read(self, questions: Sequence[Question]) -> list[History]:
         """See Broker."""
         return [self._read(question) for question in questions]
 
-    def _read(self, question: Since) -> History:
-        if not question.begins and question.topic not in self._streams:
+    def _read(self, question: Question) -> History:
+        begins = isinstance(question, Since) and question.begins
+        if not begins and question.topic not in self._streams:
             return History(NOWHERE)
-        stream, since = self._streams.stream(question.topic), question.offset
-        stream.check(question.seen)
-        if since is None:
-            return History(stream.head)
-        page = [p for p in stream.log if p.position.offset > since][:PAGE]
+        stream = self._streams.stream(question.topic)
+        if isinstance(question, Since):
+            stream.check(question.seen)
         newest = {p.collapse_key: p.position.offset for p in stream.log if p.collapse_key}
-        return History(stream.head, page, newest=newest)
+        return History(stream.head, page_of(stream.log, question), newest=newest)
+
+
+def page_of(log: Iterable[Publication], question: Question) -> list[Publication]:
+    """Return the publications of a log, the oldest first, that answer a question to history."""
+    if isinstance(question, Since):
+        since = question.offset
+        return [p for p in log if since is not None and p.position.offset > since][:PAGE]
+    last = inf if question.offset is None else question.offset
+    return [p for p in log if question.behind < p.position.offset < last][-question.most :]

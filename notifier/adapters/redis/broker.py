@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple, Self
 from zlib import crc32
 
 import structlog
@@ -19,7 +19,16 @@ from notifier.adapters.redis.subscriber import Subscriber
 from notifier.core.addresses import Url
 from notifier.core.background import LongLived
 from notifier.core.errors import NotifierError, Unavailable
-from notifier.core.ports import PAGE, BrokerListener, History, Published, Since
+from notifier.core.names import is_personal
+from notifier.core.ports import (
+    PAGE,
+    Before,
+    BrokerListener,
+    History,
+    Published,
+    Question,
+    Since,
+)
 from notifier.core.publications import NewPublication
 from notifier.core.signals import Signal
 from notifier.telemetry.metrics import Metrics
@@ -31,6 +40,19 @@ _PING_EVERY = 2.0  # seconds
 _TWO_DAYS = 2 * 86_400
 
 _log = structlog.stdlib.get_logger(__name__)
+
+
+class Kept(NamedTuple):
+    """How many publications a topic keeps, and for how long without a new one."""
+
+    size: int
+    head_seconds: int
+    log_seconds: int
+
+    @classmethod
+    def of(cls, size: int, seconds: int) -> Self:
+        """Keep the head longer than the log: one that expired before it would hide it."""
+        return cls(size, max(_TWO_DAYS, 2 * seconds), seconds)
 
 
 class RedisBroker(LongLived):
@@ -49,6 +71,8 @@ class RedisBroker(LongLived):
         metrics: Metrics,
         history_size: int = 100,
         history_seconds: int = 86_400,
+        inbox_size: int = 200,
+        inbox_seconds: int = 30 * 86_400,
         deduplication_seconds: int = 3_600,
         ping_seconds: float = 5.0,
         silence_seconds: float = 15.0,
@@ -57,9 +81,9 @@ class RedisBroker(LongLived):
         self._commands = Commands(url, metrics)
         self._confirmed = ConfirmedPositions()
         self._metrics = metrics
-        self._limits = (history_size, history_seconds, deduplication_seconds)
-        # A head that expires before its log would hide the log.
-        self._head_seconds = max(_TWO_DAYS, 2 * history_seconds)
+        self._deduplication_seconds = deduplication_seconds
+        self._kept = Kept.of(history_size, history_seconds)
+        self._kept_personal = Kept.of(inbox_size, inbox_seconds)
         self._subscribers = [
             Subscriber(url, metrics, ping_seconds, silence_seconds) for _ in range(_SUBSCRIBERS)
         ]
@@ -108,12 +132,11 @@ class RedisBroker(LongLived):
         One call does it, so that nothing is published behind an item that Redis refused: see
         PUBLISH.
         """
-        size, log_seconds, window = self._limits
-        limits = (new_epoch(), size, self._head_seconds, log_seconds, window)
+        limits = (self._deduplication_seconds, *self._kept, *self._kept_personal)
         run_id, replies = await self._commands.run_once(
             PUBLISH,
             [key for new in batch for key in stream_keys(new.topic)],
-            [*limits, *chain.from_iterable(map(_arguments, batch))],
+            [new_epoch(), *limits, *chain.from_iterable(map(_arguments, batch))],
         )
         self._metrics.deduplication_cuts.inc(sum(is_cut(reply) for reply in replies))
         answers = [published_of(reply) for reply in replies]
@@ -135,7 +158,7 @@ class RedisBroker(LongLived):
                 run_id, read = await self._read([Since(t, None, position) for t, position in some])
                 self._confirmed.mark_verified(run_id, some[: len(read)])
 
-    async def read(self, questions: Sequence[Since]) -> list[History]:
+    async def read(self, questions: Sequence[Question]) -> list[History]:
         """See Broker; a round trip has up to 500 questions."""
         answers: list[History] = []
         while len(answers) < len(questions):
@@ -143,24 +166,14 @@ class RedisBroker(LongLived):
             answers += read
         return answers
 
-    async def _read(self, questions: Sequence[Since]) -> tuple[str, list[History]]:
+    async def _read(self, questions: Sequence[Question]) -> tuple[str, list[History]]:
         """Return the run id of the process that answered, and the first answers: at least one."""
-        limits = (new_epoch(), self._head_seconds, PAGE)
+        epoch = new_epoch()
         run_id, replies = await self._commands.run(
-            READ,
-            [
-                (
-                    *stream_keys(question.topic),
-                    *limits,
-                    "" if question.offset is None else question.offset,
-                    *(question.seen or ("", "")),
-                    1 if question.begins else "",
-                )
-                for question in questions
-            ],
+            READ, [(*stream_keys(each.topic), epoch, *self._asked(each)) for each in questions]
         )
         answered = zip(questions, replies, strict=False)
-        return run_id, [history_of(question.topic, reply) for question, reply in answered]
+        return run_id, [history_of(question, reply) for question, reply in answered]
 
     async def signal(self, signals: Sequence[Signal]) -> None:
         """See Broker."""
@@ -169,6 +182,18 @@ class RedisBroker(LongLived):
             await self._commands.send(
                 [("PUBLISH", channel_of(each.topic), payload_of(each)) for each in some]
             )
+
+    def _asked(self, question: Question) -> tuple[str | int, ...]:
+        seconds = self._kept_for(question.topic).head_seconds
+        if isinstance(question, Before):
+            last = "+" if question.offset is None else f"({question.offset}-0"
+            return (seconds, question.most, question.behind, "", "", "", last)
+        asked = "" if question.offset is None else question.offset
+        seen = question.seen or ("", "")
+        return (seconds, PAGE, asked, *seen, 1 if question.begins else "", "")
+
+    def _kept_for(self, topic: str) -> Kept:
+        return self._kept_personal if is_personal(topic) else self._kept
 
     # Following.
 
@@ -197,5 +222,6 @@ class RedisBroker(LongLived):
         return self._subscribers[crc32(topic.encode()) % _SUBSCRIBERS]
 
 
-def _arguments(new: NewPublication) -> tuple[str | bytes, ...]:
-    return (channel_of(new.topic), digest_of(new.key), new.record, new.collapse_key)
+def _arguments(new: NewPublication) -> tuple[str | bytes | int, ...]:
+    personal = 1 if is_personal(new.topic) else ""
+    return (channel_of(new.topic), digest_of(new.key), new.record, new.collapse_key, personal)

@@ -132,7 +132,7 @@ async def _rehearse_publication(client: Redis, _: str) -> list[Finding]:
 def _mend_refusal(error: ResponseError) -> str:
     match error:
         case redis_errors.OutOfMemoryError():
-            return "raise maxmemory, or lower NOTIFIER_HISTORY_SIZE or NOTIFIER_HISTORY_SECONDS"
+            return "raise maxmemory, or lower NOTIFIER_INBOX_SIZE or NOTIFIER_HISTORY_SIZE"
         case redis_errors.ReadOnlyError():
             return f"name the master in {_REDIS_URL}"
         case _ if "permission" in str(error) or "can't" in str(error):

@@ -6,7 +6,7 @@ import structlog
 
 from notifier.adapters.redis.keys import new_epoch
 from notifier.core.errors import NotifierError, Refused
-from notifier.core.ports import History, Published
+from notifier.core.ports import Before, History, Published, Question
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import Publication
 
@@ -26,8 +26,9 @@ def is_cut(reply: Any) -> bool:  # noqa: ANN401 - any reply
     return not isinstance(reply, Refused) and bool(reply[3])
 
 
-def history_of(topic: str, reply: Any) -> History:  # noqa: ANN401 - any reply
+def history_of(question: Question, reply: Any) -> History:  # noqa: ANN401 - any reply
     """Return the answer to one question about a topic."""
+    topic = question.topic
     if isinstance(reply, Refused):
         # Followers of other topics are not affected; those of this one get gap after gap.
         _log.warning("redis_stream_unusable", topic=topic, reason=str(reply))
@@ -37,7 +38,7 @@ def history_of(topic: str, reply: Any) -> History:  # noqa: ANN401 - any reply
     epoch, offset, lineage, entries, keys = reply
     epoch = epoch.decode()
     publications: list[Publication] = []
-    for entry, fields in entries:
+    for entry, fields in reversed(entries) if isinstance(question, Before) else entries:
         try:
             _, record, *_ = fields
             position = Position(epoch, int(entry.removesuffix(b"-0")))

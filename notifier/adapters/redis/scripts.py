@@ -169,20 +169,23 @@ end
 PUBLISH = Script(
     f"""#!lua
 -- KEYS: of each publication head, log, ids, newest
--- ARGV: run, epoch to begin with, history size, seconds to keep head and log,
---       deduplication seconds; then of each publication channel, digest, record, collapse key
+-- ARGV: run, epoch to begin with, deduplication seconds; how many publications a topic keeps, and
+--       seconds to keep its head and its log; the same of a personal topic; then of each
+--       publication channel, digest, record, collapse key, 1 for a personal topic (or nothing)
 -- Returns of each epoch, offset, 1 for a duplicate, and 1 if ids were forgotten before their time;
 -- after an error, which is the last, none.
 {_STREAM}
 {_IDS}
-local run, candidate, size, head_seconds, log_seconds, window = unpack(ARGV, 1, 6)
-size = tonumber(size)
+local run, candidate, window = unpack(ARGV, 1, 3)
+local size, head_seconds, log_seconds
 
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local forgotten = now - window * 1000
 
-local function publish(channel, digest, record, collapse_key)
+local function publish(channel, digest, record, collapse_key, is_personal)
+  local limits = is_personal == "" and 4 or 7
+  size, head_seconds, log_seconds = tonumber(ARGV[limits]), unpack(ARGV, limits + 1, limits + 2)
   local epoch, offset, lineage, is_new, spread = stream(run, candidate)
   local token, deepest = string.match(spread, "^(%w+):(%d+)$")
   token, deepest = token or candidate, tonumber(deepest) or 0
@@ -228,7 +231,7 @@ end
 local answers = {{}}
 for number = 1, #KEYS / 4 do
   head, log, ids, newest = unpack(KEYS, 4 * number - 3, 4 * number)
-  local done, answer = pcall(publish, unpack(ARGV, 4 * number + 3, 4 * number + 6))
+  local done, answer = pcall(publish, unpack(ARGV, 5 * number + 5, 5 * number + 9))
   if not done and type(answer) ~= "table" then
     answer = {{err = tostring(answer)}}
   end
@@ -248,11 +251,14 @@ READ = Script(
 -- KEYS: head, log, ids, newest
 -- ARGV: run, epoch to begin with, seconds to keep the head, most entries,
 --       offset (or nothing), epoch and offset that the asker has seen (or nothing),
---       whether to begin a stream where there is none (or nothing)
--- Returns epoch, offset, lineage, the log's entries behind the offset asked for, and for each
--- collapse key among them that key and the offset of its newest; nothing where there is no stream.
+--       whether to begin a stream where there is none (or nothing),
+--       the end of the range (or nothing): the newest entries up to it are asked for
+-- Returns epoch, offset, lineage, the log's entries behind the offset asked for (the oldest first
+-- unless they have an end), and for each collapse key among them that key and the offset of its
+-- newest; nothing where there is no stream.
 {_STREAM}
-local run, candidate, head_seconds, most, asked, seen_epoch, seen_offset, begins = unpack(ARGV)
+local run, candidate, head_seconds, most, asked = unpack(ARGV, 1, 5)
+local seen_epoch, seen_offset, begins, last = unpack(ARGV, 6, 9)
 
 if begins == "" and redis.call("EXISTS", head) == 0 then
   return {{}}
@@ -282,7 +288,12 @@ end
 if asked == "" then
   return {{epoch, offset, lineage, {{}}, {{}}}}
 end
-local entries = redis.call("XRANGE", log, "(" .. asked .. "-0", "+", "COUNT", most)
+local entries
+if last == "" then
+  entries = redis.call("XRANGE", log, "(" .. asked .. "-0", "+", "COUNT", most)
+else
+  entries = redis.call("XREVRANGE", log, last, "(" .. asked .. "-0", "COUNT", most)
+end
 local keys, found = {{}}, {{}}
 for _, entry in ipairs(entries) do
   local collapse_key = entry[2][4]

@@ -49,7 +49,7 @@ async def client_links_slow(world: World) -> AsyncIterator[None]:
     yield
 
 
-@failure(ground=Ground(settings={"NOTIFIER_HISTORY_SIZE": "10000"}))
+@failure(ground=Ground(settings={"NOTIFIER_HISTORY_SIZE": "10000", "NOTIFIER_INBOX_SIZE": "10000"}))
 async def long_absence(world: World) -> AsyncIterator[None]:
     """Somebody comes back to 5,000 events."""
     client = world.chance.choice(world.crowd.steady)
@@ -61,7 +61,9 @@ async def long_absence(world: World) -> AsyncIterator[None]:
     yield
 
 
-@failure(gaps=True, ground=Ground(settings={"NOTIFIER_HISTORY_SIZE": "1"}))
+@failure(
+    gaps=True, ground=Ground(settings={"NOTIFIER_HISTORY_SIZE": "1", "NOTIFIER_INBOX_SIZE": "1"})
+)
 async def history_of_one(world: World) -> AsyncIterator[None]:
     """Somebody comes back to more than history keeps, which is one event."""
     gaps = world.crowd.gaps

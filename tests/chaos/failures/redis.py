@@ -271,7 +271,7 @@ async def expired_meanwhile(world: World) -> AsyncIterator[None]:
     await world.ready()
 
 
-@failure(ground=Ground(settings={"NOTIFIER_HISTORY_SIZE": "10000"}))
+@failure(ground=Ground(settings={"NOTIFIER_HISTORY_SIZE": "10000", "NOTIFIER_INBOX_SIZE": "10000"}))
 async def repeated_on_a_busy_topic(world: World) -> AsyncIterator[None]:
     """An event is posted again after so many others of its topic that a bound is felt."""
     topic = world.crowd.steady[0].recipient.topics[0]

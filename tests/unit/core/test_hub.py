@@ -7,7 +7,7 @@ from msgspec import UNSET
 from notifier.core.errors import Unavailable
 from notifier.core.frames import Start
 from notifier.core.hub import Hub
-from notifier.core.ports import PAGE, History, Since
+from notifier.core.ports import PAGE, History, Question
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
 from notifier.core.round import Arrival
@@ -1027,7 +1027,7 @@ async def test_more_unsettled_feeds_than_a_round_takes_all_have_their_turn() -> 
 class _Weak(SteeredBroker):
     """Answers only what is not too much at once."""
 
-    async def read(self, questions: Sequence[Since]) -> list[History]:
+    async def read(self, questions: Sequence[Question]) -> list[History]:
         if len(questions) > 10:
             raise Unavailable("redis", "too much at once")
         return await super().read(questions)
@@ -1065,7 +1065,7 @@ class _Counting(SteeredBroker):
         super().__init__()
         self.sizes: list[int] = []
 
-    async def read(self, questions: Sequence[Since]) -> list[History]:
+    async def read(self, questions: Sequence[Question]) -> list[History]:
         self.sizes.append(len(questions))
         return await super().read(questions)
 

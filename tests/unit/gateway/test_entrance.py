@@ -237,14 +237,17 @@ async def test_a_bad_query_is_told_in_frames_and_closed_with_4502(query: str) ->
         assert await client.closed_with() == 4502
 
 
+_OF_HISTORY = "is no parameter here; there are topics, since, limit, order, before"
+
+
 @pytest.mark.parametrize(
     ("path", "query", "detail"),
     [
         ("sse", "sinc=user:42@a.1", "sinc: is no parameter here; there are topics, since"),
         ("sse", "wait=5", "wait: is no parameter here; there are topics, since"),
         ("poll", "limit=5", "limit: is no parameter here; there are topics, since, wait"),
-        ("history", "Since=a@b.1", "Since: is no parameter here; there are topics, since, limit"),
-        ("history", "wait", "wait: is no parameter here; there are topics, since, limit"),
+        ("history", "Since=a@b.1", f"Since: {_OF_HISTORY}"),
+        ("history", "wait", f"wait: {_OF_HISTORY}"),
         ("poll", "topic=news", "topic: is called topics here: one or several, separated by commas"),
         ("sse", "lastEventId=user:42@a.1", "lastEventId: is called since here"),
     ],

@@ -37,6 +37,8 @@ NOTIFIER_MAX_CONNECTION_AGE_SECONDS: [gateway]
 NOTIFIER_DEDUPLICATION_SECONDS: [gateway, router]
 NOTIFIER_HISTORY_SIZE: [gateway, router]
 NOTIFIER_HISTORY_SECONDS: [gateway, router]
+NOTIFIER_INBOX_SIZE: [gateway, router]
+NOTIFIER_INBOX_SECONDS: [gateway, router]
 {{- end }}
 
 {{- /* The settings of a role. */}}
