@@ -12,6 +12,7 @@ from notifier.core.access import Identity
 from notifier.core.errors import CloseCode, NotifierError, Unavailable
 from notifier.core.frames import ServerFrame
 from notifier.core.ingress import Entry
+from notifier.core.marks import Mark, Move
 from notifier.core.positions import Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
@@ -152,12 +153,14 @@ class Before:
     """A question to history: which are the newest in `topic` before `offset`? None: of all.
 
     They lie behind `behind`, and are `most` at most. A topic that has no stream is left without.
+    With `beginnings` their events are cut off behind the bytes that say whether one is silent.
     """
 
     topic: str
     offset: int | None = None
     behind: int = 0
     most: int = PAGE
+    beginnings: bool = False
 
 
 Question = Since | Before
@@ -177,6 +180,10 @@ class History:
     publications: Sequence[Publication] = ()
     lineage: Mapping[str, int] = field(default_factory=dict)
     newest: Mapping[bytes, int] = field(default_factory=dict)
+
+    def last_of(self, epoch: str) -> int | None:
+        """Return the last offset that the stream shares with `epoch`, None if it has none."""
+        return self.head.offset if epoch == self.head.epoch else self.lineage.get(epoch)
 
 
 class BrokerListener(Protocol):
@@ -234,6 +241,25 @@ class Broker(Dependency, Protocol):
         expiring. Where it must not begin one (`Since.begins`), the head is NOWHERE. An epoch lasts
         no longer than the life of the broker's process, as what comes back may be older; the next
         one continues it, up to the last offset that is still there.
+        """
+
+
+class Marks(Protocol):
+    """The marks of each user, in all topics."""
+
+    async def move(self, moves: Sequence[Move]) -> list[Mark | NotifierError]:
+        """Make each move, in the order given, and return the marks that come of them.
+
+        Each is made as `Mark.moved` says, atomically, and refused with the errors named there; with
+        TooMany also where the user has marks in 256 topics. Where something was read, the followers
+        of the user's personal topic are told an order `marks`, whose body is the topic. Raises
+        Unavailable when it is not known what became of them: repeating a move changes nothing.
+        """
+
+    async def of(self, users: Sequence[str]) -> list[dict[str, Mark]]:
+        """Return each user's marks by their topic, hundreds of users in one round trip.
+
+        They stay as long as the longest history they speak of. Raises Unavailable.
         """
 
 

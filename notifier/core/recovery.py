@@ -9,8 +9,7 @@ from notifier.core.publications import Publication
 
 def missed(at: Position, history: History) -> str | None:
     """Return why `history` cannot continue the stream behind `at`, or None when it can."""
-    head = history.head
-    last = head.offset if at.epoch == head.epoch else history.lineage.get(at.epoch)
+    last = history.last_of(at.epoch)
     if last is None:
         return "restarted"
     if at.offset > last:

@@ -71,8 +71,7 @@ class Listing:
 
 def _lost(at: Position, history: History) -> str | None:
     """Return why the publications before `at` are not those that this history holds, or None."""
-    head = history.head
-    last = head.offset if at.epoch == head.epoch else history.lineage.get(at.epoch)
+    last = history.last_of(at.epoch)
     if last is None:
         return "restarted"
     return "lost" if at.offset > last else None

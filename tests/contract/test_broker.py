@@ -15,6 +15,7 @@ import redis
 
 from notifier.adapters.memory.broker import MemoryBroker, MemoryStreams
 from notifier.adapters.redis.broker import RedisBroker
+from notifier.core.events import SILENT
 from notifier.core.ports import PAGE, Before, Broker, History, Published, Since
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication
@@ -459,6 +460,23 @@ async def test_reading_backwards_knows_the_head_and_the_newest_of_each_collapse_
 async def test_reading_backwards_begins_no_stream(backend: Backend) -> None:
     async with backend.broker() as broker:
         assert await broker.read([Before("never"), Before("user:42")]) == [History(NOWHERE)] * 2
+
+
+async def test_the_beginnings_of_events_say_whether_they_count(backend: Backend) -> None:
+    loud, silent = b'{"specversion":"1.0","data":', SILENT + b'"data":'
+    records = [b"7:9:a:b\n" + each + b'"%s"}' % (1_000 * b"x") for each in (loud, silent)]
+    async with backend.broker() as broker:
+        await publish(broker, *(NewPublication("news", uuid4().hex, r, "a:b") for r in records))
+
+        [told] = await broker.read([Before("news", beginnings=True)])
+
+    assert [
+        (p.position.offset, p.expires, p.collapse_key, p.silent) for p in told.publications
+    ] == [
+        (1, 9, b"a:b", False),
+        (2, 9, b"a:b", True),
+    ]
+    assert told.newest == {b"a:b": 2}
 
 
 async def test_a_personal_topic_keeps_as_much_as_an_inbox(backend: Backend) -> None:

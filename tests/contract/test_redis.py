@@ -192,6 +192,14 @@ async def test_a_personal_topic_stays_as_long_as_an_inbox(
     assert list(days.values()) == [30, 60, 1, 2]
 
 
+async def test_counting_does_not_fetch_whole_events(broker: RedisBroker) -> None:
+    await broker.publish([NewPublication("news", "a", b"0:0:\n" + b"x" * 60_000)])
+
+    [told] = await broker.read([Before("news", beginnings=True)])
+
+    assert len(told.publications[0].event) < 100
+
+
 async def test_an_expired_head_takes_its_log_and_keys_with_it(
     broker: RedisBroker, client: redis.Redis
 ) -> None:

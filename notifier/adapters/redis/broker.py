@@ -19,6 +19,7 @@ from notifier.adapters.redis.subscriber import Subscriber
 from notifier.core.addresses import Url
 from notifier.core.background import LongLived
 from notifier.core.errors import NotifierError, Unavailable
+from notifier.core.events import SILENT
 from notifier.core.names import is_personal
 from notifier.core.ports import (
     PAGE,
@@ -187,10 +188,11 @@ class RedisBroker(LongLived):
         seconds = self._kept_for(question.topic).head_seconds
         if isinstance(question, Before):
             last = "+" if question.offset is None else f"({question.offset}-0"
-            return (seconds, question.most, question.behind, "", "", "", last)
+            beginning = len(SILENT) if question.beginnings else ""
+            return (seconds, question.most, question.behind, "", "", "", last, beginning)
         asked = "" if question.offset is None else question.offset
         seen = question.seen or ("", "")
-        return (seconds, PAGE, asked, *seen, 1 if question.begins else "", "")
+        return (seconds, PAGE, asked, *seen, 1 if question.begins else "", "", "")
 
     def _kept_for(self, topic: str) -> Kept:
         return self._kept_personal if is_personal(topic) else self._kept

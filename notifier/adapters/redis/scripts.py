@@ -37,7 +37,8 @@ class Script:
         self.sha: Final = sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-_STREAM = """
+# What a script begins with that looks after a stream; `head` and so on are its first four keys.
+STREAM = """
 local head, log, ids, newest = unpack(KEYS, 1, 4)
 
 -- Returns epoch, offset, lineage, whether they have to be written because the epoch is new, and
@@ -174,7 +175,7 @@ PUBLISH = Script(
 --       publication channel, digest, record, collapse key, 1 for a personal topic (or nothing)
 -- Returns of each epoch, offset, 1 for a duplicate, and 1 if ids were forgotten before their time;
 -- after an error, which is the last, none.
-{_STREAM}
+{STREAM}
 {_IDS}
 local run, candidate, window = unpack(ARGV, 1, 3)
 local size, head_seconds, log_seconds
@@ -252,13 +253,14 @@ READ = Script(
 -- ARGV: run, epoch to begin with, seconds to keep the head, most entries,
 --       offset (or nothing), epoch and offset that the asker has seen (or nothing),
 --       whether to begin a stream where there is none (or nothing),
---       the end of the range (or nothing): the newest entries up to it are asked for
+--       the end of the range (or nothing): the newest entries up to it are asked for,
+--       how many bytes of each record behind its first line are asked for (or nothing: all)
 -- Returns epoch, offset, lineage, the log's entries behind the offset asked for (the oldest first
 -- unless they have an end), and for each collapse key among them that key and the offset of its
 -- newest; nothing where there is no stream.
-{_STREAM}
+{STREAM}
 local run, candidate, head_seconds, most, asked = unpack(ARGV, 1, 5)
-local seen_epoch, seen_offset, begins, last = unpack(ARGV, 6, 9)
+local seen_epoch, seen_offset, begins, last, bytes = unpack(ARGV, 6, 10)
 
 if begins == "" and redis.call("EXISTS", head) == 0 then
   return {{}}
@@ -296,6 +298,10 @@ else
 end
 local keys, found = {{}}, {{}}
 for _, entry in ipairs(entries) do
+  if bytes ~= "" and entry[2][2] then
+    local line = string.find(entry[2][2], "\\n", 1, true) or 0
+    entry[2][2] = entry[2][2]:sub(1, line + bytes)
+  end
   local collapse_key = entry[2][4]
   if collapse_key and not found[collapse_key] then
     found[collapse_key] = true
