@@ -19,12 +19,14 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from notifier.adapters.memory.broker import MemoryBroker
+from notifier.adapters.memory.marks import MemoryMarks
 from notifier.adapters.memory.queue import MemoryEventQueue
 from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.memory.seats import MemorySeats
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue
 from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.adapters.redis.broker import RedisBroker
+from notifier.adapters.redis.marks import RedisMarks
 from notifier.adapters.redis.roster import RedisRoster
 from notifier.adapters.redis.seats import RedisSeats
 from notifier.adapters.tokens.verifier import JwtVerifier
@@ -36,7 +38,15 @@ from notifier.core.background import Background
 from notifier.core.conversation import Terms
 from notifier.core.origins import Origins
 from notifier.core.pace import Pace
-from notifier.core.ports import Broker, EventQueue, EventSource, Roster, Seats, TokenVerifier
+from notifier.core.ports import (
+    Broker,
+    EventQueue,
+    EventSource,
+    Marks,
+    Roster,
+    Seats,
+    TokenVerifier,
+)
 from notifier.credentials import minted, take_keys
 from notifier.credentials import verifier as verifier_of
 from notifier.gateway import app as gateway_app
@@ -110,8 +120,11 @@ async def _run_gateway(
         reloading("gateway", settings, take, metrics),
         _redis(settings, backends.redis, metrics) as broker,
         verifier,
+        _marks(settings, backends.redis, metrics) as marks,
         _seats(settings, backends.redis, metrics) as seats,
-        _gateway(settings, traces.broker(broker), verifier, metrics, seats) as gateway,
+        _gateway(
+            settings, traces.broker(broker), verifier, metrics, marks=marks, seats=seats
+        ) as gateway,
         _serve_gateway(
             settings,
             settings.host,
@@ -186,7 +199,9 @@ async def _run_dev(
         _dev_backends(settings, metrics, traces) as backends,
         dev_tokens.verifier() as verifier,
         _dev_seats(settings, metrics) as seats,
-        _gateway(settings, backends.broker, verifier, metrics, seats) as gateway,
+        _gateway(
+            settings, backends.broker, verifier, metrics, marks=backends.marks, seats=seats
+        ) as gateway,
         _routing(backends.source, backends.broker, metrics) as router,
         _serve_dev(settings, host, gateway, backends.queue, dev_tokens) as ports,
         _private(settings, host, metrics, lambda: {**gateway.trouble(), **router.trouble()}),
@@ -224,11 +239,13 @@ async def _routing(source: EventSource, broker: Broker, metrics: Metrics) -> Asy
             await asyncio.wait({running}, timeout=_ROUTER_GRACE)
 
 
-def _gateway(
+def _gateway(  # noqa: PLR0913 - the parts of a gateway
     settings: Settings,
     broker: Broker,
     verifier: TokenVerifier,
     metrics: Metrics,
+    *,
+    marks: Marks,
     seats: Seats | None,
 ) -> Gateway:
     connects = Pace(settings.connect_rate, _CONNECTS_AT_ONCE)
@@ -236,6 +253,7 @@ def _gateway(
         broker,
         verifier,
         metrics,
+        marks,
         terms=_terms(settings),
         capacity=Capacity(room_for(settings.max_connections), connects),
         seats=seats,
@@ -320,6 +338,11 @@ def _redis(settings: Settings, address: Address, metrics: Metrics) -> RedisBroke
     )
 
 
+def _marks(settings: Settings, address: Address, metrics: Metrics) -> RedisMarks:
+    seconds = 2 * max(settings.inbox_seconds, settings.history_seconds)  # as long as heads
+    return RedisMarks(address, metrics=metrics, seconds=seconds)
+
+
 def _seats(
     settings: Settings, address: Address, metrics: Metrics
 ) -> AbstractAsyncContextManager[Seats | None]:
@@ -347,6 +370,7 @@ class _Backends:
     queue: EventQueue
     source: EventSource
     broker: Broker
+    marks: Marks
 
 
 @asynccontextmanager
@@ -363,6 +387,7 @@ async def _dev_backends(
             history_size=settings.history_size,
             inbox_size=settings.inbox_size,
         )
+        marks: Marks = MemoryMarks(broker)
         backends = Backends(settings)
         if settings.is_given("amqp_url"):
             queue = await stack.enter_async_context(_amqp_queue(settings, backends.amqp, metrics))
@@ -370,6 +395,7 @@ async def _dev_backends(
             source = await stack.enter_async_context(amqp_source)
         if settings.is_given("redis_url"):
             broker = await stack.enter_async_context(_redis(settings, backends.redis, metrics))
+            marks = await stack.enter_async_context(_marks(settings, backends.redis, metrics))
         real = (settings.is_given("amqp_url"), settings.is_given("redis_url"))
         names = ("RabbitMQ" if real[0] else "memory", "Redis" if real[1] else "memory")
         yield _Backends(
@@ -377,6 +403,7 @@ async def _dev_backends(
             traces.queue(queue),
             traces.source(source),
             traces.broker(broker),
+            marks,
         )
 
 

@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from notifier.core import frames
 from notifier.core.access import Identity
+from notifier.core.badges import Badges
 from notifier.core.deadlines import Deadlines
 from notifier.core.errors import CloseCode, Followed, Invalid, NotifierError, TooMany
 from notifier.core.frames import RequestId
@@ -47,6 +48,7 @@ class Host(Protocol):
     """What a conversation needs of the gateway that it lives in."""
 
     hub: Hub
+    badges: Badges
     deadlines: Deadlines
     terms: Terms
 

@@ -7,9 +7,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from notifier.core.errors import Invalid, TooLarge
 from notifier.core.publications import Publication
-from notifier.core.reading import TOO_DEEP, is_too_deep, named, not_json
+from notifier.core.reading import TOO_DEEP, is_too_deep, named, not_json, read_json
 
 LARGEST_FRAME = 64 * 1024
+MOST_READ_ONLY = 100
 # JavaScript's largest exact integer: a larger id would come back as another one.
 RequestId = Annotated[int, Meta(ge=0, le=2**53 - 1)] | Annotated[str, Meta(max_length=64)]
 
@@ -47,7 +48,20 @@ class Ping(_ClientFrame, frozen=True, tag="ping"):
     """Ask for a `pong`."""
 
 
-ClientFrame = Subscribe | Unsubscribe | Authenticate | Ping
+class Mark(_ClientFrame, frozen=True, tag="mark"):
+    """Say how far the user has read or received `topic`, which is the personal one if left out.
+
+    `read` and `received` are positions up to which all is; `read_only` has single ones.
+    """
+
+    topic: str | None = None
+    read: str | None = None
+    received: str | None = None
+    read_only: Annotated[list[str], Meta(max_length=MOST_READ_ONLY)] = []
+    id: RequestId | None = None
+
+
+ClientFrame = Subscribe | Unsubscribe | Authenticate | Ping | Mark
 
 
 class _ServerFrame(Struct, frozen=True, omit_defaults=True, tag_field="type"):
@@ -102,6 +116,28 @@ class Gap(_ServerFrame, frozen=True, tag="gap"):
     reason: str
 
 
+class Marked(_ServerFrame, frozen=True, tag="marked"):
+    """The answer to `mark`: the user's mark in the topic, as positions."""
+
+    topic: str
+    read: str | UnsetType = UNSET
+    received: str | UnsetType = UNSET
+    id: RequestId | UnsetType = UNSET
+
+
+class Marks(_ServerFrame, frozen=True, tag="marks"):
+    """How far the user has read a topic, on whatever device, and how many events are unread.
+
+    `more` is True when the mark lies behind history's end: there may be others.
+    """
+
+    topic: str
+    unread: int
+    read: str | UnsetType = UNSET
+    read_only: list[str] | UnsetType = UNSET
+    more: bool | UnsetType = UNSET
+
+
 class Authenticated(_ServerFrame, frozen=True, tag="authenticated"):
     """The token was taken; the session lasts until `expires`."""
 
@@ -136,11 +172,27 @@ class Bye(_ServerFrame, frozen=True, tag="bye"):
     reconnect_after_ms: int | UnsetType = UNSET
 
 
-ServerFrame = Hello | Subscribed | Unsubscribed | Gap | Authenticated | Error | Pong | Bye | Relayed
+ServerFrame = (
+    Hello
+    | Subscribed
+    | Unsubscribed
+    | Gap
+    | Marked
+    | Marks
+    | Authenticated
+    | Error
+    | Pong
+    | Bye
+    | Relayed
+)
 
 _decoder: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
 _encoder = msgspec.json.Encoder()
-_RULES = {"id": "must be a whole number from 0 to 2^53 - 1, or text of at most 64 characters"}
+_RULES = {
+    "id": "must be a whole number from 0 to 2^53 - 1, or text of at most 64 characters",
+    "read_only": f"must be a list of at most {MOST_READ_ONLY} positions",
+}
+_mark_decoder = msgspec.json.Decoder(Mark)
 
 
 class _WithId(Struct):
@@ -158,10 +210,15 @@ def decode(text: bytes) -> ClientFrame:
     except msgspec.ValidationError as error:
         invalid = named(error, _RULES)
         if invalid.field == "type":
-            raise Invalid("type", "must be subscribe, unsubscribe, auth or ping") from error
+            raise Invalid("type", "must be subscribe, unsubscribe, auth, ping or mark") from error
         raise invalid from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid("", not_json(error)) from error
+
+
+def decode_mark(body: bytes) -> Mark:
+    """Read a `mark` frame that stands alone, so its type may be left out; raises Invalid."""
+    return read_json(body, _mark_decoder, LARGEST_FRAME, _RULES)
 
 
 def request_id_in(text: bytes) -> RequestId | UnsetType:
@@ -190,3 +247,9 @@ def event_frame(publication: Publication) -> bytes:
     epoch, offset = publication.position  # written out, as this is done for every publication
     head = f'{{"type":"event","topic":"{publication.topic}","position":"{epoch}.{offset}","event":'
     return b"".join((head.encode(), publication.event, b"}"))
+
+
+def listed_frame(publication: Publication, *, read: bool) -> bytes:
+    """Write the `event` frame of a list, which says whether the user has read it."""
+    flag = b'{"type":"event","read":%s,' % (b"true" if read else b"false")
+    return flag + event_frame(publication).removeprefix(b'{"type":"event",')

@@ -8,8 +8,9 @@ between its last `await` and its end, so no lock is needed.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Protocol
 
 from notifier.core.backoff import Backoff
 from notifier.core.errors import Unavailable
@@ -30,6 +31,16 @@ _CHECK_TICKS = 37
 _LONGEST_WAIT = 10.0
 
 
+class Watcher(Protocol):
+    """Who hears that something happened in a topic. Its methods return at once and never raise."""
+
+    def on_event(self, topic: str) -> None:
+        """Hear that a live publication came in."""
+
+    def on_comparison(self, topic: str) -> None:
+        """Hear that the topic was compared with history, after a loss or without one."""
+
+
 class Hub:
     """The feeds of this process. Fulfils BrokerListener; `run` must be running."""
 
@@ -47,6 +58,7 @@ class Hub:
         self._size = _ROUND
         self._work = asyncio.Event()
         self._orders: dict[str, Callable[[Signal], None]] = {}
+        self._watchers: dict[str, Watcher] = {}
         broker.listen(self)
 
     def obey(self, order: str, handler: Callable[[Signal], None]) -> None:
@@ -55,6 +67,14 @@ class Hub:
         It returns at once and never raises.
         """
         self._orders[order] = handler
+
+    def watch(self, topic: str, watcher: Watcher) -> None:
+        """Tell a watcher what happens in a topic that somebody follows here."""
+        self._watchers[topic] = watcher
+
+    def unwatch(self, topic: str) -> None:
+        """Tell it no more."""
+        self._watchers.pop(topic, None)
 
     # Called by sessions.
 
@@ -108,6 +128,8 @@ class Hub:
 
     def on_publication(self, publication: Publication) -> None:
         """See BrokerListener."""
+        if self._watchers and (watcher := self._watchers.get(publication.topic)):
+            watcher.on_event(publication.topic)
         feed = self._feeds.get(publication.topic)
         if feed is None or feed.take(publication) or feed.position is None:
             return
@@ -200,6 +222,7 @@ class Hub:
         """Do one round, and return how many feeds fit into a turn: large histories take long."""
         await self._unfollow()
         entered = self._enter(list(islice(self._arrivals, self._size)))
+        compared = self._watched_among(entered.feeds)
         # If the round fails, the next ones ask all of them again, with the arrivals or without.
         self._unsettled.update((feed.topic, feed) for feed in entered.feeds)
         try:
@@ -214,8 +237,18 @@ class Hub:
             self._arrivals.popleft()
         answered.settle().answer().admit()
         self._finish(entered.feeds)
+        for topic in compared:
+            if watcher := self._watchers.get(topic):
+                watcher.on_comparison(topic)
         took = asyncio.get_running_loop().time() - began
         return int(len(entered.feeds) * _LONGEST_TURN / took) if took and entered.feeds else _ROUND
+
+    def _watched_among(self, feeds: Sequence[Feed]) -> list[str]:
+        """Return the watched topics that are compared by themselves, not for who arrives."""
+        if not self._watchers:
+            return []
+        topics = (feed.topic for feed in feeds if feed.topic in self._unsettled)
+        return [topic for topic in topics if topic in self._watchers]
 
     def _enter(self, arrivals: list[Arrival]) -> Entered:
         """Put each join into its feed, and find the feeds of this round."""

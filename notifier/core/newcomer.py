@@ -35,7 +35,7 @@ class Newcomer(Conversation):
     A Session then goes on with its connection.
     """
 
-    __slots__ = ("_cursor", "_topics")
+    __slots__ = ("_cursor", "_marks", "_topics")
 
     def __init__(
         self,
@@ -43,10 +43,13 @@ class Newcomer(Conversation):
         connection: Connection,
         topics: Iterable[str],
         cursor: dict[str, Position],
+        *,
+        marks: bool = False,
     ) -> None:
         super().__init__(host, connection)
         self._topics = tuple(topics)
         self._cursor = cursor
+        self._marks = marks
         host.deadlines.set(self, host.now() + host.terms.auth_timeout)
 
     def _handle(self, frame: frames.ClientFrame) -> None:
@@ -71,7 +74,13 @@ class Newcomer(Conversation):
         self._host.deadlines.clear(self)
         self.connection.send(frames.Authenticated(iso(identity.expires), or_unset(request_id)))
         session = Session(
-            self._host, self.connection, identity, self._topics, self._cursor, name=self.id
+            self._host,
+            self.connection,
+            identity,
+            self._topics,
+            self._cursor,
+            name=self.id,
+            marks=self._marks,
         )
         self._host.identified(self, session)
         return True

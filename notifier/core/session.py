@@ -7,6 +7,7 @@ from typing import assert_never
 
 from notifier.core import frames
 from notifier.core.access import Identity
+from notifier.core.badges import Outcome
 from notifier.core.conversation import Conversation, Host, iso, or_unset
 from notifier.core.errors import (
     CloseCode,
@@ -18,6 +19,7 @@ from notifier.core.errors import (
     Unavailable,
 )
 from notifier.core.frames import RequestId, Start
+from notifier.core.marking import marked, move_of
 from notifier.core.names import EVERYONE, checked_topic, personal_topic
 from notifier.core.ports import Connection
 from notifier.core.positions import Position
@@ -40,10 +42,12 @@ class Session(Conversation):
         cursor: dict[str, Position],
         *,
         name: str | None = None,
+        marks: bool = False,
     ) -> None:
         """Begin to follow `everyone`, the personal topic, `topics` and those of the cursor.
 
-        Each is followed from the cursor's position, or from now on where it has none.
+        Each is followed from the cursor's position, or from now on where it has none. With `marks`
+        the client is told of the user's marks.
         """
         super().__init__(host, connection, name)
         self.identity = identity
@@ -57,11 +61,16 @@ class Session(Conversation):
         host.deadlines.set(self, self._next_moment())
         wanted = dict.fromkeys((personal_topic(identity.user), EVERYONE, *topics, *cursor))
         self.topics = tuple(filter(identity.may_follow, wanted))
-        self._follow_first(cursor, [topic for topic in wanted if topic not in self.topics])
+        refused = [topic for topic in wanted if topic not in self.topics]
+        self._follow_first(cursor, refused, marks=marks)
 
-    def _follow_first(self, cursor: dict[str, Position], refused: list[str]) -> None:
+    def _follow_first(
+        self, cursor: dict[str, Position], refused: list[str], *, marks: bool
+    ) -> None:
         def greet(starts: dict[str, Start]) -> None:
             self._greet(starts)
+            if marks:
+                self._host.badges.tell(self)
             for topic in refused:
                 sentence = f"the token does not allow topic {topic}"
                 self.connection.send(frames.Error(Forbidden.code, sentence))
@@ -115,6 +124,8 @@ class Session(Conversation):
             self._on_subscribe(frame)
         elif isinstance(frame, frames.Unsubscribe):
             self._on_unsubscribe(frame)
+        elif isinstance(frame, frames.Mark):
+            self._on_mark(frame)
         else:
             assert_never(frame)
 
@@ -142,6 +153,7 @@ class Session(Conversation):
                 self.connection.send(
                     frames.Subscribed(topic, start.position, request_id, start.resumed)
                 )
+                self._host.badges.tell_more(self)
 
         self._follow({topic: since}, subscribed, not_subscribed)
 
@@ -156,6 +168,19 @@ class Session(Conversation):
         for arrival in self._arrivals:
             arrival.withdraw(topic)
         self._host.hub.leave(self.connection, (topic,))
+
+    def _on_mark(self, frame: frames.Mark) -> None:
+        move = move_of(self.identity, frame)
+
+        def answered(outcome: Outcome) -> None:
+            if self._closing is not None:
+                return
+            if isinstance(outcome, NotifierError):
+                self._refuse(or_unset(frame.id), outcome)
+            else:
+                self.connection.send(marked(move.topic, outcome, or_unset(frame.id)))
+
+        self._host.badges.move(move, answered)
 
     # The host's answers.
 
@@ -211,6 +236,7 @@ class Session(Conversation):
             arrival.gone = True
         self._arrivals = ()
         self._host.hub.leave(self.connection, self.topics)
+        self._host.badges.leave(self)
         self.topics = ()
         super()._leave()
 

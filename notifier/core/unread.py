@@ -3,9 +3,9 @@
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
-from notifier.core.recovery import newest_of, recoverable
 from notifier.core.marks import Mark
 from notifier.core.ports import History
+from notifier.core.recovery import newest_of, recoverable
 
 
 class Unread(NamedTuple):

@@ -18,11 +18,13 @@ from notifier.core.errors import (
     Invalid,
     NotifierError,
     TokenExpired,
+    TooLarge,
     TooMany,
     TooManyConnections,
     Unauthorized,
     Unavailable,
 )
+from notifier.core.marking import move_of
 from notifier.core.origins import Origins
 from notifier.core.positions import Position
 from notifier.gateway import description, sse
@@ -55,15 +57,17 @@ _STATUSES = {
     WrongOrigin: HTTPStatus.FORBIDDEN,
     TooManyConnections: HTTPStatus.TOO_MANY_REQUESTS,
     TooMany: HTTPStatus.BAD_REQUEST,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Invalid: HTTPStatus.BAD_REQUEST,
 }
 _PASSING = {Unavailable: CloseCode.UNAVAILABLE, TokenExpired: CloseCode.TOKEN_EXPIRED}
+_NOT_STORED = {"cache-control": "no-store"}
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _NO_UPGRADE = (
     "GET /v1/ws opens a WebSocket, and this request has no Upgrade: websocket. If the client sent "
     "it, a proxy dropped it: let the proxy pass Upgrade and Connection on, over HTTP/1.1"
 )
-_OFFERS = "a WebSocket at /v1/ws, and GET /v1/sse, /v1/poll and /v1/history"
+_OFFERS = "a WebSocket at /v1/ws, GET /v1/sse, /v1/poll and /v1/history, and POST /v1/marks"
 
 
 def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI:
@@ -85,6 +89,9 @@ def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI
         app.add_api_route(f"/v1/{name}", endpoint, methods=["GET"], **description.ROUTES[name])
         # Another spelling, so that nobody is lost to a redirect.
         app.add_api_route(f"/v1/{name}/", endpoint, methods=["GET"], include_in_schema=False)
+    for path in ("/v1/marks", "/v1/marks/"):
+        told = description.MARKS if path == "/v1/marks" else {"include_in_schema": False}
+        app.add_api_route(path, mark, methods=["POST"], **told)
     app.add_exception_handler(NotifierError, refuse)  # type: ignore[arg-type] # serves both kinds
     app.add_exception_handler(HTTPException, no_route(_OFFERS))
     app.add_exception_handler(Exception, fail)
@@ -98,7 +105,7 @@ async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]
     gateway: Gateway = socket.app.state.gateway
     await gateway.seat(who.identity)
     await socket.accept(subprotocol=_subprotocol(socket))
-    session = gateway.open(connection, who.identity, who.topics, who.cursor)
+    session = gateway.open(connection, who.identity, who.topics, who.cursor, marks=who.marks)
     connection.hand_over(session)
 
 
@@ -119,7 +126,8 @@ async def events(request: Request, who: Who) -> Response:
 async def poll(request: Request, who: Who) -> Response:
     """Follow topics by long-poll: wait for events, and answer with them and the next cursor."""
     wait = _number(request, "wait", USUAL_WAIT, 0, LONGEST_WAIT)
-    return await _hand_over(request, who, partial(PollConnection, wait=wait))
+    known = request.query_params.get("marks", "").split(",")
+    return await _hand_over(request, who, partial(PollConnection, wait=wait, known=known))
 
 
 async def _hand_over(
@@ -133,7 +141,7 @@ async def _hand_over(
         gateway.unseat(who.identity)
     else:
         connection = kind(exchange, who.cursor, cors_lines(request))
-        session = gateway.open(connection, who.identity, who.topics, who.cursor)
+        session = gateway.open(connection, who.identity, who.topics, who.cursor, marks=who.marks)
         connection.hand_over(session)
     return TakenOver()
 
@@ -141,10 +149,11 @@ async def _hand_over(
 async def history(request: Request, who: Who) -> Response:
     """Read the events that topics still hold, without following them."""
     order = _choice(request, "order", ("oldest", "newest"))
-    reading = _listing(request, who) if order == "newest" else _reading(request, who)
+    newest = order == "newest"
+    reading = await _listing(request, who) if newest else _reading(request, who)
     gateway: Gateway = request.app.state.gateway
     body = await reading.answer(gateway.read, gateway.broker_now)
-    return Response(body, headers={"cache-control": "no-store"}, media_type="application/json")
+    return Response(body, headers=_NOT_STORED, media_type="application/json")
 
 
 def _reading(request: Request, who: Caller) -> Reading:
@@ -154,16 +163,35 @@ def _reading(request: Request, who: Caller) -> Reading:
     return Reading(who.identity, who.topics, who.cursor, limit)
 
 
-def _listing(request: Request, who: Caller) -> Listing:
+async def _listing(request: Request, who: Caller) -> Listing:
     if who.cursor:
         raise Invalid("since", "is for order=oldest; newest first, give before")
     limit = _number(request, "limit", USUAL_LISTED, 1, LARGEST_LIMIT)
     before = request.query_params.get("before")
-    return Listing(
-        listed_topic(who.identity, who.topics),
-        None if before is None else Position.parse(before, "before"),
-        limit,
-    )
+    position = None if before is None else Position.parse(before, "before")
+    topic = listed_topic(who.identity, who.topics)
+    gateway: Gateway = request.app.state.gateway
+    return Listing(topic, position, limit, await gateway.mark(who.identity.user, topic))
+
+
+async def mark(request: Request, who: Who) -> Response:
+    """Move a user's mark forward: all up to a position is read or received, or single events are.
+
+    The answer says how far the topic is read, and how much of it is unread.
+    """
+    frame = frames.decode_mark(await _body_of(request))
+    gateway: Gateway = request.app.state.gateway
+    told = await gateway.badges.moved(move_of(who.identity, frame))
+    return Response(frames.encode(told), headers=_NOT_STORED, media_type="application/json")
+
+
+async def _body_of(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > frames.LARGEST_FRAME:
+            raise TooLarge("", f"a body has at most {frames.LARGEST_FRAME} bytes")
+    return bytes(body)
 
 
 def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from notifier.core.frames import MOST_READ_ONLY
 from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT
 from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT
 from notifier.openapi import parameter, problems
@@ -43,6 +44,12 @@ _ORDER = parameter(
     default="oldest",
 )
 _BEFORE = parameter("before", "query", "A position, with order=newest: list those before it.")
+_MARKS = parameter(
+    "marks",
+    "query",
+    "true: tell the user's marks, and how much is unread. In a long-poll, afterwards the `marks` "
+    "of the last answer.",
+)
 _REFUSALS = problems(
     {
         400: "A parameter is unknown or malformed",
@@ -87,12 +94,49 @@ ROUTES: dict[str, dict[str, Any]] = {
             ),
         },
         "openapi_extra": {
-            "parameters": [_TOPICS, _SINCE],
+            "parameters": [_TOPICS, _SINCE, _MARKS],
             "security": [{"token": []}, {"cookie": []}, {}],
         },
     },
-    "sse": _follows(_STREAM),
-    "poll": _follows(_PAGE, _WAIT),
+    "sse": _follows(_STREAM, _MARKS),
+    "poll": _follows(_PAGE, _WAIT, _MARKS),
     "history": _follows(_PAGE, _LIMIT, _ORDER, _BEFORE),
 }
 """What `add_api_route` takes of each endpoint, by the end of its path."""
+_TEXT = {"type": "string"}
+_MARK = {
+    "type": "object",
+    "properties": {
+        "topic": {**_TEXT, "description": "The personal topic if left out."},
+        "read": {**_TEXT, "description": "A position: all up to it is read."},
+        "received": {**_TEXT, "description": "A position: all up to it is received."},
+        "read_only": {"type": "array", "items": _TEXT, "maxItems": MOST_READ_ONLY},
+    },
+}
+_MARKED = {
+    "type": "object",
+    "required": ["type", "topic", "unread"],
+    "properties": {
+        "type": {"const": "marks"},
+        "topic": _TEXT,
+        "read": _TEXT,
+        "read_only": {"type": "array", "items": _TEXT},
+        "unread": {"type": "integer"},
+        "more": {"type": "boolean"},
+    },
+}
+MARKS: dict[str, Any] = {
+    "responses": {
+        200: {
+            "description": "The topic's marks",
+            "content": {"application/json": {"schema": _MARKED}},
+        },
+        **_REFUSALS,
+        **problems({413: "The body is too large"}),
+    },
+    "openapi_extra": {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _MARK}}},
+        "security": [{"token": []}, {"cookie": []}],
+    },
+}
+"""What `add_api_route` takes of `POST /v1/marks`."""

@@ -23,7 +23,14 @@ _BEARER = re.compile(r"(?:^|,)\s*bearer\s+([^\s,]+)\s*(?:,|$)", re.IGNORECASE)
 _BARE_TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")
 _NO_QUERY = QueryParams()
 _PARAMETERS = ("topics", "since")
-_OWN_PARAMETERS = {"/v1/poll": ("wait",), "/v1/history": ("limit", "order", "before")}
+_OWN_PARAMETERS = {
+    "/v1/ws": ("marks",),
+    "/v1/sse": ("marks",),
+    "/v1/poll": ("wait", "marks"),
+    "/v1/history": ("limit", "order", "before"),
+}
+# What a poll that is told of marks knows already: the names of `notifier.gateway.poll`.
+_KNOWN_MARKS = re.compile(r"true|[0-9a-f]{8}(?:,[0-9a-f]{8}){0,101}")
 _MISNOMERS = {
     "topic": "topics here: one or several, separated by commas",  # as it is called everywhere else
     "lastEventId": "since here",  # as stand-ins for EventSource call it, unless told otherwise
@@ -154,6 +161,7 @@ class Visitor:
     identity: Identity | None
     topics: tuple[str, ...]
     cursor: dict[str, Position]
+    marks: bool = False
 
 
 async def visitor(connection: HTTPConnection) -> Visitor:
@@ -163,8 +171,10 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     tokens = credentials(connection)
     gateway = gateway_of(connection)
     query = query_of(connection)
-    _check_names(connection.scope["path"], query)
+    path = connection.scope["path"].rstrip("/")
+    _check_names(path, query)
     topics, cursor = _topics(query.get("topics", "")), _cursor(connection)
+    marks = _wants_marks(path, query)
     identity = await _verified(gateway, tokens)
     if identity is not None:
         connection.state.user = identity.user  # of whoever is refused from here on
@@ -172,7 +182,7 @@ async def visitor(connection: HTTPConnection) -> Visitor:
         gateway.terms.check_number(identity, (*topics, *cursor))
     if gateway.draining:  # it may have begun while the token was verified
         raise Unavailable("gateway", "draining")
-    return Visitor(identity, topics, cursor)
+    return Visitor(identity, topics, cursor, marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +192,22 @@ class Caller:
     identity: Identity
     topics: tuple[str, ...]
     cursor: dict[str, Position]
+    marks: bool = False
 
 
 async def caller(who: Annotated[Visitor, Depends(visitor)]) -> Caller:
     """Establish who came in where no frame can tell: on all transports but WebSocket."""
     if who.identity is None:
         raise Unauthorized("a token is needed, in the header Authorization: Bearer <token>")
-    return Caller(who.identity, who.topics, who.cursor)
+    return Caller(who.identity, who.topics, who.cursor, who.marks)
+
+
+def _wants_marks(path: str, query: QueryParams) -> bool:
+    if (given := query.get("marks")) is None:
+        return False
+    if given != "true" and not (path == "/v1/poll" and _KNOWN_MARKS.fullmatch(given)):
+        raise Invalid("marks", "must be true; with long-poll, afterwards the marks of its answer")
+    return True
 
 
 def _cursor(connection: HTTPConnection) -> dict[str, Position]:
@@ -212,17 +231,18 @@ def _remedy(text: str) -> str:
 
 def _check_names(path: str, query: QueryParams) -> None:
     own = _OWN_PARAMETERS.get(path, ())
+    common = () if path == "/v1/marks" else _PARAMETERS
     given = [name for name, _ in query.multi_items()]
     for name in given:
         if name.startswith("_"):
             continue
-        if name in _PARAMETERS or name in own:
+        if name in common or name in own:
             if given.count(name) > 1:
                 raise Invalid(name, "is given more than once; separate several by commas")
             continue
-        if name in _MISNOMERS:
+        if common and name in _MISNOMERS:
             raise Invalid(name, f"is called {_MISNOMERS[name]}")
-        there_are = ", ".join((*_PARAMETERS, *own))
+        there_are = ", ".join((*common, *own)) or "none"
         # Cut off, as it may be a token that stands there without a name.
         raise Invalid(name[:_LONGEST_SHOWN], f"is no parameter here; there are {there_are}")
 

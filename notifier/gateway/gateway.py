@@ -10,14 +10,24 @@ import structlog
 
 from notifier.core.access import Identity
 from notifier.core.background import LongLived
+from notifier.core.badges import Badges
 from notifier.core.conversation import Conversation, Terms
 from notifier.core.deadlines import Deadlines
 from notifier.core.errors import CloseCode, Full, NotifierError, TooFast, TooManyConnections
 from notifier.core.frames import RequestId
 from notifier.core.hub import Hub
+from notifier.core.marks import UNMARKED, Mark
 from notifier.core.newcomer import Newcomer
 from notifier.core.pace import Pace
-from notifier.core.ports import Broker, Connection, History, Question, Seats, TokenVerifier
+from notifier.core.ports import (
+    Broker,
+    Connection,
+    History,
+    Marks,
+    Question,
+    Seats,
+    TokenVerifier,
+)
 from notifier.core.positions import Position
 from notifier.core.session import Session
 from notifier.telemetry.metrics import Metrics
@@ -50,6 +60,7 @@ class Gateway(LongLived):
         broker: Broker,
         verifier: TokenVerifier,
         metrics: Metrics,
+        marks: Marks,
         *,
         terms: Terms,
         capacity: Capacity = _CAPACITY,
@@ -59,6 +70,8 @@ class Gateway(LongLived):
     ) -> None:
         super().__init__()
         self.hub = Hub(broker, metrics)
+        self.badges = Badges(self.hub, broker, marks, metrics)
+        self._marks = marks
         # Wall-clock time that never steps: a step back would stop heartbeats until caught up.
         self._started = time.time() - asyncio.get_running_loop().time()
         self.deadlines = Deadlines(self.now())
@@ -79,6 +92,7 @@ class Gateway(LongLived):
 
     def _start(self) -> None:
         self._background.start(self.hub.run(), "hub")
+        self._background.start(self.badges.run(), "badges")
         self._background.start(self._clock(), "clock")
 
     # What readiness asks.
@@ -133,6 +147,11 @@ class Gateway(LongLived):
         """Read history without following; raises Unavailable."""
         return await self._broker.read(questions)
 
+    async def mark(self, user: str, topic: str) -> Mark:
+        """Return a user's mark in a topic; raises Unavailable."""
+        [marks] = await self._marks.of([user])
+        return marks.get(topic, UNMARKED)
+
     def broker_now(self) -> float:
         """Return Unix seconds by the clock that publications expire by."""
         return self._broker.now()
@@ -143,13 +162,18 @@ class Gateway(LongLived):
         identity: Identity | None,
         topics: tuple[str, ...],
         cursor: dict[str, Position],
+        *,
+        marks: bool = False,
     ) -> Conversation:
-        """Begin a conversation on a connection: a session, or without an identity a newcomer."""
+        """Begin a conversation on a connection: a session, or without an identity a newcomer.
+
+        With `marks` the client is told of its user's marks.
+        """
         client: Conversation
         if identity is None:
-            client = Newcomer(self, connection, topics, cursor)
+            client = Newcomer(self, connection, topics, cursor, marks=marks)
         else:
-            client = Session(self, connection, identity, topics, cursor)
+            client = Session(self, connection, identity, topics, cursor, marks=marks)
         self._clients.add(client)
         self.metrics.connections.labels(connection.transport).inc()
         self.metrics.connections_opened.labels(connection.transport).inc()
@@ -241,6 +265,7 @@ class Gateway(LongLived):
             await asyncio.sleep(due - loop.time())
             self.deadlines.tick(self.now())
             self.hub.tick()
+            self.badges.tick()
 
     async def drain(self) -> None:
         """Move all clients away: close `drain_rate` sessions a second, and see them gone."""

@@ -7,11 +7,12 @@ import msgspec
 from notifier.core import frames
 from notifier.core.access import Identity
 from notifier.core.errors import Forbidden, Invalid
-from notifier.core.recovery import newest_of, recoverable
 from notifier.core.frames import Gap
+from notifier.core.marks import Mark
 from notifier.core.names import personal_topic
 from notifier.core.ports import PAGE, Before, History
 from notifier.core.positions import Position
+from notifier.core.recovery import newest_of, recoverable
 from notifier.gateway.history import ENOUGH, Now, Read
 
 USUAL_LISTED = 20
@@ -24,6 +25,7 @@ class Listing:
     topic: str
     before: Position | None
     limit: int
+    mark: Mark
     _frames: list[bytes] = field(default_factory=list)
     _size: int = 0
 
@@ -57,13 +59,14 @@ class Listing:
 
     def _is_full_with(self, history: History, now: int) -> bool:
         """Add what is worth listing; return whether something had no room."""
-        newest = newest_of(history, ())
+        newest, mark = newest_of(history, ()), self.mark.carried(history)
         for publication in reversed(history.publications):
             if not recoverable(publication, newest, now):
                 continue
             if len(self._frames) == self.limit or self._size > ENOUGH:
                 return True
-            self._frames.append(frames.event_frame(publication))
+            read = mark.has_read(publication.position.offset)
+            self._frames.append(frames.listed_frame(publication, read=read))
             self._size += len(self._frames[-1])
             self.before = publication.position
         return False

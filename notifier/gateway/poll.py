@@ -5,7 +5,8 @@ there, or when the time to wait is over.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from hashlib import blake2b
 
 import msgspec
 from msgspec import UNSET
@@ -22,13 +23,28 @@ from notifier.http.port import Header
 LONGEST_WAIT = 60  # seconds that may be asked for
 ANSWERED_AFTER = 55  # at most, before proxies give up at 60
 USUAL_WAIT = 25
+_NO_MARKS: Mapping[str, bytes] = {}
 _ENOUGH = 256 * 1024  # bytes in one answer; what is left comes with the next
+
+
+def name_of(frame: bytes) -> str:
+    """Return eight digits that stand for a frame of marks, so that a client can say it has it."""
+    return blake2b(frame, digest_size=4).hexdigest()
 
 
 class PollConnection(OpenResponse):
     """One held request. Fulfils Connection."""
 
-    __slots__ = ("_frames", "_is_answering", "_is_greeted", "_is_over", "_size", "_wait")
+    __slots__ = (
+        "_frames",
+        "_is_answering",
+        "_is_greeted",
+        "_is_over",
+        "_known",
+        "_marks",
+        "_size",
+        "_wait",
+    )
 
     transport = "poll"
 
@@ -39,8 +55,12 @@ class PollConnection(OpenResponse):
         headers: Iterable[Header] = (),
         *,
         wait: float,
+        known: Collection[str] = (),
     ) -> None:
+        """Hold a request for `wait` seconds; its client has the `known` frames of marks."""
         super().__init__(exchange, cursor, headers)
+        self._known = known
+        self._marks: Mapping[str, bytes] = _NO_MARKS  # encoded, by topic
         self._frames: list[bytes] = []
         self._size = 0
         self._is_greeted = False
@@ -80,6 +100,11 @@ class PollConnection(OpenResponse):
             self._is_over = self._is_over or starts
             if self._is_over:
                 self._answer_soon()
+        elif isinstance(frame, frames.Marks):
+            encoded = frames.encode(frame)
+            self._marks = {**self._marks, frame.topic: encoded}
+            if name_of(encoded) not in self._known:
+                self._answer_soon()
         elif isinstance(frame, frames.Error):
             self._frames.append(frames.encode(frame))  # no reason to answer by itself
         else:
@@ -109,9 +134,12 @@ class PollConnection(OpenResponse):
     def _answer(self) -> None:
         if self._transport.is_closing():
             return
-        body = b'{"frames":[%s],"cursor":%s}' % (
-            b",".join(self._frames),
+        names = {name_of(encoded): encoded for encoded in self._marks.values()}
+        news = [encoded for name, encoded in names.items() if name not in self._known]
+        body = b'{"frames":[%s],"cursor":%s%s}' % (
+            b",".join((*self._frames, *news)),
             msgspec.json.encode(self.cursor),
+            b',"marks":"%s"' % ",".join(names).encode() if names else b"",
         )
         length = str(len(body)).encode()
         headers = (

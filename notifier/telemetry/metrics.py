@@ -91,6 +91,17 @@ class Metrics(Metered):
             "notifier_holes_total",
             "Live publications that did not follow the one before; history was asked.",
         )
+        self.marks = self._counters(
+            "notifier_marks_total",
+            "Marks of clients by outcome: moved (even where they said nothing new), refused (a "
+            "position that the stream does not have, or a bound), unavailable (Redis did not "
+            "answer, and the client was told so).",
+            outcome=("moved", "refused", "unavailable"),
+        )
+        self.recounts = self._counter(
+            "notifier_unread_recounts_total",
+            "Users whose unread events were counted anew for their clients on this gateway.",
+        )
 
     def _of_connections(self) -> None:
         self.connections = self._gauges(
@@ -272,3 +283,11 @@ class Metrics(Metered):
     def hole(self) -> None:
         """See Observer."""
         self.holes.inc()
+
+    def marked(self, outcome: str, moves: int) -> None:
+        """See BadgesObserver."""
+        self.marks.labels(outcome).inc(moves)
+
+    def recounted(self, users: int) -> None:
+        """See BadgesObserver."""
+        self.recounts.inc(users)

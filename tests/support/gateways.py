@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from notifier.adapters.memory.marks import MemoryMarks
 from notifier.core.access import Identity
 from notifier.core.conversation import Conversation, Terms
 from notifier.core.errors import NotifierError, Unauthorized
@@ -204,6 +205,7 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
         broker,
         tokens,
         Metrics(),
+        MemoryMarks(broker),
         terms=terms or Terms(),
         capacity=capacity or Capacity(),
         seats=seats,

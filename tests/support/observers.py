@@ -24,6 +24,14 @@ class RecordingObserver:
         """See Observer."""
         self.told.append(("gap", reason, sessions))
 
+    def marked(self, outcome: str, moves: int) -> None:
+        """See BadgesObserver."""
+        self.told.append(("marked", outcome, moves))
+
+    def recounted(self, users: int) -> None:
+        """See BadgesObserver."""
+        self.told.append(("recounted", users))
+
     def hole(self) -> None:
         """See Observer."""
         self.told.append(("hole",))

@@ -11,6 +11,7 @@ from notifier.adapters.redis.commands import Commands
 from notifier.adapters.redis.keys import channel_of, new_epoch, stream_keys
 from notifier.adapters.redis.scripts import STREAM, Script
 from notifier.adapters.redis.signals import payload_of
+from notifier.core.addresses import Url
 from notifier.core.errors import Invalid, NotifierError, Refused, TooMany
 from notifier.core.marks import (
     BEYOND,
@@ -138,7 +139,7 @@ class RedisMarks:
     least half of that since they were last asked for.
     """
 
-    def __init__(self, url: str, *, metrics: Metrics, seconds: int = 60 * 86_400) -> None:
+    def __init__(self, url: Url, *, metrics: Metrics, seconds: int = 60 * 86_400) -> None:
         self._commands = Commands(url, metrics)
         self._seconds = seconds
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from notifier.adapters.memory.marks import MemoryMarks
 from notifier.core.access import Identity
+from notifier.core.badges import Badges
 from notifier.core.conversation import Conversation, Terms
 from notifier.core.deadlines import Deadlines
 from notifier.core.errors import (
@@ -37,7 +39,9 @@ class House:
 
     def __init__(self) -> None:
         self.broker = SteeredBroker()
-        self.hub = Hub(self.broker, RecordingObserver())
+        observer = RecordingObserver()
+        self.hub = Hub(self.broker, observer)
+        self.badges = Badges(self.hub, self.broker, MemoryMarks(self.broker), observer)
         self.deadlines = Deadlines(START)
         self.terms = Terms(heartbeat=20.0, auth_timeout=10.0, most_topics=4)
         self.over: list[str] = []

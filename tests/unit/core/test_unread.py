@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.core.events import SILENT
-from notifier.core.recovery import newest_of
 from notifier.core.marks import UNMARKED, Mark, Move
 from notifier.core.ports import History
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
+from notifier.core.recovery import newest_of
 from notifier.core.unread import Countable, Unread
 
 NOW = 1_000

@@ -243,9 +243,9 @@ _OF_HISTORY = "is no parameter here; there are topics, since, limit, order, befo
 @pytest.mark.parametrize(
     ("path", "query", "detail"),
     [
-        ("sse", "sinc=user:42@a.1", "sinc: is no parameter here; there are topics, since"),
-        ("sse", "wait=5", "wait: is no parameter here; there are topics, since"),
-        ("poll", "limit=5", "limit: is no parameter here; there are topics, since, wait"),
+        ("sse", "sinc=user:42@a.1", "sinc: is no parameter here; there are topics, since, marks"),
+        ("sse", "wait=5", "wait: is no parameter here; there are topics, since, marks"),
+        ("poll", "limit=5", "limit: is no parameter here; there are topics, since, wait, marks"),
         ("history", "Since=a@b.1", f"Since: {_OF_HISTORY}"),
         ("history", "wait", f"wait: {_OF_HISTORY}"),
         ("poll", "topic=news", "topic: is called topics here: one or several, separated by commas"),

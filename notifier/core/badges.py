@@ -1,0 +1,294 @@
+"""Badges: each client that asks for it is told its user's marks, and how much is unread.
+
+One worker moves marks and reads them, in rounds, as the hub does. It always tells the state that it
+has just read, so the last frame that a client got is right, in whatever order moves were made on
+other gateways. Only users with such a client stand here: nobody else costs anything.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Protocol
+
+from msgspec import UNSET
+
+from notifier.core import frames
+from notifier.core.access import Identity
+from notifier.core.backoff import Backoff
+from notifier.core.errors import NotifierError, Unavailable
+from notifier.core.hub import Hub
+from notifier.core.marks import ORDER, UNMARKED, Mark, Move
+from notifier.core.names import is_personal, user_of
+from notifier.core.ports import Before, Broker, Connection, History, Marks
+from notifier.core.positions import Position
+from notifier.core.signals import Signal
+from notifier.core.unread import Countable
+
+_MOVES = 250  # a round
+_USERS = 64  # a round
+_MOST_WAITING = 10_000  # moves
+Outcome = Mark | NotifierError
+
+
+class Reader(Protocol):
+    """A session whose client is told of marks, in the topics that it follows."""
+
+    @property
+    def connection(self) -> Connection:
+        """How frames reach its client."""
+
+    @property
+    def identity(self) -> Identity:
+        """Whose session it is."""
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that it follows."""
+
+
+class BadgesObserver(Protocol):
+    """Who counts what becomes of marks."""
+
+    def marked(self, outcome: str, moves: int) -> None:
+        """So many moves ended as `moved`, `refused` or `unavailable`."""
+
+    def recounted(self, users: int) -> None:
+        """The unread events of so many users were counted anew."""
+
+
+class _User:
+    """One user's clients here. `readers` says of each whether it is still to be told anything."""
+
+    __slots__ = ("is_stale", "marks", "readers", "told", "topics")
+
+    def __init__(self) -> None:
+        self.readers: dict[Reader, bool] = {}
+        self.topics: set[str] = set()
+        self.marks: Mapping[str, Mark] = {}
+        self.is_stale = True  # whether `marks` have to be read
+        self.told: dict[str, frames.Marks] = {}
+
+
+class Badges:
+    """Tells clients of this process; `run` must be running, and `tick` be called each second.
+
+    Fulfils `notifier.core.hub.Watcher`.
+    """
+
+    def __init__(self, hub: Hub, broker: Broker, marks: Marks, observer: BadgesObserver) -> None:
+        self._hub = hub
+        self._broker = broker
+        self._marks = marks
+        self._observer = observer
+        self._users: dict[str, _User] = {}
+        self._users_of: dict[str, set[str]] = {}  # by the topics that their readers follow
+        self._due: dict[str, None] = {}  # users to be told
+        self._moved_topics: set[str] = set()  # of many users, who are due with the next tick
+        self._waiting: deque[tuple[Move, Callable[[Outcome], None]]] = deque()
+        self._work = asyncio.Event()
+        hub.obey(ORDER, self._on_order)
+
+    # Called by sessions.
+
+    def tell(self, reader: Reader) -> None:
+        """Tell a session its user's marks in its topics, now and whenever they change."""
+        name = reader.identity.user
+        user = self._users.setdefault(name, _User())
+        user.readers[reader] = True
+        user.topics.update(reader.topics)
+        for topic in reader.topics:
+            self._users_of.setdefault(topic, set()).add(name)
+            self._hub.watch(topic, self)
+        self._set_due(name)
+
+    def tell_more(self, reader: Reader) -> None:
+        """Tell a session of a topic that it has come to follow, if it is told of marks at all."""
+        user = self._users.get(reader.identity.user)
+        if user is not None and reader in user.readers:
+            self.tell(reader)
+
+    def leave(self, reader: Reader) -> None:
+        """Tell a session nothing any more."""
+        name = reader.identity.user
+        user = self._users.get(name)
+        if user is None or user.readers.pop(reader, None) is None or user.readers:
+            return
+        del self._users[name]
+        for topic in user.topics:
+            self._users_of[topic].discard(name)
+            if not self._users_of[topic]:
+                del self._users_of[topic]
+                self._hub.unwatch(topic)
+
+    def move(self, move: Move, answer: Callable[[Outcome], None]) -> None:
+        """Have a move made, then call `answer`; raises Unavailable when too many wait."""
+        if len(self._waiting) >= _MOST_WAITING:
+            raise Unavailable("gateway", "too many marks wait")
+        self._waiting.append((move, answer))
+        self._work.set()
+
+    async def moved(self, move: Move) -> frames.Marks:
+        """Make a move, and return the topic's marks behind it; raises what it was refused with."""
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.move(move, lambda outcome: None if done.done() else done.set_result(outcome))
+        outcome = await done
+        if isinstance(outcome, NotifierError):
+            raise outcome
+        question = Before(move.topic, behind=outcome.read, beginnings=True)
+        [history] = await self._broker.read([question])
+        return frame_of(move.topic, outcome, history, self._now())
+
+    # Called by the hub, and by the clock.
+
+    def _on_order(self, signal: Signal) -> None:
+        self._set_stale(user_of(signal.topic))
+
+    def on_event(self, topic: str) -> None:
+        """See Watcher."""
+        if is_personal(topic):
+            for name in self._users_of.get(topic, ()):
+                self._set_due(name)
+        else:
+            self._moved_topics.add(topic)
+
+    def on_comparison(self, topic: str) -> None:
+        """See Watcher: events may have been missed, and so may orders."""
+        self.on_event(topic)
+        if is_personal(topic):
+            self._set_stale(user_of(topic))
+
+    def _set_stale(self, name: str) -> None:
+        if user := self._users.get(name):
+            user.is_stale = True
+            self._set_due(name)
+
+    def _set_due(self, name: str) -> None:
+        self._due[name] = None
+        self._work.set()
+
+    def tick(self) -> None:
+        """Have those told whose badge an event for many has changed: once a second at most."""
+        for topic in self._moved_topics:
+            self._due.update(dict.fromkeys(self._users_of.get(topic, ())))
+        self._moved_topics.clear()
+        if self._due:
+            self._work.set()
+
+    # The worker.
+
+    async def run(self) -> None:
+        """Move marks and tell clients, for ever."""
+        backoff = Backoff(0.05, 1.0)
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            try:
+                await self._move_some()
+                await self._tell_some()
+                backoff.reset()
+            except Unavailable:
+                await asyncio.sleep(backoff.next())
+            if self._waiting or self._due:
+                self._work.set()
+
+    async def _move_some(self) -> None:
+        some = list(islice(self._waiting, _MOVES))
+        if not some:
+            return
+        outcomes: Iterable[Outcome]
+        try:
+            outcomes = await self._marks.move([move for move, _ in some])
+        except Unavailable as error:  # the client knows best whether to repeat it
+            outcomes = [error] * len(some)
+        for (_, answer), outcome in zip(some, outcomes, strict=True):
+            self._waiting.popleft()
+            self._observer.marked(_kind_of(outcome), 1)
+            answer(outcome)
+
+    async def _tell_some(self) -> None:
+        names = list(islice(self._due, _USERS))
+        for name in names:
+            del self._due[name]  # before anything is asked: what changes from now on is asked again
+        users = {name: self._users[name] for name in names if name in self._users}
+        try:
+            await self._read_marks(users)
+            histories = await self._read_histories(users.values())
+        except Unavailable:
+            self._due.update(dict.fromkeys(users))
+            raise
+        for user in users.values():
+            self._tell_user(user, histories)
+        self._observer.recounted(len(users))
+
+    async def _read_marks(self, users: Mapping[str, _User]) -> None:
+        stale = {name: user for name, user in users.items() if user.is_stale}
+        for user in stale.values():
+            user.is_stale = False
+        try:
+            answers = await self._marks.of(list(stale)) if stale else []
+        except Unavailable:
+            for user in stale.values():
+                user.is_stale = True
+            raise
+        for user, marks in zip(stale.values(), answers, strict=True):
+            user.marks = marks
+
+    async def _read_histories(self, users: Iterable[_User]) -> dict[str, tuple[History, Countable]]:
+        """Read what counts in each topic, once for all users, behind the lowest of their marks."""
+        lowest: dict[str, int] = {}
+        for user in users:
+            for topic in user.topics:
+                read = user.marks.get(topic, UNMARKED).read
+                lowest[topic] = min(read, lowest.get(topic, read))
+        histories = await self._ask(lowest)
+        # The offsets of a stream that is gone say nothing of the present one.
+        gone = {
+            topic: 0
+            for user in users
+            for topic in user.topics & histories.keys()
+            if (mark := user.marks.get(topic)) and histories[topic].last_of(mark.epoch) is None
+        }
+        histories |= await self._ask(gone)
+        now = self._now()
+        return {topic: (each, Countable(each, now)) for topic, each in histories.items()}
+
+    async def _ask(self, behind: Mapping[str, int]) -> dict[str, History]:
+        questions = [
+            Before(topic, behind=offset, beginnings=True) for topic, offset in behind.items()
+        ]
+        answers = await self._broker.read(questions) if questions else []
+        return dict(zip(behind, answers, strict=True))
+
+    def _now(self) -> int:
+        return int(self._broker.now() * 1000)
+
+    def _tell_user(self, user: _User, histories: Mapping[str, tuple[History, Countable]]) -> None:
+        for topic in user.topics & histories.keys():
+            mark = user.marks.get(topic, UNMARKED)
+            frame = _frame(topic, mark, *histories[topic])
+            is_news = user.told.get(topic) != frame
+            user.told[topic] = frame
+            for reader, is_new in user.readers.items():
+                if (is_news or is_new) and topic in reader.topics:
+                    reader.connection.send(frame)
+        user.readers.update(dict.fromkeys(user.readers, False))
+
+
+def frame_of(topic: str, mark: Mark, history: History, now: int) -> frames.Marks:
+    """Return the frame that tells a mark; `history` has what lies behind it, as of `now`."""
+    return _frame(topic, mark, history, Countable(history, now))
+
+
+def _frame(topic: str, mark: Mark, history: History, countable: Countable) -> frames.Marks:
+    unread, more = countable.unread(mark)
+    mark = mark.carried(history)
+    read = str(Position(mark.epoch, mark.read)) if mark.read else UNSET
+    singles = [str(Position(mark.epoch, offset)) for offset in mark.singles]
+    return frames.Marks(topic, unread, read, singles or UNSET, more=more or UNSET)
+
+
+def _kind_of(outcome: Outcome) -> str:
+    if isinstance(outcome, Unavailable):
+        return "unavailable"
+    return "refused" if isinstance(outcome, NotifierError) else "moved"
