@@ -54,6 +54,7 @@ from notifier.gateway.gateway import Capacity, Gateway
 from notifier.gateway.outgoing import Outgoing
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.http.backlog import Backlog
+from notifier.http.proxies import Proxies
 from notifier.page import PublicApi, create_page
 from notifier.page.guard import LOOPBACK_ORIGINS, Guard
 from notifier.probes import Facts, Trouble, measured_loop
@@ -129,7 +130,7 @@ async def _run_gateway(
             settings,
             settings.host,
             gateway,
-            gateway_app.create_app(gateway, settings.allowed_origins),
+            gateway_app.create_app(gateway, settings.allowed_origins, _proxies(settings)),
         ),
         _private(
             settings,
@@ -172,7 +173,7 @@ async def _run_api(
         reloading("api", settings, take, metrics),
         _amqp_queue(settings, backends.amqp, metrics) as queue,
     ):
-        app = api_app.create_app(traces.queue(queue), metrics, keys)
+        app = api_app.create_app(traces.queue(queue), metrics, keys, _proxies(settings))
         async with (
             serve(
                 app,
@@ -292,6 +293,10 @@ def _serve_gateway(
         backlog=backlog,
         most=gateway.capacity.connections + _OTHER_CLIENTS,
     )
+
+
+def _proxies(settings: Settings) -> Proxies:
+    return Proxies(settings.trusted_proxies)
 
 
 def _backlog(settings: Settings, metrics: Metrics) -> Backlog:
@@ -440,10 +445,10 @@ async def _serve_dev(
 ) -> AsyncIterator[tuple[int, int]]:
     """Serve clients, with the page, and producers; yield both ports."""
     keys = ApiKeys(settings.api_keys, open_to=None if settings.api_keys else "dev")
-    api = api_app.create_app(queue, gateway.metrics, keys)
+    api = api_app.create_app(queue, gateway.metrics, keys, _proxies(settings))
     page_api = api_app.create_app(queue, gateway.metrics, ApiKeys((), open_to="page"))
     allowed = (*settings.allowed_origins, *LOOPBACK_ORIGINS)
-    app = gateway_app.create_app(gateway, allowed)
+    app = gateway_app.create_app(gateway, allowed, _proxies(settings))
     guarded, guarded_api = (Guard(each, host, Origins(allowed)) for each in (app, api))
     async with serve(
         guarded_api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT"

@@ -30,7 +30,7 @@ from notifier.core.errors import (
 from notifier.core.events import Event
 from notifier.core.ingress import Body, Parts
 from notifier.core.ports import EventQueue
-from notifier.http.port import client_of
+from notifier.http.proxies import Proxies, client_of
 from notifier.openapi import Application
 from notifier.problems import RETRY_AFTER, no_route, problem_of, refusal
 from notifier.telemetry.metrics import Metrics
@@ -131,11 +131,14 @@ def _complete(event: Event, unsaid: Unsaid, now: float) -> Event:
     return events.completed(traced, source=unsaid.source, now=now)
 
 
-def create_app(queue: EventQueue, metrics: Metrics, keys: ApiKeys) -> FastAPI:
-    """Make the application around an event queue."""
+def create_app(
+    queue: EventQueue, metrics: Metrics, keys: ApiKeys, proxies: Proxies | None = None
+) -> FastAPI:
+    """Make the application around an event queue; without `proxies` none are trusted."""
     app = Application("notifier producer API", description.API, description.SECURITY)
     app.state.accepting = Accepting(queue, metrics)
     app.state.keys = keys
+    app.state.proxies = proxies or Proxies()
     app.add_api_route("/v1/events", post_events, methods=["POST"], **description.POST_EVENTS)
     app.add_api_route("/v1/events", validate_webhook, methods=["OPTIONS"])
     # Another spelling, that no event is lost to a redirect.
@@ -204,7 +207,7 @@ def _log_refused(request: Request, parts: Parts, results: list[dict[str, Any]]) 
 
 def _who(request: Request) -> dict[str, str]:
     named = getattr(request.state, "producer", "")
-    return {"producer": named, "client": client_of(request.scope)}
+    return {"producer": named, "client": client_of(request)}
 
 
 def _status_of(error: NotifierError) -> HTTPStatus:

@@ -45,7 +45,8 @@ from notifier.gateway.open_response import TakenOver, exchange_of
 from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT, PollConnection
 from notifier.gateway.sse import SseConnection
 from notifier.gateway.websocket import WebSocketConnection
-from notifier.http.port import HANDOVER, client_of
+from notifier.http.port import HANDOVER
+from notifier.http.proxies import Proxies, client_of
 from notifier.openapi import Application
 from notifier.problems import no_route, problem, problem_of, refusal
 
@@ -70,13 +71,16 @@ _NO_UPGRADE = (
 _OFFERS = "a WebSocket at /v1/ws, GET /v1/sse, /v1/poll and /v1/history, and POST /v1/marks"
 
 
-def create_app(gateway: Gateway, allowed_origins: Iterable[str] = ()) -> FastAPI:
-    """Make the application around a running gateway.
+def create_app(
+    gateway: Gateway, allowed_origins: Iterable[str] = (), proxies: Proxies | None = None
+) -> FastAPI:
+    """Make the application around a running gateway; without `proxies` none are trusted.
 
     Tests replace `entrance.visitor` by `app.dependency_overrides`.
     """
     app = Application("notifier gateway", description.GATEWAY, description.SECURITY)
     app.state.gateway = gateway
+    app.state.proxies = proxies or Proxies()
     app.state.origins = origins = Origins(allowed_origins)
     for path in ("/v1/ws", "/v1/ws/"):
         app.router.routes.append(DirectWebSocketRoute(path, websocket, app))
@@ -224,7 +228,7 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
     connection.app.state.gateway.metrics.refusals.labels(error.code).inc()
     user = getattr(connection.state, "user", "")
     _log.info(
-        "refused", user=user, client=client_of(connection.scope), code=error.code, reason=str(error)
+        "refused", user=user, client=client_of(connection), code=error.code, reason=str(error)
     )
     if not isinstance(connection, WebSocket):
         return _refusal(connection, error)

@@ -196,7 +196,7 @@ class Incoming(Outgoing):
     def _refuse(self, status: int, why: str) -> None:
         if self.is_closing:
             return
-        _log.warning("request_refused", status=status, reason=why)
+        _log.warning("request_refused", client=self.client, status=status, reason=why)
         begun = self._exchange is not None and self._exchange.is_answering
         if self._part is Part.HEAD or (self._exchange is not None and not begun):
             self._transport.write(_REFUSAL % (status, _PHRASES[status], len(why), why.encode()))

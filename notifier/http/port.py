@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
 from notifier.http.backlog import Backlog
 from notifier.http.turns import Turns
@@ -21,15 +21,6 @@ def address_of(transport: asyncio.BaseTransport) -> str:
     """
     peer = transport.get_extra_info("peername")
     return str(peer[0]) if isinstance(peer, tuple) else ""
-
-
-def client_of(scope: Scope) -> str:
-    """Return the address that a request came from: a proxy's, where there is one."""
-    handover = scope.get("extensions", {}).get(HANDOVER, {})
-    for end in ("from", "to"):
-        if end in handover:
-            return str(handover[end].client)
-    return str((scope.get("client") or ("",))[0])
 
 
 class ServerState(Protocol):

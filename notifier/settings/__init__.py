@@ -140,6 +140,13 @@ class Settings(BaseSettings):
         "* for any.",
         examples=["https://app.example"],
     )
+    trusted_proxies: values.Networks = Field(
+        (),
+        description="Networks of the proxies that are believed when they tell a client's address "
+        "for the log (Forwarded, X-Forwarded-For), separated by commas. Unset: none, and the log "
+        "has the proxy's.",
+        examples=["10.0.0.0/8,fd00::/8"],
+    )
     deduplication_seconds: int = Field(
         3600,
         ge=1,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
@@ -94,6 +95,15 @@ def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _are_networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for each in value:
+        try:
+            ip_network(each, strict=False)
+        except ValueError:
+            raise ValueError("must be addresses or networks of IPv4 or IPv6") from None
+    return value
+
+
 def _addresses(text: str) -> list[str]:
     """Return the addresses of a list; those of Sentinels as if there were one address each."""
     scheme, separator, rest = text.partition("://")
@@ -123,6 +133,7 @@ Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_no_service_link)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 KeyEntries = Annotated[Words, AfterValidator(_are_entries)]
 Origins = Annotated[Words, AfterValidator(_are_origins)]
+Networks = Annotated[Words, AfterValidator(_are_networks)]
 BareWords = Annotated[Words, AfterValidator(_are_bare)]
 WebAddresses = Annotated[BareWords, AfterValidator(_are_web_addresses)]
 JwtSecret = Annotated[SecretStr, AfterValidator(_is_long)]

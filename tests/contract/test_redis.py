@@ -19,10 +19,12 @@ import pytest
 import redis
 import uvloop
 from redis.asyncio import Redis as AsyncRedis
-from redis.asyncio.connection import BlockingConnectionPool
+from redis.asyncio.connection import AbstractConnection
 
 from notifier.adapters.redis import clock as redis_clock
 from notifier.adapters.redis.broker import RedisBroker
+from notifier.adapters.redis.connection import transport_of
+from notifier.adapters.redis.pool import Pool
 from notifier.core.background import Background
 from notifier.core.errors import Refused, Unavailable
 from notifier.core.ports import Before, Published, Since
@@ -1024,19 +1026,20 @@ async def test_a_timeout_of_tcp_itself_is_a_lost_connection(
 def test_the_process_survives_uvloops_error_for_a_connection_just_reset(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    get_connection = BlockingConnectionPool.get_connection
+    lent = Pool.lent
 
-    async def get_one_that_is_reset(self: BlockingConnectionPool) -> Any:  # noqa: ANN401  # redis-py's
-        connection = await get_connection(self)  # type: ignore[no-untyped-call]
-        connection._writer.transport.abort()  # noqa: SLF001  # as a reset in this moment does
-        await asyncio.sleep(0.01)  # until uvloop has closed it
-        return connection
+    @asynccontextmanager
+    async def reset(self: Pool) -> AsyncIterator[tuple[AbstractConnection, str]]:
+        async with lent(self) as (connection, run_id):
+            transport_of(connection).abort()  # as a reset in this moment does
+            await asyncio.sleep(0.01)  # until uvloop has closed it
+            yield connection, run_id
 
     async def ask() -> None:
         async with RedisBroker(server.url, metrics=Metrics()) as broker:
             await published(broker, new("news", "a"))
             with monkeypatch.context() as patch:
-                patch.setattr(BlockingConnectionPool, "get_connection", get_one_that_is_reset)
+                patch.setattr(Pool, "lent", reset)
                 with pytest.raises(Unavailable):
                     await broker.read([Since("news")])
             assert (await published(broker, new("news", "b"))).offset == 2

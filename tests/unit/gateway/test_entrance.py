@@ -16,6 +16,7 @@ from notifier.core.conversation import Terms
 from notifier.core.errors import TokenExpired, Unavailable
 from notifier.core.pace import Pace
 from notifier.gateway.gateway import Capacity
+from notifier.http.proxies import Proxies
 from tests.support.gateways import PROTOCOL, House, served
 
 # The ways to hand over a token.
@@ -654,6 +655,24 @@ async def test_whoever_is_refused_is_told_to_the_log_with_user_and_address() -> 
     lines = [line for line in logs if line["event"] == "refused"]
     assert [line["user"] for line in lines] == ["42", "", ""]
     assert {line["client"] for line in lines} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("trusted", "client"), [((), "127.0.0.1"), (("127.0.0.0/8",), "192.0.2.1")]
+)
+async def test_a_refusal_behind_a_trusted_proxy_has_the_address_of_the_client(
+    trusted: tuple[str, ...], client: str
+) -> None:
+    forwarded = {"x-forwarded-for": "203.0.113.66, 192.0.2.1"}
+    with capture_logs() as logs:
+        async with served() as it, it.http() as http:
+            it.app.state.proxies = Proxies(trusted)
+            await http.get("/v1/history?limit=x", headers=forwarded)
+            async with it.client(None, query="?token=a", headers=forwarded) as socket:
+                await socket.closed_with()
+
+    lines = [line["client"] for line in logs if line["event"] == "refused"]
+    assert lines == [client, client]
 
 
 @pytest.mark.parametrize(

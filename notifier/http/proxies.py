@@ -1,0 +1,100 @@
+"""The address of a client behind proxies, as far as these are trusted."""
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from notifier.http.port import HANDOVER, Header
+
+_MOST_HOPS = 16  # that are looked at, from the right
+_Address = IPv4Address | IPv6Address
+
+# RFC 7239, section 4: elements with commas between them, which may stand in quotes too.
+_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+_FOR = re.compile(r'(?:^|;)\s*for=(?:"([^"\\]*)"|([^\s;,"]*))\s*(?:;|$)', re.IGNORECASE)
+# Section 6, where brackets stand around IPv6 only; proxies write X-Forwarded-For in the same ways.
+_NODE = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([0-9.]+)(?::\d{1,5})?|([0-9A-Fa-f:.]+)")
+
+
+class Proxies:
+    """The networks of proxies that are believed when they tell where a request came from.
+
+    Raises ValueError for what is no network, such as 10.0.0.0/8 or fd00::/8.
+    """
+
+    def __init__(self, networks: Iterable[str] = ()) -> None:
+        self._networks = tuple(ip_network(each, strict=False) for each in networks)
+
+    def client(self, peer: str, headers: Sequence[Header]) -> str:
+        """Return the nearest address that is no trusted proxy's; `peer` is the connection's own.
+
+        Each proxy appends the address that it sees, so the addresses are read from the right, and
+        what stands left of one that is not trusted is not believed. Where both headers are there
+        and differ, a client wrote one of them: neither is believed.
+        """
+        address = _address(peer)
+        if address is None:
+            return peer
+        found = {self._nearest(address, hops) for hops in _told(headers)}
+        return str(found.pop() if len(found) == 1 else address)
+
+    def _nearest(self, address: _Address, hops: list[str]) -> _Address:
+        while hops and self._trusts(address):
+            told = _address(hops.pop())
+            if told is None:
+                break  # `unknown`, a name, or rubbish
+            address = told
+        return address
+
+    def _trusts(self, address: _Address) -> bool:
+        return any(address in network for network in self._networks)
+
+
+def client_of(request: HTTPConnection) -> str:
+    """Return where a request came from, by the `proxies` that its application trusts.
+
+    Asked only where it is told: see `address_of`.
+    """
+    proxies: Proxies = request.app.state.proxies
+    return proxies.client(_peer_of(request.scope), request.scope["headers"])
+
+
+def _peer_of(scope: Scope) -> str:
+    handover = scope.get("extensions", {}).get(HANDOVER, {})
+    for end in ("from", "to"):
+        if end in handover:
+            return str(handover[end].client)
+    return str((scope.get("client") or ("",))[0])
+
+
+def _told(headers: Sequence[Header]) -> list[list[str]]:
+    """Return the addresses that each of the two headers has, where it is there."""
+    lines = [
+        [str(value, "latin-1") for each, value in headers if each == name]
+        for name in (b"forwarded", b"x-forwarded-for")
+    ]
+    forwarded, others = (",".join(each) for each in lines)
+    hops = []
+    if forwarded:
+        hops.append([_for(each) for each in _ELEMENT.findall(forwarded)[-_MOST_HOPS:]])
+    if others:
+        hops.append(others.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:])
+    return hops
+
+
+def _for(element: str) -> str:
+    found = _FOR.search(element)
+    return "" if found is None else found[1] or found[2] or ""
+
+
+def _address(text: str) -> _Address | None:
+    """Return an address, without its port; IPv4 as such where IPv6 carries it."""
+    if found := _NODE.fullmatch(text.strip()):
+        with suppress(ValueError):
+            address = ip_address(found[1] or found[2] or found[3])
+            return getattr(address, "ipv4_mapped", None) or address
+    return None
