@@ -1,7 +1,7 @@
 """The ports: what the roles need of the world. Each docstring is the promise adapters keep.
 
 An adapter is one module in `notifier.adapters`; to add one, write it, add a line to
-`notifier.wiring` and a parameter to the port's suite in `tests/contract`.
+`notifier.wiring.parts` and a parameter to the port's suite in `tests/contract`.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence

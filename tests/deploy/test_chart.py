@@ -337,7 +337,7 @@ def test_no_pod_is_missing_during_an_update(path: Path) -> None:
         assert spec["progressDeadlineSeconds"] > spec["minReadySeconds"]
 
 
-# What each role takes to end, beyond preStop and drain: see notifier/wiring.py and serving.py.
+# What each role takes to end, beyond preStop and drain: see notifier/wiring/ and serving.py.
 SECONDS_TO_END = {"gateway": 5 + 5, "router": 10, "api": 12}
 
 
@@ -355,8 +355,9 @@ def test_a_pod_has_time_for_pre_stop_drain_and_its_end(path: Path) -> None:
 def test_what_the_roles_take_to_end_is_what_the_arithmetic_counts_with() -> None:
     from notifier import wiring  # noqa: PLC0415
     from notifier.gateway import outgoing  # noqa: PLC0415
+    from notifier.wiring import parts  # noqa: PLC0415
 
-    assert (wiring._ROUTER_GRACE, wiring._API_GRACE) == (10, 12)  # noqa: SLF001
+    assert (parts._ROUTER_GRACE, wiring._API_GRACE) == (10, 12)  # noqa: SLF001
     assert outgoing._CLOSE_TIMEOUT == 5  # noqa: SLF001
 
 

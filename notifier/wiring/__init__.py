@@ -1,0 +1,149 @@
+"""The composition root: settings in, running roles out. The one module that knows all others."""
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable
+from contextlib import (
+    AbstractAsyncContextManager,
+)
+from importlib.metadata import version
+
+import structlog
+
+from notifier.adapters.redis.roster import RedisRoster
+from notifier.api import app as api_app
+from notifier.api.keys import ApiKeys
+from notifier.backends import Backends
+from notifier.credentials import take_keys
+from notifier.gateway import app as gateway_app
+from notifier.reloading import reloading
+from notifier.serving import serve, stop_signals, trouble_with_files
+from notifier.settings import Role, Settings, SettingsError
+from notifier.telemetry.metrics import Metrics
+from notifier.telemetry.traces import Traces, traces
+from notifier.wiring import parts
+from notifier.wiring.dev import run_dev
+
+_log = structlog.get_logger("notifier.wiring")
+_API_GRACE = 12  # longer than a put may take: each request in flight still gets its true answer
+
+
+async def run(role: Role, settings: Settings, announce: Callable[[str], None]) -> None:
+    """Run a role until a signal stops it. Raises whatever one of its background tasks died of.
+
+    `announce` is given what `dev` has to say to the person who started it.
+    """
+    metrics = Metrics()
+    metrics.build_info.labels(role, version("notifier")).set(1)
+    _spare_the_collector()
+    # Whoever closes the terminal of `dev` has it end; others read their settings anew.
+    hangup = (signal.SIGHUP,) if role == "dev" else ()
+    with stop_signals(*hangup) as stopping:
+        _log.info("starting", role=role)
+        async with _traces(role, settings) as traces:
+            match role:
+                case "gateway":
+                    await _run_gateway(settings, metrics, traces, stopping)
+                case "router":
+                    await _run_router(settings, metrics, traces, stopping)
+                case "api":
+                    await _run_api(settings, metrics, traces, stopping)
+                case "dev":
+                    await run_dev(settings, metrics, traces, stopping, announce)
+        _log.info("stopped", role=role)
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector pass over what lives as long as its process or its client.
+
+    By itself it looks at everything again and again while connections become more: a third of a
+    second at a time with 10,000 of them, in which nobody is served.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2_000, 10, 10_000)  # what is young is looked at as ever
+
+
+async def _run_gateway(
+    settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
+) -> None:
+    verifier, backends = parts.verifier(settings, metrics), Backends(settings)
+    take = parts.taking(backends, lambda changed: take_keys(verifier, changed))
+    async with (
+        reloading("gateway", settings, take, metrics),
+        parts.redis(settings, backends.redis, metrics) as broker,
+        verifier,
+        parts.marks(settings, backends.redis, metrics) as marks,
+        parts.seats(settings, backends.redis, metrics) as seats,
+        parts.gateway(
+            settings, traces.broker(broker), verifier, metrics, marks=marks, seats=seats
+        ) as gateway,
+        parts.serve_gateway(
+            settings,
+            settings.host,
+            gateway,
+            gateway_app.create_app(gateway, settings.allowed_origins, parts.proxies(settings)),
+        ),
+        parts.private(
+            settings,
+            settings.host,
+            metrics,
+            lambda: {**gateway.trouble(), "files": trouble_with_files(parts.wanted(settings))},
+        ),
+    ):
+        await stopping.wait()
+        await gateway.drain()
+
+
+async def _run_router(
+    settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
+) -> None:
+    backends = Backends(settings)
+    async with (
+        reloading("router", settings, parts.taking(backends), metrics),
+        parts.redis(settings, backends.redis, metrics) as broker,
+        RedisRoster(backends.redis, metrics=metrics) as roster,
+        parts.amqp_source(settings, backends.amqp, roster, metrics) as source,
+        parts.routing(traces.source(source), traces.broker(broker), metrics) as router,
+        parts.private(
+            settings,
+            settings.host,
+            metrics,
+            router.trouble,
+            lambda: {"partitions": source.partitions},
+        ),
+    ):
+        await stopping.wait()
+
+
+async def _run_api(
+    settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
+) -> None:
+    keys, backends = ApiKeys(settings.api_keys), Backends(settings)
+    take = parts.taking(backends, lambda changed: keys.replace(changed.api_keys))
+    async with (
+        reloading("api", settings, take, metrics),
+        parts.amqp_queue(settings, backends.amqp, metrics) as queue,
+    ):
+        app = api_app.create_app(traces.queue(queue), metrics, keys, parts.proxies(settings))
+        async with (
+            serve(
+                app,
+                host=settings.host,
+                port=settings.api_port,
+                setting="NOTIFIER_API_PORT",
+                grace=_API_GRACE,
+            ),
+            parts.private(settings, settings.host, metrics, lambda: {"queue": queue.trouble}),
+        ):
+            await stopping.wait()
+
+
+def _traces(role: Role, settings: Settings) -> AbstractAsyncContextManager[Traces]:
+    try:
+        return traces(role, wanted=settings.traces)
+    except ImportError as error:
+        raise SettingsError(
+            [f"NOTIFIER_TRACES: needs OpenTelemetry ({error}): pip install 'notifier[otel]'"]
+        ) from error

@@ -1,0 +1,180 @@
+"""`notifier dev`: all roles in one process, on memory, with the page."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from notifier.adapters.memory.broker import MemoryBroker
+from notifier.adapters.memory.marks import MemoryMarks
+from notifier.adapters.memory.queue import MemoryEventQueue
+from notifier.adapters.memory.roster import MemoryRoster
+from notifier.adapters.memory.seats import MemorySeats
+from notifier.adapters.tokens.verifier import JwtVerifier
+from notifier.api import app as api_app
+from notifier.api.keys import ApiKeys
+from notifier.backends import Backends
+from notifier.core.origins import Origins
+from notifier.core.ports import (
+    Broker,
+    EventQueue,
+    EventSource,
+    Marks,
+    Seats,
+)
+from notifier.credentials import minted
+from notifier.credentials import verifier as verifier_of
+from notifier.gateway import app as gateway_app
+from notifier.gateway.gateway import Gateway
+from notifier.page import PublicApi, create_page
+from notifier.page.guard import LOOPBACK_ORIGINS, Guard
+from notifier.serving import serve
+from notifier.settings import Settings, SettingsError, variable
+from notifier.telemetry.metrics import Metrics
+from notifier.telemetry.traces import Traces
+from notifier.wiring import parts
+
+_DEV_TOKEN_SECONDS = 12 * 3600
+
+
+async def run_dev(
+    settings: Settings,
+    metrics: Metrics,
+    traces: Traces,
+    stopping: asyncio.Event,
+    announce: Callable[[str], None],
+) -> None:
+    """Run until `stopping`; `announce` is given what there is to say to who started it."""
+    host = settings.host if settings.is_given("host") else "127.0.0.1"
+    dev_tokens = DevTokens(settings)
+    async with (
+        _dev_backends(settings, metrics, traces) as backends,
+        dev_tokens.verifier() as verifier,
+        _dev_seats(settings, metrics) as seats,
+        parts.gateway(
+            settings, backends.broker, verifier, metrics, marks=backends.marks, seats=seats
+        ) as gateway,
+        parts.routing(backends.source, backends.broker, metrics) as router,
+        _serve_dev(settings, host, gateway, backends.queue, dev_tokens) as ports,
+        parts.private(settings, host, metrics, lambda: {**gateway.trouble(), **router.trouble()}),
+    ):
+        announce(_welcome(host, ports, dev_tokens.mint("42"), backends.kind, settings))
+        await stopping.wait()
+        await gateway.drain()
+
+
+@dataclass(frozen=True, slots=True)
+class _Backends:
+    kind: str
+    queue: EventQueue
+    source: EventSource
+    broker: Broker
+    marks: Marks
+
+
+@asynccontextmanager
+async def _dev_backends(
+    settings: Settings, metrics: Metrics, traces: Traces
+) -> AsyncIterator[_Backends]:
+    """Yield the in-memory adapters, and the real ones in place of those whose address is given."""
+    async with AsyncExitStack() as stack:
+        memory = MemoryEventQueue()
+        queue: EventQueue = memory
+        source: EventSource = memory
+        broker: Broker = MemoryBroker(
+            deduplication_seconds=settings.deduplication_seconds,
+            history_size=settings.history_size,
+            inbox_size=settings.inbox_size,
+        )
+        marks: Marks = MemoryMarks(broker)
+        backends = Backends(settings)
+        if settings.is_given("amqp_url"):
+            queue = await stack.enter_async_context(
+                parts.amqp_queue(settings, backends.amqp, metrics)
+            )
+            amqp_source = parts.amqp_source(settings, backends.amqp, MemoryRoster(), metrics)
+            source = await stack.enter_async_context(amqp_source)
+        if settings.is_given("redis_url"):
+            broker = await stack.enter_async_context(parts.redis(settings, backends.redis, metrics))
+            marks = await stack.enter_async_context(parts.marks(settings, backends.redis, metrics))
+        real = (settings.is_given("amqp_url"), settings.is_given("redis_url"))
+        names = ("RabbitMQ" if real[0] else "memory", "Redis" if real[1] else "memory")
+        yield _Backends(
+            " and ".join(dict.fromkeys(names)),
+            traces.queue(queue),
+            traces.source(source),
+            traces.broker(broker),
+            marks,
+        )
+
+
+def _dev_seats(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[Seats | None]:
+    if settings.is_given("redis_url") or settings.connections_per_user is None:
+        return parts.seats(settings, Backends(settings).redis, metrics)
+    return MemorySeats(settings.connections_per_user)
+
+
+class DevTokens:
+    """Tokens that `dev` makes for whoever asks: it is its own issuer."""
+
+    def __init__(self, settings: Settings) -> None:
+        if given := [name for name in settings.given_keys() if name != "jwt_secret"]:
+            reason = "dev makes its own tokens, which needs a secret; leave this out, or run the "
+            raise SettingsError([f"{', '.join(map(variable, given))}: {reason}gateway role"])
+        self._settings = settings
+        if settings.jwt_secret is None:
+            made = SecretStr(secrets.token_urlsafe(48))
+            self._settings = settings.model_copy(update={"jwt_secret": made})
+
+    def mint(self, user: str) -> str:
+        """Make a token for `user` that may follow every topic."""
+        return minted(self._settings, user, ["*"], _DEV_TOKEN_SECONDS)
+
+    def verifier(self) -> JwtVerifier:
+        """Make the verifier of these tokens."""
+        return verifier_of(self._settings)
+
+
+@asynccontextmanager
+async def _serve_dev(
+    settings: Settings, host: str, gateway: Gateway, queue: EventQueue, dev_tokens: DevTokens
+) -> AsyncIterator[tuple[int, int]]:
+    """Serve clients, with the page, and producers; yield both ports."""
+    keys = ApiKeys(settings.api_keys, open_to=None if settings.api_keys else "dev")
+    api = api_app.create_app(queue, gateway.metrics, keys, parts.proxies(settings))
+    page_api = api_app.create_app(queue, gateway.metrics, ApiKeys((), open_to="page"))
+    allowed = (*settings.allowed_origins, *LOOPBACK_ORIGINS)
+    app = gateway_app.create_app(gateway, allowed, parts.proxies(settings))
+    guarded, guarded_api = (Guard(each, host, Origins(allowed)) for each in (app, api))
+    async with serve(
+        guarded_api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT"
+    ) as api_port:
+        page = create_page(
+            mint=dev_tokens.mint,
+            is_followed=gateway.hub.is_followed,
+            api=page_api,
+            public_api=PublicApi(port=api_port, needs_key=bool(settings.api_keys)),
+        )
+        app.mount("", page)
+        async with parts.serve_gateway(settings, host, gateway, guarded) as public_port:
+            yield public_port, api_port
+
+
+def _welcome(host: str, ports: tuple[int, int], token: str, kind: str, settings: Settings) -> str:
+    public_port, api_port = ports
+    key = ' -H "authorization: Bearer $NOTIFIER_API_KEY"' if settings.api_keys else ""
+    keys = "those of NOTIFIER_API_KEYS" if settings.api_keys else "none needed, none checked"
+    body = '{"users":["42"],"type":"greeting","data":{"text":"hello"}}'
+    return f"""
+notifier is running on {kind}. Stop it with Ctrl+C.
+
+  The page       http://{host}:{public_port}/#user=42
+  Send an event  curl http://{host}:{api_port}/v1/events -H "content-type: application/json"{key} \\
+                   -d '{body}'
+  Listen         notifier listen --user 42 --url ws://{host}:{public_port}
+  A token of 42  {token}
+  API keys       {keys}
+"""

@@ -1,0 +1,198 @@
+"""The parts that roles are made of, each from the settings."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+
+from starlette.types import ASGIApp
+
+from notifier.adapters.rabbitmq.queue import AmqpEventQueue
+from notifier.adapters.rabbitmq.source import AmqpEventSource
+from notifier.adapters.redis.broker import RedisBroker
+from notifier.adapters.redis.marks import RedisMarks
+from notifier.adapters.redis.seats import RedisSeats
+from notifier.adapters.tokens.verifier import JwtVerifier
+from notifier.backends import Backends
+from notifier.core.addresses import Address
+from notifier.core.background import Background
+from notifier.core.conversation import Terms
+from notifier.core.pace import Pace
+from notifier.core.ports import (
+    Broker,
+    EventSource,
+    Marks,
+    Roster,
+    Seats,
+    TokenVerifier,
+)
+from notifier.credentials import verifier as verifier_of
+from notifier.gateway.gateway import Capacity, Gateway
+from notifier.gateway.outgoing import Outgoing
+from notifier.gateway.websocket import WebSocketConnection
+from notifier.http.backlog import Backlog
+from notifier.http.proxies import Proxies
+from notifier.probes import Facts, Trouble, measured_loop
+from notifier.probes import create_app as create_private_app
+from notifier.reloading import Take
+from notifier.router.router import Router
+from notifier.serving import room_for, serve
+from notifier.settings import Settings
+from notifier.telemetry.metrics import Metrics
+
+_ROUTER_GRACE = 10.0
+_FEWEST_CONNECTIONS = 1_000  # of a gateway, unless its setting names fewer
+_OTHER_CLIENTS = 128  # of a gateway that is full of sessions: they read history, or are refused
+_CONNECTS_AT_ONCE = 5.0  # seconds' worth: a gateway that dies sends its clients all at once
+_INBOUND_AT_ONCE = 10.0  # seconds' worth: who comes back may subscribe to a hundred topics
+
+
+def taking(backends: Backends, take: Callable[[Settings], None] | None = None) -> Take:
+    """Return what takes over the backends' passwords, and what `take` does: both or neither."""
+
+    def take_all(changed: Settings) -> list[str]:
+        backends.check(changed)
+        if take:
+            take(changed)
+        return backends.take(changed)
+
+    return take_all
+
+
+@asynccontextmanager
+async def routing(source: EventSource, broker: Broker, metrics: Metrics) -> AsyncIterator[Router]:
+    """Run a router while inside; then let it finish its batches, for a while."""
+    router = Router(source, broker, metrics)
+    async with Background() as background:
+        running = background.start(router.run(), "router")
+        try:
+            yield router
+        finally:
+            source.stop()
+            await asyncio.wait({running}, timeout=_ROUTER_GRACE)
+
+
+def gateway(  # noqa: PLR0913 - the parts of a gateway
+    settings: Settings,
+    broker: Broker,
+    verifier: TokenVerifier,
+    metrics: Metrics,
+    *,
+    marks: Marks,
+    seats: Seats | None,
+) -> Gateway:
+    """Make a gateway."""
+    connects = Pace(settings.connect_rate, _CONNECTS_AT_ONCE)
+    return Gateway(
+        broker,
+        verifier,
+        metrics,
+        marks,
+        terms=_terms(settings),
+        capacity=Capacity(room_for(settings.max_connections), connects),
+        seats=seats,
+        drain_rate=settings.drain_rate,
+        drain_deadline=settings.drain_seconds,
+    )
+
+
+def wanted(settings: Settings) -> int:
+    """Return how many connections have to fit, or the gateway is not ready."""
+    most = settings.max_connections
+    return most if settings.is_given("max_connections") else min(most, _FEWEST_CONNECTIONS)
+
+
+def _terms(settings: Settings) -> Terms:
+    return Terms(
+        heartbeat=settings.heartbeat_seconds,
+        most_topics=settings.topics_per_connection,
+        max_age=settings.max_connection_age_seconds,
+    )
+
+
+def serve_gateway(
+    settings: Settings, host: str, gateway: Gateway, app: ASGIApp
+) -> AbstractAsyncContextManager[int]:
+    """Serve clients on the public port; yield it."""
+    Outgoing.send_buffer = settings.send_buffer_bytes
+    Outgoing.backlog = backlog = _backlog(settings, gateway.metrics)
+    WebSocketConnection.frame_pace = Pace(settings.frame_rate, _INBOUND_AT_ONCE)
+    WebSocketConnection.byte_pace = Pace(settings.byte_rate, _INBOUND_AT_ONCE)
+    return serve(
+        app,
+        host=host,
+        port=settings.gateway_port,
+        setting="NOTIFIER_GATEWAY_PORT",
+        websocket=WebSocketConnection,
+        backlog=backlog,
+        most=gateway.capacity.connections + _OTHER_CLIENTS,
+    )
+
+
+def proxies(settings: Settings) -> Proxies:
+    """Say which proxies are trusted."""
+    return Proxies(settings.trusted_proxies)
+
+
+def _backlog(settings: Settings, metrics: Metrics) -> Backlog:
+    backlog = Backlog(settings.send_buffer_total_bytes, metrics.answers_cut_off.inc)
+    metrics.send_buffers.set_function(lambda: backlog.total)
+    metrics.send_buffers_limit.set(backlog.most)
+    return backlog
+
+
+@asynccontextmanager
+async def private(
+    settings: Settings, host: str, metrics: Metrics, trouble: Trouble, facts: Facts = dict
+) -> AsyncIterator[int]:
+    """Serve probes and metrics on the private port; yield it."""
+    app = create_private_app(metrics, trouble, facts)
+    async with (
+        measured_loop(metrics),
+        serve(app, host=host, port=settings.private_port, setting="NOTIFIER_PRIVATE_PORT") as port,
+    ):
+        yield port
+
+
+def verifier(settings: Settings, metrics: Metrics) -> JwtVerifier:
+    """Make the verifier of tokens."""
+    return verifier_of(settings, lambda outcome: metrics.issuer_fetches.labels(outcome).inc())
+
+
+def redis(settings: Settings, address: Address, metrics: Metrics) -> RedisBroker:
+    """Make the broker on Redis."""
+    return RedisBroker(
+        address,
+        metrics=metrics,
+        deduplication_seconds=settings.deduplication_seconds,
+        history_size=settings.history_size,
+        history_seconds=settings.history_seconds,
+        inbox_size=settings.inbox_size,
+        inbox_seconds=settings.inbox_seconds,
+    )
+
+
+def marks(settings: Settings, address: Address, metrics: Metrics) -> RedisMarks:
+    """Make the read marks of users."""
+    seconds = 2 * max(settings.inbox_seconds, settings.history_seconds)  # as long as heads
+    return RedisMarks(address, metrics=metrics, seconds=seconds)
+
+
+def seats(
+    settings: Settings, address: Address, metrics: Metrics
+) -> AbstractAsyncContextManager[Seats | None]:
+    """Make the count of users' connections; None where none is wanted."""
+    if settings.connections_per_user is None:
+        return nullcontext()
+    return RedisSeats(address, settings.connections_per_user, metrics=metrics)
+
+
+def amqp_queue(settings: Settings, address: Address, metrics: Metrics) -> AmqpEventQueue:
+    """Make the producers' end of the event queue."""
+    return AmqpEventQueue(address, partitions=settings.partitions, metrics=metrics)
+
+
+def amqp_source(
+    settings: Settings, address: Address, roster: Roster, metrics: Metrics
+) -> AmqpEventSource:
+    """Make a router's end of the event queue."""
+    return AmqpEventSource(address, partitions=settings.partitions, roster=roster, metrics=metrics)
