@@ -83,7 +83,7 @@ class Hub:
         """Why no topic can be followed anew at present; None when it can."""
         return self._broker.trouble
 
-    def follow(
+    def subscribe(
         self,
         connection: Connection,
         topics: Mapping[str, Position | None],
@@ -92,14 +92,14 @@ class Hub:
         """Let a connection follow topics, each from a position on, or from now on.
 
         `answer` comes first, then the missed publications, then the live ones. Nothing comes if
-        the connection leaves before (`leave`).
+        the connection leaves before (`unsubscribe`).
         """
         arrival = Arrival(connection, topics, answer, asyncio.get_running_loop().time())
         self._arrivals.append(arrival)
         self._work.set()
         return arrival
 
-    def leave(self, connection: Connection, topics: Iterable[str]) -> None:
+    def unsubscribe(self, connection: Connection, topics: Iterable[str]) -> None:
         """Let a connection follow topics no longer."""
         for topic in topics:
             if feed := self._feeds.get(topic):
@@ -220,7 +220,7 @@ class Hub:
 
     async def _round(self) -> int:
         """Do one round, and return how many feeds fit into a turn: large histories take long."""
-        await self._unfollow()
+        await self._unsubscribe_idle()
         entered = self._enter(list(islice(self._arrivals, self._size)))
         compared = self._watched_among(entered.feeds)
         # If the round fails, the next ones ask all of them again, with the arrivals or without.
@@ -277,17 +277,17 @@ class Hub:
         if self._arrivals or self._unsettled:
             self._work.set()
 
-    async def _unfollow(self) -> None:
+    async def _unsubscribe_idle(self) -> None:
         # A topic may have been followed anew since it was forgotten.
         topics = [topic for topic in self._leaving if topic not in self._feeds]
         self._leaving.clear()
         if topics:
-            await self._broker.unfollow(topics)
+            await self._broker.unsubscribe(topics)
 
     def _refuse_overdue(self) -> None:
         overdue = asyncio.get_running_loop().time() - _LONGEST_WAIT
         while self._arrivals and self._arrivals[0].asked_at < overdue:
             arrival = self._arrivals.popleft()
-            self.leave(arrival.connection, [join.topic for join in arrival.joins])
+            self.unsubscribe(arrival.connection, [join.topic for join in arrival.joins])
             if not arrival.gone:
                 arrival.answer(None)

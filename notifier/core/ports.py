@@ -206,7 +206,7 @@ class Broker(Dependency, Protocol):
         """Return Unix seconds by the clock that publications expire by, one for all processes."""
 
     def listen(self, listener: BrokerListener) -> None:
-        """Name the one who hears of publications; once, before the first `follow`."""
+        """Name the one who hears of publications; once, before the first `subscribe`."""
 
     async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
         """Publish each to its topic, in the order given, each atomically.
@@ -225,13 +225,13 @@ class Broker(Dependency, Protocol):
         signal arrived.
         """
 
-    async def follow(self, topics: Sequence[str]) -> None:
+    async def subscribe(self, topics: Sequence[str]) -> None:
         """Return when it is certain that the listener hears of whatever is published from now on.
 
         Raises Unavailable; the topics are then followed as soon as possible, or unfollowed again.
         """
 
-    async def unfollow(self, topics: Sequence[str]) -> None:
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
         """Stop hearing of these topics, at the latest some time after returning."""
 
     async def read(self, questions: Sequence[Question]) -> list[History]:

@@ -37,7 +37,7 @@ class Arrival:
         self.gone = False
 
     def withdraw(self, topic: str) -> None:
-        """Ask for one topic no longer; `Hub.leave` leaves its feed."""
+        """Ask for one topic no longer; `Hub.unsubscribe` leaves its feed."""
         self.joins = [join for join in self.joins if join.topic != topic]
 
     def starts(self) -> dict[str, Start]:
@@ -56,7 +56,7 @@ class Entered:
         """Subscribe to the topics that are not yet; raises Unavailable."""
         new = [feed for feed in self.feeds if not feed.subscribed]
         if new:
-            await broker.follow([feed.topic for feed in new])
+            await broker.subscribe([feed.topic for feed in new])
         for feed in new:
             feed.subscribed = True
         return Subscribed(self.arrivals, self.feeds)

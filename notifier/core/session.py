@@ -78,7 +78,7 @@ class Session(Conversation):
         def not_greeted() -> None:
             self.end(CloseCode.UNAVAILABLE)
 
-        self._follow({topic: cursor.get(topic) for topic in self.topics}, greet, not_greeted)
+        self._subscribe({topic: cursor.get(topic) for topic in self.topics}, greet, not_greeted)
 
     def _next_moment(self) -> float:
         return min(self._ping_at, self._old_at, self.identity.expires)
@@ -94,7 +94,7 @@ class Session(Conversation):
             )
         )
 
-    def _follow(
+    def _subscribe(
         self,
         topics: dict[str, Position | None],
         answer: Callable[[dict[str, Start]], None],
@@ -109,7 +109,7 @@ class Session(Conversation):
             else:
                 answer(starts)
 
-        arrival = self._host.hub.follow(self.connection, topics, answered)
+        arrival = self._host.hub.subscribe(self.connection, topics, answered)
         self._arrivals = (*self._arrivals, arrival)
 
     # The client's frames.
@@ -144,7 +144,7 @@ class Session(Conversation):
         self.topics = (*self.topics, topic)
 
         def not_subscribed() -> None:
-            self._unfollow(topic)
+            self._unsubscribe(topic)
             self._refuse(or_unset(frame.id), _away())
 
         def subscribed(starts: dict[str, Start]) -> None:
@@ -155,19 +155,19 @@ class Session(Conversation):
                 )
                 self._host.badges.tell_more(self)
 
-        self._follow({topic: since}, subscribed, not_subscribed)
+        self._subscribe({topic: since}, subscribed, not_subscribed)
 
     def _on_unsubscribe(self, frame: frames.Unsubscribe) -> None:
         if frame.topic not in self.topics:
             raise Invalid("topic", "is not followed")
-        self._unfollow(frame.topic)
+        self._unsubscribe(frame.topic)
         self.connection.send(frames.Unsubscribed(frame.topic, or_unset(frame.id)))
 
-    def _unfollow(self, topic: str) -> None:
+    def _unsubscribe(self, topic: str) -> None:
         self.topics = tuple(each for each in self.topics if each != topic)
         for arrival in self._arrivals:
             arrival.withdraw(topic)
-        self._host.hub.leave(self.connection, (topic,))
+        self._host.hub.unsubscribe(self.connection, (topic,))
 
     def _on_mark(self, frame: frames.Mark) -> None:
         move = move_of(self.identity, frame)
@@ -197,7 +197,7 @@ class Session(Conversation):
         self._host.deadlines.set(self, self._next_moment())
         for topic in self.topics:
             if not identity.may_follow(topic):
-                self._unfollow(topic)
+                self._unsubscribe(topic)
                 self.connection.send(frames.Unsubscribed(topic))
 
     def refused(self, error: NotifierError, request_id: RequestId | None) -> None:
@@ -235,7 +235,7 @@ class Session(Conversation):
         for arrival in self._arrivals:
             arrival.gone = True
         self._arrivals = ()
-        self._host.hub.leave(self.connection, self.topics)
+        self._host.hub.unsubscribe(self.connection, self.topics)
         self._host.badges.leave(self)
         self.topics = ()
         super()._leave()

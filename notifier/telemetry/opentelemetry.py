@@ -242,11 +242,11 @@ class _Broker:
     async def signal(self, signals: Sequence[Signal]) -> None:
         await self._broker.signal(signals)
 
-    async def follow(self, topics: Sequence[str]) -> None:
-        await self._broker.follow(topics)
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        await self._broker.subscribe(topics)
 
-    async def unfollow(self, topics: Sequence[str]) -> None:
-        await self._broker.unfollow(topics)
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
+        await self._broker.unsubscribe(topics)
 
     async def read(self, questions: Sequence[Question]) -> list[History]:
         return await self._broker.read(questions)

@@ -168,7 +168,7 @@ async def test_a_signal_has_no_position_and_no_history(backend: Backend) -> None
 async def follow(broker: Broker, *topics: str) -> Listening:
     listening = Listening()
     broker.listen(listening)
-    await broker.follow(topics)
+    await broker.subscribe(topics)
     return listening
 
 
@@ -287,7 +287,7 @@ async def test_a_follower_gets_all_publications_after_follow_returned(
     async with backend.broker() as broker, backend.broker() as publisher:
         listening = await follow(broker)
         for topic in topics:
-            await broker.follow([topic])
+            await broker.subscribe([topic])
 
             await publish(publisher, new(topic, topic))
 
@@ -334,7 +334,7 @@ async def test_a_topic_that_is_not_followed_is_silent(backend: Backend) -> None:
 async def test_following_twice_delivers_no_duplicate(backend: Backend) -> None:
     async with backend.broker() as broker:
         listening = await follow(broker, "news", "news")
-        await broker.follow(["news"])
+        await broker.subscribe(["news"])
 
         await publish(broker, new("news", "a"), new("news", "b"))
 
@@ -345,7 +345,7 @@ async def test_an_unfollowed_topic_is_in_the_end_silent(backend: Backend) -> Non
     async with backend.broker() as broker, asyncio.timeout(10):
         listening = await follow(broker, "news", "sales")
 
-        await broker.unfollow(["news", "unknown"])
+        await broker.unsubscribe(["news", "unknown"])
 
         heard = {"news"}
         while "news" in heard:
@@ -360,9 +360,9 @@ async def test_a_topic_unfollowed_and_followed_again_is_delivered(backend: Backe
     async with backend.broker() as broker:
         listening = await follow(broker, "news")
         for number in range(20):
-            await broker.unfollow(["news"])
-            await broker.follow([f"topic-{each}" for each in range(number // 2 * 5)])
-            await broker.follow(["news"])
+            await broker.unsubscribe(["news"])
+            await broker.subscribe([f"topic-{each}" for each in range(number // 2 * 5)])
+            await broker.subscribe(["news"])
 
             await publish(broker, new("news", str(number)))
 

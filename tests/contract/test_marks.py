@@ -189,7 +189,7 @@ async def test_reading_is_told_to_the_users_gateways_and_receiving_is_not(
         at = await publish(broker, "everyone", 3)
         listening = Listening()
         other.listen(listening)
-        await other.follow(["user:42"])
+        await other.subscribe(["user:42"])
 
         await marks.move(
             [

@@ -74,7 +74,7 @@ def new(topic: str, name: str = "x", key: str | None = None) -> NewPublication:
 async def follow(broker: RedisBroker, *topics: str) -> Listening:
     listening = Listening()
     broker.listen(listening)
-    await broker.follow(topics)
+    await broker.subscribe(topics)
     return listening
 
 
@@ -575,7 +575,7 @@ async def test_trouble_names_a_missing_right_to_subscribe(
     async with RedisBroker(url, metrics=Metrics()) as broker:
         broker.listen(Listening())
         with pytest.raises(Unavailable):
-            await broker.follow(["news"])
+            await broker.subscribe(["news"])
 
         await trouble(broker, "permissions")
 
@@ -589,7 +589,7 @@ async def test_a_hung_redis_is_unavailable_and_noticed_by_subscribers(
     with pytest.raises(Unavailable, match="no answer in time"):
         await broker.publish([new("news", "a")])
     with pytest.raises(Unavailable):
-        await broker.follow(["sales"])
+        await broker.subscribe(["sales"])
     await trouble(broker, "not subscribed")
     server.resume()
 
@@ -621,7 +621,7 @@ async def test_a_subscription_that_is_not_confirmed_ends_its_connection(
         server.pause()
 
         with pytest.raises(Unavailable, match="not confirmed"):
-            await broker.follow(["news", *(f"topic-{number}" for number in range(10))])
+            await broker.subscribe(["news", *(f"topic-{number}" for number in range(10))])
         await trouble(broker, "not subscribed")
 
         server.resume()
@@ -870,11 +870,11 @@ async def test_redis_may_come_after_its_clients(metrics: Metrics) -> None:
             listening = Listening()
             broker.listen(listening)
             with pytest.raises(Unavailable):
-                await broker.follow(["news"])
+                await broker.subscribe(["news"])
 
             await asyncio.to_thread(server.start)
             await no_trouble(broker)
-            await broker.follow(["news"])
+            await broker.subscribe(["news"])
 
             await published(broker, new("news", "a"))
             assert await listening.next_events(1) == [b'{"id":"a"}']
@@ -955,7 +955,7 @@ async def test_a_follower_waits_while_the_connection_reconnects(
     topics = [f"topic-{number}" for number in range(10)]
 
     client.client_kill_filter(_type="pubsub")
-    await broker.follow(topics)
+    await broker.subscribe(topics)
 
     await broker.publish([new(topic, topic) for topic in topics])
     assert {(await listening.next()).topic for _ in topics} == set(topics)
@@ -968,7 +968,7 @@ async def test_a_topic_unfollowed_meanwhile_is_not_subscribed_after_a_reconnect(
 
     await asyncio.to_thread(server.kill)
     await trouble(broker, "not subscribed")
-    await broker.unfollow(["sales"])
+    await broker.unsubscribe(["sales"])
     await asyncio.to_thread(server.start)
 
     await listening.interrupted("news", "sports")
@@ -1000,7 +1000,7 @@ async def test_idle_connections_are_kept(
         await until(lambda: pings_seen(client) >= 40)
 
         assert reconnects(metrics) == 0
-        await broker.follow(["news"])
+        await broker.subscribe(["news"])
         await published(broker, new("news", "a"))
         assert await listening.next_events(1) == [b'{"id":"a"}']
 
@@ -1125,7 +1125,7 @@ async def test_a_task_that_dies_ends_the_body(server: RedisServer) -> None:
     async def body() -> None:
         async with RedisBroker(server.url, metrics=Metrics()) as broker:
             broker.listen(Deaf())
-            await broker.follow(["news"])
+            await broker.subscribe(["news"])
             await published(broker, new("news"))
             await asyncio.Event().wait()
 
@@ -1141,7 +1141,7 @@ async def test_it_shuts_down_while_redis_hangs(server: RedisServer) -> None:
             await follow(broker, "news")
             server.pause()
             with pytest.raises(Unavailable):
-                await broker.follow([f"topic-{number}" for number in range(50_000)])
+                await broker.subscribe([f"topic-{number}" for number in range(50_000)])
 
 
 # Addresses.

@@ -119,7 +119,7 @@ async def test_after_a_failover_followers_reconnect_to_the_new_master_and_get_an
     async with RedisBroker(group.url, metrics=Metrics()) as broker:
         listening = Listening()
         broker.listen(listening)
-        await broker.follow(["news"])
+        await broker.subscribe(["news"])
         await published(broker, new("a"))
         await group.has_replicated()
 

@@ -140,12 +140,12 @@ class SteeredBroker:
             if self._listener is not None and signal.topic in self.followed:
                 self._listener.on_signal(signal)
 
-    async def follow(self, topics: Sequence[str]) -> None:
+    async def subscribe(self, topics: Sequence[str]) -> None:
         """See Broker."""
         self.follows.append(list(topics))
         await self._call(lambda: self.followed.update(topics))
 
-    async def unfollow(self, topics: Sequence[str]) -> None:
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
         """See Broker; it takes its time, but never fails."""
         try:
             await self._call(lambda: self.followed.difference_update(topics))

@@ -39,7 +39,7 @@ class Follower(RecordingConnection):
         self._gap_due = False
         self._hub = hub
         position = None if since is None else posted.positions[since]
-        self._arrival = hub.follow(self, {topic: position}, self._answered)
+        self._arrival = hub.subscribe(self, {topic: position}, self._answered)
 
     def _answered(self, starts: Mapping[str, Start] | None) -> None:
         assert self._next is None, "answered twice"
@@ -94,7 +94,7 @@ class Follower(RecordingConnection):
         """Go away."""
         self._arrival.gone = True
         self._arrival.withdraw(self.topic)
-        self._hub.leave(self, [self.topic])
+        self._hub.unsubscribe(self, [self.topic])
 
     def make_room(self) -> None:
         """Keep up again."""

@@ -74,12 +74,12 @@ class MemoryStreams:
             self._streams[topic] = _Stream()
         return self._streams[topic]
 
-    def follow(self, listener: BrokerListener, topics: Iterable[str]) -> None:
+    def subscribe(self, listener: BrokerListener, topics: Iterable[str]) -> None:
         """Send a listener the publications of topics."""
         for topic in topics:
             self._followers.setdefault(topic, {})[listener] = None
 
-    def unfollow(self, listener: BrokerListener, topics: Iterable[str]) -> None:
+    def unsubscribe(self, listener: BrokerListener, topics: Iterable[str]) -> None:
         """Send it no more of them."""
         for topic in topics:
             followers = self._followers.get(topic, {})
@@ -146,13 +146,13 @@ class MemoryBroker:
         for signal in signals:
             self._streams.tell(signal)
 
-    async def follow(self, topics: Sequence[str]) -> None:
+    async def subscribe(self, topics: Sequence[str]) -> None:
         """See Broker."""
-        self._streams.follow(self._listener, topics)
+        self._streams.subscribe(self._listener, topics)
 
-    async def unfollow(self, topics: Sequence[str]) -> None:
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
         """See Broker."""
-        self._streams.unfollow(self._listener, topics)
+        self._streams.unsubscribe(self._listener, topics)
 
     async def read(self, questions: Sequence[Question]) -> list[History]:
         """See Broker."""

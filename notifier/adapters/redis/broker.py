@@ -205,9 +205,9 @@ class RedisBroker(LongLived):
         for number, subscriber in enumerate(self._subscribers):
             self._background.start(subscriber.run(listener), f"redis: subscriber {number}")
 
-    async def follow(self, topics: Sequence[str]) -> None:
+    async def subscribe(self, topics: Sequence[str]) -> None:
         """See Broker."""
-        awaited = [c for t in topics if (c := self._subscriber(t).follow(t)) is not None]
+        awaited = [c for t in topics if (c := self._subscriber(t).subscribe(t)) is not None]
         if not awaited:
             return
         _, unconfirmed = await asyncio.wait(awaited, timeout=ANSWERING)
@@ -215,10 +215,10 @@ class RedisBroker(LongLived):
             reason = f"{len(unconfirmed)} subscriptions were not confirmed within {ANSWERING} s"
             raise Unavailable("redis", reason)
 
-    async def unfollow(self, topics: Sequence[str]) -> None:
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
         """See Broker."""
         for topic in topics:
-            self._subscriber(topic).unfollow(topic)
+            self._subscriber(topic).unsubscribe(topic)
 
     def _subscriber(self, topic: str) -> Subscriber:
         return self._subscribers[crc32(topic.encode()) % _SUBSCRIBERS]

@@ -59,7 +59,7 @@ class Subscriber:
             return f"{len(self._interrupted)} topics are not subscribed again yet"
         return None
 
-    def follow(self, topic: str) -> asyncio.Future[None] | None:
+    def subscribe(self, topic: str) -> asyncio.Future[None] | None:
         """Want a topic; return its coming confirmation, or None if it is subscribed already."""
         self._wanted.add(topic)
         if topic in self._subscribed:
@@ -69,7 +69,7 @@ class Subscriber:
             self._awaited[topic] = asyncio.get_running_loop().create_future()
         return self._awaited[topic]
 
-    def unfollow(self, topic: str) -> None:
+    def unsubscribe(self, topic: str) -> None:
         """Want a topic no longer, and release the callers that wait for its confirmation."""
         self._wanted.discard(topic)
         self._interrupted.discard(topic)

@@ -57,7 +57,7 @@ class House:
             assert starts is not None
             assert all(start.resumed is UNSET for start in starts.values())
 
-        self.hub.follow(reader.connection, dict.fromkeys(topics), answered)
+        self.hub.subscribe(reader.connection, dict.fromkeys(topics), answered)
         await quiet()
 
     def mark(self, position: str, topic: str = "user:42", user: str = "42") -> None:

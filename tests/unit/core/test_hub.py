@@ -29,7 +29,7 @@ class Client(RecordingConnection):
 
     def follow(self, *topics: str, **since: str) -> Arrival:
         wanted = dict.fromkeys(topics) | {t: Position.parse(s) for t, s in since.items()}
-        return self._hub.follow(self, wanted, self._answered)
+        return self._hub.subscribe(self, wanted, self._answered)
 
     def _answered(self, starts: Mapping[str, Start] | None) -> None:
         self.answers += 1
@@ -42,7 +42,7 @@ class Client(RecordingConnection):
             )
 
     def leave(self, *topics: str) -> None:
-        self._hub.leave(self, topics)
+        self._hub.unsubscribe(self, topics)
 
     def story(self, topic: str = "news") -> list[str]:
         """What happened to this client, in short: `start k.1 new`, `gap k.5 expired`, `k.6`."""
