@@ -3,8 +3,10 @@
 Each test has users and topics of its own: the process may be shared.
 """
 
+import httpx
 from playwright.async_api import expect
 
+from tests.support.roles import Role
 from tests.support.visitor import Visit
 
 
@@ -108,6 +110,21 @@ async def test_neither_the_url_nor_the_page_nor_storage_holds_the_token(visit: V
 
     assert "hello" in held  # the frames are there to be looked through
     assert "eyJ" not in held  # every JWT begins so
+
+
+async def test_no_inline_script_runs_and_none_of_another_site(visit: Visit, dev: Role) -> None:
+    me = await visit("jule")
+
+    await me.page.evaluate(
+        "() => { const script = document.createElement('script');"
+        " script.text = 'window.ran = true'; document.body.append(script); }"
+    )
+
+    assert not await me.page.evaluate("window.ran")
+    assert "Content Security Policy" in me.complaints[0]
+    policy = httpx.get(dev.page_url).headers["content-security-policy"]  # noqa: ASYNC210 - once
+    assert policy.startswith("default-src 'self'; connect-src 'self' ws: wss:;")
+    assert "unsafe" not in policy
 
 
 async def test_the_console_stays_empty(visit: Visit) -> None:
