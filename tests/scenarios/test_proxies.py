@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import httpx
@@ -42,12 +42,22 @@ def proxy(
     gateways: tuple[Service, Role],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningProxy]:
-    service, other = gateways
-    ports = tuple(each.port("NOTIFIER_GATEWAY_PORT") for each in (service.gateway, other))
-    api = service.api.port("NOTIFIER_API_PORT")
-    directory = tmp_path_factory.mktemp("proxy")
-    with RunningProxy(request.param, directory, (ports[0], ports[1]), api) as proxy:
+    with before(gateways, request.param, tmp_path_factory.mktemp("proxy")) as proxy:
         yield proxy
+
+
+def before(
+    gateways: tuple[Service, Role],
+    name: str,
+    directory: Path,
+    changed: Mapping[str, str] | None = None,
+) -> RunningProxy:
+    """A proxy before the service, made from its recipe with some of it changed."""
+    service, other = gateways
+    directory.mkdir(exist_ok=True)
+    first, second = (each.port("NOTIFIER_GATEWAY_PORT") for each in (service.gateway, other))
+    api = service.api.port("NOTIFIER_API_PORT")
+    return RunningProxy(name, directory, (first, second), api, changed)
 
 
 @pytest.fixture
@@ -100,6 +110,49 @@ async def test_a_poll_waits_for_its_event(
     await producer.send({"users": [user], "type": "t", "id": "p-1"})
 
     assert ids((await waiting)["frames"]) == ["p-1"]
+
+
+async def test_the_longest_poll_ends_before_proxies_that_give_up_after_a_minute(
+    gateways: tuple[Service, Role], tmp_path: Path, user: str
+) -> None:
+    after_a_minute = {
+        "nginx": {r"proxy_read_timeout 120s": "proxy_read_timeout 60s"},
+        "haproxy": {r"timeout server \d+s": "timeout server 60s"},
+        "caddy": {},
+    }
+    with ExitStack() as stack:
+        proxies = [
+            stack.enter_context(before(gateways, name, tmp_path / name, changed))
+            for name, changed in after_a_minute.items()
+        ]
+        answers = await asyncio.gather(*(silent_poll(proxy.url, user) for proxy in proxies))
+
+    assert [(answer.status_code, answer.json()["frames"]) for answer in answers] == [(200, [])] * 3
+
+
+async def silent_poll(url: str, user: str) -> httpx.Response:
+    """What the longest poll is answered when nothing happens."""
+    headers = {"authorization": f"Bearer {token(user)}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=90) as http:
+        cursor = (await polled(http, wait=0))["cursor"]
+        return await http.get("/v1/poll", params={"since": cursor, "wait": LONGEST_WAIT})
+
+
+async def test_nginx_holds_no_server_sent_event_back_by_its_recipe_without_our_header(
+    gateways: tuple[Service, Role], tmp_path: Path, user: str
+) -> None:
+    changed = {"proxy_buffering off": "proxy_ignore_headers X-Accel-Buffering; proxy_buffering off"}
+    headers = {"authorization": f"Bearer {token(user)}"}
+    with before(gateways, "nginx", tmp_path, changed) as proxy:
+        async with (
+            http_producer(proxy.producers_url) as producer,
+            httpx.AsyncClient(base_url=proxy.url, headers=headers, timeout=30) as http,
+            streamed(http) as stream,
+        ):
+            await stream.next_of("hello")
+            await producer.send({"users": [user], "type": "t", "id": "s-1"})
+
+            assert await stream.next_ids(1) == ["s-1"]
 
 
 @pytest.mark.parametrize("origin", ["https://app.example", "own"])

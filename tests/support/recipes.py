@@ -3,6 +3,7 @@
 import re
 import shutil
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,19 @@ import {recipe}
 
 
 class RunningProxy(Process):
-    """A proxy before two gateways and an api, with a public port and one for producers."""
+    """A proxy before two gateways and an api, with a public port and one for producers.
 
-    def __init__(self, name: str, directory: Path, gateways: tuple[int, int], api: int) -> None:
+    `changed` has further replacements, by patterns that the recipe must have.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        gateways: tuple[int, int],
+        api: int,
+        changed: Mapping[str, str] | None = None,
+    ) -> None:
         self.public, self.internal = free_port(), free_port()
         replaced = {
             r"gateway-1\.internal:8000": f"127.0.0.1:{gateways[0]}",
@@ -48,6 +59,7 @@ class RunningProxy(Process):
             r"(?m)^(\s*listen |\s*bind |http://):?80\b": rf"\g<1>127.0.0.1:{self.public}",
             r"(?m)^(\s*listen |\s*bind |http://):?8081\b": rf"\g<1>127.0.0.1:{self.internal}",
             "server_name notifier.example": "server_name _",
+            **(changed or {}),
         }
         recipe = directory / FILES[name]
         recipe.write_text(_with(replaced, recipe_of(name)))
