@@ -11,10 +11,11 @@ from notifier.core.errors import TooLarge, Unreadable, UnsupportedCoding
 FIELD = "content_encoding"
 # Beside `identity`: clients of AMQP write the character set there, or that a body is bytes.
 _NONE = frozenset({"", "identity", "utf-8", "utf8", "us-ascii", "ascii", "binary", "7bit", "8bit"})
-_GZIP = frozenset({"gzip", "x-gzip"})
+_GZIP_ONLY, _ZLIB_TOO = 16 + zlib.MAX_WBITS, 32 + zlib.MAX_WBITS
+# The last is kombu's name for what it calls gzip, and writes as zlib (RFC 1950).
+_GZIP = {"gzip": _GZIP_ONLY, "x-gzip": _GZIP_ONLY, "application/x-gzip": _ZLIB_TOO}
 _MOST_CODINGS = 2
 _MOST_MEMBERS = 16  # of one gzip file: each is a copy of the rest
-_WITH_GZIP_HEADER = 16 + zlib.MAX_WBITS
 _SEPARATORS = re.compile(r"[\s,;:]+")  # Spring writes `gzip:UTF-8`
 _LONGEST_SHOWN = 64
 
@@ -33,15 +34,15 @@ def decoded(body: bytes, codings: str, most: int) -> bytes:
             raise UnsupportedCoding(FIELD, f"{shown} is not taken; send gzip, or the body as it is")
     if len(named) > _MOST_CODINGS:
         raise UnsupportedCoding(FIELD, f"at most {_MOST_CODINGS} codings are taken; send one gzip")
-    for _ in named:
-        body = _unpacked(body, most)
+    for coding in named:
+        body = _unpacked(body, most, _GZIP[coding])
     return body
 
 
-def _unpacked(body: bytes, most: int) -> bytes:
+def _unpacked(body: bytes, most: int, kind: int) -> bytes:
     found = b""
     for _ in range(_MOST_MEMBERS):
-        member = zlib.decompressobj(_WITH_GZIP_HEADER)
+        member = zlib.decompressobj(kind)
         try:
             found += member.decompress(body, most + 1 - len(found))
         except zlib.error as error:

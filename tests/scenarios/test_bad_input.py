@@ -225,6 +225,13 @@ async def dead_letter(queue: AbstractQueue) -> tuple[bytes, dict[str, Any]]:
             "content_encoding: br",
         ),
         (
+            b"BZh9",
+            "user.42",
+            {"content_encoding": "utf-8", "headers": {"compression": "application/x-bz2"}},
+            "unsupported_coding",
+            "content_encoding: application/x-bz2 is not taken; send gzip",
+        ),
+        (
             b"{}",
             "user.42",
             {"content_encoding": "gzip"},

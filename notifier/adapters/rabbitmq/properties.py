@@ -5,7 +5,7 @@ client that closes its connection over it would do so again on each redelivery, 
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from time import time
 from typing import Any, NamedTuple
@@ -104,9 +104,17 @@ def entry_of(routing_key: bytes, properties: bytes, body: bytes) -> Entry:
             headers = amqp_1_0.unwrapped(headers)
     except UNDECODABLE as error:
         raise Unreadable("properties", _PROPERTIES_RULE) from error
+    if (compression := _compression_of(headers)) is not None:
+        found["content_encoding"] = compression
     accepted = _moment(headers.pop(_ACCEPTED, None))
     key = readable(routing_key)
     return Entry(body=body, routing_key=key, headers=headers, accepted=accepted, **found)
+
+
+def _compression_of(headers: Mapping[str, object]) -> str | None:
+    """Return how kombu compressed a body: it says so in a header, by a media type."""
+    told = headers.get("compression")
+    return told if isinstance(told, str) and told.startswith("application/") else None
 
 
 def death_of(properties: bytes) -> Death | None:

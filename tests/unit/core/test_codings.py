@@ -1,6 +1,7 @@
 import gzip
 import tracemalloc
 import zlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,13 @@ MOST = 100_000
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "GZIP", "x-gzip", "gzip:UTF-8", " gzip "]))
 def test_gzip_is_undone(body: bytes, coding: str) -> None:
     assert decoded(gzip.compress(body), coding, MOST) == body
+
+
+@pytest.mark.parametrize("compress", [zlib.compress, gzip.compress], ids=["zlib", "gzip"])
+def test_kombus_gzip_is_undone_which_is_zlib(compress: Callable[[bytes], bytes]) -> None:
+    assert decoded(compress(b"a" * 100), "application/x-gzip", MOST) == b"a" * 100
+    with pytest.raises(TooLarge):
+        decoded(compress(b"a" * 100), "application/x-gzip", 99)
 
 
 @pytest.mark.parametrize("coding", ["", "identity", "utf-8", "UTF-8", "binary", "identity, utf8"])

@@ -105,6 +105,23 @@ def test_every_property_that_a_foreign_producer_may_set_is_passed_over_or_read()
     )
 
 
+@pytest.mark.parametrize(
+    ("told", "coding"),
+    [
+        ("application/x-gzip", "application/x-gzip"),
+        ("none", "utf-8"),
+        (7, "utf-8"),
+        (True, "utf-8"),
+    ],
+)
+def test_what_kombu_says_of_compression_is_the_coding_and_another_header_of_the_name_is_not(
+    told: object, coding: str
+) -> None:
+    found = read(foreign(content_encoding="utf-8", headers={"compression": told}))
+
+    assert found.content_encoding == coding
+
+
 def test_without_properties_nothing_is_said() -> None:
     assert read(b"\0\0") == Entry(b"{}", "user.42")
 
