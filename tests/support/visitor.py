@@ -37,6 +37,11 @@ class Visitor:
         """The line that says how the connection is."""
         return self.page.get_by_role("status").first
 
+    @property
+    def unread(self) -> Locator:
+        """The badge beside the title; hidden where nothing is unread."""
+        return self.page.locator("#badge")
+
     async def signed_in(self, user: str) -> None:
         """Return once the page says so."""
         await expect(self.state).to_have_text(f"Connected as {user}")

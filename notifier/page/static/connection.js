@@ -86,6 +86,7 @@ function openSocket(token) {
   rememberUser(connection.user);
   const url = new URL("/v1/ws", location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  url.searchParams.set("marks", "true");
   if (cursor.positions.size) url.searchParams.set("since", cursor.asText());
   const mine = new WebSocket(url, ["notifier.v1", `bearer.${token}`]);
   socket = mine;
@@ -96,7 +97,6 @@ function openSocket(token) {
 // The hash, not the query: it stays in the browser, and a second tab may have another user.
 function rememberUser(user) {
   history.replaceState(null, "", `#user=${encodeURIComponent(user)}`);
-  document.title = `${user} · notifier dev`;
 }
 
 function receive(text) {

@@ -2,6 +2,7 @@
 
 import { copyOf, fill, keepFirst, part, stamp } from "./dom.js";
 import { get, tokenOf } from "./http.js";
+import { offsetOf, showWhetherRead } from "./marks.js";
 
 const EVENTS_KEPT = 200;
 const LONGEST_LINE = 48; // characters
@@ -21,6 +22,7 @@ export function showGap({ topic, position, reason }) {
   const text = `Events of this topic were missed (${reason}). It goes on after ${position}. ` +
     "An application would fetch its state anew here.";
   fill(entry, { topic, text });
+  if (reason === "restarted") forgetPositions(topic);
   stamp(entry, new Date().toISOString());
   return add(entry);
 }
@@ -62,19 +64,28 @@ async function history(user, topics) {
   return frames;
 }
 
-function offsetOf(position) {
-  return Number(position.split(".")[1]);
-}
-
 function eventEntry({ topic, position, event }) {
   const entry = copyOf("event-entry");
   const data = event.data === undefined ? "" : legible(event.data);
   fill(entry, { type: event.type, topic, position, id: event.id, data });
   stamp(entry, event.time);
   entry.dataset.topic = topic;
+  entry.dataset.position = position;
+  if (event.silent) entry.dataset.silent = "true";
   entry.dataset.key = JSON.stringify([topic, event.source, event.id]);
   entry.querySelector("pre").hidden = data === "";
+  entry.querySelector("button").setAttribute("aria-label", `Mark ${event.type} as read`);
+  showWhetherRead(entry);
   return entry;
+}
+
+// A stream that has begun anew counts from the beginning: what is shown of the last one is past.
+function forgetPositions(topic) {
+  for (const entry of part("events").children) {
+    if (entry.dataset.topic !== topic) continue;
+    delete entry.dataset.position;
+    showWhetherRead(entry);
+  }
 }
 
 function legible(data) {

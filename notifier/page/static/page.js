@@ -6,6 +6,7 @@ import { copyAs } from "./copying.js";
 import * as cursor from "./cursor.js";
 import { copyOf, fill, keepFirst, onSubmit, part, showFieldError } from "./dom.js";
 import { clearEvents, recall, showArrived, showGap } from "./events.js";
+import * as marks from "./marks.js";
 import * as sending from "./sending.js";
 import * as topics from "./topics.js";
 
@@ -20,6 +21,7 @@ function signIn(user) {
   cursor.takeUp(user);
   recalled.clear();
   clearEvents();
+  marks.forgetMarks();
   part("frames").replaceChildren();
   part("facts").hidden = true;
   for (const id of ["user", "name", "type", "data", "topic"]) showFieldError(id, "");
@@ -45,7 +47,8 @@ const HEARD = {
   gap: missed,
   subscribed: followed,
   unsubscribed: unfollowed,
-  error: topics.complained,
+  marks: marks.marked,
+  error: complained,
 }; // later versions may say more
 
 function greeted(frame) {
@@ -54,6 +57,7 @@ function greeted(frame) {
   recallOnce(frame.topics);
   topics.connectionOpened();
   sending.connectionOpened();
+  marks.showBadges();
   part("session").textContent = frame.session;
   part("heartbeat").textContent = `${frame.heartbeat} s`;
   part("connected").textContent = new Date(frame.time).toLocaleTimeString();
@@ -83,8 +87,14 @@ function followed(frame) {
 
 function unfollowed({ topic }) {
   cursor.positions.delete(topic);
+  marks.forgetMarks([topic]);
   recalled.delete(topic);
   topics.showTopics();
+}
+
+function complained(frame) {
+  if (frame.id === marks.MARK) marks.complained(frame.message);
+  else topics.complained(frame);
 }
 
 // A topic that did not resume is recalled when its gap is there.
@@ -136,6 +146,8 @@ function start() {
   }
   part("connection").addEventListener("click", toggleConnection);
   part("now").addEventListener("click", tryNow);
+  part("events").addEventListener("click", marks.clicked);
+  part("read-all").addEventListener("click", marks.markAll);
   part("clear").addEventListener("click", clearEvents);
   addEventListener("online", tryNow);
   addEventListener("hashchange", signInFromUrl);
