@@ -2,11 +2,11 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import expect
+from playwright.async_api import WebSocketRoute, expect
 
 from tests.support.process import free_port
 from tests.support.producers import http_producer
@@ -79,11 +79,53 @@ async def test_what_came_while_the_page_was_away_appears_once_after_what_it_had_
     await expect(me.types_seen).to_have_text(["meanwhile", "seen"])
 
 
+async def test_an_event_that_history_tells_first_appears_once(visit: Visit, dev: Role) -> None:
+    me = await visit("pia")
+    await me.send("User", "pia", "seen")
+    await expect(me.types_seen).to_have_text(["seen"])
+    await me.page.goto("about:blank")
+    async with http_producer(dev.api_url) as producer:
+        await producer.send({"users": ["pia"], "type": "meanwhile"})
+    held: list[Callable[[], None]] = []
+
+    def hold_events(tab: WebSocketRoute) -> None:
+        def pass_on(text: str | bytes) -> None:
+            if '"type":"event"' in str(text):
+                held.append(lambda: tab.send(text))
+            else:
+                tab.send(text)
+
+        tab.connect_to_server().on_message(pass_on)
+
+    await me.page.route_web_socket("**/v1/ws*", hold_events)
+    await me.page.goto(f"{dev.page_url}#user=pia")
+    await expect(me.types_seen).to_have_text(["seen"])
+    for let_go in held:
+        let_go()
+
+    await expect(me.types_seen).to_have_text(["meanwhile", "seen"])
+
+
+async def test_a_topic_that_is_followed_again_shows_nothing_twice(visit: Visit) -> None:
+    me = await visit("pepe")
+    await me.follow("page-again")
+    await me.send("Topic", "page-again", "one")
+    await expect(me.types_seen).to_have_text(["one"])
+    await me.page.get_by_role("button", name="Unfollow page-again").click()
+    await expect(me.page.get_by_role("button", name="Unfollow page-again")).to_have_count(0)
+    await me.send("Topic", "page-again", "two")
+    await me.accepted()
+
+    await me.follow("page-again")
+
+    await expect(me.types_seen).to_have_text(["two", "one"])
+
+
 async def test_a_gap_is_told_below_the_events_that_history_still_has(
     visit: Visit, tmp_path: Path
 ) -> None:
     async with (
-        own_dev(tmp_path, NOTIFIER_HISTORY_SIZE="3") as dev,
+        own_dev(tmp_path, NOTIFIER_INBOX_SIZE="3") as dev,
         http_producer(dev.api_url) as producer,
     ):
         me = await visit("rosa", url=dev.page_url)

@@ -44,7 +44,8 @@ class Visitor:
 
     async def signed_in(self, user: str) -> None:
         """Return once the page says so."""
-        await expect(self.state).to_have_text(f"Connected as {user}")
+        said = f"Connected as {user}"
+        await expect(self.state).to_have_text(said, timeout=30_000)  # the page may be waiting
 
     async def follow(self, topic: str) -> None:
         """Follow a further topic."""

@@ -103,15 +103,22 @@ function add(entry) {
   return entry;
 }
 
-// Place an entry of history by its time, but below those of its topic, which are newer, and above
-// `floor`. Topics have no common order, and the time is the producer's word.
+// Place an entry of history above `floor`: among those of its topic by its position, among others by
+// its time. Topics have no common order, and the time is the producer's word.
 function place(entry, floor) {
   const list = part("events");
   const above = [...list.children];
   if (floor) above.length = above.indexOf(floor);
-  const newer = above.findLastIndex((each) => each.dataset.topic === entry.dataset.topic);
-  const older = above.slice(newer + 1).find((each) => timeOf(each) <= timeOf(entry));
+  const isOfTopic = ({ dataset }) => dataset.topic === entry.dataset.topic;
+  const newer = above.findLastIndex((each) => isOfTopic(each) && isNewer(each, entry));
+  const next = above.slice(newer + 1);
+  const older = next.find((each) => isOfTopic(each) || timeOf(each) <= timeOf(entry));
   list.insertBefore(entry, older ?? floor);
+}
+
+// Of one topic; an entry of a stream that is gone has no position.
+function isNewer({ dataset }, other) {
+  return Boolean(dataset.position) && offsetOf(dataset.position) > offsetOf(other.dataset.position);
 }
 
 function timeOf(entry) {
