@@ -1,13 +1,13 @@
 """A producer's request, read: its body, and what stands beside that in headers and the query."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 
 from notifier.core import events
-from notifier.core.errors import Invalid, TooLarge
+from notifier.core.errors import Invalid, TooLarge, UnsupportedCoding
 from notifier.core.ingress import Body
 
 _PREFIX = b"ce-"
@@ -22,11 +22,12 @@ async def body_of(request: Request) -> Body:
     An audience in the query is for senders that cannot choose their body: only it counts then.
     """
     headers, query = request.headers, request.query_params
-    _check_names(query)
+    _check_names(query.multi_items())
+    _check_transfer(headers.getlist("transfer-encoding"))
     audience = _audience_in(query)
     return Body(
         content=await _content_of(request),
-        content_type=headers.get("content-type", "application/json"),
+        content_type=_content_type_in(headers.getlist("content-type")),
         content_encoding=", ".join(headers.getlist("content-encoding")),
         attributes=attributes_in(request.scope["headers"]),
         audience=audience,
@@ -34,6 +35,24 @@ async def body_of(request: Request) -> Body:
         is_addressed=bool(audience),
         is_stated=True,
     )
+
+
+def _check_transfer(codings: Iterable[str]) -> None:
+    """Refuse bytes that came compressed on their way: nobody undoes that here."""
+    named = ",".join(codings).split(",")
+    if any(each.strip().lower() not in ("", "chunked") for each in named):
+        rule = "only chunked is taken; compress the body by Content-Encoding: gzip"
+        raise UnsupportedCoding("transfer_encoding", rule)
+
+
+def _content_type_in(given: Sequence[str]) -> str:
+    """Return the content type, JSON where none is given; it becomes an attribute in binary mode."""
+    if len(given) > 1:
+        raise Invalid("content_type", "stands in more than one header; send it once")
+    try:
+        return given[0].encode("latin-1").decode() if given else "application/json"
+    except UnicodeDecodeError as error:
+        raise Invalid("content_type", "is not UTF-8") from error
 
 
 async def _content_of(request: Request) -> bytes:
@@ -76,8 +95,12 @@ def _text_of(attribute: str, value: bytes) -> str:
         ) from error
 
 
-def _check_names(query: Iterable[str]) -> None:
-    for name in query:
+def _check_names(query: Sequence[tuple[str, str]]) -> None:
+    names = [name for name, _ in query]
+    for name in names:
+        if name in _PARAMETERS and names.count(name) > 1:
+            separated = "; separate several by commas" if name == "users" else ""
+            raise Invalid(name, f"is given more than once{separated}")
         if name in _MISNOMERS:
             raise Invalid(name, f"is called {_MISNOMERS[name]} in the query")
         if name not in _PARAMETERS and not name.startswith("_"):

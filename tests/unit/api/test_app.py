@@ -481,6 +481,35 @@ async def test_values_of_headers_that_are_not_utf8_are_refused(value: bytes) -> 
         assert shop.queue.entries == []
 
 
+async def test_a_content_type_is_utf8_as_it_becomes_an_attribute() -> None:
+    given = 'text/plain; title="Grüße"'
+    async with producer() as shop:
+        await shop.post_raw((b"content-type", given.encode()))
+        answer = await shop.post_raw((b"content-type", given.encode("latin-1")))
+
+        assert [event.datacontenttype for event in shop.put] == [given]
+        assert (answer.status_code, answer.json()["field"]) == (422, "content_type")
+
+
+async def test_two_content_types_are_refused() -> None:
+    types = (b"content-type", b"text/plain"), (b"content-type", b"application/json")
+    async with producer() as shop:
+        answer = await shop.post_raw(*types)
+
+        assert (answer.status_code, answer.json()["field"]) == (422, "content_type")
+
+
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip,chunked", b"deflate, Chunked"])
+async def test_a_body_compressed_on_its_way_is_refused_by_name(coding: bytes) -> None:
+    async with producer() as shop:
+        answer = await shop.post_raw(
+            (b"content-type", b"application/octet-stream"), (b"transfer-encoding", coding)
+        )
+
+        assert (answer.status_code, answer.json()["field"]) == (415, "transfer_encoding")
+        assert shop.queue.entries == []
+
+
 async def test_an_attribute_in_two_headers_is_refused() -> None:
     async with producer() as shop:
         answer = await shop.post_raw((b"ce-tenant", b"a"), (b"ce-tenant", b"b"))
@@ -532,6 +561,10 @@ async def test_the_query_may_name_the_audience_of_any_json(
         ("colour=red", "colour"),
         ("type=paid", "type"),
         ("users=1&type=" + "x" * 300, "type"),
+        ("users=1&users=2", "users"),
+        ("topic=a&topic=b", "topic"),
+        ("everyone=true&everyone=true", "everyone"),
+        ("users=1&type=a&type=b", "type"),
     ],
 )
 async def test_a_bad_query_is_a_problem_that_names_the_parameter(query: str, field: str) -> None:
