@@ -168,8 +168,6 @@ def _bad_extension(body: bytes) -> str | None:
 
 def checked(event: Event) -> Event:
     """Return `event` if it keeps the rules that no type states; else raise Invalid."""
-    if (event.users, event.topic, event.everyone).count(UNSET) < 2:  # noqa: PLR2004 - of three
-        raise Invalid("users", "give one of users, topic and everyone, not several")
     _check_audience(event)
     if event.data is not UNSET and event.data_base64 is not UNSET:
         raise Invalid("data_base64", "give data or data_base64, not both")
@@ -189,6 +187,8 @@ def _without_bad_trace(event: Event) -> Event:
 
 
 def _check_audience(event: Event) -> None:
+    if (event.users, event.topic, event.everyone).count(UNSET) < 2:  # noqa: PLR2004 - of three
+        raise Invalid("users", "give one of users, topic and everyone, not several")
     if event.everyone is False:
         raise Invalid("everyone", "can only be true; leave it out otherwise")
     if event.topic is not UNSET:
