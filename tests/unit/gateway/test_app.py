@@ -46,9 +46,11 @@ async def test_openapi_describes_every_endpoint_and_needs_no_token() -> None:
         answer = await http.get("/openapi.json")
 
     schema = answer.json()
-    assert sorted(schema["paths"]) == ["/v1/history", "/v1/poll", "/v1/sse", "/v1/ws"]
-    assert names_of(schema, "/v1/poll") == ["topics", "since", "Last-Event-ID", "wait"]
-    assert names_of(schema, "/v1/history") == ["topics", "since", "Last-Event-ID", "limit"]
+    assert sorted(schema["paths"]) == ["/v1/history", "/v1/marks", "/v1/poll", "/v1/sse", "/v1/ws"]
+    assert names_of(schema, "/v1/poll") == ["topics", "since", "Last-Event-ID", "wait", "marks"]
+    assert names_of(schema, "/v1/history") == [
+        *("topics", "since", "Last-Event-ID", "limit", "order", "before"),
+    ]
     for path in ("sse", "poll", "history"):
         told = schema["paths"][f"/v1/{path}"]["get"]
         assert sorted(told["responses"]) == ["200", "400", "401", "403", "429", "503"]
