@@ -226,8 +226,7 @@ class Hub:
         # If the round fails, the next ones ask all of them again, with the arrivals or without.
         self._unsettled.update((feed.topic, feed) for feed in entered.feeds)
         try:
-            subscribed = await entered.subscribe(self._broker)
-            answered = await subscribed.ask(self._broker)
+            answered = await entered.ask(self._broker)
         except Unavailable:
             # The next round may be smaller, and no connection gets anything before its answer.
             self._take_out(entered.arrivals)
@@ -235,7 +234,7 @@ class Hub:
         began = asyncio.get_running_loop().time()
         for _ in entered.arrivals:
             self._arrivals.popleft()
-        answered.settle().answer().admit()
+        answered.serve()
         self._finish(entered.feeds)
         for topic in compared:
             if watcher := self._watchers.get(topic):

@@ -1,14 +1,13 @@
 """A round of the hub: many topics are subscribed to, asked of history, and served, at once.
 
-Each step returns the next one, and has the only method that goes on from it. So nothing is asked
-before it is certain that live publications come in, and no client gets one before its answer.
-Between `ask` and the last step nothing waits, so no other round and no publication comes between.
+`Entered.ask` returns the only thing that can be served, and a feed takes what its last step
+returned: no other order type-checks. Nothing waits in `serve`, so nothing comes in between.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from notifier.core.feed import Asked, Feed, Join, Settled
+from notifier.core.feed import Asked, Feed, Join
 from notifier.core.frames import Start
 from notifier.core.ports import Broker, Connection, History
 from notifier.core.positions import Position
@@ -52,25 +51,13 @@ class Entered:
     arrivals: Sequence[Arrival]
     feeds: Sequence[Feed]
 
-    async def subscribe(self, broker: Broker) -> "Subscribed":
-        """Subscribe to the topics that are not yet; raises Unavailable."""
+    async def ask(self, broker: Broker) -> "Answered":
+        """Subscribe to the topics that are not yet, then ask history; raises Unavailable."""
         new = [feed for feed in self.feeds if not feed.subscribed]
         if new:
             await broker.subscribe([feed.topic for feed in new])
         for feed in new:
             feed.subscribed = True
-        return Subscribed(self.arrivals, self.feeds)
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribed:
-    """Live publications of all topics come in from now on."""
-
-    arrivals: Sequence[Arrival]
-    feeds: Sequence[Feed]
-
-    async def ask(self, broker: Broker) -> "Answered":
-        """Ask history for all topics in one read; raises Unavailable."""
         questions = [feed.question() for feed in self.feeds]
         histories = await broker.read(questions) if questions else []
         return Answered(self.arrivals, self.feeds, questions, histories)
@@ -78,43 +65,19 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """History has answered."""
+    """History has answered each feed's question."""
 
     arrivals: Sequence[Arrival]
     feeds: Sequence[Feed]
     questions: Sequence[Asked]
     histories: Sequence[History]
 
-    def settle(self) -> "Current":
-        """Bring the followers up to date, and find the start of each join."""
+    def serve(self) -> None:
+        """Bring followers up to date, answer the arrivals, and replay what they missed."""
         answers = zip(self.feeds, self.questions, self.histories, strict=True)
-        return Current(self.arrivals, self.feeds, [feed.settle(q, h) for feed, q, h in answers])
-
-
-@dataclass(frozen=True, slots=True)
-class Current:
-    """Followers are up to date, and the start of each join is known."""
-
-    arrivals: Sequence[Arrival]
-    feeds: Sequence[Feed]
-    settled: Sequence[Settled]
-
-    def answer(self) -> "Welcomed":
-        """Answer the arrivals whose client is still there."""
+        settled = [feed.settle(question, history) for feed, question, history in answers]
         for arrival in self.arrivals:
             if not arrival.gone:
                 arrival.answer(arrival.starts())
-        return Welcomed(self.feeds, self.settled)
-
-
-@dataclass(frozen=True, slots=True)
-class Welcomed:
-    """Each arrival has its answer."""
-
-    feeds: Sequence[Feed]
-    settled: Sequence[Settled]
-
-    def admit(self) -> None:
-        """Replay what the joins missed, and let them follow."""
-        for feed, settled in zip(self.feeds, self.settled, strict=True):
-            feed.admit(settled)
+        for feed, history in zip(self.feeds, settled, strict=True):
+            feed.admit(history)

@@ -4,12 +4,11 @@ An increment of prometheus_client's own takes a lock, and an observation walks t
 with all three of a fan-out that was a sixth of the cost of a delivery. All belong to one thread.
 """
 
-from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, product
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import (
@@ -45,6 +44,10 @@ class Counter:
         """Count so many more."""
         self.value += by
 
+    def exposed(self) -> tuple[float]:
+        """Return the value."""
+        return (self.value,)
+
 
 class Gauge:
     """A number that goes up and down."""
@@ -71,6 +74,10 @@ class Gauge:
         """Call `read` for the value, each time that the metrics are asked for."""
         self.read = read
 
+    def exposed(self) -> tuple[float]:
+        """Return the value."""
+        return (self.read(),)
+
 
 class Histogram:
     """How many observations there were up to each of some bounds, and their sum."""
@@ -87,21 +94,22 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
-    def buckets(self) -> list[tuple[str, float]]:
-        """Return how many observations are at most as large as each bound, the last infinity."""
+    def exposed(self) -> tuple[list[tuple[str, float]], float]:
+        """Return how many observations are at most each bound, the last infinity; and the sum."""
         names = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
-        return list(zip(names, accumulate(self.counts), strict=True))
+        return list(zip(names, accumulate(self.counts), strict=True)), self.sum
 
 
 S = TypeVar("S", Counter, Gauge, Histogram)
 
 
-class _Family(Collector, Generic[S]):
+class Family(Collector, Generic[S]):
     """A metric: a series for each combination of its labels' values; one if it has no labels."""
 
-    def __init__(self, row: Row, make: Callable[[], S]) -> None:
+    def __init__(self, row: Row, make: Callable[[], S], exposed: Callable[..., Any]) -> None:
         self.row = row
         self._make: Callable[[], S] = make
+        self._exposed = exposed  # the family of prometheus_client's
         self._series: dict[tuple[str, ...], S] = {}
         closed = [values for values in row.labels.values() if not isinstance(values, str)]
         if len(closed) == len(row.labels):
@@ -124,56 +132,12 @@ class _Family(Collector, Generic[S]):
         """Tell none of the series any more."""
         self._series.clear()
 
-    @abstractmethod
     def collect(self) -> Iterable[Metric]:
         """See Collector."""
-
-
-class Counters(_Family[Counter]):
-    """A counter; its name ends in `_total`."""
-
-    def __init__(self, name: str, meaning: str, labels: dict[str, Values]) -> None:
-        super().__init__(Row(name, "counter", labels, meaning), Counter)
-
-    def collect(self) -> Iterable[Metric]:
-        """See Collector."""
-        told = CounterMetricFamily(self.row.name, self.row.meaning, labels=list(self.row.labels))
+        exposed = self._exposed(self.row.name, self.row.meaning, labels=list(self.row.labels))
         for values, series in self._series.items():
-            told.add_metric(values, series.value)
-        yield told
-
-
-class Gauges(_Family[Gauge]):
-    """A gauge."""
-
-    def __init__(self, name: str, meaning: str, labels: dict[str, Values]) -> None:
-        super().__init__(Row(name, "gauge", labels, meaning), Gauge)
-
-    def collect(self) -> Iterable[Metric]:
-        """See Collector."""
-        told = GaugeMetricFamily(self.row.name, self.row.meaning, labels=list(self.row.labels))
-        for values, series in self._series.items():
-            told.add_metric(values, series.read())
-        yield told
-
-
-class Histograms(_Family[Histogram]):
-    """A histogram with these upper bounds."""
-
-    def __init__(
-        self, name: str, meaning: str, labels: dict[str, Values], bounds: Sequence[float]
-    ) -> None:
-        super().__init__(Row(name, "histogram", labels, meaning), partial(Histogram, bounds))
-
-    def collect(self) -> Iterable[Metric]:
-        """See Collector."""
-        told = HistogramMetricFamily(self.row.name, self.row.meaning, labels=list(self.row.labels))
-        for values, series in self._series.items():
-            told.add_metric(values, series.buckets(), series.sum)
-        yield told
-
-
-Family = TypeVar("Family", Counters, Gauges, Histograms)
+            exposed.add_metric(values, *series.exposed())
+        yield exposed
 
 
 class Metered:
@@ -181,33 +145,36 @@ class Metered:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)  # which refuses a name twice
-        self._families: list[Counters | Gauges | Histograms] = []
+        self._rows: list[Row] = []
 
-    def _counters(self, name: str, meaning: str, **labels: Values) -> Counters:
-        return self._known(Counters(name, meaning, labels))
+    def _counters(self, name: str, meaning: str, **labels: Values) -> Family[Counter]:
+        row = Row(name, "counter", labels, meaning)
+        return self._known(Family(row, Counter, CounterMetricFamily))
 
     def _counter(self, name: str, meaning: str) -> Counter:
         return self._counters(name, meaning).labels()
 
-    def _gauges(self, name: str, meaning: str, **labels: Values) -> Gauges:
-        return self._known(Gauges(name, meaning, labels))
+    def _gauges(self, name: str, meaning: str, **labels: Values) -> Family[Gauge]:
+        row = Row(name, "gauge", labels, meaning)
+        return self._known(Family(row, Gauge, GaugeMetricFamily))
 
     def _gauge(self, name: str, meaning: str) -> Gauge:
         return self._gauges(name, meaning).labels()
 
     def _histograms(
         self, name: str, meaning: str, bounds: Sequence[float], **labels: Values
-    ) -> Histograms:
-        return self._known(Histograms(name, meaning, labels, bounds))
+    ) -> Family[Histogram]:
+        row = Row(name, "histogram", labels, meaning)
+        return self._known(Family(row, partial(Histogram, bounds), HistogramMetricFamily))
 
     def _histogram(self, name: str, meaning: str, bounds: Sequence[float]) -> Histogram:
         return self._histograms(name, meaning, bounds).labels()
 
-    def _known(self, family: Family) -> Family:
-        self._families.append(family)
+    def _known(self, family: Family[S]) -> Family[S]:
+        self._rows.append(family.row)
         self.registry.register(family)
         return family
 
     def rows(self) -> Iterator[Row]:
         """Yield a row for each metric of ours; those of the process and of Python are known."""
-        return (family.row for family in self._families)
+        return iter(self._rows)
