@@ -9,10 +9,9 @@ import json
 import random
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing, suppress
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import httpx
@@ -20,6 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 from websockets.typing import Subprotocol
 
+from tests.chaos.crew import Crew
 from tests.support.invariants import Complaint, Ledger, Recipient
 from tests.support.roles import token
 
@@ -225,7 +225,7 @@ class SlowClient(Client):
                 yield frame
 
 
-class Crowd:
+class Crowd(Crew):
     """All clients, while it is entered."""
 
     def __init__(
@@ -235,6 +235,7 @@ class Crowd:
         back_doors: Sequence[str],
         chance: random.Random,
     ) -> None:
+        super().__init__()
         self.doors = doors
         self.back_doors = back_doors
         self.chance = chance
@@ -250,7 +251,6 @@ class Crowd:
         self.restless = [Client(u, recipient(u), self, restless=True) for u in USERS[_STEADY:]]
         self.restless += [Client(u, recipient(u), self, restless=True) for u in USERS[_STEADY:]]
         self.slow = SlowClient(SLOW, recipient(SLOW), self)
-        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def clients(self) -> list[Client]:
@@ -262,29 +262,15 @@ class Crowd:
         """Whether everyone has been greeted once."""
         return all(client.recipient.streams for client in self.clients)
 
-    async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(each.run(), name="client") for each in self.clients]
-        return self
+    def work(self) -> Iterable[Coroutine[Any, Any, None]]:
+        """See Crew."""
+        return [client.run() for client in self.clients]
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        results = await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.http.aclose()
-        for ended in results:
-            if isinstance(ended, Exception):
-                raise ended
-
-    def see_that_all_live(self) -> None:
-        """Raise what a client died of."""
-        for task in self._tasks:
-            if task.done():
-                task.result()
+    async def __aexit__(self, *raised: object) -> None:
+        try:
+            await super().__aexit__(*raised)
+        finally:
+            await self.http.aclose()
 
     @property
     def missing(self) -> bool:

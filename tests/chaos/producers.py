@@ -4,17 +4,25 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aio_pika
 import httpx
 from aio_pika.abc import AbstractConnection, AbstractExchange
 
 from tests.chaos.clients import NEWS, USERS
+from tests.chaos.crew import Crew
 from tests.support.invariants import Ledger
 
 EVERYONE = "everyone"
@@ -74,7 +82,7 @@ class Style:
 _USUAL = Style()
 
 
-class Flow:
+class Flow(Crew):
     """All producers, while it is entered; they post unless they are paused.
 
     `answers` counts the answers of the api by status; `slowest` is the longest that one took.
@@ -83,6 +91,7 @@ class Flow:
     def __init__(
         self, ledger: Ledger, http: httpx.AsyncClient, amqp: str, chance: random.Random
     ) -> None:
+        super().__init__()
         self.answers: Counter[int] = Counter()
         self.slowest = 0.0
         self.ttl: int | None = None  # of what is posted from now on
@@ -94,28 +103,16 @@ class Flow:
         self._is_on = asyncio.Event()
         self._is_on.set()
         self._under_way = 0
-        self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Self:
-        work = [self._singly(n) for n in range(3)]
+    def work(self) -> Iterable[Coroutine[Any, Any, None]]:
+        """See Crew."""
         always = asyncio.Event()
         always.set()
-        work += [self._in_batches()]
-        work += [self._over_amqp(f"amqp{n}", _USUAL, always) for n in range(2)]
-        self._tasks = [asyncio.create_task(each, name="producer") for each in work]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if isinstance(ended, Exception):
-                raise ended
+        return [
+            *(self._singly(n) for n in range(3)),
+            self._in_batches(),
+            *(self._over_amqp(f"amqp{n}", _USUAL, always) for n in range(2)),
+        ]
 
     async def pause(self, seconds: float = 60) -> None:
         """Post nothing new, and return when all that was is confirmed."""
@@ -124,19 +121,13 @@ class Flow:
         deadline = clock() + seconds
         while self._under_way:
             assert clock() < deadline, f"still not confirmed after {seconds:g} s"
-            self._see_that_all_post()
+            self.see_that_all_live()
             await asyncio.sleep(0.01)
 
     def resume(self) -> None:
         """Post on."""
-        self._see_that_all_post()
+        self.see_that_all_live()
         self._is_on.set()
-
-    def _see_that_all_post(self) -> None:
-        for task in self._tasks:
-            if task.done():
-                task.result()
-                raise AssertionError("a producer has ended")
 
     async def post(self, postings: Sequence[Posting]) -> None:
         """Post a batch until all of it is confirmed."""

@@ -1,0 +1,36 @@
+"""Tasks that run beside a campaign."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Iterable
+from typing import Any, Self
+
+
+class Crew(ABC):
+    """Does its work while it is entered, and raises the error that ended a part of it."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @abstractmethod
+    def work(self) -> Iterable[Coroutine[Any, Any, None]]:
+        """Return the parts of the work, each to be run in a task."""
+
+    async def __aenter__(self) -> Self:
+        name = type(self).__name__.lower()
+        self._tasks = [asyncio.create_task(each, name=name) for each in self.work()]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
+
+    def see_that_all_live(self) -> None:
+        """Raise the error that ended a part."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+                raise AssertionError(f"a {task.get_name()} task has ended")
