@@ -6,23 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec import UNSET, UnsetType
 
 from notifier.core import frames
 from notifier.core.access import Identity
-from notifier.core.badges import Badges
 from notifier.core.deadlines import Deadlines
 from notifier.core.errors import CloseCode, Followed, Invalid, NotifierError, TooMany
 from notifier.core.frames import RequestId
-from notifier.core.hub import Hub
 from notifier.core.names import EVERYONE, personal_topic
 from notifier.core.ports import Connection
-
-if TYPE_CHECKING:
-    from notifier.core.newcomer import Newcomer
-    from notifier.core.session import Session
 
 _MOST_ERRORS = 5
 
@@ -47,22 +41,11 @@ class Terms:
 class Host(Protocol):
     """What a conversation needs of the gateway that it lives in."""
 
-    hub: Hub
-    badges: Badges
     deadlines: Deadlines
     terms: Terms
 
     def now(self) -> float:
         """Return Unix seconds."""
-
-    def identify(self, newcomer: "Newcomer", token: str, request_id: RequestId | None) -> None:
-        """Have the token verified, then call `authenticated` or `refused`."""
-
-    def renew(self, session: "Session", token: str, request_id: RequestId | None) -> None:
-        """Have the token verified, then call `authenticated` or `refused`."""
-
-    def identified(self, newcomer: "Newcomer", session: "Session") -> None:
-        """Hear that a session goes on with a newcomer's connection."""
 
     def refused_frame(self, reason: str) -> None:
         """Hear that a frame of a client's was answered by an error."""

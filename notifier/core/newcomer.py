@@ -1,10 +1,11 @@
 """A newcomer: a client that has connected without a token, and has to send one in `auth`."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from notifier.core import frames
 from notifier.core.access import Identity
-from notifier.core.conversation import Conversation, Host, iso, or_unset
+from notifier.core.conversation import Conversation, iso, or_unset
 from notifier.core.errors import (
     CloseCode,
     NotifierError,
@@ -17,7 +18,7 @@ from notifier.core.errors import (
 from notifier.core.frames import RequestId
 from notifier.core.ports import Connection
 from notifier.core.positions import Position
-from notifier.core.session import Session
+from notifier.core.session import Session, SessionHost
 
 # The first kind that fits says how a newcomer is closed whose token is refused.
 _REFUSALS = {
@@ -29,6 +30,16 @@ _REFUSALS = {
 }
 
 
+class NewcomerHost(SessionHost, Protocol):
+    """What a newcomer needs of its gateway beside."""
+
+    def identify(self, newcomer: "Newcomer", token: str, request_id: RequestId | None) -> None:
+        """Have the token verified, then call `authenticated` or `refused`."""
+
+    def identified(self, newcomer: "Newcomer", session: Session) -> None:
+        """Hear that a session goes on with a newcomer's connection."""
+
+
 class Newcomer(Conversation):
     """A client that is closed unless its `auth` succeeds within `auth_timeout`.
 
@@ -37,9 +48,11 @@ class Newcomer(Conversation):
 
     __slots__ = ("_cursor", "_marks", "_topics")
 
+    _host: NewcomerHost
+
     def __init__(
         self,
-        host: Host,
+        host: NewcomerHost,
         connection: Connection,
         topics: Iterable[str],
         cursor: dict[str, Position],

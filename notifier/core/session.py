@@ -3,11 +3,11 @@
 import math
 import random
 from collections.abc import Callable, Iterable
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from notifier.core import frames
 from notifier.core.access import Identity
-from notifier.core.badges import Outcome
+from notifier.core.badges import Badges, Outcome
 from notifier.core.conversation import Conversation, Host, iso, or_unset
 from notifier.core.errors import (
     CloseCode,
@@ -19,6 +19,7 @@ from notifier.core.errors import (
     Unavailable,
 )
 from notifier.core.frames import RequestId, Start
+from notifier.core.hub import Hub
 from notifier.core.marking import marked, move_of
 from notifier.core.names import EVERYONE, checked_topic, personal_topic
 from notifier.core.ports import Connection
@@ -28,14 +29,26 @@ from notifier.core.round import Arrival
 _OWN_TOPICS = 2  # `everyone` and the personal one, which every session follows
 
 
+class SessionHost(Host, Protocol):
+    """What a session needs of its gateway beside."""
+
+    hub: Hub
+    badges: Badges
+
+    def renew(self, session: "Session", token: str, request_id: RequestId | None) -> None:
+        """Have the token verified, then call `authenticated` or `refused`."""
+
+
 class Session(Conversation):
     """One client's stay: its identity, and the topics that it follows."""
 
     __slots__ = ("_arrivals", "_heard", "_old_at", "_ping_at", "identity", "topics")
 
+    _host: SessionHost
+
     def __init__(  # noqa: PLR0913 - everything that a session begins with
         self,
-        host: Host,
+        host: SessionHost,
         connection: Connection,
         identity: Identity,
         topics: Iterable[str],

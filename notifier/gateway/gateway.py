@@ -49,7 +49,7 @@ _CAPACITY = Capacity()
 
 
 class Gateway(LongLived):
-    """The sessions of this process. Fulfils Host.
+    """The sessions of this process. Fulfils NewcomerHost.
 
     Use as `async with`: its tasks end with it, and if one of them fails the `async with` fails.
     `drain_rate` is in sessions a second. Without `seats` connections of users are not counted.
@@ -189,14 +189,14 @@ class Gateway(LongLived):
             client.end(CloseCode.DRAINING)
         return client
 
-    # What sessions ask; see Host.
+    # What conversations ask; see NewcomerHost.
 
     def now(self) -> float:
-        """See Host."""
+        """See NewcomerHost."""
         return self._started + asyncio.get_running_loop().time()
 
     def identify(self, newcomer: Newcomer, token: str, request_id: RequestId | None) -> None:
-        """See Host."""
+        """See NewcomerHost."""
         work = self._identify(newcomer, token, request_id)
         self._background.start(work, f"identify {newcomer.id}")
 
@@ -214,7 +214,7 @@ class Gateway(LongLived):
                 self.unseat(identity)
 
     def identified(self, newcomer: Newcomer, session: Session) -> None:
-        """See Host."""
+        """See NewcomerHost."""
         self._clients.remove(newcomer)
         self._clients.add(session)
         session.connection.hand_over(session)
@@ -222,7 +222,7 @@ class Gateway(LongLived):
             session.end(CloseCode.DRAINING)
 
     def renew(self, session: Session, token: str, request_id: RequestId | None) -> None:
-        """See Host."""
+        """See NewcomerHost."""
         work = self._renew(session, token, request_id)
         self._background.start(work, f"renew {session.id}")
 
@@ -237,11 +237,11 @@ class Gateway(LongLived):
             session.authenticated(identity, request_id)
 
     def refused_frame(self, reason: str) -> None:
-        """See Host."""
+        """See NewcomerHost."""
         self.metrics.frames_refused.labels(reason).inc()
 
     def ended(self, client: Conversation, reason: str) -> None:
-        """See Host."""
+        """See NewcomerHost."""
         self._clients.discard(client)
         self.metrics.connections.labels(client.connection.transport).dec()
         self.metrics.connections_closed.labels(reason).inc()
