@@ -22,7 +22,7 @@ from benchmarks.machine import SERVER_CORE, on_core
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.core import events
 from notifier.core.errors import NotifierError
-from notifier.core.ports import Published
+from notifier.core.history import Published
 from notifier.core.publications import NewPublication, publications_of
 from notifier.telemetry.metrics import Metrics
 from tests.support.roles import service_of, token

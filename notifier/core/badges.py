@@ -17,10 +17,11 @@ from notifier.core import frames
 from notifier.core.access import Identity
 from notifier.core.backoff import Backoff
 from notifier.core.errors import NotifierError, Unavailable
+from notifier.core.history import Before, History
 from notifier.core.hub import Hub
 from notifier.core.marks import ORDER, UNMARKED, Mark, Move
 from notifier.core.names import is_personal, user_of
-from notifier.core.ports import Before, Broker, Connection, History, Marks
+from notifier.core.ports import Broker, Connection, Marks
 from notifier.core.positions import Position
 from notifier.core.signals import Signal
 from notifier.core.unread import Countable

@@ -11,7 +11,8 @@ from itertools import chain
 from typing import NewType
 
 from notifier.core.frames import Gap, Relayed, Start
-from notifier.core.ports import Connection, History, Observer, Since
+from notifier.core.history import History, Since
+from notifier.core.ports import Connection, Observer
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
 from notifier.core.recovery import missed, newest_of, recoverable

@@ -8,13 +8,11 @@ drift.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from notifier.core.errors import Invalid, TooMany
+from notifier.core.history import History
 from notifier.core.positions import Position
-
-if TYPE_CHECKING:
-    from notifier.core.ports import History
 
 MOST_SINGLES = 256
 """How many single publications of a topic may be read above `read`."""
@@ -53,13 +51,13 @@ class Mark(NamedTuple):
     received: int = 0
     singles: tuple[int, ...] = ()
 
-    def carried(self, history: "History") -> "Mark":
+    def carried(self, history: History) -> "Mark":
         """Return this mark in the present epoch, as far as that one continues the mark's own."""
         last = history.last_of(self.epoch) or 0
         singles = tuple(offset for offset in self.singles if offset <= last)
         return Mark(history.head.epoch, min(self.read, last), min(self.received, last), singles)
 
-    def moved(self, move: Move, history: "History") -> "Mark":
+    def moved(self, move: Move, history: History) -> "Mark":
         """Return the mark after a move; `history` has the stream's head and lineage.
 
         Raises Invalid for a position that the stream does not have, and TooMany.
@@ -87,7 +85,7 @@ UNMARKED = Mark("none")
 """The mark of a user who has read nothing."""
 
 
-def _offset(position: Position, history: "History", field: str) -> int:
+def _offset(position: Position, history: History, field: str) -> int:
     last = history.last_of(position.epoch)
     if last is None:
         raise Invalid(field, RESTARTED)

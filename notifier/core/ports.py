@@ -4,16 +4,15 @@ An adapter is one module in `notifier.adapters`; to add one, write it, add a lin
 `notifier.wiring.parts` and a parameter to the port's suite in `tests/contract`.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Protocol
 
 from notifier.core.access import Identity
 from notifier.core.errors import CloseCode, NotifierError, Unavailable
 from notifier.core.frames import ServerFrame
+from notifier.core.history import History, Published, Question
 from notifier.core.ingress import Entry
 from notifier.core.marks import Mark, Move
-from notifier.core.positions import Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
 
@@ -118,72 +117,6 @@ class Roster(Protocol):
 
 
 # The broker: live fan-out between processes, and history, behind one atomic publish.
-
-PAGE = 256
-"""The most publications of one answer of history's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What became of a new publication: its position, or of a duplicate the stream's head."""
-
-    position: Position
-    duplicate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Since:
-    """A question to history: what does `topic` hold behind `offset`? None: only its head.
-
-    `seen` is a position that the asker itself was told of by the broker. If the stream does not
-    reach that far any more, publications were lost, and the answer begins an epoch that continues
-    no other: everybody is to be told, those who had not seen them too. Never a client's word.
-
-    With `begins` false a topic that has no stream is left without one.
-    """
-
-    topic: str
-    offset: int | None = None
-    seen: Position | None = None
-    begins: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Before:
-    """A question to history: which are the newest in `topic` before `offset`? None: of all.
-
-    They lie behind `behind`, and are `most` at most. A topic that has no stream is left without.
-    With `beginnings` their events are cut off behind the bytes that say whether one is silent.
-    """
-
-    topic: str
-    offset: int | None = None
-    behind: int = 0
-    most: int = PAGE
-    beginnings: bool = False
-
-
-Question = Since | Before
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """The answer: the stream's head, and the publications asked for.
-
-    They are of the head's epoch, oldest first, without holes between them, at most a page
-    (`PAGE`) of them. The first is not the one asked for when history no longer reaches back.
-    `lineage` has the epochs that the head's one continues, each with the last offset they share.
-    `newest` has, for each collapse key on this page, the offset of its newest in the stream.
-    """
-
-    head: Position
-    publications: Sequence[Publication] = ()
-    lineage: Mapping[str, int] = field(default_factory=dict)
-    newest: Mapping[bytes, int] = field(default_factory=dict)
-
-    def last_of(self, epoch: str) -> int | None:
-        """Return the last offset that the stream shares with `epoch`, None if it has none."""
-        return self.head.offset if epoch == self.head.epoch else self.lineage.get(epoch)
 
 
 class BrokerListener(Protocol):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from notifier.core.ports import History
+from notifier.core.history import History
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from notifier.core.feed import Asked, Feed, Join
 from notifier.core.frames import Start
-from notifier.core.ports import Broker, Connection, History
+from notifier.core.history import History
+from notifier.core.ports import Broker, Connection
 from notifier.core.positions import Position
 
 

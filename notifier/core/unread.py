@@ -3,8 +3,8 @@
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
+from notifier.core.history import History
 from notifier.core.marks import Mark
-from notifier.core.ports import History
 from notifier.core.recovery import newest_of, recoverable
 
 

@@ -15,19 +15,12 @@ from notifier.core.conversation import Conversation, Terms
 from notifier.core.deadlines import Deadlines
 from notifier.core.errors import CloseCode, Full, NotifierError, TooFast, TooManyConnections
 from notifier.core.frames import RequestId
+from notifier.core.history import History, Question
 from notifier.core.hub import Hub
 from notifier.core.marks import UNMARKED, Mark
 from notifier.core.newcomer import Newcomer
 from notifier.core.pace import Pace
-from notifier.core.ports import (
-    Broker,
-    Connection,
-    History,
-    Marks,
-    Question,
-    Seats,
-    TokenVerifier,
-)
+from notifier.core.ports import Broker, Connection, Marks, Seats, TokenVerifier
 from notifier.core.positions import Position
 from notifier.core.session import Session
 from notifier.telemetry.metrics import Metrics

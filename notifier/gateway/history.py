@@ -9,8 +9,8 @@ from notifier.core import frames
 from notifier.core.access import Identity
 from notifier.core.errors import Forbidden
 from notifier.core.frames import Gap
+from notifier.core.history import PAGE, History, Question, Since
 from notifier.core.names import EVERYONE, personal_topic
-from notifier.core.ports import PAGE, History, Question, Since
 from notifier.core.positions import Position, format_cursor
 from notifier.core.recovery import missed, newest_of, recoverable
 

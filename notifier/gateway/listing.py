@@ -8,9 +8,9 @@ from notifier.core import frames
 from notifier.core.access import Identity
 from notifier.core.errors import Forbidden, Invalid
 from notifier.core.frames import Gap
+from notifier.core.history import PAGE, Before, History
 from notifier.core.marks import Mark
 from notifier.core.names import personal_topic
-from notifier.core.ports import PAGE, Before, History
 from notifier.core.positions import Position
 from notifier.core.recovery import newest_of, recoverable
 from notifier.gateway.history import ENOUGH, Now, Read

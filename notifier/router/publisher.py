@@ -8,7 +8,8 @@ from contextlib import aclosing
 import structlog
 
 from notifier.core.errors import NotifierError
-from notifier.core.ports import Broker, Published
+from notifier.core.history import Published
+from notifier.core.ports import Broker
 from notifier.router.order import LARGE, Audience, Chunk, Cut, Item, Order
 from notifier.router.reading import Progress, Reading
 from notifier.router.retry import Retry

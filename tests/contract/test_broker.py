@@ -16,7 +16,8 @@ import redis
 from notifier.adapters.memory.broker import MemoryBroker, MemoryStreams
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.core.events import SILENT
-from notifier.core.ports import PAGE, Before, Broker, History, Published, Since
+from notifier.core.history import PAGE, Before, History, Published, Since
+from notifier.core.ports import Broker
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication
 from notifier.core.recovery import missed

@@ -19,8 +19,9 @@ from notifier.adapters.memory.marks import MemoryMarks
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.adapters.redis.marks import RedisMarks
 from notifier.core.errors import Invalid, NotifierError, TooMany
+from notifier.core.history import Before, History, Published
 from notifier.core.marks import MOST_SINGLES, MOST_TOPICS, UNMARKED, Mark, Move
-from notifier.core.ports import Before, Broker, History, Marks, Published
+from notifier.core.ports import Broker, Marks
 from notifier.core.positions import Position
 from notifier.core.publications import NewPublication
 from notifier.core.signals import Kind, Signal

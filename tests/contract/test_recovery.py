@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from notifier.adapters.memory.broker import MemoryBroker, MemoryStreams
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.core.background import Background
+from notifier.core.history import Published, Since
 from notifier.core.hub import Hub
-from notifier.core.ports import Broker, Published, Since
+from notifier.core.ports import Broker
 from notifier.core.publications import NewPublication
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import record

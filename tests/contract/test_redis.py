@@ -27,7 +27,7 @@ from notifier.adapters.redis.connection import transport_of
 from notifier.adapters.redis.pool import Pool
 from notifier.core.background import Background
 from notifier.core.errors import Refused, Unavailable
-from notifier.core.ports import Before, Published, Since
+from notifier.core.history import Before, Published, Since
 from notifier.core.positions import Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.telemetry.metrics import Metrics

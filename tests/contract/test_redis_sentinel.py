@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as LostConnectionError
 from notifier.adapters.redis import sentinel
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.core.errors import Unavailable
-from notifier.core.ports import Published, Since
+from notifier.core.history import Published, Since
 from notifier.core.publications import NewPublication
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import record

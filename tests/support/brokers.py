@@ -10,7 +10,8 @@ from typing import Generic, TypeVar
 
 from notifier.adapters.memory.broker import page_of
 from notifier.core.errors import NotifierError, Refused, Unavailable
-from notifier.core.ports import PAGE, BrokerListener, History, Published, Question, Since
+from notifier.core.history import PAGE, History, Published, Question, Since
+from notifier.core.ports import BrokerListener
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal

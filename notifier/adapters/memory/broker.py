@@ -7,8 +7,9 @@ from math import inf
 from time import monotonic, time
 
 from notifier.core.errors import NotifierError
+from notifier.core.history import PAGE, History, Published, Question, Since
 from notifier.core.names import is_personal
-from notifier.core.ports import PAGE, BrokerListener, History, Published, Question, Since
+from notifier.core.ports import BrokerListener
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from notifier.core.errors import NotifierError, TooMany
+from notifier.core.history import Before
 from notifier.core.marks import MOST_TOPICS, ORDER, TOO_MANY_TOPICS, UNMARKED, Mark, Move
 from notifier.core.names import personal_topic
-from notifier.core.ports import Before, Broker
+from notifier.core.ports import Broker
 from notifier.core.signals import Kind, Signal
 
 _Kept = dict[str, dict[str, Mark]]

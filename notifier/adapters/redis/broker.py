@@ -20,16 +20,9 @@ from notifier.core.addresses import Url
 from notifier.core.background import LongLived
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.events import SILENT
+from notifier.core.history import PAGE, Before, History, Published, Question, Since
 from notifier.core.names import is_personal
-from notifier.core.ports import (
-    PAGE,
-    Before,
-    BrokerListener,
-    History,
-    Published,
-    Question,
-    Since,
-)
+from notifier.core.ports import BrokerListener
 from notifier.core.publications import NewPublication
 from notifier.core.signals import Signal
 from notifier.telemetry.metrics import Metrics

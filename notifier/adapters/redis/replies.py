@@ -6,7 +6,7 @@ import structlog
 
 from notifier.adapters.redis.keys import new_epoch
 from notifier.core.errors import NotifierError, Refused
-from notifier.core.ports import Before, History, Published, Question
+from notifier.core.history import Before, History, Published, Question
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import Publication
 

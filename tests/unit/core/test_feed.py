@@ -1,7 +1,7 @@
 import pytest
 
 from notifier.core.feed import Feed, Join
-from notifier.core.ports import History, Since
+from notifier.core.history import History, Since
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
 from notifier.core.recovery import missed, newest_of, recoverable

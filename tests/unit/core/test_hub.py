@@ -6,8 +6,8 @@ from msgspec import UNSET
 
 from notifier.core.errors import Unavailable
 from notifier.core.frames import Start
+from notifier.core.history import PAGE, History, Question
 from notifier.core.hub import Hub
-from notifier.core.ports import PAGE, History, Question
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
 from notifier.core.round import Arrival

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.core.errors import Invalid, TooMany
+from notifier.core.history import History
 from notifier.core.marks import MOST_SINGLES, UNMARKED, Mark, Move
-from notifier.core.ports import History
 from notifier.core.positions import Position
 
 HEAD = 30

@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING
 
 from notifier.core.feed import Feed
 from notifier.core.frames import Start
-from notifier.core.ports import History, Question, Since
+from notifier.core.history import History, Question, Since
 from notifier.core.positions import Position
 from notifier.core.round import Arrival, Entered
 from tests.support.brokers import SteeredBroker

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.core.events import SILENT
+from notifier.core.history import History
 from notifier.core.marks import UNMARKED, Mark, Move
-from notifier.core.ports import History
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
 from notifier.core.recovery import newest_of

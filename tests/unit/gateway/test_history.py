@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from notifier.core.access import Identity
-from notifier.core.ports import Since
+from notifier.core.history import Since
 from tests.support.gateways import served
 from tests.support.streams import Frame, ids
 

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from notifier.core.errors import Unavailable
+from notifier.core.history import Since
 from notifier.core.ingress import Entry
-from notifier.core.ports import Batch, Delivery, Since
+from notifier.core.ports import Batch, Delivery
 from notifier.router import publisher
 from notifier.router.order import CHUNK, LARGE, MOST_AUDIENCES
 from notifier.router.router import Router

@@ -1,0 +1,73 @@
+"""Plain values of the broker: its answer to a publication, questions to history, its answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from notifier.core.positions import Position
+from notifier.core.publications import Publication
+
+PAGE = 256
+"""The most publications of one answer of history's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a new publication: its position, or of a duplicate the stream's head."""
+
+    position: Position
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """A question to history: what does `topic` hold behind `offset`? None: only its head.
+
+    `seen` is a position that the asker itself was told of by the broker. If the stream does not
+    reach that far any more, publications were lost, and the answer begins an epoch that continues
+    no other: everybody is to be told, those who had not seen them too. Never a client's word.
+
+    With `begins` false a topic that has no stream is left without one.
+    """
+
+    topic: str
+    offset: int | None = None
+    seen: Position | None = None
+    begins: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A question to history: which are the newest in `topic` before `offset`? None: of all.
+
+    They lie behind `behind`, and are `most` at most. A topic that has no stream is left without.
+    With `beginnings` their events are cut off behind the bytes that say whether one is silent.
+    """
+
+    topic: str
+    offset: int | None = None
+    behind: int = 0
+    most: int = PAGE
+    beginnings: bool = False
+
+
+Question = Since | Before
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The answer: the stream's head, and the publications asked for.
+
+    They are of the head's epoch, oldest first, without holes between them, at most a page
+    (`PAGE`) of them. The first is not the one asked for when history no longer reaches back.
+    `lineage` has the epochs that the head's one continues, each with the last offset they share.
+    `newest` has, for each collapse key on this page, the offset of its newest in the stream.
+    """
+
+    head: Position
+    publications: Sequence[Publication] = ()
+    lineage: Mapping[str, int] = field(default_factory=dict)
+    newest: Mapping[bytes, int] = field(default_factory=dict)
+
+    def last_of(self, epoch: str) -> int | None:
+        """Return the last offset that the stream shares with `epoch`, None if it has none."""
+        return self.head.offset if epoch == self.head.epoch else self.lineage.get(epoch)
