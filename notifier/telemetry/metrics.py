@@ -69,9 +69,9 @@ class Metrics(Metered):
         )
         self.dead_letters = self._counters(
             "notifier_dead_letters_total",
-            "Deliveries kept in notifier.dead and not delivered, by reason: what cannot be "
-            "understood, refused by Redis (for this one only), expired by its producer's wish, "
-            "rejected by a consumer that is not notifier's, internal (notifier failed at it).",
+            "Deliveries kept in notifier.dead and not delivered, by reason: malformed entries, "
+            "refused by Redis (for this one only), expired by its producer's wish, rejected "
+            "by a consumer that is not notifier's, internal (notifier failed at it).",
             reason=(*_NOT_UNDERSTOOD, "refused", "expired", "rejected", "internal"),
         )
         self.put_aside = self._counters(
@@ -253,13 +253,13 @@ class Metrics(Metered):
             ages.observe(max(0.0, now - moment))
 
     def connected(self, backend: str, writer: asyncio.StreamWriter | None) -> None:
-        """A connection to a backend is open: what it shows of its certificate counts from now."""
+        """A connection to a backend is open: its certificate counts from now."""
         tls = writer and writer.get_extra_info("ssl_object")
         if tls and (certificate := tls.getpeercert()):  # empty where it was not verified
             expiry = cert_time_to_seconds(certificate["notAfter"])
             self.certificate_expiry.labels(backend).set(expiry)
 
-    # What the hub tells.
+    # Called by the hub.
 
     def fanned_out(self, followers: int, delay: float) -> None:
         """See Observer."""

@@ -61,6 +61,22 @@ def test_a_test_that_a_document_names_is_there(pytestconfig: pytest.Config) -> N
             assert f"def {name}(" in source, f"{file.name}: {name}"
 
 
+CLAUSE = re.compile(
+    r"(?:^|\n\n|[.;:!|,]\s+|\(|\n- |\n\d+\. |\*\*|# )"
+    r"(?:what|who|whom|whatever|whoever)\b[^.?!|]*(?:[.!|]|$)",
+    re.IGNORECASE,
+)
+
+
+def test_no_clause_begins_with_what_or_who_unless_it_asks(pytestconfig: pytest.Config) -> None:
+    """The rule of CONTRIBUTING.md, which quotes such sentences as examples itself."""
+    for file in found(pytestconfig.rootpath, DOCUMENTS):
+        text = re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL)
+        if file.name != "CONTRIBUTING.md":
+            clauses = [match[0] for match in CLAUSE.finditer(text)]
+            assert clauses == [], f"{file.name}: let the subject begin, in words of its own"
+
+
 def test_each_guarantee_names_the_tests_that_hold_it(pytestconfig: pytest.Config) -> None:
     guarantees = (pytestconfig.rootpath / "README.md").read_text().partition("## Guarantees\n")[2]
     rows = (pytestconfig.rootpath / "docs/reliability.md").read_text().splitlines()
