@@ -18,6 +18,7 @@ from notifier.api.keys import ApiKeys
 from notifier.api.requests import body_of
 from notifier.core import events, ingress
 from notifier.core.errors import (
+    Forbidden,
     Invalid,
     NotifierError,
     TooLarge,
@@ -28,6 +29,7 @@ from notifier.core.errors import (
     UnsupportedCoding,
 )
 from notifier.core.events import Event
+from notifier.core.grants import Grant, Scope
 from notifier.core.ingress import Body, Parts
 from notifier.core.ports import EventQueue
 from notifier.http.proxies import Proxies, client_of
@@ -44,6 +46,7 @@ _STATUSES: Mapping[type[NotifierError], HTTPStatus] = {
     Unreadable: HTTPStatus.BAD_REQUEST,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 # What would be taken (RFC 9110, sections 12.5.3 and 15.5.16).
@@ -58,11 +61,19 @@ _ORIGIN = re.compile(r"[!-~]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
-class Unsaid:
-    """What stands for what an event does not say: its producer's name, and a header."""
+class Producer:
+    """Who posts: what the API key allows, and what stands for what an event does not say."""
 
-    source: str
+    grant: Grant
     traceparent: str | None
+
+    def complete(self, event: Event, now: float) -> Event:
+        """Complete an event that this producer may post; raises Invalid, Forbidden."""
+        if not event.has_audience:
+            raise Invalid("users", "is missing: name users, topic or everyone")
+        self.grant.check_audience(event)
+        traced = events.with_traceparent(event, self.traceparent)
+        return events.completed(traced, source=self.grant.name, now=now)
 
 
 class Accepting:
@@ -72,23 +83,23 @@ class Accepting:
         self._queue = queue
         self._metrics = metrics
 
-    async def accept(self, event: Event, unsaid: Unsaid) -> str:
+    async def accept(self, event: Event, producer: Producer) -> str:
         """Return the event's id once it is confirmed by the event queue.
 
-        Raises Invalid, Unavailable.
+        Raises Invalid, Forbidden, Unavailable.
         """
         now = time.time()
-        complete = _complete(event, unsaid, now)
+        complete = producer.complete(event, now)
         await self._queue.put(ingress.entry_of(complete, now))
         self._count([complete], now)
         return str(complete.id)
 
     async def accept_each(
-        self, read: Callable[[bytes], Event], bodies: list[bytes], unsaid: Unsaid
+        self, read: Callable[[bytes], Event], bodies: list[bytes], producer: Producer
     ) -> list[dict[str, Any]]:
         """Accept a batch's events together; the answers stand in the order of the events."""
         now = time.time()
-        understood = [_understood(read, body, unsaid, now) for body in bodies]
+        understood = [_understood(read, body, producer, now) for body in bodies]
         complete = [each for each in understood if isinstance(each, Event)]
         outcomes = await self._queue.put_each([ingress.entry_of(each, now) for each in complete])
         accepted = [each for each, failure in zip(complete, outcomes, strict=True) if not failure]
@@ -116,19 +127,12 @@ class Accepting:
 
 
 def _understood(
-    read: Callable[[bytes], Event], body: bytes, unsaid: Unsaid, now: float
+    read: Callable[[bytes], Event], body: bytes, producer: Producer, now: float
 ) -> Event | NotifierError:
     try:
-        return _complete(read(body), unsaid, now)
-    except Invalid as error:
+        return producer.complete(read(body), now)
+    except (Invalid, Forbidden) as error:
         return error
-
-
-def _complete(event: Event, unsaid: Unsaid, now: float) -> Event:
-    if not event.has_audience:
-        raise Invalid("users", "is missing: name users, topic or everyone")
-    traced = events.with_traceparent(event, unsaid.traceparent)
-    return events.completed(traced, source=unsaid.source, now=now)
 
 
 def create_app(
@@ -149,27 +153,29 @@ def create_app(
     return app
 
 
-def producer(request: Request) -> str:
-    """Return the name of the producer whose API key came along; raises Unauthorized."""
+def granted(request: Request) -> Grant:
+    """Return what the API key that came along allows; raises Unauthorized."""
     keys: ApiKeys = request.app.state.keys
-    return keys.name_of(request.headers.get("authorization", ""))
+    grant = keys.grant_of(request.headers.get("authorization", ""))
+    request.state.producer = grant.name
+    return grant
 
 
-async def post_events(request: Request, name: Annotated[str, Depends(producer)]) -> Response:
+async def post_events(request: Request, grant: Annotated[Grant, Depends(granted)]) -> Response:
     """Accept one event, or a batch of up to 1,000.
 
     202 says that the event queue has confirmed all of it. A batch is answered item by item, with
     207 when the items did not all end alike.
     """
     accepting: Accepting = request.app.state.accepting
-    unsaid = Unsaid(name, request.headers.get("traceparent"))
-    request.state.producer = name
+    producer = Producer(grant, request.headers.get("traceparent"))
+    grant.check(Scope.POST)
     body = request.state.body = await body_of(request)
     parts = ingress.parts_of(body)
     if parts.is_batch:
-        return await _batch(request, parts, unsaid)
+        return await _batch(request, parts, producer)
     [content] = parts.bodies
-    return JSONResponse({"id": await accepting.accept(parts.read(content), unsaid)}, 202)
+    return JSONResponse({"id": await accepting.accept(parts.read(content), producer)}, 202)
 
 
 async def validate_webhook(request: Request) -> Response:
@@ -185,9 +191,9 @@ async def validate_webhook(request: Request) -> Response:
     return Response(None, HTTPStatus.OK, headers)
 
 
-async def _batch(request: Request, parts: Parts, unsaid: Unsaid) -> Response:
+async def _batch(request: Request, parts: Parts, producer: Producer) -> Response:
     accepting: Accepting = request.app.state.accepting
-    results = await accepting.accept_each(parts.read, parts.bodies, unsaid)
+    results = await accepting.accept_each(parts.read, parts.bodies, producer)
     _log_refused(request, parts, results)
     statuses = {result["status"] for result in results}
     status = statuses.pop() if len(statuses) == 1 else HTTPStatus.MULTI_STATUS

@@ -67,6 +67,7 @@ POST_EVENTS: dict[str, Any] = {
             {
                 400: "The body cannot be read",
                 401: "The API key is missing or unknown",
+                403: "The API key has not the scope, or is not bound to the audience",
                 413: "The body is too large",
                 415: "The content type or coding is not taken",
                 422: "A member is missing, malformed or unknown",

@@ -2,17 +2,17 @@
 
 import hashlib
 import hmac
-import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import structlog
 
+from notifier.core.access import is_pattern
 from notifier.core.errors import Invalid, Unauthorized
+from notifier.core.grants import MOST_PATTERNS, Grant, Scope, is_key_name, key_entries_of
 
 _log = structlog.get_logger("notifier.api")
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class NewKey(NamedTuple):
@@ -22,12 +22,24 @@ class NewKey(NamedTuple):
     entry: str
 
 
-def new_key(name: str) -> NewKey:
-    """Make a key of 256 random bits: plain SHA-256 keeps that safe; raises Invalid."""
-    if not _NAME.fullmatch(name):
+def new_key(name: str, scopes: Sequence[str] = (), patterns: Sequence[str] = ()) -> NewKey:
+    """Make a key of 256 random bits: plain SHA-256 keeps that safe; raises Invalid.
+
+    Without scopes it may post, without patterns to every audience.
+    """
+    if not is_key_name(name):
         raise Invalid("name", "must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+    if len(patterns) > MOST_PATTERNS or not all(map(is_pattern, patterns)):
+        raise Invalid("topic", f"must be at most {MOST_PATTERNS} topics, or patterns with *")
     secret = "nk_" + secrets.token_urlsafe(32)
-    return NewKey(secret, f"{name}:{_digest(secret)}")
+    return NewKey(secret, ":".join((name, _digest(secret), *_bounds(scopes, patterns))))
+
+
+def _bounds(scopes: Sequence[str], patterns: Sequence[str]) -> Iterator[str]:
+    if scopes or patterns:
+        yield "+".join(scopes or (Scope.POST,))
+    if patterns:
+        yield ";".join(patterns)
 
 
 def _digest(secret: str) -> str:
@@ -37,21 +49,20 @@ def _digest(secret: str) -> str:
 class ApiKeys:
     """The keys that are taken. Several may share a name: that is how one is rotated.
 
-    With `open_to`, everybody is taken for that producer, and the log says so when a key is given:
+    With `open_to`, everybody is taken for that grant, and the log says so when a key is given:
     only `notifier dev` does that.
     """
 
-    def __init__(self, entries: Iterable[str], *, open_to: str | None = None) -> None:
+    def __init__(self, entries: Iterable[str], *, open_to: Grant | None = None) -> None:
         self._open_to = open_to
         self.replace(entries)
 
     def replace(self, entries: Iterable[str]) -> None:
-        """Take these keys from now on, and no others."""
-        pairs = (entry.split(":", 1) for entry in entries)
-        self._names = {digest: name for name, digest in pairs}
+        """Take these keys from now on, and no others; raises Invalid, and keeps the former."""
+        self._grants = dict(key_entries_of(entries))
 
-    def name_of(self, authorization: str) -> str:
-        """Return the producer's name for an Authorization header; raises Unauthorized."""
+    def grant_of(self, authorization: str) -> Grant:
+        """Return what an Authorization header's key allows; raises Unauthorized."""
         scheme, _, secret = authorization.partition(" ")
         if self._open_to is not None:
             if secret:
@@ -61,9 +72,9 @@ class ApiKeys:
             raise Unauthorized("send the header Authorization: Bearer <API key>")
         given = _digest(secret.strip())
         found = None
-        for digest, name in self._names.items():  # all of them, however early one matches
+        for digest, grant in self._grants.items():  # all of them, however early one matches
             if hmac.compare_digest(digest, given):
-                found = name
+                found = grant
         if found is None:
             raise Unauthorized("this API key is not known")
         return found

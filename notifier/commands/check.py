@@ -26,6 +26,7 @@ def check(role: "Role | None") -> None:
     Ends with 1 when a backend keeps notifier from working, with 2 for wrong settings.
     """
     from notifier.core.findings import render
+    from notifier.core.grants import key_findings
 
     settings = load_settings(role)
 
@@ -35,6 +36,8 @@ def check(role: "Role | None") -> None:
                 tasks.create_task(each, name="check") for each in _checks_for(role, settings)
             ]
         findings = [finding for task in running for finding in task.result()]
+        if role in (None, "api"):
+            findings += key_findings(settings.api_keys)
         click.echo(render(findings))
         if any(finding.level == "error" for finding in findings):
             sys.exit(FAILED)

@@ -43,12 +43,27 @@ def token(user: str, topics: tuple[str, ...], lifetime: int, url: str) -> None:
 
 @click.command()
 @click.option("--name", required=True, help="The producer; also the default source of its events.")
-def key(name: str) -> None:
-    """Make an API key for a producer."""
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["post", "read", "control"]),
+    help="What it may do; may be repeated.  [default: post]",
+)
+@click.option(
+    "--topic", "patterns", multiple=True, help="A topic, or pattern with *, that it is bound to."
+)
+def key(name: str, scopes: tuple[str, ...], patterns: tuple[str, ...]) -> None:
+    """Make an API key for a producer, or for a backend that reads and controls.
+
+    \b
+    notifier key --name billing --topic 'billing.*' --topic 'user:*'
+    notifier key --name support --scope read --scope control
+    """  # noqa: D301 - click reads \b, the character
     from notifier.api.keys import new_key
 
     try:
-        made = new_key(name)
+        made = new_key(name, scopes, patterns)
     except Invalid as error:
         fail(f"--{error}", WRONG_USE)
     click.echo(f"for the producer, shown once:  {made.secret}")

@@ -11,7 +11,13 @@ MOST_PATTERNS = 100
 _PATTERN = re.compile(r"[A-Za-z0-9\-._~:@/+=|$!&*]{1,128}")
 
 
-def _matches(pattern: str, topic: str) -> bool:
+def is_pattern(text: str) -> bool:
+    """Whether `text` can be a pattern of topics, in which `*` stands for any characters."""
+    return _PATTERN.fullmatch(text) is not None
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a pattern is of `topic`."""
     # `*` alone must not open other people's personal topics: those need a pattern that names them.
     if is_personal(topic) and not is_personal(pattern):
         return False
@@ -41,7 +47,7 @@ class Identity:
         """Whether this user's clients may follow `topic`."""
         if topic in (EVERYONE, personal_topic(self.user)):
             return True
-        return any(_matches(pattern, topic) for pattern in self.patterns)
+        return any(matches(pattern, topic) for pattern in self.patterns)
 
 
 def identity_of(
@@ -68,6 +74,6 @@ def _checked_patterns(patterns: object, name: str) -> Iterable[str]:
         return ()
     if not isinstance(patterns, list) or len(patterns) > MOST_PATTERNS:
         raise Unauthorized(f"the token's {name} must be a list of at most {MOST_PATTERNS} patterns")
-    if not all(isinstance(each, str) and _PATTERN.fullmatch(each) for each in patterns):
+    if not all(isinstance(each, str) and is_pattern(each) for each in patterns):
         raise Unauthorized(f"a pattern in the token's {name} is malformed")
     return patterns

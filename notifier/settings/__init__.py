@@ -129,8 +129,10 @@ class Settings(BaseSettings):
     )
     api_keys: values.KeyEntries = Field(
         (),
-        description="Producers' keys, name:sha256 separated by commas (`notifier key` makes one); "
-        "two with one name while a key is being rotated.",
+        description="API keys, name:sha256 separated by commas (`notifier key` makes one); two "
+        "with one name while a key is being rotated. Behind the hash may stand :scopes (post, "
+        "read, control, joined by +; post unless given), and behind those :patterns, the topics "
+        "that the key is bound to, joined by a semicolon.",
         examples=["billing:(64 hexadecimal digits)"],
     )
     allowed_origins: values.Origins = Field(

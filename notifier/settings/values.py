@@ -10,12 +10,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from notifier.core import origins
+from notifier.core.errors import Invalid
+from notifier.core.grants import key_entries_of
 
 Url = TypeVar("Url", bound=str | SecretStr)
 
 _SHORTEST_SECRET = 32
 _QUOTES = "\"'[]{}"
-_KEY_ENTRY = re.compile(r"[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}")
 
 
 def _split(value: object) -> object:
@@ -81,8 +82,10 @@ def _are_web_addresses(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _are_entries(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(map(_KEY_ENTRY.fullmatch, value)):
-        raise ValueError("must be name:sha256 entries; `notifier key --name billing` makes one")
+    try:
+        key_entries_of(value)
+    except Invalid as error:
+        raise ValueError(error.reason) from None  # its text may hold a secret
     return value
 
 

@@ -46,7 +46,10 @@ class Metrics(Metered):
             "notifier_rejections_total",
             "Events that the api refused, by reason; unavailable means that the event queue could "
             "not confirm, and that the producer should repeat.",
-            reason=(*_NOT_UNDERSTOOD, "unsupported_type", "unauthorized", "unavailable"),
+            reason=(
+                *(*_NOT_UNDERSTOOD, "unsupported_type"),
+                *("unauthorized", "forbidden", "unavailable"),
+            ),
         )
         self.event_age = self._histograms(
             "notifier_event_age_seconds",

@@ -17,6 +17,7 @@ from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
 from notifier.backends import Backends
+from notifier.core.grants import Grant, Scope
 from notifier.core.origins import Origins
 from notifier.core.ports import (
     Broker,
@@ -143,9 +144,10 @@ async def _serve_dev(
     settings: Settings, host: str, gateway: Gateway, queue: EventQueue, dev_tokens: DevTokens
 ) -> AsyncIterator[tuple[int, int]]:
     """Serve clients, with the page, and producers; yield both ports."""
-    keys = ApiKeys(settings.api_keys, open_to=None if settings.api_keys else "dev")
+    anybody = None if settings.api_keys else Grant("dev", tuple(Scope))
+    keys = ApiKeys(settings.api_keys, open_to=anybody)
     api = api_app.create_app(queue, gateway.metrics, keys, parts.proxies(settings))
-    page_api = api_app.create_app(queue, gateway.metrics, ApiKeys((), open_to="page"))
+    page_api = api_app.create_app(queue, gateway.metrics, ApiKeys((), open_to=Grant("page")))
     allowed = (*settings.allowed_origins, *LOOPBACK_ORIGINS)
     app = gateway_app.create_app(gateway, allowed, parts.proxies(settings))
     guarded, guarded_api = (Guard(each, host, Origins(allowed)) for each in (app, api))

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from notifier.api.keys import ApiKeys
+from notifier.core.grants import Grant
 from notifier.settings import Role, Settings
 from tests.support.chart import CHART, ROLES
 
@@ -49,7 +50,7 @@ def test_a_gateway_has_time_to_drain(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_key_that_it_tells_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     [key] = re.findall(r"Bearer (\S+)\"", FILE.read_text())
 
-    assert ApiKeys(load("api", monkeypatch).api_keys).name_of(f"Bearer {key}") == "trial"
+    assert ApiKeys(load("api", monkeypatch).api_keys).grant_of(f"Bearer {key}") == Grant("trial")
 
 
 def test_nothing_listens_beyond_this_machine() -> None:

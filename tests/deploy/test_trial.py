@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from notifier.api.keys import ApiKeys
+from notifier.core.grants import Grant
 from notifier.settings import Role, Settings
 from tests.deploy.test_chart import VERSIONS
 from tests.support.chart import CHART, ROLES, Object, config, container, read_values, render
@@ -89,7 +90,7 @@ def test_addresses_and_the_key_are_those_of_what_the_backends_make() -> None:
     assert re.findall(r"@(\w+):", values["NOTIFIER_AMQP_URL"])[0] in services
     assert re.findall(r"//(\w+):", values["NOTIFIER_REDIS_URL"])[0] in services
     assert secret["metadata"]["name"] == VALUES["test"]["existingSecret"]
-    assert ApiKeys([values["NOTIFIER_API_KEYS"]]).name_of(f"Bearer {key}") == "trial"
+    assert ApiKeys([values["NOTIFIER_API_KEYS"]]).grant_of(f"Bearer {key}") == Grant("trial")
     assert key in (TRIAL / "README.md").read_text()
 
 

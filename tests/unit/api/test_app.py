@@ -107,7 +107,17 @@ async def test_openapi_describes_the_way_in_and_needs_no_key() -> None:
 
     told = schema["paths"]["/v1/events"]["post"]
     assert list(schema["paths"]) == ["/v1/events"]
-    assert list(told["responses"]) == ["202", "207", "400", "401", "413", "415", "422", "503"]
+    assert list(told["responses"]) == [
+        "202",
+        "207",
+        "400",
+        "401",
+        "403",
+        "413",
+        "415",
+        "422",
+        "503",
+    ]
     assert next(iter(told["requestBody"]["content"])) == "application/json"
     assert told["security"] == [{"key": []}]
 
