@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from notifier.commands import check, listen, listings, roles, send, tokens
+from notifier.commands import check, listen, listings, roles, send, tokens, users
 from notifier.commands.pipes import ending_unread
 
 _ROLES = ("gateway", "router", "api", "dev")
@@ -50,6 +50,7 @@ for _command in (
     *(send.send, listen.listen),
     *(tokens.token, tokens.key),
     check.check,
+    users.users,
     *(listings.settings, listings.metrics, listings.topology),
 ):
     main.add_command(_command)

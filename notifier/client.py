@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx
 from websockets.asyncio.client import connect
@@ -27,8 +27,8 @@ _REFUSALS = (
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
 _WHERE_THE_API_IS = (
-    "Events are posted to the api, on port 8001 by default (NOTIFIER_API_PORT), not to a gateway: "
-    "give its address as --url"
+    "Events and orders are posted to the api, on port 8001 by default (NOTIFIER_API_PORT), not to "
+    "a gateway: give its address as --url"
 )
 _WHERE_THE_GATEWAY_IS = (
     "clients connect to a gateway, on port 8000 by default (NOTIFIER_GATEWAY_PORT)"
@@ -64,6 +64,17 @@ async def post(url: str, body: bytes, key: str | None) -> dict[str, Any]:
     if answer.status_code in _REFUSALS:
         raise Refused(_said(url, answer))
     if answer.is_success or answer.status_code in _NOT_HERE:
+        raise ClientError(f"{_said(url, answer)}. {_WHERE_THE_API_IS}")
+    raise ClientError(_said(url, answer))
+
+
+async def order(url: str, act: str, user: str, key: str | None) -> dict[str, Any]:
+    """Give an order about a user to the api and return its answer; raises ClientError."""
+    url = f"{url.rstrip('/')}/v1/users/{quote(user, safe='')}/{act}"
+    answer = await _ask(url, headers={"authorization": f"Bearer {key}"} if key else {})
+    if answer.status_code == HTTPStatus.ACCEPTED:
+        return _members_of(answer)
+    if answer.status_code in _NOT_HERE:
         raise ClientError(f"{_said(url, answer)}. {_WHERE_THE_API_IS}")
     raise ClientError(_said(url, answer))
 

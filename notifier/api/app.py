@@ -13,8 +13,9 @@ from fastapi import Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from notifier.api import control as controlling
 from notifier.api import description
-from notifier.api.keys import ApiKeys
+from notifier.api.keys import ApiKeys, granted
 from notifier.api.requests import body_of
 from notifier.core import events, ingress
 from notifier.core.errors import (
@@ -31,7 +32,7 @@ from notifier.core.errors import (
 from notifier.core.events import Event
 from notifier.core.grants import Grant, Scope
 from notifier.core.ingress import Body, Parts
-from notifier.core.ports import EventQueue
+from notifier.core.ports import Control, EventQueue
 from notifier.http.proxies import Proxies, client_of
 from notifier.openapi import Application
 from notifier.problems import RETRY_AFTER, no_route, problem_of, refusal
@@ -57,6 +58,7 @@ _TAKEN = {
         "application/cloudevents-batch+json"
     },
 }
+_OFFERS = "POST /v1/events, and POST /v1/users/{id}/disconnect and revoke"
 _ORIGIN = re.compile(r"[!-~]{1,255}")
 
 
@@ -136,9 +138,17 @@ def _understood(
 
 
 def create_app(
-    queue: EventQueue, metrics: Metrics, keys: ApiKeys, proxies: Proxies | None = None
+    queue: EventQueue,
+    metrics: Metrics,
+    keys: ApiKeys,
+    proxies: Proxies | None = None,
+    *,
+    control: Control | None = None,
 ) -> FastAPI:
-    """Make the application around an event queue; without `proxies` none are trusted."""
+    """Make the application around an event queue.
+
+    Without `proxies` none are trusted; without `control` it takes events alone.
+    """
     app = Application("notifier producer API", description.API, description.SECURITY)
     app.state.accepting = Accepting(queue, metrics)
     app.state.keys = keys
@@ -149,16 +159,9 @@ def create_app(
     app.add_api_route("/v1/events/", post_events, methods=["POST"], include_in_schema=False)
     app.add_api_route("/v1/events/", validate_webhook, methods=["OPTIONS"], include_in_schema=False)
     app.add_exception_handler(NotifierError, _refuse)
-    app.add_exception_handler(HTTPException, no_route("POST /v1/events"))
+    controlling.add_routes(app, control, metrics)
+    app.add_exception_handler(HTTPException, no_route(_OFFERS))
     return app
-
-
-def granted(request: Request) -> Grant:
-    """Return what the API key that came along allows; raises Unauthorized."""
-    keys: ApiKeys = request.app.state.keys
-    grant = keys.grant_of(request.headers.get("authorization", ""))
-    request.state.producer = grant.name
-    return grant
 
 
 async def post_events(request: Request, grant: Annotated[Grant, Depends(granted)]) -> Response:
@@ -212,7 +215,7 @@ def _log_refused(request: Request, parts: Parts, results: list[dict[str, Any]]) 
 
 
 def _who(request: Request) -> dict[str, str]:
-    named = getattr(request.state, "producer", "")
+    named = getattr(request.state, "key", "")
     return {"producer": named, "client": client_of(request)}
 
 
@@ -222,6 +225,8 @@ def _status_of(error: NotifierError) -> HTTPStatus:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
+    if not request.url.path.startswith("/v1/events"):
+        return controlling.refuse(request, error, _status_of(error))
     body: Body = getattr(request.state, "body", Body(b""))
     said = _who(request) | {"event_id": ingress.id_in(body.content, body.attributes)}
     if isinstance(error, Unavailable):

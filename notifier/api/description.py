@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from notifier.core.control import Act
 from notifier.openapi import parameter, problems
 
 API = (
@@ -85,4 +86,29 @@ POST_EVENTS: dict[str, Any] = {
         "requestBody": _BODY,
         "security": [{"key": []}],
     },
+}
+
+
+def _order(meaning: str) -> dict[str, Any]:
+    return {
+        "status_code": 202,
+        "responses": {
+            202: _answer(f"{meaning}; every gateway does it within a second or two", _ORDER),
+            **problems(
+                {
+                    401: "The API key is missing or unknown",
+                    403: "The API key has not the scope `control`, or is not bound to the user",
+                    422: "The user's id is malformed",
+                    503: "Redis did not take the order; repeat it after Retry-After",
+                }
+            ),
+        },
+        "openapi_extra": {"security": [{"key": []}]},
+    }
+
+
+_ORDER = {"type": "object", "properties": {"user": _TEXT, "act": _TEXT, "time": _TEXT}}
+ORDERS: dict[Act, dict[str, Any]] = {
+    Act.DISCONNECT: _order("The user's connections are closed"),
+    Act.REVOKE: _order("The user's tokens are refused"),
 }

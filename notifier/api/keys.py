@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import structlog
+from fastapi import Request
 
 from notifier.core.access import is_pattern
 from notifier.core.errors import Invalid, Unauthorized
@@ -78,3 +79,11 @@ class ApiKeys:
         if found is None:
             raise Unauthorized("this API key is not known")
         return found
+
+
+def granted(request: Request) -> Grant:
+    """Return what the API key that came along allows: a dependency; raises Unauthorized."""
+    keys: ApiKeys = request.app.state.keys
+    grant = keys.grant_of(request.headers.get("authorization", ""))
+    request.state.key = grant.name
+    return grant

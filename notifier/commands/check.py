@@ -59,7 +59,7 @@ def _checks_for(
             partitions=settings.partitions,
             management_url=management.get_secret_value() if management else None,
         )
-    if role != "api":
+    if role != "api" or settings.is_given("redis_url"):
         yield check_redis(settings.redis_url.get_secret_value())
     if role not in ("api", "router") and (settings.jwks_url or settings.jwt_discovery_url):
         yield _check_issuers(settings)

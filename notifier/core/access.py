@@ -37,11 +37,15 @@ def matches(pattern: str, topic: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a verified token says. `expires` is in Unix seconds; `patterns` may contain `*`."""
+    """What a verified token says. `patterns` may contain `*`.
+
+    `expires` and `issued` are in Unix seconds; `issued` is whole ones, 0 where the token says none.
+    """
 
     user: str
     expires: float
     patterns: tuple[str, ...] = ()
+    issued: int = 0
 
     def may_follow(self, topic: str) -> bool:
         """Whether this user's clients may follow `topic`."""
@@ -56,17 +60,18 @@ def identity_of(
     patterns: object,
     *,
     names: tuple[str, str] = ("sub", "topics"),
+    issued: float = 0,
 ) -> Identity:
     """Make an Identity of a token's claims for the user, `exp` and the topics; raises Unauthorized.
 
-    `names` are those of the user's and the topics' claim. A whole number stands for its decimal
-    digits: some issuers number their users.
+    `issued` is its `iat`. `names` are those of the user's and the topics' claim. A whole number
+    stands for its decimal digits: some issuers number their users.
     """
     if isinstance(user, int) and not isinstance(user, bool):
         user = str(user)
     if not isinstance(user, str) or not is_name(user):
         raise Unauthorized(f"the token's {names[0]} is not a user id that notifier can carry")
-    return Identity(user, expires, tuple(_checked_patterns(patterns, names[1])))
+    return Identity(user, expires, tuple(_checked_patterns(patterns, names[1])), int(issued))
 
 
 def _checked_patterns(patterns: object, name: str) -> Iterable[str]:

@@ -10,7 +10,8 @@ NotifierError
 │   ├── Rejected    a consumer that is not notifier's rejected it: a dead letter
 │   └── Followed    a topic is followed already
 ├── Unauthorized   who it is cannot be established: 401, close 4500
-│   └── TokenExpired  another token is needed: 401, close 4001
+│   ├── TokenExpired  another token is needed: 401, close 4001
+│   └── TokenRevoked  it was good until a backend revoked it: 401, close 4500
 ├── Forbidden      known, but not allowed to do that: 403, an `error` frame
 ├── TooMany        over a bound on how many or how often: 400, close 4502, an `error` frame
 │   └── TooManyConnections  of this user: 429, close 4504
@@ -93,6 +94,15 @@ class TokenExpired(Unauthorized):
     code = "token_expired"
 
 
+class TokenRevoked(Unauthorized):
+    """Only a token that is issued from now on is taken."""
+
+    code = "token_revoked"
+
+    def __init__(self) -> None:
+        super().__init__("the token was revoked: get one that is issued after that")
+
+
 class Forbidden(NotifierError):
     """The reason names what was asked for."""
 
@@ -157,6 +167,7 @@ class CloseCode(IntEnum):
     HEARTBEAT_TIMEOUT = 4003
     UNAVAILABLE = 4004
     MAX_AGE = 4005
+    DISCONNECTED = 4006
     UNAUTHORIZED = 4500
     FORBIDDEN = 4501
     PROTOCOL_ERROR = 4502

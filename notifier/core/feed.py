@@ -6,7 +6,7 @@ tells a gap. Plain state and plain functions: nothing here waits, so nothing can
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NewType
 
@@ -113,6 +113,13 @@ class Feed:
             if not connections:
                 self._followers.pop(connection.encode, None)
         self.joins = tuple(join for join in self.joins if join.connection is not connection)
+
+    def connections(self) -> Iterator[Connection]:
+        """Yield its followers, and the connections on their way in."""
+        for _, connections in self._kinds():
+            yield from connections
+        for join in self.joins:
+            yield join.connection
 
     def _kinds(self) -> Iterable[tuple[Callable[[Publication], bytes], Collection[Connection]]]:
         if self._only is not None:

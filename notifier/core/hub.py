@@ -62,7 +62,7 @@ class Hub:
         broker.listen(self)
 
     def obey(self, order: str, handler: Callable[[Signal], None]) -> None:
-        """Call `handler` with each order of that name for a topic that somebody follows here.
+        """Call `handler` with each order of that name for a topic that is followed here.
 
         It returns at once and never raises.
         """
@@ -114,6 +114,13 @@ class Hub:
             if feed and any(join.connection is connection for join in feed.joins):
                 self._unsettle(feed)
 
+    def connections(self, topic: str) -> set[Connection]:
+        """Return the connections that follow a topic, or have asked to."""
+        found = {each.connection for each in self._arrivals if each.asks_for(topic)}
+        if feed := self._feeds.get(topic):
+            found.update(feed.connections())
+        return found
+
     def position(self, topic: str) -> Position | None:
         """Return the position up to which the followers of a topic have been served."""
         feed = self._feeds.get(topic)
@@ -139,13 +146,11 @@ class Hub:
 
     def on_signal(self, signal: Signal) -> None:
         """See BrokerListener."""
-        feed = self._feeds.get(signal.topic)
-        if feed is None:
-            return
-        if signal.kind is Kind.FRAME:
+        if signal.kind is Kind.ORDER:
+            if handler := self._orders.get(signal.name):  # else one of a newer version
+                handler(signal)
+        elif feed := self._feeds.get(signal.topic):
             feed.relay(Relayed(signal.name, signal.body))
-        elif handler := self._orders.get(signal.name):  # else one of a newer version
-            handler(signal)
 
     def on_interruption(self, topics: Iterable[str]) -> None:
         """See BrokerListener."""

@@ -6,6 +6,8 @@ from notifier.core.errors import Invalid
 
 LONGEST_NAME = 128
 EVERYONE = "everyone"
+# Followed by each gateway itself. No name has an asterisk, so no client follows it.
+GATEWAYS = "*gateways"
 _PERSONAL = "user:"
 # Without what our own notations use: `,` (cursors), `{}` (Redis hash tags), `*` (patterns), quotes.
 _NAME = re.compile(r"[A-Za-z0-9\-._~:@/+=|$!&]{1,128}")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Protocol
 
 from notifier.core.access import Identity
+from notifier.core.control import Act, Order
 from notifier.core.errors import CloseCode, NotifierError, Unavailable
 from notifier.core.frames import ServerFrame
 from notifier.core.history import History, Published, Question
@@ -234,6 +235,10 @@ class Connection(Protocol):
         """The encoding of publications on this kind of connection."""
 
     @property
+    def listener(self) -> Listener | None:
+        """Who is called back; None before `hand_over`, and once it is gone."""
+
+    @property
     def has_room(self) -> bool:
         """Whether its client keeps up; when it does again, `Listener.ready` is called."""
 
@@ -277,6 +282,22 @@ class Seats(Protocol):
         """Count one less, soon; once for each `claim` that returned True.
 
         Ten seconds after a gateway died its connections count no more.
+        """
+
+
+class Control(Protocol):
+    """Orders about users: an api gives them, and every gateway carries them out."""
+
+    async def give(self, act: Act, user: str) -> Order:
+        """Return once the order is kept for every gateway, and they are told to look.
+
+        Raises Unavailable when that is not known: give it again.
+        """
+
+    async def orders(self) -> list[Order]:
+        """Return the orders given since the last call, at the first call all that still hold.
+
+        Some may come again. Raises Unavailable.
         """
 
 

@@ -40,6 +40,10 @@ class Arrival:
         """Ask for one topic no longer; `Hub.unsubscribe` leaves its feed."""
         self.joins = [join for join in self.joins if join.topic != topic]
 
+    def asks_for(self, topic: str) -> bool:
+        """Whether a topic is among those asked for."""
+        return not self.gone and any(join.topic == topic for join in self.joins)
+
     def starts(self) -> dict[str, Start]:
         """Return the start of each topic; complete before `answer` is called."""
         return {join.topic: join.start for join in self.joins if join.start is not None}

@@ -145,7 +145,7 @@ async def _verified(gateway: Gateway, tokens: list[str]) -> Identity | None:
     failures: list[NotifierError] = []
     for token in tokens:
         try:
-            return await gateway.verifier.verify(token)
+            return await gateway.verify(token)
         except NotifierError as error:
             failures.append(error)
     if failures:

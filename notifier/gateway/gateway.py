@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -20,14 +20,16 @@ from notifier.core.hub import Hub
 from notifier.core.marks import UNMARKED, Mark
 from notifier.core.newcomer import Newcomer
 from notifier.core.pace import Pace
-from notifier.core.ports import Broker, Connection, Marks, Seats, TokenVerifier
+from notifier.core.ports import Broker, Connection, Control, Marks, Seats, TokenVerifier
 from notifier.core.positions import Position
 from notifier.core.session import Session
+from notifier.gateway.control import Obedience, sessions_of
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.gateway")
 _DRAIN_TICK = 0.05
 _CONNECTS = Pace(rate=2_000, burst=5)
+_REVOCATION_SECONDS = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Gateway(LongLived):
     """The sessions of this process. Fulfils NewcomerHost.
 
     Use as `async with`: its tasks end with it, and if one of them fails the `async with` fails.
-    `drain_rate` is in sessions a second. Without `seats` connections of users are not counted.
+    `drain_rate` is in sessions a second. Without `seats` connections of users are not counted;
+    without `control` nobody gives orders about them.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a gateway
@@ -58,6 +61,8 @@ class Gateway(LongLived):
         terms: Terms,
         capacity: Capacity = _CAPACITY,
         seats: Seats | None = None,
+        control: Control | None = None,
+        revocation_seconds: float = _REVOCATION_SECONDS,
         drain_rate: float = 200.0,
         drain_deadline: float = 60.0,
     ) -> None:
@@ -77,6 +82,9 @@ class Gateway(LongLived):
         self.capacity = capacity
         self._connects_paid = 0.0
         self._seats = seats
+        self._obedience: Obedience | None = None
+        if control is not None:
+            self._obedience = Obedience(control, broker, self.hub, revocation_seconds)
         self._drain_rate = drain_rate
         self._drain_deadline = drain_deadline
         metrics.drain_capacity.set(drain_rate * drain_deadline)
@@ -87,18 +95,24 @@ class Gateway(LongLived):
         self._background.start(self.hub.run(), "hub")
         self._background.start(self.badges.run(), "badges")
         self._background.start(self._clock(), "clock")
+        if self._obedience is not None:
+            self._background.start(self._obedience.run(), "control")
 
     # What readiness asks.
 
     def trouble(self) -> dict[str, str | None]:
         """Return each part that delivering needs, with why it does not work, or None."""
-        return {
+        parts = {
             "draining": "draining: connections move to other gateways" if self.draining else None,
             "broker": self._broker.trouble,
             "tokens": self.verifier.trouble,
         }
+        if self._obedience is not None:
+            parts["control"] = self._obedience.trouble
+        return parts
 
-    # What the transports ask, in this order: `admit`, `seat` once it is known who it is, `open`.
+    # What the transports ask, in this order: `admit`, `verify`, `seat` once it is known who it is,
+    # `open`.
 
     def admit(self) -> None:
         """Let one more client come in; raises Full or TooFast."""
@@ -112,6 +126,13 @@ class Gateway(LongLived):
     def _check_room(self) -> None:
         if len(self._clients) >= self.capacity.connections:
             raise Full
+
+    async def verify(self, token: str) -> Identity:
+        """Return whom a token identifies; raises Unauthorized or Unavailable."""
+        identity = await self.verifier.verify(token)
+        if self._obedience is not None:
+            self._obedience.check(identity)
+        return identity
 
     async def seat(self, identity: Identity | None) -> None:
         """Let a user have one more connection; raises TooManyConnections or Full.
@@ -180,7 +201,17 @@ class Gateway(LongLived):
         )
         if self.draining:  # it came in after `drain` had listed who has to leave
             client.end(CloseCode.DRAINING)
+        self._end_revoked(client)
         return client
+
+    def _end_revoked(self, client: Conversation) -> None:
+        # An order may have come between `verify` and now, when there was nothing yet to end.
+        if self._obedience is not None and isinstance(client, Session):
+            self._obedience.end_revoked(client)
+
+    def sessions(self, user: str) -> Iterator[Session]:
+        """Yield the sessions of a user."""
+        return sessions_of(self.hub, user)
 
     # What conversations ask; see NewcomerHost.
 
@@ -195,7 +226,7 @@ class Gateway(LongLived):
 
     async def _identify(self, newcomer: Newcomer, token: str, request_id: RequestId | None) -> None:
         try:
-            identity = await self.verifier.verify(token)
+            identity = await self.verify(token)
             await self._take_seat(identity)
         except NotifierError as error:
             _log.info("token_refused", session=newcomer.id, reason=str(error))
@@ -213,6 +244,7 @@ class Gateway(LongLived):
         session.connection.hand_over(session)
         if self.draining:  # `drain` lists the newcomer
             session.end(CloseCode.DRAINING)
+        self._end_revoked(session)
 
     def renew(self, session: Session, token: str, request_id: RequestId | None) -> None:
         """See NewcomerHost."""
@@ -221,7 +253,7 @@ class Gateway(LongLived):
 
     async def _renew(self, session: Session, token: str, request_id: RequestId | None) -> None:
         try:
-            identity = await self.verifier.verify(token)
+            identity = await self.verify(token)
         except NotifierError as error:
             _log.info("token_refused", session=session.id, reason=str(error))
             session.refused(error, request_id)

@@ -62,6 +62,11 @@ class Outgoing(asyncio.Protocol):
     # What the session calls.
 
     @property
+    def listener(self) -> Listener | None:
+        """See Connection."""
+        return self._listener
+
+    @property
     def has_room(self) -> bool:
         """See Connection."""
         return not self._paused_at

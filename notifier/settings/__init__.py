@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from notifier.core.grants import Scope, key_entries_of
 from notifier.settings import values
 from notifier.settings.files import NamedFiles
 from notifier.settings.sentences import (
@@ -181,6 +182,14 @@ class Settings(BaseSettings):
         description="How long it keeps them after its newest.",
         examples=[2592000],
     )
+    revocation_seconds: int = Field(
+        30 * 86400,
+        ge=60,
+        le=400 * 86400,
+        description="How long a revocation of a user's tokens holds, in apis and gateways: longer "
+        "than the lifetime of the longest token.",
+        examples=[86400],
+    )
     heartbeat_seconds: float = Field(
         25.0, ge=1, le=300, description="Time between a connection's heartbeats.", examples=[25]
     )
@@ -330,9 +339,20 @@ def _example(name: str) -> str:
     return example(name, Settings.model_fields)
 
 
+def _keys_without_redis(settings: Settings) -> Iterator[str]:
+    for _, grant in key_entries_of(settings.api_keys):
+        if scopes := [scope for scope in grant.scopes if scope is not Scope.POST]:
+            yield (
+                f"NOTIFIER_REDIS_URL: is required, as the key {grant.name} has the scope "
+                f"{' and '.join(scopes)}; {_example('redis_url')}"
+            )
+
+
 def _missing(settings: Settings, role: Role) -> Iterator[str]:
     if role == "api" and not settings.api_keys:
         yield f"NOTIFIER_API_KEYS: is required, or nobody could post events; {_example('api_keys')}"
+    if role == "api" and not settings.is_given("redis_url"):
+        yield from _keys_without_redis(settings)
     if role != "gateway":
         return
     if len(settings.given_keys()) != 1:

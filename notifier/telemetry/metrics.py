@@ -8,6 +8,7 @@ from ssl import cert_time_to_seconds
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from notifier.core.control import Act
 from notifier.core.errors import CloseCode
 from notifier.telemetry.series import Metered
 
@@ -106,6 +107,12 @@ class Metrics(Metered):
             "Users whose unread events were counted anew for their clients on this gateway.",
         )
 
+        self.orders = self._counters(
+            "notifier_orders_total",
+            "Orders about users that the api took: to disconnect one, or to revoke the tokens.",
+            act=tuple(Act),
+        )
+
     def _of_connections(self) -> None:
         self.connections = self._gauges(
             "notifier_connections", "Open client connections.", transport=_TRANSPORTS
@@ -130,6 +137,7 @@ class Metrics(Metered):
                 *(
                     "unauthorized",
                     "token_expired",
+                    "token_revoked",
                     "forbidden",
                     "unavailable",
                     "wrong_origin",
@@ -146,7 +154,8 @@ class Metrics(Metered):
             "Frames of clients that were answered by an error, by reason; too_many_frames and "
             "too_many_bytes closed the connection.",
             reason=(
-                *("invalid", "too_large", "unauthorized", "token_expired", "forbidden"),
+                *("invalid", "too_large", "unauthorized", "token_expired", "token_revoked"),
+                *("forbidden",),
                 *("unavailable", "too_many", "too_many_frames", "too_many_bytes"),
             ),
         )
@@ -183,7 +192,8 @@ class Metrics(Metered):
         self.trouble = self._gauges(
             "notifier_trouble",
             "1 while a part that the role needs does not work, with the reason in /readyz; else 0.",
-            part="broker, draining, files, holding, queue, tokens; each in the roles that have it",
+            part="broker, control, draining, files, holding, queue, tokens; each in the roles that "
+            "have it",
         )
         self.reconnects = self._counters(
             "notifier_reconnects_total",

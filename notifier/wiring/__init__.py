@@ -76,8 +76,9 @@ async def _run_gateway(
         verifier,
         parts.marks(settings, backends.redis, metrics) as marks,
         parts.seats(settings, backends.redis, metrics) as seats,
+        parts.control(settings, backends.redis, metrics) as control,
         parts.gateway(
-            settings, traces.broker(broker), verifier, metrics, marks=marks, seats=seats
+            settings, parts.Ports(traces.broker(broker), verifier, marks, seats, control), metrics
         ) as gateway,
         parts.serve_gateway(
             settings,
@@ -125,8 +126,12 @@ async def _run_api(
     async with (
         reloading("api", settings, take, metrics),
         parts.amqp_queue(settings, backends.amqp, metrics) as queue,
+        parts.control(settings, backends.redis, metrics) as control,
     ):
-        app = api_app.create_app(traces.queue(queue), metrics, keys, parts.proxies(settings))
+        given = control if settings.is_given("redis_url") else None
+        app = api_app.create_app(
+            traces.queue(queue), metrics, keys, parts.proxies(settings), control=given
+        )
         async with (
             serve(
                 app,

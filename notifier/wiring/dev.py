@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from notifier.adapters.memory.broker import MemoryBroker
+from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
 from notifier.adapters.memory.queue import MemoryEventQueue
 from notifier.adapters.memory.roster import MemoryRoster
@@ -21,6 +22,7 @@ from notifier.core.grants import Grant, Scope
 from notifier.core.origins import Origins
 from notifier.core.ports import (
     Broker,
+    Control,
     EventQueue,
     EventSource,
     Marks,
@@ -56,10 +58,12 @@ async def run_dev(
         dev_tokens.verifier() as verifier,
         _dev_seats(settings, metrics) as seats,
         parts.gateway(
-            settings, backends.broker, verifier, metrics, marks=backends.marks, seats=seats
+            settings,
+            parts.Ports(backends.broker, verifier, backends.marks, seats, backends.control),
+            metrics,
         ) as gateway,
         parts.routing(backends.source, backends.broker, metrics) as router,
-        _serve_dev(settings, host, gateway, backends.queue, dev_tokens) as ports,
+        _serve_dev(settings, host, gateway, backends, dev_tokens) as ports,
         parts.private(settings, host, metrics, lambda: {**gateway.trouble(), **router.trouble()}),
     ):
         announce(_welcome(host, ports, dev_tokens.mint("42"), backends.kind, settings))
@@ -74,6 +78,7 @@ class _Backends:
     source: EventSource
     broker: Broker
     marks: Marks
+    control: Control
 
 
 @asynccontextmanager
@@ -91,6 +96,7 @@ async def _dev_backends(
             inbox_size=settings.inbox_size,
         )
         marks: Marks = MemoryMarks(broker)
+        control: Control = MemoryControl(broker)
         backends = Backends(settings)
         if settings.is_given("amqp_url"):
             queue = await stack.enter_async_context(
@@ -101,6 +107,9 @@ async def _dev_backends(
         if settings.is_given("redis_url"):
             broker = await stack.enter_async_context(parts.redis(settings, backends.redis, metrics))
             marks = await stack.enter_async_context(parts.marks(settings, backends.redis, metrics))
+            control = await stack.enter_async_context(
+                parts.control(settings, backends.redis, metrics)
+            )
         real = (settings.is_given("amqp_url"), settings.is_given("redis_url"))
         names = ("RabbitMQ" if real[0] else "memory", "Redis" if real[1] else "memory")
         yield _Backends(
@@ -109,6 +118,7 @@ async def _dev_backends(
             traces.source(source),
             traces.broker(broker),
             marks,
+            control,
         )
 
 
@@ -141,13 +151,17 @@ class DevTokens:
 
 @asynccontextmanager
 async def _serve_dev(
-    settings: Settings, host: str, gateway: Gateway, queue: EventQueue, dev_tokens: DevTokens
+    settings: Settings, host: str, gateway: Gateway, backends: _Backends, dev_tokens: DevTokens
 ) -> AsyncIterator[tuple[int, int]]:
     """Serve clients, with the page, and producers; yield both ports."""
     anybody = None if settings.api_keys else Grant("dev", tuple(Scope))
     keys = ApiKeys(settings.api_keys, open_to=anybody)
-    api = api_app.create_app(queue, gateway.metrics, keys, parts.proxies(settings))
-    page_api = api_app.create_app(queue, gateway.metrics, ApiKeys((), open_to=Grant("page")))
+    api = api_app.create_app(
+        backends.queue, gateway.metrics, keys, parts.proxies(settings), control=backends.control
+    )
+    page_api = api_app.create_app(
+        backends.queue, gateway.metrics, ApiKeys((), open_to=Grant("page"))
+    )
     allowed = (*settings.allowed_origins, *LOOPBACK_ORIGINS)
     app = gateway_app.create_app(gateway, allowed, parts.proxies(settings))
     guarded, guarded_api = (Guard(each, host, Origins(allowed)) for each in (app, api))

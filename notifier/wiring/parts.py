@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue
 from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.adapters.redis.broker import RedisBroker
+from notifier.adapters.redis.control import RedisControl
 from notifier.adapters.redis.marks import RedisMarks
 from notifier.adapters.redis.seats import RedisSeats
 from notifier.adapters.tokens.verifier import JwtVerifier
@@ -19,6 +21,7 @@ from notifier.core.conversation import Terms
 from notifier.core.pace import Pace
 from notifier.core.ports import (
     Broker,
+    Control,
     EventSource,
     Marks,
     Roster,
@@ -71,25 +74,30 @@ async def routing(source: EventSource, broker: Broker, metrics: Metrics) -> Asyn
             await asyncio.wait({running}, timeout=_ROUTER_GRACE)
 
 
-def gateway(  # noqa: PLR0913 - the parts of a gateway
-    settings: Settings,
-    broker: Broker,
-    verifier: TokenVerifier,
-    metrics: Metrics,
-    *,
-    marks: Marks,
-    seats: Seats | None,
-) -> Gateway:
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a gateway needs of the world."""
+
+    broker: Broker
+    verifier: TokenVerifier
+    marks: Marks
+    seats: Seats | None
+    control: Control
+
+
+def gateway(settings: Settings, ports: Ports, metrics: Metrics) -> Gateway:
     """Make a gateway."""
     connects = Pace(settings.connect_rate, _CONNECTS_AT_ONCE)
     return Gateway(
-        broker,
-        verifier,
+        ports.broker,
+        ports.verifier,
         metrics,
-        marks,
+        ports.marks,
         terms=_terms(settings),
         capacity=Capacity(room_for(settings.max_connections), connects),
-        seats=seats,
+        seats=ports.seats,
+        control=ports.control,
+        revocation_seconds=settings.revocation_seconds,
         drain_rate=settings.drain_rate,
         drain_deadline=settings.drain_seconds,
     )
@@ -184,6 +192,11 @@ def seats(
     if settings.connections_per_user is None:
         return nullcontext()
     return RedisSeats(address, settings.connections_per_user, metrics=metrics)
+
+
+def control(settings: Settings, address: Address, metrics: Metrics) -> RedisControl:
+    """Make the orders about users; it connects when it is used."""
+    return RedisControl(address, settings.revocation_seconds, metrics=metrics)
 
 
 def amqp_queue(settings: Settings, address: Address, metrics: Metrics) -> AmqpEventQueue:

@@ -540,6 +540,13 @@ def test_an_issuer_in_a_variable_of_the_users_is_let_out_to_as_well() -> None:
     assert 443 in ports_let_out(render(values), "gateway")
 
 
+def test_an_api_that_is_given_redis_is_let_out_to_it() -> None:
+    extra = [{"name": "NOTIFIER_REDIS_URL", "value": "redis://redis:6379/0"}]
+    values = everything(api={"pod": {"extraEnv": extra}})
+
+    assert 6379 in ports_let_out(render(values), "api")
+
+
 def test_a_route_sets_no_time_limit_that_a_gateway_could_refuse() -> None:
     [route] = of_kind(render(everything()), "HTTPRoute")
 

@@ -130,12 +130,11 @@ def test_a_router_that_may_declare_nothing_runs_on_what_topology_prints(
         pass
 
 
-def test_check_lists_what_each_api_key_may_do(amqp_url: str) -> None:
+def test_check_lists_what_each_api_key_may_do(amqp_url: str, redis_url: str) -> None:
     entries = f"billing:{'a' * 64}:post:billing.*;user:*,support:{'b' * 64}:read+control"
 
-    said = run(
-        "check", "--role", "api", NOTIFIER_AMQP_URL=amqp_url, NOTIFIER_API_KEYS=entries
-    ).stdout
+    backends = {"NOTIFIER_AMQP_URL": amqp_url, "NOTIFIER_REDIS_URL": redis_url}
+    said = run("check", "--role", "api", **backends, NOTIFIER_API_KEYS=entries).stdout
 
     assert "api key" in said
     assert "billing may post, for billing.*, user:*" in said

@@ -13,10 +13,12 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
 from notifier.core.access import Identity
+from notifier.core.control import Order
 from notifier.core.conversation import Conversation, Terms
-from notifier.core.errors import NotifierError, Unauthorized
+from notifier.core.errors import NotifierError, Unauthorized, Unavailable
 from notifier.core.ports import Seats
 from notifier.gateway.app import create_app
 from notifier.gateway.gateway import Capacity, Gateway
@@ -24,6 +26,7 @@ from notifier.gateway.websocket import WebSocketConnection
 from notifier.serving import serve
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import SteeredBroker
+from tests.support.eventually import eventually
 
 _PATIENCE = 10.0
 PROTOCOL = "notifier.v1"
@@ -51,6 +54,25 @@ class Tokens:
         if isinstance(found, NotifierError):
             raise found
         return found
+
+
+class SteeredControl(MemoryControl):
+    """Fulfils Control. `away` fails all; a `mute` one does not tell gateways to look."""
+
+    def __init__(self, broker: SteeredBroker) -> None:
+        super().__init__(broker)
+        self.away = False
+        self.mute = False
+
+    async def orders(self) -> list[Order]:
+        """See Control."""
+        if self.away:
+            raise Unavailable("redis", "no answer")
+        return await super().orders()
+
+    async def _tell(self) -> None:
+        if not self.mute:
+            await super()._tell()
 
 
 class Client:
@@ -99,14 +121,22 @@ class _Watched(Gateway):
 class House:
     """A gateway that is being served."""
 
-    def __init__(
-        self, port: int, app: FastAPI, gateway: _Watched, broker: SteeredBroker, tokens: Tokens
+    def __init__(  # noqa: PLR0913  # all that a test may want to touch
+        self,
+        port: int,
+        app: FastAPI,
+        gateway: _Watched,
+        *,
+        broker: SteeredBroker,
+        tokens: Tokens,
+        control: SteeredControl,
     ) -> None:
         self.port = port
         self.app = app
         self.gateway = gateway
         self.broker = broker
         self.tokens = tokens
+        self.control = control
 
     @asynccontextmanager
     async def http(self, token: str | None = "ann") -> AsyncIterator[httpx.AsyncClient]:  # noqa: S107  # as below
@@ -198,9 +228,11 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
     history_size: int = 100,
     capacity: Capacity | None = None,
     seats: Seats | None = None,
+    controlled: bool = False,
 ) -> AsyncIterator[House]:
-    """Run a gateway."""
+    """Run a gateway, one that takes orders about users if it is `controlled`."""
     broker, tokens = SteeredBroker(history_size=history_size), Tokens()
+    control = SteeredControl(broker)
     gateway = _Watched(
         broker,
         tokens,
@@ -209,6 +241,7 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
         terms=terms or Terms(),
         capacity=capacity or Capacity(),
         seats=seats,
+        control=control if controlled else None,
         drain_rate=drain_rate,
         drain_deadline=drain_deadline,
     )
@@ -219,7 +252,8 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
         serve(app, host="127.0.0.1", port=0, setting="X", websocket=connection) as port,
     ):
         try:
-            yield House(port, app, gateway, broker, tokens)
+            await eventually(lambda: gateway.trouble().get("control") is None)
+            yield House(port, app, gateway, broker=broker, tokens=tokens, control=control)
         except Exception as error:  # noqa: BLE001  # raised again below, when all is closed
             failure = error
     if failure is not None:

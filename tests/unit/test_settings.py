@@ -337,6 +337,15 @@ def test_an_api_without_keys_does_not_start(load: Load) -> None:
     assert "for example NOTIFIER_API_KEYS=" in line
 
 
+def test_an_api_needs_redis_once_a_key_may_do_more_than_post(load: Load) -> None:
+    keys = {"NOTIFIER_API_KEYS": f"support:{'a' * 64}:read+control"}
+
+    [line] = lines(load, "api", **keys)
+
+    assert line.startswith("NOTIFIER_REDIS_URL: is required, as the key support has the scope read")
+    assert load("api", **keys, NOTIFIER_REDIS_URL="redis://redis:6379/0").api_keys
+
+
 def test_a_gateway_needs_a_key_an_issuer_and_an_audience(load: Load) -> None:
     found = lines(load, "gateway")
 

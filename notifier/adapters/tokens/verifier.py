@@ -110,7 +110,7 @@ class JwtVerifier:
         generation = self._generation  # of the keys that were looked at: there was no await since
         claims, every = _claims_of(signed.payload)
         self._check_origin(claims, issuer)
-        identity = self._identity(every, self._check_times(claims, time()))
+        identity = self._identity(every, self._check_times(claims, time()), claims.iat)
         self._known.add(token, generation, identity)
         return identity
 
@@ -150,10 +150,14 @@ class JwtVerifier:
         if allowed is not None and not any(audience in allowed for audience in given):
             raise Unauthorized(f"the token's aud is not {' or '.join(sorted(allowed))}")
 
-    def _identity(self, claims: dict[str, Any], expires: float) -> Identity:
+    def _identity(self, claims: dict[str, Any], expires: float, issued: float) -> Identity:
         user, topics = self._rules.user_claim, self._rules.topics_claim
         return identity_of(
-            _claim(claims, user), expires, _claim(claims, topics), names=(user, topics)
+            _claim(claims, user),
+            expires,
+            _claim(claims, topics),
+            names=(user, topics),
+            issued=issued,
         )
 
 

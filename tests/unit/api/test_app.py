@@ -106,7 +106,10 @@ async def test_openapi_describes_the_way_in_and_needs_no_key() -> None:
         schema = (await http.get("/openapi.json")).json()
 
     told = schema["paths"]["/v1/events"]["post"]
-    assert list(schema["paths"]) == ["/v1/events"]
+    assert list(schema["paths"]) == [
+        "/v1/events",
+        *(f"/v1/users/{{user}}/{act}" for act in ("disconnect", "revoke")),
+    ]
     assert list(told["responses"]) == [
         "202",
         "207",

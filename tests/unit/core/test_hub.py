@@ -1106,3 +1106,19 @@ async def test_nobody_gets_anything_before_the_answer_when_rounds_become_smaller
 
         for client in clients:
             assert client.story() == [f"start {posted[0]} resumed", *posted[1:]]
+
+
+@in_virtual_time
+async def test_the_connections_of_a_topic_are_those_that_follow_it_or_have_asked_to() -> None:
+    async with house() as it:
+        following = [await it.follower("user:42") for _ in range(2)]
+        await it.follower("news")
+        it.broker.held = True
+        joining, asking = it.client(), it.client()
+        joining.follow("user:42")
+        await quiet()
+        asking.follow("user:42")
+
+        assert it.hub.connections("user:42") == {*following, joining, asking}
+        assert it.hub.connections("sales") == set()
+        it.broker.release()

@@ -67,6 +67,15 @@ async def test_a_token_with_an_unfit_claim_is_refused(
     assert await refusal_of(**changes) == reason
 
 
+@pytest.mark.parametrize(("iat", "issued"), [(None, 0), (1_700_000_000, 1_700_000_000), (99.9, 99)])
+async def test_the_second_in_which_a_token_was_issued_is_known(
+    iat: float | None, issued: int
+) -> None:
+    verifier = verifier_of(secret=SECRET)
+
+    assert (await verifier.verify(signed(SECRET, "HS256", iat=iat))).issued == issued
+
+
 # 253402300800 is the first second of the year 10000, which no date of ours can say.
 @pytest.mark.parametrize("moment", ["2000000000", True, -1, 253_402_300_800, 10**400, float("nan")])
 @pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
