@@ -89,7 +89,7 @@ class Feed:
         """Add a connection on its way in."""
         self.joins = (*self.joins, join)
 
-    def take_out(self, join: Join) -> None:
+    def withdraw(self, join: Join) -> None:
         """Remove a connection on its way in; a follower stays."""
         self.joins = tuple(each for each in self.joins if each is not join)
 
@@ -126,15 +126,15 @@ class Feed:
             return ((self._only.encode, (self._only,)),)
         return self._followers.items() if self._followers else ()
 
-    def take(self, publication: Publication) -> bool:
+    def accept_publication(self, publication: Publication) -> bool:
         """Take a live publication; False when history must be asked before anything goes on."""
         if self._recent is not None:
             self._recent.append(publication)
             if len(self._recent) > _MOST_RECENT:
                 del self._recent[:-1]  # the one that stays has history asked once more
-        return self._take_next(publication)
+        return self._accept_next(publication)
 
-    def _take_next(self, publication: Publication) -> bool:
+    def _accept_next(self, publication: Publication) -> bool:
         if self.position is None:
             return False
         epoch, offset = publication.position
@@ -198,7 +198,7 @@ class Feed:
         """Bring the followers up to date with the answer, and set the start of each join."""
         self._advance(asked.seen, history)
         for publication in self._recent or ():
-            self._take_next(publication)
+            self._accept_next(publication)
         for join in self.joins:
             if not join.asked:
                 continue
@@ -223,7 +223,7 @@ class Feed:
             return
         self.position = head._replace(offset=position.offset)
         for publication in history.publications:
-            self._take_next(publication)
+            self._accept_next(publication)
 
     def _tell_gap(self, reason: str, head: Position) -> None:
         gap = Gap(self.topic, str(head), reason)

@@ -138,7 +138,7 @@ class Hub:
         if self._watchers and (watcher := self._watchers.get(publication.topic)):
             watcher.on_event(publication.topic)
         feed = self._feeds.get(publication.topic)
-        if feed is None or feed.take(publication) or feed.position is None:
+        if feed is None or feed.accept_publication(publication) or feed.position is None:
             return
         if not feed.unsettled and feed.topic not in self._unsettled:
             self._observer.hole()
@@ -272,7 +272,7 @@ class Hub:
         for arrival in arrivals:
             for join in arrival.joins:
                 if feed := self._feeds.get(join.topic):
-                    feed.take_out(join)
+                    feed.withdraw(join)
 
     def _finish(self, feeds: Iterable[Feed]) -> None:
         for feed in feeds:

@@ -159,7 +159,7 @@ def test_a_publication_is_encoded_once_for_all_followers_of_a_kind() -> None:
         connection.encode = encode
         feed.add(connection)
 
-    feed.take(publication(6))
+    feed.accept_publication(publication(6))
 
     assert other.types == ["event"]
 
@@ -177,7 +177,7 @@ def test_followers_that_leave_get_nothing_more_and_the_last_leaves_the_feed_empt
     for left, connection in enumerate(connections, 1):
         feed.drop(connection)
         feed.drop(connection)
-        feed.take(publication(5 + left))
+        feed.accept_publication(publication(5 + left))
         assert feed.empty is (left == number)
 
     assert [len(each.sent) for each in connections] == list(range(number))
@@ -189,7 +189,7 @@ def test_who_follows_after_all_have_left_is_served() -> None:
         feed.drop(connection)
 
     one, two = followed(feed, 5), followed(feed, 5)
-    feed.take(publication(6))
+    feed.accept_publication(publication(6))
 
     assert (one.types, two.types) == (["event"], ["event"])
 
@@ -200,7 +200,7 @@ def test_the_observer_hears_of_a_publication_once_with_all_its_followers() -> No
     followed(feed, 5)
     followed(feed, 5)
 
-    feed.take(publication(6))
+    feed.accept_publication(publication(6))
 
     assert observer.told == [("fanned_out", 2)]
 
@@ -210,7 +210,10 @@ def test_a_publication_whose_time_is_over_takes_its_offset_and_is_not_sent() -> 
     feed = Feed("news", observer)
     connection = followed(feed, 5)
 
-    taken = [feed.take(publication(6, expires=1)), feed.take(publication(7))]
+    taken = [
+        feed.accept_publication(publication(6, expires=1)),
+        feed.accept_publication(publication(7)),
+    ]
 
     assert taken == [True, True]
     assert connection.positions("news") == ["k.7"]
@@ -222,7 +225,7 @@ def test_time_is_over_by_the_clock_that_was_given() -> None:
     connection = followed(feed, 5)
 
     for offset, expires in ((6, 1_000_000), (7, 1_000_001), (8, 999_999)):
-        feed.take(publication(offset, expires=expires))
+        feed.accept_publication(publication(offset, expires=expires))
 
     assert connection.positions("news") == ["k.7"]
 
@@ -232,7 +235,7 @@ def test_an_answer_of_before_what_came_in_meanwhile_loses_nothing() -> None:
     connection = followed(feed, 5)
 
     asked = feed.question()
-    feed.take(publication(6))
+    feed.accept_publication(publication(6))
     feed.admit(feed.settle(asked, history(5)))
 
     assert connection.positions("news") == ["k.6"]
@@ -244,7 +247,7 @@ def test_a_feed_stays_unsettled_while_something_beyond_its_position_is_known() -
     followed(feed, 5)
 
     asked = feed.question()
-    feed.take(publication(8))
+    feed.accept_publication(publication(8))
     feed.admit(feed.settle(asked, history(5)))
 
     assert feed.unsettled
@@ -257,7 +260,7 @@ def test_what_is_held_while_history_is_asked_is_bounded() -> None:
 
     asked = feed.question()
     for offset in range(6, 25_000):
-        feed.take(publication(offset))
+        feed.accept_publication(publication(offset))
     feed.admit(feed.settle(asked, history(5)))
     unsettled = feed.unsettled
     answered(feed, history(24_999, 6))
@@ -273,7 +276,7 @@ def test_followers_go_on_where_the_new_epoch_continues_theirs() -> None:
     feed = Feed("news", RecordingObserver())
     connection = followed(feed, 5)
 
-    feed.take(publication(6, "next"))
+    feed.accept_publication(publication(6, "next"))
     answered(feed, History(at(6, "next"), [publication(6, "next")], {"k": 5}))
 
     assert connection.positions("news") == ["next.6"]
@@ -307,7 +310,7 @@ def test_who_comes_back_from_a_former_epoch_is_resumed() -> None:
 def test_the_broker_is_told_what_has_been_seen() -> None:
     feed = Feed("news", RecordingObserver())
     followed(feed, 5)
-    feed.take(publication(6))
+    feed.accept_publication(publication(6))
 
     assert feed.question().seen == at(6)
 
@@ -350,7 +353,7 @@ def test_who_has_no_room_does_not_hold_up_others() -> None:
     answered(feed, history(5, 1))
 
     other = followed(feed, 5)
-    feed.take(publication(6))
+    feed.accept_publication(publication(6))
 
     assert not feed.unsettled
     assert other.positions("news") == ["k.6"]
