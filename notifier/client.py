@@ -68,11 +68,23 @@ async def post(url: str, body: bytes, key: str | None) -> dict[str, Any]:
     raise ClientError(_said(url, answer))
 
 
+async def presence(url: str, user: str, key: str | None) -> dict[str, Any]:
+    """Ask the api which connections a user has and return its answer; raises ClientError."""
+    url = f"{url.rstrip('/')}/v1/users/{quote(user, safe='')}"
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    answer = await _ask(url, "GET", headers=headers)
+    return _answered(url, answer, HTTPStatus.OK)
+
+
 async def order(url: str, act: str, user: str, key: str | None) -> dict[str, Any]:
     """Give an order about a user to the api and return its answer; raises ClientError."""
     url = f"{url.rstrip('/')}/v1/users/{quote(user, safe='')}/{act}"
     answer = await _ask(url, headers={"authorization": f"Bearer {key}"} if key else {})
-    if answer.status_code == HTTPStatus.ACCEPTED:
+    return _answered(url, answer, HTTPStatus.ACCEPTED)
+
+
+def _answered(url: str, answer: httpx.Response, status: HTTPStatus) -> dict[str, Any]:
+    if answer.status_code == status:
         return _members_of(answer)
     if answer.status_code in _NOT_HERE:
         raise ClientError(f"{_said(url, answer)}. {_WHERE_THE_API_IS}")
@@ -95,11 +107,15 @@ async def fetch_token(url: str, user: str) -> str:
     )
 
 
-async def _ask(url: str, **request: Any) -> httpx.Response:  # noqa: ANN401 - as httpx takes it
+async def _ask(
+    url: str,
+    method: str = "POST",
+    **request: Any,  # noqa: ANN401 - as httpx takes it
+) -> httpx.Response:
     _check(url)
     try:
         async with httpx.AsyncClient(timeout=_TIMEOUT) as http:
-            return await http.post(url, **request)
+            return await http.request(method, url, **request)
     except httpx.HTTPError as error:
         raise NoAnswer(f"nothing answers at {url}: {str(error) or type(error).__name__}") from error
 

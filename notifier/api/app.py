@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from notifier.api import control as controlling
-from notifier.api import description
+from notifier.api import description, presence
 from notifier.api.keys import ApiKeys, granted
 from notifier.api.requests import body_of
 from notifier.core import events, ingress
@@ -32,7 +32,7 @@ from notifier.core.errors import (
 from notifier.core.events import Event
 from notifier.core.grants import Grant, Scope
 from notifier.core.ingress import Body, Parts
-from notifier.core.ports import Control, EventQueue
+from notifier.core.ports import Control, EventQueue, Witnesses
 from notifier.http.proxies import Proxies, client_of
 from notifier.openapi import Application
 from notifier.problems import RETRY_AFTER, no_route, problem_of, refusal
@@ -58,7 +58,10 @@ _TAKEN = {
         "application/cloudevents-batch+json"
     },
 }
-_OFFERS = "POST /v1/events, and POST /v1/users/{id}/disconnect and revoke"
+_OFFERS = (
+    "POST /v1/events, POST /v1/users/{id}/disconnect and revoke, GET /v1/users/{id}, and "
+    "POST /v1/presence"
+)
 _ORIGIN = re.compile(r"[!-~]{1,255}")
 
 
@@ -137,17 +140,18 @@ def _understood(
         return error
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - the parts of an api
     queue: EventQueue,
     metrics: Metrics,
     keys: ApiKeys,
     proxies: Proxies | None = None,
     *,
     control: Control | None = None,
+    witnesses: Witnesses | None = None,
 ) -> FastAPI:
     """Make the application around an event queue.
 
-    Without `proxies` none are trusted; without `control` it takes events alone.
+    Without `proxies` none are trusted; without the others it takes events alone.
     """
     app = Application("notifier producer API", description.API, description.SECURITY)
     app.state.accepting = Accepting(queue, metrics)
@@ -160,6 +164,7 @@ def create_app(
     app.add_api_route("/v1/events/", validate_webhook, methods=["OPTIONS"], include_in_schema=False)
     app.add_exception_handler(NotifierError, _refuse)
     controlling.add_routes(app, control, metrics)
+    presence.add_routes(app, witnesses)
     app.add_exception_handler(HTTPException, no_route(_OFFERS))
     return app
 

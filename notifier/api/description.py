@@ -112,3 +112,57 @@ ORDERS: dict[Act, dict[str, Any]] = {
     Act.DISCONNECT: _order("The user's connections are closed"),
     Act.REVOKE: _order("The user's tokens are refused"),
 }
+
+_PRESENCE_REFUSALS = problems(
+    {
+        401: "The API key is missing or unknown",
+        403: "The API key has not the scope `read`, or is not bound to the user",
+        422: "A user's id is malformed",
+        503: "Redis does not answer; ask again after Retry-After",
+    }
+)
+_COUNT = {"type": "integer", "minimum": 0}
+_COMPLETE = {"type": "boolean", "description": "Whether all gateways have answered in time."}
+_CONNECTION = {
+    "type": "object",
+    "properties": {
+        **dict.fromkeys(("gateway", "session", "transport", "since"), _TEXT),
+        "topics": {"type": "object", "additionalProperties": _TEXT},
+    },
+}
+_OF_USER = {
+    "type": "object",
+    "properties": {
+        "user": _TEXT,
+        "count": _COUNT,
+        "connections": {"type": "array", "items": _CONNECTION},
+        "complete": _COMPLETE,
+    },
+}
+_OF_USERS = {
+    "type": "object",
+    "properties": {
+        "users": {"type": "object", "additionalProperties": _COUNT},
+        "complete": _COMPLETE,
+    },
+}
+_USERS = {
+    "type": "object",
+    "required": ["users"],
+    "properties": {"users": {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 1_000}},
+}
+PRESENCE_OF_USER: dict[str, Any] = {
+    "responses": {200: _answer("The user's connections", _OF_USER), **_PRESENCE_REFUSALS},
+    "openapi_extra": {"security": [{"key": []}]},
+}
+PRESENCE: dict[str, Any] = {
+    "responses": {
+        200: _answer("How many connections each user has", _OF_USERS),
+        **_PRESENCE_REFUSALS,
+        **problems({400: "The body is not JSON", 413: "The body is too large"}),
+    },
+    "openapi_extra": {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _USERS}}},
+        "security": [{"key": []}],
+    },
+}

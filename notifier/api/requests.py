@@ -26,7 +26,7 @@ async def body_of(request: Request) -> Body:
     _check_transfer(headers.getlist("transfer-encoding"))
     audience = _audience_in(query)
     return Body(
-        content=await _content_of(request),
+        content=await content_of(request, events.LARGEST_BODY),
         content_type=_content_type_in(headers.getlist("content-type")),
         content_encoding=", ".join(headers.getlist("content-encoding")),
         attributes=attributes_in(request.scope["headers"]),
@@ -55,12 +55,13 @@ def _content_type_in(given: Sequence[str]) -> str:
         raise Invalid("content_type", "is not UTF-8") from error
 
 
-async def _content_of(request: Request) -> bytes:
+async def content_of(request: Request, most: int) -> bytes:
+    """Read a body of at most so many bytes; raises TooLarge."""
     content = bytearray()
     async for part in request.stream():
         content += part
-        if len(content) > events.LARGEST_BODY:
-            raise TooLarge("", f"a body has at most {events.LARGEST_BODY} bytes")
+        if len(content) > most:
+            raise TooLarge("", f"a body has at most {most} bytes")
     return bytes(content)
 
 

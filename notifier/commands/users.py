@@ -1,4 +1,4 @@
-"""`notifier users`: orders about users, given to the api."""
+"""`notifier users`: what the api knows of users, and orders about them."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from notifier.commands.process import load_settings
 
 @click.group()
 def users() -> None:
-    """Order something about a user, with an API key that has the scope control."""
+    """Ask about a user, or order something, with an API key of the scope read or control."""
 
 
 def _about_a_user(command: Callable[..., None]) -> Callable[..., None]:
@@ -28,6 +28,19 @@ def _about_a_user(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
+
+
+@users.command()
+@_about_a_user
+def show(user: str, url: str, key: str | None) -> None:
+    """Print where USER is connected, as JSON."""
+    run_client(_show(url, user, key))
+
+
+async def _show(url: str, user: str, key: str | None) -> None:
+    from notifier import client
+
+    click.echo(json.dumps(await client.presence(url, user, key), indent=2))
 
 
 @users.command()

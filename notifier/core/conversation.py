@@ -63,13 +63,19 @@ class Conversation(ABC):
     __slots__ = ("_authenticating", "_closing", "_errors", "_host", "connection", "due", "id")
 
     def __init__(self, host: Host, connection: Connection, name: str | None = None) -> None:
-        self.id = name or secrets.token_hex(8)
+        # The second of its beginning stands in its name: of its own it would cost 32 bytes.
+        self.id = name or f"{int(host.now()):08x}{secrets.token_hex(5)}"
         self.connection = connection
         self.due = 0
         self._host = host
         self._authenticating = False
         self._closing: CloseCode | None = None
         self._errors = 0
+
+    @property
+    def since(self) -> float:
+        """When it began, in whole Unix seconds."""
+        return float(int(self.id[:8], 16))
 
     # What the connection calls.
 

@@ -117,9 +117,13 @@ class Hub:
     def connections(self, topic: str) -> set[Connection]:
         """Return the connections that follow a topic, or have asked to."""
         found = {each.connection for each in self._arrivals if each.asks_for(topic)}
-        if feed := self._feeds.get(topic):
-            found.update(feed.connections())
+        found.update(self.followers(topic))
         return found
+
+    def followers(self, topic: str) -> Iterable[Connection]:
+        """Return the connections that follow a topic by now."""
+        feed = self._feeds.get(topic)
+        return feed.connections() if feed else ()
 
     def position(self, topic: str) -> Position | None:
         """Return the position up to which the followers of a topic have been served."""

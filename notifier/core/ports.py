@@ -14,6 +14,7 @@ from notifier.core.frames import ServerFrame
 from notifier.core.history import History, Published, Question
 from notifier.core.ingress import Entry
 from notifier.core.marks import Mark, Move
+from notifier.core.presence import Answer, Presence
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
 
@@ -299,6 +300,20 @@ class Control(Protocol):
 
         Some may come again. Raises Unavailable.
         """
+
+
+class Witnesses(Protocol):
+    """The gateways, as those who know which users are connected."""
+
+    async def ask(self, users: Sequence[str], *, detailed: bool = False) -> Presence:
+        """Ask all gateways which of these users, at least one, are connected.
+
+        `detailed` asks for the connections too, at most 20 a gateway. A gateway that does not
+        answer within a second is left out, and the answer is then not complete. Raises Unavailable.
+        """
+
+    async def answer(self, question: str, answer: Answer) -> None:
+        """Answer the question of this id for one gateway; raises Unavailable."""
 
 
 class Observer(Protocol):

@@ -1,7 +1,7 @@
 """Orders about users, carried out in this gateway."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import structlog
 
@@ -12,7 +12,7 @@ from notifier.core.errors import CloseCode, TokenRevoked, Unavailable
 from notifier.core.frames import Error
 from notifier.core.hub import Hub
 from notifier.core.names import GATEWAYS, personal_topic
-from notifier.core.ports import Broker, Control
+from notifier.core.ports import Broker, Connection, Control
 from notifier.core.session import Session
 
 LOOK_EVERY = 1.0  # seconds, where no signal says that there is something
@@ -73,9 +73,8 @@ class Obedience:
             known = self._revoked if act is Act.REVOKE else self._disconnected
             if not known.take(user, moment):
                 continue
-            ended = [self._end(act, session) for session in sessions_of(self._hub, user)].count(
-                True
-            )
+            connections = self._hub.connections(personal_topic(user))
+            ended = sum([self._end(act, session) for session in sessions_of(user, connections)])
             if ended:
                 _log.info("order_carried_out", act=act, user=user, sessions=ended)
 
@@ -96,9 +95,9 @@ class Obedience:
         return False
 
 
-def sessions_of(hub: Hub, user: str) -> Iterator[Session]:
-    """Yield the sessions of a user in this gateway."""
-    for connection in hub.connections(personal_topic(user)):
+def sessions_of(user: str, connections: Iterable[Connection]) -> Iterator[Session]:
+    """Yield the sessions of a user among those of `connections`."""
+    for connection in connections:
         session = connection.listener
         # Others may follow that topic too, where their tokens allow it.
         if isinstance(session, Session) and session.identity.user == user:

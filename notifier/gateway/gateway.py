@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from socket import gethostname
 
 import structlog
 
@@ -18,12 +19,22 @@ from notifier.core.frames import RequestId
 from notifier.core.history import History, Question
 from notifier.core.hub import Hub
 from notifier.core.marks import UNMARKED, Mark
+from notifier.core.names import personal_topic
 from notifier.core.newcomer import Newcomer
 from notifier.core.pace import Pace
-from notifier.core.ports import Broker, Connection, Control, Marks, Seats, TokenVerifier
+from notifier.core.ports import (
+    Broker,
+    Connection,
+    Control,
+    Marks,
+    Seats,
+    TokenVerifier,
+    Witnesses,
+)
 from notifier.core.positions import Position
 from notifier.core.session import Session
 from notifier.gateway.control import Obedience, sessions_of
+from notifier.gateway.presence import Witness
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.gateway")
@@ -48,7 +59,7 @@ class Gateway(LongLived):
 
     Use as `async with`: its tasks end with it, and if one of them fails the `async with` fails.
     `drain_rate` is in sessions a second. Without `seats` connections of users are not counted;
-    without `control` nobody gives orders about them.
+    without `control` nobody gives orders about them, and without `witnesses` nobody asks.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a gateway
@@ -62,6 +73,7 @@ class Gateway(LongLived):
         capacity: Capacity = _CAPACITY,
         seats: Seats | None = None,
         control: Control | None = None,
+        witnesses: Witnesses | None = None,
         revocation_seconds: float = _REVOCATION_SECONDS,
         drain_rate: float = 200.0,
         drain_deadline: float = 60.0,
@@ -85,6 +97,8 @@ class Gateway(LongLived):
         self._obedience: Obedience | None = None
         if control is not None:
             self._obedience = Obedience(control, broker, self.hub, revocation_seconds)
+        if witnesses is not None:
+            Witness(witnesses, self.hub, gethostname(), self._background.start)
         self._drain_rate = drain_rate
         self._drain_deadline = drain_deadline
         metrics.drain_capacity.set(drain_rate * drain_deadline)
@@ -211,7 +225,7 @@ class Gateway(LongLived):
 
     def sessions(self, user: str) -> Iterator[Session]:
         """Yield the sessions of a user."""
-        return sessions_of(self.hub, user)
+        return sessions_of(user, self.hub.connections(personal_topic(user)))
 
     # What conversations ask; see NewcomerHost.
 

@@ -77,8 +77,11 @@ async def _run_gateway(
         parts.marks(settings, backends.redis, metrics) as marks,
         parts.seats(settings, backends.redis, metrics) as seats,
         parts.control(settings, backends.redis, metrics) as control,
+        parts.witnesses(backends.redis, metrics) as witnesses,
         parts.gateway(
-            settings, parts.Ports(traces.broker(broker), verifier, marks, seats, control), metrics
+            settings,
+            parts.Ports(traces.broker(broker), verifier, marks, seats, control, witnesses),
+            metrics,
         ) as gateway,
         parts.serve_gateway(
             settings,
@@ -127,10 +130,16 @@ async def _run_api(
         reloading("api", settings, take, metrics),
         parts.amqp_queue(settings, backends.amqp, metrics) as queue,
         parts.control(settings, backends.redis, metrics) as control,
+        parts.witnesses(backends.redis, metrics) as witnesses,
     ):
-        given = control if settings.is_given("redis_url") else None
+        has_redis = settings.is_given("redis_url")
         app = api_app.create_app(
-            traces.queue(queue), metrics, keys, parts.proxies(settings), control=given
+            traces.queue(queue),
+            metrics,
+            keys,
+            parts.proxies(settings),
+            control=control if has_redis else None,
+            witnesses=witnesses if has_redis else None,
         )
         async with (
             serve(

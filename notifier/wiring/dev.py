@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from notifier.adapters.memory.broker import MemoryBroker
 from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
+from notifier.adapters.memory.presence import MemoryWitnesses
 from notifier.adapters.memory.queue import MemoryEventQueue
 from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.memory.seats import MemorySeats
@@ -27,6 +28,7 @@ from notifier.core.ports import (
     EventSource,
     Marks,
     Seats,
+    Witnesses,
 )
 from notifier.credentials import minted
 from notifier.credentials import verifier as verifier_of
@@ -59,7 +61,14 @@ async def run_dev(
         _dev_seats(settings, metrics) as seats,
         parts.gateway(
             settings,
-            parts.Ports(backends.broker, verifier, backends.marks, seats, backends.control),
+            parts.Ports(
+                backends.broker,
+                verifier,
+                backends.marks,
+                seats,
+                backends.control,
+                backends.witnesses,
+            ),
             metrics,
         ) as gateway,
         parts.routing(backends.source, backends.broker, metrics) as router,
@@ -79,6 +88,7 @@ class _Backends:
     broker: Broker
     marks: Marks
     control: Control
+    witnesses: Witnesses
 
 
 @asynccontextmanager
@@ -97,6 +107,7 @@ async def _dev_backends(
         )
         marks: Marks = MemoryMarks(broker)
         control: Control = MemoryControl(broker)
+        witnesses: Witnesses = MemoryWitnesses(broker)
         backends = Backends(settings)
         if settings.is_given("amqp_url"):
             queue = await stack.enter_async_context(
@@ -110,6 +121,7 @@ async def _dev_backends(
             control = await stack.enter_async_context(
                 parts.control(settings, backends.redis, metrics)
             )
+            witnesses = await stack.enter_async_context(parts.witnesses(backends.redis, metrics))
         real = (settings.is_given("amqp_url"), settings.is_given("redis_url"))
         names = ("RabbitMQ" if real[0] else "memory", "Redis" if real[1] else "memory")
         yield _Backends(
@@ -119,6 +131,7 @@ async def _dev_backends(
             traces.broker(broker),
             marks,
             control,
+            witnesses,
         )
 
 
@@ -157,7 +170,12 @@ async def _serve_dev(
     anybody = None if settings.api_keys else Grant("dev", tuple(Scope))
     keys = ApiKeys(settings.api_keys, open_to=anybody)
     api = api_app.create_app(
-        backends.queue, gateway.metrics, keys, parts.proxies(settings), control=backends.control
+        backends.queue,
+        gateway.metrics,
+        keys,
+        parts.proxies(settings),
+        control=backends.control,
+        witnesses=backends.witnesses,
     )
     page_api = api_app.create_app(
         backends.queue, gateway.metrics, ApiKeys((), open_to=Grant("page"))

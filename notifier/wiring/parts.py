@@ -12,6 +12,7 @@ from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.adapters.redis.control import RedisControl
 from notifier.adapters.redis.marks import RedisMarks
+from notifier.adapters.redis.presence import RedisWitnesses
 from notifier.adapters.redis.seats import RedisSeats
 from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.backends import Backends
@@ -27,6 +28,7 @@ from notifier.core.ports import (
     Roster,
     Seats,
     TokenVerifier,
+    Witnesses,
 )
 from notifier.credentials import verifier as verifier_of
 from notifier.gateway.gateway import Capacity, Gateway
@@ -83,6 +85,7 @@ class Ports:
     marks: Marks
     seats: Seats | None
     control: Control
+    witnesses: Witnesses
 
 
 def gateway(settings: Settings, ports: Ports, metrics: Metrics) -> Gateway:
@@ -97,6 +100,7 @@ def gateway(settings: Settings, ports: Ports, metrics: Metrics) -> Gateway:
         capacity=Capacity(room_for(settings.max_connections), connects),
         seats=ports.seats,
         control=ports.control,
+        witnesses=ports.witnesses,
         revocation_seconds=settings.revocation_seconds,
         drain_rate=settings.drain_rate,
         drain_deadline=settings.drain_seconds,
@@ -197,6 +201,11 @@ def seats(
 def control(settings: Settings, address: Address, metrics: Metrics) -> RedisControl:
     """Make the orders about users; it connects when it is used."""
     return RedisControl(address, settings.revocation_seconds, metrics=metrics)
+
+
+def witnesses(address: Address, metrics: Metrics) -> RedisWitnesses:
+    """Make what asks gateways who is connected; it connects when it is used."""
+    return RedisWitnesses(address, metrics=metrics)
 
 
 def amqp_queue(settings: Settings, address: Address, metrics: Metrics) -> AmqpEventQueue:

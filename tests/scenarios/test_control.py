@@ -7,6 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -21,6 +22,7 @@ from tests.support.roles import KEY, TOKENS, Role, running, token
 from tests.support.services import RedisServer
 
 SUPPORT = new_key("support", ["control"])
+READS = new_key("dashboard", ["read"])
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class House:
     def order(self, act: str, user: str, key: str = SUPPORT.secret) -> "CompletedProcess[str]":
         return run("users", act, user, "--url", self.api.api_url, NOTIFIER_API_KEY=key)
 
+    def show(self, user: str) -> dict[str, Any]:
+        shown = run("users", "show", user, "--url", self.api.api_url, NOTIFIER_API_KEY=READS.secret)
+        found: dict[str, Any] = json.loads(shown.stdout)
+        return found
+
     def another_gateway(self) -> Role:
         return Role("gateway", self.logs / "later.log", **TOKENS, NOTIFIER_REDIS_URL=self.redis.url)
 
@@ -42,7 +49,7 @@ def house(tmp_path: Path, amqp_url: str) -> Iterator[House]:
     with ExitStack() as stack:
         server = stack.enter_context(RedisServer())
         redis = {"NOTIFIER_REDIS_URL": server.url}
-        keys = {"NOTIFIER_API_KEYS": f"{SUPPORT.entry},{KEY.entry}"}
+        keys = {"NOTIFIER_API_KEYS": f"{SUPPORT.entry},{READS.entry},{KEY.entry}"}
         api = Role("api", tmp_path / "api.log", **redis, **keys, NOTIFIER_AMQP_URL=amqp_url)
         one, other = (
             Role("gateway", tmp_path / f"gateway{n}.log", **TOKENS, **redis) for n in (1, 2)
@@ -120,3 +127,21 @@ async def test_a_key_that_posts_orders_nothing(house: House) -> None:
         assert "has the scope post, not control" in answer.stderr
         await client.send(type="ping")
         await client.next("pong")
+
+
+async def test_presence_knows_both_gateways_and_forgets_one_that_is_killed(house: House) -> None:
+    one, other = house.gateways
+    async with (
+        connected(one.gateway_url, token("42", "news"), topics=["news"]),
+        connected(other.gateway_url, token("42")),
+    ):
+        both = await asyncio.to_thread(house.show, "42")
+        other.kill()
+        async with asyncio.timeout(10):
+            while (left := await asyncio.to_thread(house.show, "42"))["count"] != 1:
+                pass
+
+    assert (both["count"], both["complete"]) == (2, True)
+    assert [sorted(each["topics"]) for each in left["connections"]] == [
+        ["everyone", "news", "user:42"]
+    ]

@@ -15,10 +15,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
+from notifier.adapters.memory.presence import MemoryWitnesses
 from notifier.core.access import Identity
 from notifier.core.control import Order
 from notifier.core.conversation import Conversation, Terms
 from notifier.core.errors import NotifierError, Unauthorized, Unavailable
+from notifier.core.names import personal_topic
 from notifier.core.ports import Seats
 from notifier.gateway.app import create_app
 from notifier.gateway.gateway import Capacity, Gateway
@@ -130,6 +132,7 @@ class House:
         broker: SteeredBroker,
         tokens: Tokens,
         control: SteeredControl,
+        witnesses: MemoryWitnesses,
     ) -> None:
         self.port = port
         self.app = app
@@ -137,6 +140,7 @@ class House:
         self.broker = broker
         self.tokens = tokens
         self.control = control
+        self.witnesses = witnesses
 
     @asynccontextmanager
     async def http(self, token: str | None = "ann") -> AsyncIterator[httpx.AsyncClient]:  # noqa: S107  # as below
@@ -212,6 +216,11 @@ class House:
                 self.gateway.one_ended.clear()
                 await self.gateway.one_ended.wait()
 
+    async def came(self, sessions: int, user: str = "42") -> None:
+        """Wait until so many sessions of a user follow their topics."""
+        topic = personal_topic(user)
+        await eventually(lambda: len(list(self.gateway.hub.followers(topic))) == sessions)
+
     def count(self, name: str, **labels: str) -> float:
         """Return a metric's value."""
         return self.gateway.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -232,7 +241,7 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
 ) -> AsyncIterator[House]:
     """Run a gateway, one that takes orders about users if it is `controlled`."""
     broker, tokens = SteeredBroker(history_size=history_size), Tokens()
-    control = SteeredControl(broker)
+    control, witnesses = SteeredControl(broker), MemoryWitnesses(broker)
     gateway = _Watched(
         broker,
         tokens,
@@ -242,6 +251,7 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
         capacity=capacity or Capacity(),
         seats=seats,
         control=control if controlled else None,
+        witnesses=witnesses,
         drain_rate=drain_rate,
         drain_deadline=drain_deadline,
     )
@@ -253,7 +263,15 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
     ):
         try:
             await eventually(lambda: gateway.trouble().get("control") is None)
-            yield House(port, app, gateway, broker=broker, tokens=tokens, control=control)
+            yield House(
+                port,
+                app,
+                gateway,
+                broker=broker,
+                tokens=tokens,
+                control=control,
+                witnesses=witnesses,
+            )
         except Exception as error:  # noqa: BLE001  # raised again below, when all is closed
             failure = error
     if failure is not None:

@@ -1,0 +1,113 @@
+"""Presence on Redis: a question is a signal to the gateways, their answers are a list.
+
+    notifier:answers:ID    list: what each gateway answered to the question of this id
+
+Redis says how many gateways it told, so the asker knows when it has heard all of them. Nothing is
+kept about who is connected, so connections cost nothing, and a dead gateway's are gone with it.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Any, Self
+
+from notifier.adapters.redis.commands import Commands
+from notifier.adapters.redis.keys import channel_of
+from notifier.adapters.redis.scripts import Script
+from notifier.adapters.redis.signals import payload_of
+from notifier.core.addresses import Url
+from notifier.core.errors import Refused, Unavailable
+from notifier.core.names import GATEWAYS, personal_topic
+from notifier.core.presence import (
+    WHO,
+    Answer,
+    Presence,
+    Question,
+    answer_of,
+    encode,
+    presence_of,
+)
+from notifier.core.signals import Kind, Signal
+from notifier.telemetry.metrics import Metrics
+
+_PATIENCE = 1.0  # seconds for all gateways to answer
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05  # seconds between looks at the answers
+_ANSWERS_SECONDS = 10
+
+_ASK = Script(
+    """#!lua flags=allow-oom
+-- KEYS: answers
+-- ARGV: run, channel, question
+-- Returns how many gateways were told.
+return redis.call("PUBLISH", ARGV[2], ARGV[3])
+""",
+    keys=1,
+)
+_HEAR = Script(
+    """#!lua flags=allow-oom
+-- KEYS: answers
+-- ARGV: run
+-- Returns the answers.
+return redis.call("LRANGE", KEYS[1], 0, -1)
+""",
+    keys=1,
+)
+_ANSWER = Script(
+    """#!lua
+-- KEYS: answers
+-- ARGV: run, answer, seconds to keep it
+redis.call("RPUSH", KEYS[1], ARGV[2])
+redis.call("EXPIRE", KEYS[1], ARGV[3])
+return 1
+""",
+    keys=1,
+)
+
+
+class RedisWitnesses:
+    """Fulfils `notifier.core.ports.Witnesses` while it is entered.
+
+    `url` is as for RedisBroker. Connections open with the first call.
+    """
+
+    def __init__(self, url: Url, *, metrics: Metrics) -> None:
+        self._commands = Commands(url, metrics)
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Disconnect."""
+        await self._commands.close()
+
+    async def ask(self, users: Sequence[str], *, detailed: bool = False) -> Presence:
+        """See Witnesses."""
+        question = Question(secrets.token_hex(8), list(users), detailed)
+        # Only gateways where somebody follows a user's topic can have that user.
+        topic = personal_topic(users[0]) if len(users) == 1 else GATEWAYS
+        signal = Signal(topic, Kind.ORDER, WHO, encode(question))
+        told = int(await self._run(_ASK, question.id, channel_of(topic), payload_of(signal)))
+        answers = await self._hear(question.id, told)
+        return presence_of(users, answers, complete=len(answers) >= told)
+
+    async def _hear(self, question: str, told: int) -> list[Answer]:
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + _PATIENCE, _SHORTEST_PAUSE
+        answers: list[bytes] = []
+        while len(answers) < told and loop.time() < until:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            answers = await self._run(_HEAR, question)
+        return [answer_of(each) for each in answers]
+
+    async def answer(self, question: str, answer: Answer) -> None:
+        """See Witnesses."""
+        await self._run(_ANSWER, question, encode(answer), _ANSWERS_SECONDS)
+
+    async def _run(self, script: Script, question: str, *arguments: Any) -> Any:  # noqa: ANN401 - any reply
+        key = f"notifier:answers:{question}"
+        _, [reply] = await self._commands.run(script, [(key, *arguments)])
+        if isinstance(reply, Refused):
+            raise Unavailable("redis", str(reply))
+        return reply

@@ -1,0 +1,82 @@
+"""Presence: the routes by which backends ask who is connected."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from fastapi import Depends, FastAPI, Request
+from starlette.responses import Response
+
+from notifier.api import description
+from notifier.api.control import NO_REDIS
+from notifier.api.keys import granted
+from notifier.api.requests import content_of
+from notifier.core.errors import Invalid, TooLarge
+from notifier.core.grants import Grant, Scope
+from notifier.core.names import LONGEST_NAME, checked_name, personal_topic
+from notifier.core.ports import Witnesses
+from notifier.core.presence import MOST_USERS, Presence
+from notifier.core.reading import read_json
+
+_LARGEST_BODY = MOST_USERS * (LONGEST_NAME + 16)
+_RULES = {"users": f"must be a list of 1 to {MOST_USERS} ids of users"}
+
+
+class _Asked(msgspec.Struct, forbid_unknown_fields=True):
+    users: list[str]
+
+
+_asked = msgspec.json.Decoder(_Asked)
+
+
+def add_routes(app: FastAPI, witnesses: Witnesses | None) -> None:
+    """Add the routes of presence to the api's application."""
+    app.state.witnesses = witnesses
+    app.add_api_route(
+        "/v1/users/{user:path}", of_user, methods=["GET"], **description.PRESENCE_OF_USER
+    )
+    app.add_api_route("/v1/presence", of_users, methods=["POST"], **description.PRESENCE)
+
+
+Granted = Annotated[Grant, Depends(granted)]
+
+
+async def of_user(request: Request, user: str, grant: Granted) -> Response:
+    """Tell a user's connections: where, since when, and how far each topic is served."""
+    found = await _ask(request, [user], grant, "user", detailed=True)
+    told = {
+        "user": user,
+        "count": found.counts[user],
+        "connections": found.connections,
+        "complete": found.complete,
+    }
+    return _answer(told)
+
+
+async def of_users(request: Request, grant: Granted) -> Response:
+    """Tell how many connections each of up to 1,000 users has."""
+    grant.check(Scope.READ)
+    body = await content_of(request, _LARGEST_BODY)
+    users = read_json(body, _asked, _LARGEST_BODY, _RULES).users
+    if not users:
+        raise Invalid("users", "must name at least one user")
+    if len(users) > MOST_USERS:
+        raise TooLarge("users", f"at most {MOST_USERS} users a question; this has {len(users)}")
+    found = await _ask(request, list(dict.fromkeys(users)), grant, "users[{}]")
+    return _answer({"users": found.counts, "complete": found.complete})
+
+
+async def _ask(
+    request: Request, users: Sequence[str], grant: Grant, field: str, *, detailed: bool = False
+) -> Presence:
+    grant.check(Scope.READ)
+    for index, user in enumerate(users):
+        grant.check_topic(personal_topic(checked_name(user, field.format(index))))
+    witnesses: Witnesses | None = request.app.state.witnesses
+    if witnesses is None:
+        raise NO_REDIS
+    return await witnesses.ask(users, detailed=detailed)
+
+
+def _answer(told: object) -> Response:
+    return Response(msgspec.json.encode(told), media_type="application/json")

@@ -1,0 +1,72 @@
+"""What this gateway answers when it is asked who is connected."""
+
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from notifier.core.conversation import iso
+from notifier.core.errors import Unavailable
+from notifier.core.hub import Hub
+from notifier.core.names import personal_topic
+from notifier.core.ports import Witnesses
+from notifier.core.presence import MOST_SHOWN, WHO, Answer, Question, Seen, question_of
+from notifier.core.session import Session
+from notifier.core.signals import Signal
+from notifier.gateway.control import sessions_of
+
+Start = Callable[[Coroutine[Any, Any, None], str], object]
+
+_MOST_AT_ONCE = 100  # answers under way; who is not answered asks again
+
+_log = structlog.get_logger("notifier.gateway")
+
+
+class Witness:
+    """Answers questions about users by the sessions of this gateway.
+
+    `start` runs work in a task of that name; `name` is what the gateway is called.
+    """
+
+    def __init__(self, witnesses: Witnesses, hub: Hub, name: str, start: Start) -> None:
+        self._witnesses = witnesses
+        self._hub = hub
+        self._name = name
+        self._start = start
+        self._under_way = 0
+        hub.obey(WHO, self._asked)
+
+    def _asked(self, signal: Signal) -> None:
+        question = question_of(signal.body)
+        if question is not None and self._under_way < _MOST_AT_ONCE:
+            self._under_way += 1
+            self._start(self._answer(question), f"presence {question.id}")
+
+    async def _answer(self, question: Question) -> None:
+        try:
+            await self._witnesses.answer(question.id, self._seen(question))
+        except Unavailable as error:
+            _log.info("presence_not_answered", reason=str(error))
+        finally:
+            self._under_way -= 1
+
+    def _seen(self, question: Question) -> Answer:
+        counts = Counter[str]()
+        shown: list[Seen] = []
+        for user in question.users:
+            for session in sessions_of(user, self._hub.followers(personal_topic(user))):
+                counts[user] += 1
+                if question.detailed and len(shown) < MOST_SHOWN:
+                    shown.append(self._detail(session))
+        return Answer(counts, shown)
+
+    def _detail(self, session: Session) -> Seen:
+        positions = {topic: self._hub.position(topic) for topic in session.topics}
+        return Seen(
+            self._name,
+            session.id,
+            session.connection.transport,
+            iso(session.since),
+            {topic: str(position or "") for topic, position in positions.items()},
+        )
