@@ -178,6 +178,20 @@ async def test_an_order_that_was_lost_is_made_good_by_the_next_comparison() -> N
 
 
 @in_virtual_time
+async def test_events_for_many_that_an_interruption_hid_are_counted_when_they_are_found() -> None:
+    async with house() as it:
+        reader = await it.reader()
+        it.broker.post_unheard("everyone")
+
+        it.broker.interrupt(["everyone"])
+        await quiet()
+        it.badges.tick()
+        await quiet()
+
+    assert reader.told("everyone") == [0, 1]
+
+
+@in_virtual_time
 async def test_an_event_that_expires_leaves_the_badge_by_itself() -> None:
     async with house() as it:
         reader = await it.reader()

@@ -67,6 +67,14 @@ def test_past_historys_end_there_may_be_more_and_no_guess() -> None:
     assert unread(Mark("k", 3), history([Posted()] * 3, kept=0)) == Unread(0, more=False)
 
 
+def test_a_mark_of_a_former_epoch_counts_as_far_as_that_is_continued() -> None:
+    of = history([Posted()] * 6, former=3)
+
+    assert unread(Mark("former", 2, singles=(5,)), of) == Unread(4, more=False)
+    assert unread(Mark("former", 5), of) == Unread(3, more=False)
+    assert unread(Mark("gone", 5), of) == Unread(6, more=False)
+
+
 def test_an_empty_stream_has_nothing_unread() -> None:
     assert unread(UNMARKED, history([])) == Unread(0, more=False)
 
