@@ -13,7 +13,7 @@ from typing import NewType
 from notifier.core.frames import Gap, Relayed, Start
 from notifier.core.history import History, Since
 from notifier.core.ports import Connection, Observer
-from notifier.core.positions import Position
+from notifier.core.positions import START, Position
 from notifier.core.publications import Publication
 from notifier.core.recovery import missed, newest_of, recoverable
 
@@ -237,6 +237,10 @@ class Feed:
         if join.since is None:
             join.served, join.start = self.position, Start(str(self.position))
             return
+        if join.since == START:
+            first = history.publications[0].position if history.publications else None
+            offset = first.offset - 1 if first else history.head.offset
+            join.since = history.head._replace(offset=offset)
         join.gap = missed(join.since, history)
         if join.gap:
             # The answer has the position that the client gave, and only the gap moves it on: a

@@ -27,8 +27,10 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, field: str = "since") -> Self:
-        """Read `epoch.offset`; raises Invalid for `field`."""
+        """Read `epoch.offset`, or `start` for START; raises Invalid for `field`."""
         match = _POSITION.fullmatch(text)
+        if match is None and text == START.epoch:
+            return cls(*START)
         if match is None:
             raise Invalid(field, "a position looks like k3x9q2.17, as frames carry it")
         return cls(match[1], int(match[2]))
@@ -37,6 +39,8 @@ class Position(NamedTuple):
 # Of a topic that has no stream. Epochs of streams have eight characters, so that whoever comes back
 # with it once there is a stream is told of a gap: another stream may have come and gone meanwhile.
 NOWHERE = Position("none", 0)
+# The position of a client that wants all that history holds, wherever that begins.
+START = Position("start", 0)
 
 
 def parse_cursor(text: str) -> dict[str, Position]:

@@ -11,7 +11,7 @@ from notifier.core.errors import Forbidden
 from notifier.core.frames import Gap
 from notifier.core.history import PAGE, History, Question, Since
 from notifier.core.names import EVERYONE, personal_topic
-from notifier.core.positions import Position, format_cursor
+from notifier.core.positions import START, Position, format_cursor
 from notifier.core.recovery import missed, newest_of, recoverable
 
 USUAL_LIMIT, LARGEST_LIMIT = 100, PAGE
@@ -58,6 +58,7 @@ class Reading:
                 self._more = True
                 break
             since = self.cursor.get(topic)
+            since = None if since == START else since
             question = Since(topic, since.offset if since else 0, begins=topic in self._own)
             [history] = await read([question])
             self._take(topic, since, history, int(now() * 1000))

@@ -595,6 +595,48 @@ async def test_what_was_lost_before_an_interruption_is_read_from_history() -> No
         assert client.story()[1:] == posted
 
 
+# Following from history's beginning.
+
+
+@in_virtual_time
+async def test_a_client_can_begin_with_the_newest_of_each_collapse_key() -> None:
+    async with house(page=2) as it:
+        it.broker.post("news", collapse_key="eur")
+        usd = it.broker.post("news", collapse_key="usd")
+        it.broker.post("news", expires=1)
+        eur = it.broker.post("news", collapse_key="eur")
+        client = await it.follower(news="start")
+
+        live = it.broker.post("news")
+
+    assert client.story()[1:] == [usd, eur, live]
+    assert client.story()[0].endswith(".0 resumed")
+
+
+@in_virtual_time
+async def test_a_beginning_that_history_no_longer_has_is_no_gap() -> None:
+    async with house(history_size=2) as it:
+        follower = await it.follower("news")
+        posted = it.broker.post_many("news", 5)
+
+        client = await it.follower(news="start")
+
+    assert client.story() == [f"start {posted[2]} resumed", *posted[3:]]
+    assert follower.story()[1:] == posted
+
+
+@in_virtual_time
+async def test_the_beginning_of_a_topic_that_holds_nothing_is_its_head() -> None:
+    async with house() as it:
+        it.broker.post_many("news", 2)
+        it.broker.trim("news", 0)
+
+        client = await it.follower(news="start")
+        live = it.broker.post("news")
+
+    assert client.story() == [f"start {live[:-1]}2 resumed", live]
+
+
 # Signals.
 
 

@@ -57,6 +57,15 @@ async def test_what_a_client_that_comes_back_does_not_want_is_left_out() -> None
     assert ids(body["frames"]) == ["newest"]
 
 
+async def test_history_from_its_start_is_all_that_it_holds() -> None:
+    async with served(history_size=2) as it, it.http() as http:
+        posted = it.broker.post_many("news", 5)
+
+        body = await read(http, since="news@start")
+
+    assert [frame["position"] for frame in body["frames"]] == posted[-2:]
+
+
 async def test_history_that_cannot_go_on_says_so() -> None:
     async with served(history_size=2) as it, it.http() as http:
         first, *_ = it.broker.post_many("news", 5)

@@ -112,6 +112,16 @@ async def test_an_event_is_the_frame_and_its_id_the_cursor() -> None:
         assert told.id == f"user:42@{position},everyone@{it.broker.head('everyone')}"
 
 
+async def test_a_dashboard_starts_with_the_newest_of_each_collapse_key() -> None:
+    async with served() as it, it.http() as http:
+        it.broker.post("news", "old", collapse_key="eur")
+        it.broker.post("news", "new", collapse_key="eur")
+        async with streamed(http, "?since=news@start") as stream:
+            told = await stream.next_of("event")
+
+    assert told.data["event"]["id"] == "new"
+
+
 async def test_a_signal_is_an_event_of_its_own_type_and_leaves_the_cursor() -> None:
     async with served() as it, it.http() as http, streamed(http) as stream:
         await stream.next_of("hello")
