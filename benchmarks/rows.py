@@ -125,6 +125,14 @@ HOLD_UP = Row(
     less_is_better=True,
     digits=1,
 )
+MARKS = Row("marks", "marks moved and told per CPU second of the gateway", "1/s")
+RECOUNT = Row(
+    "recount",
+    "200 unread events counted anew: CPU time of the gateway",
+    "ms",
+    less_is_better=True,
+    digits=2,
+)
 
 ROWS = (
     BROADCAST,
@@ -139,4 +147,6 @@ ROWS = (
     SLOW,
     RETURNING,
     HOLD_UP,
+    MARKS,
+    RECOUNT,
 )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks import delivering, routing, rows, stalling
+from benchmarks import delivering, marking, routing, rows, stalling
 from benchmarks.contenders import ALL
 from benchmarks.contenders.bare import Bare
 from benchmarks.contenders.contender import Contender
@@ -60,4 +60,6 @@ SCENARIOS = (
     Scenario((rows.SLOW,), _of_all(delivering.slow)),
     Scenario((rows.RETURNING,), {NOTIFIER: stalling.returning}),
     _routing(rows.HOLD_UP, stalling.hold_up),
+    Scenario((rows.MARKS,), {NOTIFIER: marking.marks}),
+    Scenario((rows.RECOUNT,), {NOTIFIER: marking.recount}),
 )

@@ -29,6 +29,8 @@ class Sizes:
     slow_bytes: int = 32_000
     slow_rate: int = 200
     broadcast_rate: int = 5
+    marks: int = 32_000
+    recounts: int = 1_000
 
 
 FULL = Sizes()
@@ -44,4 +46,6 @@ SMALL = replace(
     audiences=6,
     batches=10,
     seconds=2,
+    marks=3_200,
+    recounts=100,
 )

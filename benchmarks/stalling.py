@@ -69,7 +69,7 @@ def returning(bench: Bench) -> dict[str, Values]:
     ):
         gateway = service.gateway
         left = _leave(gateway, redis, turns, [Notifier.request(token) for token in tokens])
-        everyone = _head(redis, EVERYONE)
+        everyone = head_of(redis, EVERYONE)
         cursors = [_cursor(redis, personal_topic(user), everyone) for user in users]
         for _ in range(missed):
             publish([Message(None, stamped()), *(Message(user, stamped()) for user in users)])
@@ -115,10 +115,10 @@ def _until_nobody_follows(redis: Redis) -> None:
 
 
 def _cursor(redis: Redis, topic: str, everyone: Position) -> str:
-    return format_cursor({topic: _head(redis, topic), EVERYONE: everyone})
+    return format_cursor({topic: head_of(redis, topic), EVERYONE: everyone})
 
 
-def _head(redis: Redis, topic: str) -> Position:
+def head_of(redis: Redis, topic: str) -> Position:
     """Return the position that whoever followed the topic last was told."""
     found: Any = redis.hmget(f"notifier:{{{topic}}}:head", "epoch", "offset")
     return Position(found[0].decode(), int(found[1]))
