@@ -8,9 +8,10 @@ from pathlib import Path
 
 from playwright.async_api import WebSocketRoute, expect
 
+from notifier.adapters.tokens.minting import mint
 from tests.support.process import free_port
 from tests.support.producers import http_producer
-from tests.support.roles import Role
+from tests.support.roles import SECRET, Role
 from tests.support.visitor import Visit
 
 
@@ -253,6 +254,27 @@ async def test_an_error_at_a_field_goes_once_the_field_is_mended(visit: Visit) -
     await expect(me.page.locator("#topic-error")).to_contain_text("must be 1 to 128")
     await me.page.get_by_label("Follow another topic").fill("words")
     await expect(me.page.locator("#topic-error")).to_be_empty()
+
+
+async def test_an_expired_token_is_told_and_the_page_reconnects_with_a_fresh_one(
+    visit: Visit, tmp_path: Path
+) -> None:
+    async with own_dev(tmp_path, NOTIFIER_JWT_SECRET=SECRET) as dev:
+        me = await visit("yves", url=dev.page_url)
+        await me.page.clock.install()
+        await me.page.reload()
+        await me.signed_in("yves")
+        await me.page.clock.pause_at("2100-01-01T00:00:00Z")
+        expired = mint(SECRET, "yves", topics=(), issuer=None, audience=None, lifetime=-60)
+        answer = {"token": expired}
+        await me.page.route("**/dev/token", lambda route: route.fulfill(json=answer), times=1)
+        await me.page.get_by_role("button", name="Disconnect").click()
+
+        await me.page.get_by_role("button", name="Connect", exact=True).click()
+
+        await expect(me.state).to_have_text("Not connected: the token has expired (4001)")
+        await me.page.get_by_role("button", name="Try now").click()
+        await me.signed_in("yves")
 
 
 async def test_a_refusal_says_why_and_the_page_does_not_come_back_by_itself(
