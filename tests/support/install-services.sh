@@ -45,6 +45,8 @@ apt_packages() {
     if [ -n "$suite" ]; then has debootstrap || echo debootstrap; fi
     has amqp-publish || echo amqp-tools
     has faketime || echo faketime
+    # For the system's Python, as it has no wheels.
+    /usr/bin/python3 -c 'import proton' 2>/dev/null || echo python3-qpid-proton
     has promtool || echo prometheus
     # nginx and HAProxy are in /usr/sbin, which is not on everybody's PATH.
     has nginx || has /usr/sbin/nginx || echo nginx-light

@@ -31,6 +31,7 @@ REDIS_IMAGE = "redis:8.2"
 VALKEY_IMAGE = "valkey/valkey:9.0"
 RABBITMQ_IMAGE = "rabbitmq:4.2-management"
 RABBITMQ_PLUGINS = ("rabbitmq_management", "rabbitmq_sharding")
+_AMQP_1_0 = "rabbitmq_amqp1_0"  # RabbitMQ 4, of which the image is, speaks it without
 
 
 class Runner(Protocol):
@@ -283,6 +284,7 @@ class RabbitServer(Server):
             f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
             "management.tcp.ip = 127.0.0.1\n"
             f"management.tcp.port = {self._management_port}\n"
+            "max_message_size = 134217728\n"  # as RabbitMQ 3 has it; since 4 it is 16 MiB
         )
         return {
             "HOME": str(home),  # of the Erlang cookie
@@ -422,7 +424,7 @@ def _plugins_there() -> list[str]:
     """Those of our plugins that this RabbitMQ brings: it does not start when one is missing."""
     there = (chosen_root() or Path("/")).glob("usr/lib/rabbitmq/lib/*/plugins/*")
     names = {each.name.partition("-")[0] for each in there}
-    return [each for each in RABBITMQ_PLUGINS if each in names or not names]
+    return [each for each in (*RABBITMQ_PLUGINS, _AMQP_1_0) if each in names or not names]
 
 
 def _binary(name: str, package: str, variable: str) -> list[str]:
