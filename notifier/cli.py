@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from notifier.commands import check, listen, listings, roles, send, tokens, users
+from notifier.commands import check, letters, listen, listings, roles, send, tokens, users
 from notifier.commands.pipes import ending_unread
 
 _ROLES = ("gateway", "router", "api", "dev")
@@ -49,7 +49,7 @@ for _command in (
     *(roles.gateway, roles.router, roles.api, roles.dev),
     *(send.send, listen.listen),
     *(tokens.token, tokens.key),
-    check.check,
+    *(check.check, letters.letters),
     users.users,
     *(listings.settings, listings.metrics, listings.topology),
 ):

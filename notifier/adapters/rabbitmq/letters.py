@@ -1,0 +1,164 @@
+"""Dead letters in a person's hands: looked at, and put back where they came from."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+
+from notifier.adapters.rabbitmq.connection import Connection
+from notifier.adapters.rabbitmq.errors import Lost, losses
+from notifier.adapters.rabbitmq.topology import DEAD, EVENTS
+
+_PATIENCE = 10.0  # seconds, for each answer of RabbitMQ's
+# What a router wrote beside the original's own headers, and RabbitMQ on the way.
+_OF_LETTERS = frozenset(
+    f"notifier-{name}"
+    for name in ("reason", "error", "routing-key", "queue", "time", "truncated", "size")
+)
+_OF_RABBITMQ = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-")
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What a dead letter says of itself. `why_not` says why it cannot be put back, if so."""
+
+    time: str
+    reason: str
+    error: str
+    routing_key: str
+    queue: str
+    message_id: str
+    size: int
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which letters are meant: those that fit all of what is given. `error` is a part of one."""
+
+    reason: str = ""
+    error: str = ""
+    routing_key: str = ""
+
+    def fits(self, letter: Letter) -> bool:
+        """Whether a letter is meant."""
+        return (
+            self.reason in ("", letter.reason)
+            and self.error in letter.error
+            and self.routing_key in ("", letter.routing_key)
+        )
+
+
+async def letters(url: str, which: Which, most: int) -> AsyncIterator[Letter]:
+    """Yield letters without taking them away, the oldest first, of the first `most` in the queue.
+
+    RabbitMQ counts each look as a delivery. Raises Lost.
+    """
+    async with _opened(url) as (_, queue):
+        async for message in _first(queue, most):
+            if which.fits(letter := _letter_of(message)):
+                yield letter
+
+
+async def put_back(url: str, which: Which, most: int, told: Callable[[Letter], None]) -> None:
+    """Publish letters once more as their producers did, one after another, the oldest first.
+
+    Looks at the first `most` of those that wait when it begins: what is bad still comes back behind
+    them. Each is acked once RabbitMQ has confirmed it, and `told` then. Raises Lost; what was not
+    told stays, or comes twice with the same message id.
+    """
+    async with _opened(url) as (channel, queue):
+        exchange = await channel.get_exchange(EVENTS, ensure=False)
+        async for message in _first(queue, most):
+            letter = _letter_of(message)
+            if not which.fits(letter):
+                continue
+            if not letter.why_not:
+                original = _original_of(message)
+                with losses():
+                    await exchange.publish(original, letter.routing_key, timeout=_PATIENCE)
+                    await message.ack()
+            told(letter)
+
+
+@asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[tuple[AbstractChannel, AbstractQueue]]:
+    """Connect to the first node that answers. What is not acked goes back in its order."""
+    connection = await _connected([node.strip() for node in url.split(",")])
+    async with connection.closed_within(_PATIENCE):
+        with losses():
+            channel = await connection.channel(on_return_raises=True)
+            queue = await channel.get_queue(DEAD)
+        yield channel, queue
+
+
+async def _connected(nodes: list[str]) -> Connection:
+    for number, node in enumerate(nodes, 1):
+        connection = Connection(node, "letters")
+        try:
+            with losses():
+                await connection.connect(_PATIENCE)
+                return connection
+        except Lost:
+            if number == len(nodes):
+                raise
+    raise Lost("no address is given")
+
+
+async def _first(queue: AbstractQueue, most: int) -> AsyncIterator[AbstractIncomingMessage]:
+    there = queue.declaration_result.message_count or 0
+    for _ in range(min(most, there)):
+        with losses():
+            message = await queue.get(fail=False, timeout=_PATIENCE)
+        if message is None:
+            return
+        yield message
+
+
+def _letter_of(message: AbstractIncomingMessage) -> Letter:
+    def said(name: str) -> str:
+        return str(message.headers.get(f"notifier-{name}", ""))
+
+    why_not = ""
+    if "notifier-truncated" in message.headers:
+        why_not = "only the beginning of its body was kept"
+    elif "notifier-routing-key" not in message.headers:
+        why_not = "it has no header notifier-routing-key"
+    return Letter(
+        *(said("time"), said("reason"), said("error"), said("routing-key"), said("queue")),
+        message_id=message.message_id or "",
+        size=int(said("size") or len(message.body)),
+        why_not=why_not,
+    )
+
+
+def _original_of(message: AbstractIncomingMessage) -> Message:
+    headers: dict[str, Any] = {
+        name: value
+        for name, value in message.headers.items()
+        if name not in _OF_LETTERS and not name.startswith(_OF_RABBITMQ)
+    }
+    return Message(
+        message.body,
+        headers=headers,
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        priority=message.priority,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        message_id=message.message_id or _id_for(message),
+        timestamp=message.timestamp,
+        type=message.type,
+        app_id=message.app_id,
+    )
+
+
+def _id_for(message: AbstractIncomingMessage) -> str:
+    """Return the same id at each try: an event without one would be delivered once a try."""
+    place = "".join(str(message.headers.get(f"notifier-{name}")) for name in ("time", "queue"))
+    return blake2b(place.encode() + message.body, digest_size=16).hexdigest()
