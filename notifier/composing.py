@@ -79,7 +79,7 @@ def _content(name: str) -> bytes:
 
 
 def _json(text: bytes, field: str, remedy: str) -> bytes:
-    """Return `text` without what surrounds its JSON; raises Invalid."""
+    """Return `text` without the white space around its JSON; raises Invalid."""
     try:
         read_json(text, _VALUE, LARGEST_BODY)
     except Invalid as error:

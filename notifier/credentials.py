@@ -43,7 +43,7 @@ def issuers(settings: Settings, on_fetch: OnFetch = unheard) -> list[Issuer]:
 def minted(settings: Settings, user: str, topics: Sequence[str], lifetime: float) -> str:
     """Make a token that a gateway of these settings accepts, signed with their first secret.
 
-    Raises Invalid for what is not a user id, and ValueError for a secret that is too short.
+    Raises Invalid for a malformed user id, and ValueError for a secret that is too short.
     """
     return mint(
         settings.jwt_secrets[0],

@@ -19,7 +19,7 @@ Trouble = Callable[[], Mapping[str, str | None]]
 """Each part that a role needs to deliver, with why it does not work, or None."""
 
 Facts = Callable[[], Mapping[str, object]]
-"""What else there is to tell about a process that works."""
+"""Further facts about a process that works."""
 
 
 def create_app(metrics: Metrics, trouble: Trouble, facts: Facts = dict) -> FastAPI:
@@ -31,7 +31,7 @@ def create_app(metrics: Metrics, trouble: Trouble, facts: Facts = dict) -> FastA
         return PlainTextResponse("alive\n")
 
     async def readyz() -> JSONResponse:
-        """Say whether the process can deliver, and what is wrong with each of its parts."""
+        """Say whether the process can do its work, and name the trouble of each part."""
         parts = {part: why or "ok" for part, why in trouble().items()}
         ready = all(why == "ok" for why in parts.values())
         return JSONResponse({"ready": ready, "parts": parts, **facts()}, 200 if ready else 503)
@@ -49,7 +49,7 @@ def create_app(metrics: Metrics, trouble: Trouble, facts: Facts = dict) -> FastA
 
 
 def _tell_trouble(metrics: Metrics, trouble: Trouble) -> None:
-    """Have the metrics ask, whenever they are read, what readiness asks."""
+    """Let the metrics show the same trouble as readiness, each time that they are read."""
 
     def has_trouble(part: str) -> float:
         return trouble()[part] is not None

@@ -52,7 +52,7 @@ def refusal(error: NotifierError, told: Mapping[str, Any], headers: Mapping[str,
 
 
 def no_route(there_is: str) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Make the handler of requests that lead nowhere; it says what `there_is` instead."""
+    """Make the handler of requests that lead nowhere; it names `there_is` instead."""
 
     async def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type

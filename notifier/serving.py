@@ -1,6 +1,6 @@
 """Serving: uvicorn's server as an `async with`, and the signals that end a role.
 
-All that leans on uvicorn stands here: it listens, tells the date, and waits for what is under way
+All that leans on uvicorn stands here: it listens, tells the date, and waits for open requests
 when it stops. HTTP itself is read in `notifier.http`.
 """
 
@@ -43,7 +43,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serve(  # noqa: PLR0913 - what a port is
+async def serve(  # noqa: PLR0913 - a port's parts
     app: ASGIApp,
     *,
     host: str,
@@ -57,8 +57,8 @@ async def serve(  # noqa: PLR0913 - what a port is
     """Serve `app` while inside, and yield the port, which the system chooses for 0.
 
     `websocket` is a protocol class for upgraded connections; `setting` is named when the port
-    cannot be had. `backlog` counts what waits for slow clients; clients beyond `most` are
-    refused with 503. Leaving closes what is still open; requests have `grace` seconds to be
+    cannot be had. `backlog` counts the bytes that wait for slow clients; clients beyond `most` are
+    refused with 503. Leaving closes open connections; requests have `grace` seconds to be
     answered.
     """
     listening = _listen(host, port, setting)
@@ -119,7 +119,7 @@ def room_for(connections: int) -> int:
 
 
 def trouble_with_files(connections: int) -> str | None:
-    """Say why so many connections do not fit, or no client can be taken at all; else None."""
+    """Return why so many connections do not fit, or why no client can be taken; else None."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
     if most != resource.RLIM_INFINITY and most < wanted:

@@ -40,7 +40,7 @@ from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.api")
 _logged = logging.getLogger("notifier.api")  # to ask it once rather than for each event
-# The first that matches, so what is special stands before what is general.
+# The first match counts, so special ones stand before general ones.
 _STATUSES: Mapping[type[NotifierError], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Unsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -50,7 +50,7 @@ _STATUSES: Mapping[type[NotifierError], HTTPStatus] = {
     Forbidden: HTTPStatus.FORBIDDEN,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-# What would be taken (RFC 9110, sections 12.5.3 and 15.5.16).
+# The accepted types and codings (RFC 9110, sections 12.5.3 and 15.5.16).
 _TAKEN = {
     UnsupportedCoding: {"accept-encoding": "gzip"},
     Unsupported: {
@@ -187,7 +187,7 @@ async def post_events(request: Request, grant: Annotated[Grant, Depends(granted)
 
 
 async def validate_webhook(request: Request) -> Response:
-    """Agree to events of whoever asks first (CloudEvents' web hooks 1.0.2, section 4).
+    """Agree to events of any sender that asks first (CloudEvents' web hooks 1.0.2, section 4).
 
     That needs no key: each event does.
     """
@@ -210,7 +210,7 @@ async def _batch(request: Request, parts: Parts, producer: Producer) -> Response
 
 
 def _log_refused(request: Request, parts: Parts, results: list[dict[str, Any]]) -> None:
-    """Tell the first that was refused, and how many there were: a line for a request."""
+    """Log the first refused event and the number of them: one line a request."""
     bad = [index for index, result in enumerate(results) if "id" not in result]
     if bad:
         first = results[bad[0]]

@@ -1,4 +1,4 @@
-"""API keys: how producers say who they are. Only hashes are kept."""
+"""API keys, which authenticate producers. Only hashes are kept."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""A producer's request, read: its body, and what stands beside that in headers and the query."""
+"""Reads a producer's request: its body, and the headers and the query beside it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -17,7 +17,7 @@ _LONGEST_SHOWN = 32
 
 
 async def body_of(request: Request) -> Body:
-    """Read the request; raises TooLarge, and Invalid for what stands beside the body.
+    """Read the request; raises TooLarge, and Invalid for a bad header or parameter.
 
     An audience in the query is for senders that cannot choose their body: only it counts then.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option(
     "--role",
     type=click.Choice(["gateway", "router", "api"]),
-    help="Check what this role needs, and no more.",
+    help="Check the needs of this role only.",
 )
 def check(role: "Role | None") -> None:
     """Say what to mend in settings, RabbitMQ, Redis and the issuer of tokens.

@@ -33,7 +33,7 @@ def listen(  # noqa: PLR0913 - one for each option
     *,
     frames: bool,
 ) -> None:
-    """Print what arrives for a user, one JSON a line.
+    """Print the events that arrive for a user, one JSON a line.
 
     Comes back by itself when the connection is lost, and misses nothing.
 

@@ -21,7 +21,7 @@ def ending_unread() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # Python writes what is left of the output when it ends: to nowhere, not to the pipe.
+        # Python flushes the output when it ends: to nowhere, not to the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_UNREAD)
 

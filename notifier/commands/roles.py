@@ -65,7 +65,7 @@ def _run_role(role: "Role") -> None:
     settings = load_settings(role)
     try:
         run(wiring.run(role, settings, _announce))
-    except Exception as error:  # noqa: BLE001 - whatever a background task died of ends the process
+    except Exception as error:  # noqa: BLE001 - any error of a background task ends the process
         cause = _cause(error)
         if isinstance(cause, SettingsError):
             fail(str(cause), WRONG_USE)
@@ -77,7 +77,7 @@ def _run_role(role: "Role") -> None:
 
 
 def _cause(error: BaseException) -> BaseException:
-    # What is raised while tasks run beside comes in a group, or in several.
+    # While background tasks run, an error comes in a group, or in several.
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

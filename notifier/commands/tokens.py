@@ -26,7 +26,7 @@ def token(user: str, topics: tuple[str, ...], lifetime: int, url: str) -> None:
     """Print a development token.
 
     Signed with NOTIFIER_JWT_SECRET; without one a running `notifier dev` is asked for it, whose
-    tokens are for all topics and 12 hours, whatever --topic and --lifetime say.
+    tokens are always for all topics and 12 hours: --topic and --lifetime are ignored.
     """
     settings = load_settings()
 

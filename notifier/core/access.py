@@ -1,4 +1,4 @@
-"""Who a client is, and which topics it may follow."""
+"""The identity of a client, and the topics that it may follow."""
 
 import re
 from collections.abc import Iterable

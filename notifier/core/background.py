@@ -7,10 +7,10 @@ from typing import Any, Self
 
 
 class Background:
-    """Owns tasks for as long as the body of its `async with` lasts, and cancels what is left then.
+    """Owns tasks for as long as the body of its `async with` lasts, then cancels the others.
 
-    A task that fails ends the body, by cancelling it, and is raised as a group. What the body
-    itself raises goes on as it is.
+    A task that fails cancels the body; its error is raised in a group. An error of the body itself
+    is raised as it is.
     """
 
     def __init__(self) -> None:
@@ -43,9 +43,9 @@ class Background:
 
 
 class LongLived:
-    """The base of all that is entered once and owns background tasks meanwhile.
+    """The base of an object that is entered once and owns background tasks meanwhile.
 
-    A subclass starts its tasks in `_start`. In `_close` it lets go of connections; that runs after
+    A subclass starts its tasks in `_start`. It closes connections in `_close`, which runs after
     the tasks have ended, even if one of them failed.
     """
 
@@ -72,4 +72,4 @@ class LongLived:
         """Start the tasks that run from the beginning."""
 
     async def _close(self) -> None:
-        """Let go of what is held; called once."""
+        """Close connections and release resources; called once."""

@@ -4,7 +4,7 @@ The audience stands in the extension attributes `user`, `users` (separated by co
 `everyone`; `ttl`, `expires` and `collapsekey` are extension attributes too. Sources: CloudEvents
 1.0.2, its JSON format, HTTP protocol binding and AMQP protocol binding.
 
-Where the audience is said elsewhere, some of these names are `foreign`: attributes like any other.
+With the audience elsewhere, some of these names are `foreign`: attributes like any other.
 """
 
 import base64
@@ -44,13 +44,13 @@ def media_type(content_type: str) -> str:
 
 
 def is_one(body: bytes) -> bool:
-    """Whether JSON is a CloudEvent, by its member `specversion`, whatever its content type says."""
+    """Whether JSON is a CloudEvent, by its member `specversion` and not by its content type."""
     if _MARK not in body:
         return False
     try:
         return "specversion" in read_json(body, _objects, events.LARGEST_BODY)
     except Invalid:
-        return False  # whoever reads it next says why
+        return False  # the next reader raises the reason
 
 
 def structured(body: bytes, foreign: Collection[str] = ()) -> Event:
@@ -94,7 +94,7 @@ def _json_of(name: str, value: object) -> Raw:
 
 
 def _checked(name: str, text: bytes) -> Raw:
-    # What is spliced into JSON must be one whole value, or it could smuggle in other members.
+    # A value spliced into JSON must be whole, or it could smuggle in other members.
     try:
         return read_json(text, events.RAW, events.LARGEST_EVENT)
     except Unreadable as error:

@@ -23,7 +23,7 @@ _MOST_ERRORS = 5
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What holds for every session. Times are in seconds."""
+    """The terms of every session. Times are in seconds."""
 
     heartbeat: float = 25.0
     auth_timeout: float = 10.0
@@ -39,7 +39,7 @@ class Terms:
 
 
 class Host(Protocol):
-    """What a conversation needs of the gateway that it lives in."""
+    """The gateway, as its conversations call it."""
 
     deadlines: Deadlines
     terms: Terms
@@ -55,7 +55,7 @@ class Host(Protocol):
 
 
 class Conversation(ABC):
-    """A conversation with one client, before and after it is known who the client is.
+    """A conversation with one client, before and after its authentication.
 
     Fulfils Listener.
     """
@@ -77,7 +77,7 @@ class Conversation(ABC):
         """When it began, in whole Unix seconds."""
         return float(int(self.id[:8], 16))
 
-    # What the connection calls.
+    # Called by the connection.
 
     def received(self, text: bytes) -> None:
         """Answer a frame of the client's."""
@@ -97,7 +97,7 @@ class Conversation(ABC):
     def _refuse(self, request_id: RequestId | UnsetType, error: NotifierError) -> None:
         self._host.refused_frame(error.code)
         self.connection.send(frames.Error(error.code, str(error), request_id))
-        # A frame that is not allowed, or asks for what is so already, is well formed all the same.
+        # A frame that is forbidden, or follows a topic twice, is still well formed.
         self._errors += isinstance(error, Invalid) and not isinstance(error, Followed)
         if self._errors >= _MOST_ERRORS:
             self.end(CloseCode.PROTOCOL_ERROR)
@@ -138,7 +138,7 @@ class Conversation(ABC):
         return 0.0
 
     def closed(self, code: CloseCode | None = None) -> None:
-        """Hear that the connection is gone; `code` if it was the connection that gave up."""
+        """Hear that the connection is gone, with a `code` if the connection itself gave up."""
         self._leave()
         ended = self._closing or code
         self._closing = ended or CloseCode.DRAINING

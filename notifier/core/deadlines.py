@@ -1,4 +1,4 @@
-"""One timer for all: whoever waits for a moment stands in the bucket of its second."""
+"""One timer for all: an object that waits for a moment stands in the bucket of its second."""
 
 import math
 from typing import Protocol
@@ -10,11 +10,11 @@ class Timed(Protocol):
     due: int
 
     def on_time(self, now: float) -> float:
-        """Do what is due at `now` and return the next moment, 0.0 for none."""
+        """Do the work that is due at `now`, and return the next moment, 0.0 for none."""
 
 
 class Deadlines:
-    """Who is due in which second, on whatever clock `tick` is called with (seconds)."""
+    """Objects by the second of their moment, on the clock that `tick` is called with (seconds)."""
 
     def __init__(self, now: float) -> None:
         self._buckets: dict[int, set[Timed]] = {}
@@ -33,7 +33,7 @@ class Deadlines:
         timed.due = 0
 
     def tick(self, now: float) -> None:
-        """Serve all who are due. Call this once a second; it catches up after a pause."""
+        """Serve each object that is due; to be called once a second. Catches up after a pause."""
         while self._served < math.floor(now):
             self._served += 1
             for timed in self._buckets.pop(self._served, ()):

@@ -1,7 +1,7 @@
-"""What can go wrong, and what each error means on every surface.
+"""The errors, and the meaning of each on every surface.
 
 NotifierError
-├── Invalid        what was sent cannot be understood: 422, a dead letter, an `error` frame
+├── Invalid        a body or frame cannot be understood: 422, a dead letter, an `error` frame
 │   ├── Unreadable  not even JSON, or not UTF-8: 400
 │   ├── Unsupported  a form of body that is not taken: 415
 │   │   └── UnsupportedCoding  compressed in another way than gzip
@@ -9,13 +9,13 @@ NotifierError
 │   ├── Expired     its producer let it expire while it waited: a dead letter
 │   ├── Rejected    a consumer that is not notifier's rejected it: a dead letter
 │   └── Followed    a topic is followed already
-├── Unauthorized   who it is cannot be established: 401, close 4500
+├── Unauthorized   the client or producer cannot be identified: 401, close 4500
 │   ├── TokenExpired  another token is needed: 401, close 4001
 │   └── TokenRevoked  it was good until a backend revoked it: 401, close 4500
-├── Forbidden      known, but not allowed to do that: 403, an `error` frame
+├── Forbidden      identified, but not allowed to do that: 403, an `error` frame
 ├── TooMany        over a bound on how many or how often: 400, close 4502, an `error` frame
 │   └── TooManyConnections  of this user: 429, close 4504
-├── Unavailable    a backend is out of reach; repeating later may help: 503, close 4004
+├── Unavailable    a backend is out of reach; retry later: 503, close 4004
 │   ├── Full        this process has as many connections as it may: 503
 │   └── TooFast     clients come faster than this process may take them: 503
 └── Refused        the broker takes everything but this one publication: a dead letter
@@ -32,7 +32,7 @@ class NotifierError(Exception):
 
 
 class Invalid(NotifierError):
-    """`field` is a path such as `users[3]`, empty for the whole; `reason` says what to mend."""
+    """`field` is a path such as `users[3]`, empty for the whole; `reason` has the remedy."""
 
     code = "invalid"
 
@@ -43,7 +43,7 @@ class Invalid(NotifierError):
 
 
 class Unreadable(Invalid):
-    """The body is not what its content type says."""
+    """The body is not of the form that its content type names."""
 
     code = "unreadable"
 
@@ -104,7 +104,7 @@ class TokenRevoked(Unauthorized):
 
 
 class Forbidden(NotifierError):
-    """The reason names what was asked for."""
+    """The reason names the topic or page that is not allowed."""
 
     code = "forbidden"
 
@@ -150,13 +150,13 @@ class TooFast(Unavailable):
 
 
 class Refused(NotifierError):
-    """Repeating it would be refused again."""
+    """A retry would be refused again."""
 
     code = "refused"
 
 
 class CloseCode(IntEnum):
-    """Why the server ends a connection. Below 4500 the client comes back, else it must not.
+    """Why the server ends a connection. Below 4500 the client reconnects, else it must not.
 
     The table is part of the client protocol, version 1.
     """

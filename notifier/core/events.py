@@ -1,4 +1,4 @@
-"""Events: what producers send, the forms they may send it in, and what clients get of it.
+"""Events: the form that producers send, and the form that clients get.
 
 `Event` is notifier's own body and the form in which events wait in the event queue. CloudEvents
 are turned into it (`notifier.core.cloudevents`), and every event leaves as CloudEvents 1.0 JSON.
@@ -31,7 +31,7 @@ MOST_USERS = 10_000
 # The list of users does not count towards an event's bytes: 10,000 real ids would not fit.
 _AROUND_USER = len('"", ')
 LARGEST_AUDIENCE = MOST_USERS * (LONGEST_NAME + _AROUND_USER)
-# What any ingress takes as one body: an event alone may be larger than a batch.
+# The largest body of any ingress: an event alone may be larger than a batch.
 LARGEST_BODY = max(LARGEST_BATCH, LARGEST_EVENT + LARGEST_AUDIENCE)
 
 # CloudEvents 1.0.2, section 2.2: neither control characters nor Unicode's noncharacters.
@@ -82,12 +82,12 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
 
     @property
     def has_audience(self) -> bool:
-        """Whether the body itself says whom it concerns."""
+        """Whether the body itself names an audience."""
         return not (self.users is UNSET and self.topic is UNSET and self.everyone is UNSET)
 
     @property
     def identity(self) -> str:
-        """What deduplication compares. A space cannot stand in a source, so pairs never collide."""
+        """The text that deduplication compares. No source has a space, so pairs never collide."""
         return f"{self.source} {self.id}"
 
 
@@ -146,7 +146,7 @@ def decode(body: bytes, most: int = LARGEST_EVENT) -> Event:
 
 
 def _refusal(error: Invalid, body: bytes) -> Invalid:
-    """Say what a member is called here, or which of the extensions is the bad one."""
+    """Return a refusal that gives a member its name here, or names the bad extension."""
     if error.field.startswith("extensions[") and (name := _bad_extension(body)) is not None:
         return Invalid(f"extensions.{name[:_LONGEST_SHOWN]}", RULES["extensions"])
     if error.reason != NOT_A_MEMBER:
@@ -211,7 +211,7 @@ def addressed(event: Event, audience: Mapping[str, Any]) -> Event:
 
 
 def completed(event: Event, *, source: str, now: float) -> Event:
-    """Fill in what a producer may leave out: id, source and time; and turn ttl into expires.
+    """Fill in a missing id, source and time, and turn ttl into expires.
 
     `now` (Unix seconds) is the moment of acceptance.
     """
@@ -232,7 +232,7 @@ def completed(event: Event, *, source: str, now: float) -> Event:
 def with_traceparent(event: Event, beside: object) -> Event:
     """Fill in the `traceparent` that came beside an event's body, in a header, if it has none.
 
-    What is not one is ignored, as W3C's Trace Context asks (section 4.3).
+    A malformed one is ignored, as W3C's Trace Context asks (section 4.3).
     """
     if event.traceparent is not UNSET or not isinstance(beside, str):
         return event
@@ -256,7 +256,7 @@ def new_id(now: float | None = None) -> str:
 
 
 def encode(event: Event) -> bytes:
-    """Write what `decode` reads: the form in which events wait in the event queue."""
+    """Write the form that `decode` reads, in which events wait in the event queue."""
     return _encoder.encode(event)
 
 

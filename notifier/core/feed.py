@@ -170,7 +170,7 @@ class Feed:
         return count
 
     def relay(self, frame: Relayed) -> None:
-        """Hand a frame to all who keep up: followers, and those whose replay is under way."""
+        """Hand a frame to each connection with room: followers, and joins in their replay."""
         followers = (connection for _, connections in self._kinds() for connection in connections)
         joining = (join.connection for join in self.joins if join.start is not None)
         for connection in chain(followers, joining):

@@ -35,7 +35,7 @@ class Unsubscribe(_ClientFrame, frozen=True, tag="unsubscribe"):
 
 
 class Authenticate(_ClientFrame, frozen=True, tag="auth"):
-    """Say who it is, or renew that before the old token expires."""
+    """Authenticate by a token, or renew the session before its token expires."""
 
     token: str
     id: RequestId | None = None
@@ -69,9 +69,9 @@ class _ServerFrame(Struct, frozen=True, omit_defaults=True, tag_field="type"):
 
 
 class Start(Struct, frozen=True, omit_defaults=True):
-    """Where a client stands in a topic: at the position that it gave, or else at the stream's.
+    """A client's position in a topic: the one that it gave, or else the stream's.
 
-    `resumed` is absent when it gave none, and False when a `gap` will say where it goes on.
+    `resumed` is absent when it gave none, and False when a `gap` with the new position follows.
     """
 
     position: str
@@ -139,7 +139,7 @@ class Marks(_ServerFrame, frozen=True, tag="marks"):
 
 
 class Authenticated(_ServerFrame, frozen=True, tag="authenticated"):
-    """The token was taken; the session lasts until `expires`."""
+    """The token was accepted; the session lasts until `expires`."""
 
     expires: str
     id: RequestId | UnsetType = UNSET
@@ -158,7 +158,7 @@ class Pong(_ServerFrame, frozen=True, tag="pong"):
 
 
 class Relayed(NamedTuple):
-    """A frame that came as a signal, encoded once for all who get it."""
+    """A frame that came as a signal, encoded once for all its clients."""
 
     name: str
     text: bytes
@@ -243,7 +243,7 @@ def type_of(frame: ServerFrame) -> str:
 
 
 def event_frame(publication: Publication) -> bytes:
-    """Write the `event` frame of a publication as JSON, by joining what is already encoded."""
+    """Write the `event` frame of a publication as JSON, by joining encoded parts."""
     epoch, offset = publication.position  # written out, as this is done for every publication
     head = f'{{"type":"event","topic":"{publication.topic}","position":"{epoch}.{offset}","event":'
     return b"".join((head.encode(), publication.event, b"}"))

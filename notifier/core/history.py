@@ -12,7 +12,7 @@ PAGE = 256
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a new publication: its position, or of a duplicate the stream's head."""
+    """The outcome of a new publication: its position, or for a duplicate the stream's head."""
 
     position: Position
     duplicate: bool = False
@@ -20,11 +20,11 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """A question to history: what does `topic` hold behind `offset`? None: only its head.
+    """A question to history: the publications of `topic` behind `offset`. None: only its head.
 
-    `seen` is a position that the asker itself was told of by the broker. If the stream does not
-    reach that far any more, publications were lost, and the answer begins an epoch that continues
-    no other: everybody is to be told, those who had not seen them too. Never a client's word.
+    `seen` is a position that the broker told this process, never one that a client sent. If the
+    stream no longer reaches it, publications were lost: the answer begins an epoch that continues
+    no other, so every client gets a gap.
 
     With `begins` false a topic that has no stream is left without one.
     """

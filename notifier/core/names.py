@@ -1,4 +1,4 @@
-"""The names of users and topics: what is allowed, and how one becomes the other."""
+"""The names of users and topics: their rule, and the topic of a user."""
 
 import re
 
@@ -9,7 +9,7 @@ EVERYONE = "everyone"
 # Followed by each gateway itself. No name has an asterisk, so no client follows it.
 GATEWAYS = "*gateways"
 _PERSONAL = "user:"
-# Without what our own notations use: `,` (cursors), `{}` (Redis hash tags), `*` (patterns), quotes.
+# Without the characters of our notations: `,` (cursors), `{}` (hash tags), `*` (patterns), quotes.
 _NAME = re.compile(r"[A-Za-z0-9\-._~:@/+=|$!&]{1,128}")
 _RULE = "1 to 128 of the characters A-Z a-z 0-9 - . _ ~ : @ / + = | $ ! &"
 

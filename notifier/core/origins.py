@@ -32,7 +32,7 @@ class Site(NamedTuple):
 
     @classmethod
     def of(cls, origin: str) -> Self | None:
-        """Return the site, None for what is no origin, as `null` is none."""
+        """Return the site, or None for a text that is no origin, such as `null`."""
         found = _ORIGIN.fullmatch(origin) if len(origin) <= _LONGEST else None
         if found is None:
             return None
@@ -79,7 +79,8 @@ def is_own(origin: str, headers: Headers) -> bool:
     A proxy may replace Host, and then says so in `X-Forwarded-Host` or `Forwarded`, which widen
     the own hosts. That is safe: this check guards against pages in a user's browser. A page cannot
     set headers of a WebSocket at all, and those of another request only after a preflight, which
-    the gateway never grants to other sites. Whoever can set them without a browser sends no Origin.
+    the gateway never grants to other sites. A client that is no browser can set them, and leave
+    Origin out as well.
     """
     site = Site.of(origin)
     if site is None:

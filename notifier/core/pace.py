@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Pace:
     """So many a second, and `burst` seconds' worth of them at once.
 
-    The generic cell rate algorithm (ITU-T I.371): who is bound keeps the moment up to which all
-    that has happened is paid for. Each time moves it on; it may be at most `burst` ahead of now.
+    The generic cell rate algorithm (ITU-T I.371): it keeps the moment up to which
+    everything is paid for. Each time moves it on; it may be at most `burst` ahead of now.
     """
 
     rate: float

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Share(NamedTuple):
-    """Who takes from a partition, and who takes over when that one is gone; None where nobody."""
+    """The router that takes from a partition, and the one that takes over; None for none."""
 
     owner: str
     heir: str | None

@@ -1,4 +1,4 @@
-"""The ports: what the roles need of the world. Each docstring is the promise adapters keep.
+"""The ports between the roles and the world. Each docstring is the promise adapters keep.
 
 An adapter is one module in `notifier.adapters`; to add one, write it, add a line to
 `notifier.wiring.parts` and a parameter to the port's suite in `tests/contract`.
@@ -24,7 +24,7 @@ class Dependency(Protocol):
 
     @property
     def trouble(self) -> str | None:
-        """Why it cannot do its work now, in words an operator can act on; None when it can."""
+        """The reason why it cannot work now, in words an operator can act on; None if it can."""
 
 
 # The event queue: each event is taken once, as a delivery, then acked or dead-lettered.
@@ -37,11 +37,11 @@ class EventQueue(Dependency, Protocol):
         """Return once the entry is persisted and routed; may be called many times at once.
 
         Raises Unavailable within ten seconds when that cannot be known. The entry may then arrive
-        all the same, so whoever repeats it keeps its event's id.
+        all the same, so a caller that retries keeps the event's id.
         """
 
     async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
-        """Put many at once, in their order; return what `put` would raise for each, or None."""
+        """Put many at once, in order; return for each the error that `put` raises, or None."""
 
 
 class Delivery(Protocol):
@@ -49,7 +49,7 @@ class Delivery(Protocol):
 
     @property
     def entry(self) -> Entry:
-        """What was put; raises Invalid where a foreign producer's properties cannot be read."""
+        """The entry; raises Invalid where a foreign producer's properties cannot be read."""
 
 
 class Batch(Protocol):
@@ -60,7 +60,7 @@ class Batch(Protocol):
         """At least one."""
 
     async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
-        """Keep a copy of what cannot be understood, with the reason; it is then settled by `ack`.
+        """Keep a copy of a delivery that cannot be understood, with the reason; `ack` settles it.
 
         Raises Unavailable when the copy is not known to be kept.
         """
@@ -93,7 +93,7 @@ class EventSource(Dependency, Protocol):
     def stop(self) -> None:
         """Begin no further batch; `batches` then ends.
 
-        What is taken from passes to other routers at once, each partition as its batch is settled.
+        Each partition passes to another router as soon as its batch is settled.
         """
 
     @property
@@ -102,7 +102,7 @@ class EventSource(Dependency, Protocol):
 
 
 class Roster(Protocol):
-    """Which routers are at work, so that they can share out the partitions between them.
+    """The routers at work, which share the partitions out between them.
 
     It is advice: routers that disagree do the work unevenly, never twice or in disorder.
     """
@@ -110,8 +110,8 @@ class Roster(Protocol):
     async def announce(self, router: str) -> frozenset[str]:
         """Say that `router` is at work; return all that are, itself among them.
 
-        To be repeated every second: who has not been announced for five seconds is gone. Raises
-        Unavailable when that is not known; who was at work before is then the best guess.
+        To be repeated every second: a router that was silent for five seconds is gone. Raises
+        Unavailable when that is not known; the last answer is then the best guess.
         """
 
     async def withdraw(self, router: str) -> None:
@@ -122,7 +122,7 @@ class Roster(Protocol):
 
 
 class BrokerListener(Protocol):
-    """Who hears of publications in followed topics. Its methods return at once and never raise."""
+    """Hears of publications in followed topics. Its methods return at once and never raise."""
 
     def on_publication(self, publication: Publication) -> None:
         """Hear of one publication. Usually in order; never rely on it: the position tells."""
@@ -161,7 +161,7 @@ class Broker(Dependency, Protocol):
         """
 
     async def subscribe(self, topics: Sequence[str]) -> None:
-        """Return when it is certain that the listener hears of whatever is published from now on.
+        """Return when it is certain that the listener hears of each publication from now on.
 
         Raises Unavailable; the topics are then followed as soon as possible, or unfollowed again.
         """
@@ -174,8 +174,8 @@ class Broker(Dependency, Protocol):
 
         Reading begins the stream of a topic that has none, and keeps a stream's head from
         expiring. Where it must not begin one (`Since.begins`), the head is NOWHERE. An epoch lasts
-        no longer than the life of the broker's process, as what comes back may be older; the next
-        one continues it, up to the last offset that is still there.
+        no longer than the life of the broker's process, as a new process may have older data; the
+        next one continues it, up to the last offset that is still there.
         """
 
 
@@ -221,7 +221,7 @@ class Listener(Protocol):
 
 
 class Connection(Protocol):
-    """How bytes reach a session's client. No method blocks, raises, or calls the session back.
+    """The way of bytes to a session's client. No method blocks, raises, or calls the session back.
 
     `encode` makes of a publication the bytes that `write` sends. Connections with the same
     `encode` share those bytes, so it is a function of the kind of connection, not of this one.
@@ -229,7 +229,7 @@ class Connection(Protocol):
 
     @property
     def transport(self) -> str:
-        """What metrics and logs call this kind of connection: `websocket`, `sse`, `poll`."""
+        """The name of this kind of connection in metrics and logs: `websocket`, `sse`, `poll`."""
 
     @property
     def encode(self) -> Callable[[Publication], bytes]:
@@ -244,7 +244,7 @@ class Connection(Protocol):
         """Whether its client keeps up; when it does again, `Listener.ready` is called."""
 
     def write(self, data: bytes, publication: Publication) -> None:
-        """Send what `encode` made of a publication. Who reads too slowly is closed with 4002."""
+        """Send the bytes that `encode` made. A client that reads too slowly is closed with 4002."""
 
     def send(self, frame: ServerFrame) -> None:
         """Send a frame."""
@@ -256,14 +256,14 @@ class Connection(Protocol):
         """Call `listener` back from now on."""
 
     def close(self, code: CloseCode) -> None:
-        """Flush what was sent, then close; at once if the client does not read."""
+        """Flush, then close; close at once if the client does not read."""
 
 
 class TokenVerifier(Dependency, Protocol):
-    """Who a token belongs to."""
+    """Turns a token into an identity."""
 
     async def verify(self, token: str) -> Identity:
-        """Return whom the token identifies; raises Unauthorized, or Unavailable (`issuer`)."""
+        """Return the identity of a token; raises Unauthorized, or Unavailable (`issuer`)."""
 
 
 class Seats(Protocol):
@@ -317,19 +317,19 @@ class Witnesses(Protocol):
 
 
 class Observer(Protocol):
-    """Who counts what the hub does. Called on the hot path, once a publication, not per client."""
+    """Counts the hub's work. Called on the hot path, once a publication, not once a client."""
 
     def fanned_out(self, followers: int, delay: float) -> None:
         """`followers` were written to, `delay` seconds after the event was accepted."""
 
     def recovered(self, publications: int) -> None:
-        """One returning client was sent so many publications that it had missed."""
+        """One client that reconnected was sent so many missed publications."""
 
     def expired(self, publications: int) -> None:
         """So many publications were not delivered because their time was over."""
 
     def gap(self, reason: str, sessions: int) -> None:
-        """`sessions` were told that they missed something."""
+        """`sessions` got a gap."""
 
     def hole(self) -> None:
         """A live publication did not follow the one before it; history is asked."""

@@ -1,4 +1,4 @@
-"""Where a client stands in a topic's stream: positions, and cursors made of them."""
+"""The place of a client in a topic's stream: positions, and cursors made of them."""
 
 import re
 from collections.abc import Mapping
@@ -36,8 +36,8 @@ class Position(NamedTuple):
         return cls(match[1], int(match[2]))
 
 
-# Of a topic that has no stream. Epochs of streams have eight characters, so that whoever comes back
-# with it once there is a stream is told of a gap: another stream may have come and gone meanwhile.
+# Of a topic that has no stream. Epochs of streams have eight characters, so that a client that
+# reconnects with it once there is a stream gets a gap: another may have come and gone meanwhile.
 NOWHERE = Position("none", 0)
 # The position of a client that wants all that history holds, wherever that begins.
 START = Position("start", 0)
@@ -47,7 +47,7 @@ def parse_cursor(text: str) -> dict[str, Position]:
     """Read `topic@epoch.offset,topic@epoch.offset`; empty text is an empty one; raises Invalid.
 
     A topic may contain `@` (as in `user:ann@example.org`), so the last one of an item separates.
-    No item is passed over: whoever brought a position must not begin anew without a word.
+    No item is passed over: a client with a position must not silently begin anew.
     """
     if len(text) > _LONGEST_CURSOR:
         raise Invalid("since", f"a cursor has at most {_LONGEST_CURSOR} characters")
@@ -72,5 +72,5 @@ def _parse_item(text: str) -> tuple[str, Position]:
 
 
 def format_cursor(positions: Mapping[str, Position | str]) -> str:
-    """Write what `parse_cursor` reads; positions may be written already."""
+    """Write a cursor as `parse_cursor` reads it; positions may be text already."""
     return ",".join(f"{topic}@{position}" for topic, position in positions.items())

@@ -14,7 +14,7 @@ from notifier.core.routing import topics_of
 class NewPublication(Struct, frozen=True):
     """One event on its way into one topic.
 
-    `key` is what deduplication compares (32 hexadecimal digits), `record` is what history keeps,
+    Deduplication compares `key` (32 hexadecimal digits), history keeps `record`,
     and of those with one `collapse_key` a client that comes back gets the newest only.
     """
 
@@ -35,7 +35,7 @@ def collapse_key_of(event: Event) -> str:
 
 
 def record_of(event: Event, accepted: float) -> bytes:
-    """Write what the broker carries: `accepted:expires:collapse_key`, a line end, and the event.
+    """Write a record: `accepted:expires:collapse_key`, a line end, and the event.
 
     Times are Unix milliseconds, 0 meaning never. The gateway reads the first line and copies the
     rest: it never parses an event.

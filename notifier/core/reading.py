@@ -1,7 +1,7 @@
-"""Reading JSON within bounds, and saying what is wrong with it in our own words.
+"""Reads JSON within bounds, and explains its faults in our own words.
 
 Libraries have sentences of their own for bad input. Producers and clients get none of them: each
-error names the field, its rule, and what to send.
+error names the field, its rule and the remedy.
 """
 
 import re
@@ -88,7 +88,7 @@ def read_json(
 
 
 def not_json(error: Exception) -> str:
-    """Say where text stops being JSON, for an error of msgspec's or of UTF-8's."""
+    """Return the place where text stops being JSON, for an error of msgspec's or of UTF-8's."""
     if isinstance(error, RecursionError):
         return TOO_DEEP
     if isinstance(error, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Whom an event concerns, as topics. Pure: the router does the rest."""
+"""The audience of an event, as topics. Pure: the router does the rest."""
 
 from msgspec import UNSET
 

@@ -152,7 +152,7 @@ class Session(Conversation):
         if max(pending, len(self.topics) - _OWN_TOPICS) >= self._host.terms.most_topics:
             raise TooMany(f"at most {self._host.terms.most_topics} further topics a connection")
         since = None if frame.since is None else Position.parse(frame.since)
-        if self._host.hub.trouble:  # the connection still has what it follows already
+        if self._host.hub.trouble:  # its other topics go on
             raise _away()
         self.topics = (*self.topics, topic)
 

@@ -1,8 +1,8 @@
 """Signals: told to the followers that a topic has at this moment, and to nobody later.
 
 A signal has no position and no history. It is never recovered, and a client that does not keep up
-is the first to miss it. So a signal may only carry what a later one or a read makes good: a badge,
-a presence, somebody typing, an order to look again.
+is the first to miss it. So a signal may only carry facts that a later one or a read makes
+good: a badge, a presence, somebody typing, an order to look again.
 """
 
 from enum import StrEnum
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Kind(StrEnum):
-    """Whom a signal is for."""
+    """The receivers of a signal."""
 
     FRAME = "frame"
     """The clients that follow the topic: they get `body` as it is."""

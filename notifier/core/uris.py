@@ -1,4 +1,4 @@
-"""URIs and references to them, by the grammar of RFC 3986: what CloudEvents asks of `source`.
+"""URIs and references to them, by the grammar of RFC 3986, as CloudEvents requires of `source`.
 
 Patterns are anchored, and each takes time in proportion to the text.
 """

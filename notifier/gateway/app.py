@@ -219,7 +219,7 @@ def _subprotocol(socket: WebSocket) -> str | None:
 
 
 async def refuse(connection: Request | WebSocket, error: Exception) -> Response | None:
-    """Answer what a dependency refused, as the transport allows.
+    """Answer a client that a dependency refused, as the transport allows.
 
     Browsers cannot read the status of a refused upgrade. A client that must change something
     before it comes back is therefore told in frames, and closed: 4001, 4500, 4501, 4502 or 4504.
@@ -255,7 +255,7 @@ async def _close(socket: WebSocket, code: CloseCode, error: NotifierError) -> No
 
 
 def _refusal(request: Request, error: NotifierError) -> Response:
-    # EventSource gives up for good on any status but 200: what passes is told in its own language.
+    # EventSource gives up for good on any status but 200: it is told in its own language to retry.
     passing = next((code for kind, code in _PASSING.items() if isinstance(error, kind)), None)
     if passing and sse.MEDIA_TYPE in request.headers.get("accept", "").lower():
         return Response(sse.farewell(passing), media_type=sse.MEDIA_TYPE)
@@ -268,7 +268,7 @@ def _problem(error: NotifierError) -> Response:
 
 
 async def fail(request: Request, _error: Exception) -> Response:
-    """Answer what ran into a fault of ours, so that a page of another site may read that."""
+    """Answer a request that met a defect of ours, so that a page of another site may read it."""
     headers = {name.decode(): value.decode("latin-1") for name, value in cors_lines(request)}
     detail = "the gateway failed; its log says why"
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", detail, headers)

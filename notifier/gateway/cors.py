@@ -59,7 +59,7 @@ class Cors:
         ]
 
     def _preflight(self, headers: Headers) -> Response:
-        """Say that an allowed page may send its token along, and what tracing adds to requests."""
+        """Allow a listed page to send its token, and the headers of tracing."""
         if not self._origins.allow(headers["origin"], headers.raw):
             detail = f"origin {headers['origin'][:200]} is not among NOTIFIER_ALLOWED_ORIGINS"
             return problem(HTTPStatus.FORBIDDEN, "wrong_origin", detail)
@@ -75,6 +75,6 @@ class Cors:
 
 
 def cors_lines(connection: HTTPConnection) -> list[Header]:
-    """Return what marks the answer to a request for the page that asks."""
+    """Return the header lines that let the page read the answer."""
     lines: list[Header] = connection.scope["state"].get("cors", [])
     return lines

@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): what is agreed on, and messages made smaller and whole again.
+"""permessage-deflate (RFC 7692): the negotiation, and compressing and decompressing messages.
 
 Each message is compressed by itself, in both directions (`no_context_takeover`). One compressed
 frame therefore serves all clients of a window, and a connection keeps no state of zlib's.
@@ -50,9 +50,9 @@ EXTENSIONS = (
 )
 
 _LARGEST_WINDOW = 15
-_MEMORY = 5  # of 1 to 9: what a window of 4 KiB can use
+_MEMORY = 5  # of 1 to 9: a window of 4 KiB can use no more
 _END = b"\x00\x00\xff\xff"  # is not sent: section 7.2.1
-_MOST_FINAL_BLOCKS = 16  # of one message; each costs a decompressor and a copy of what follows
+_MOST_FINAL_BLOCKS = 16  # of one message; each costs a decompressor and a copy of the rest
 
 
 def window_of(extensions: Iterable[Extension]) -> int:

@@ -102,7 +102,7 @@ ROUTES: dict[str, dict[str, Any]] = {
     "poll": _follows(_PAGE, _WAIT, _MARKS),
     "history": _follows(_PAGE, _LIMIT, _ORDER, _BEFORE),
 }
-"""What `add_api_route` takes of each endpoint, by the end of its path."""
+"""Arguments of `add_api_route` for each endpoint, by the end of its path."""
 _TEXT = {"type": "string"}
 _MARK = {
     "type": "object",

@@ -3,7 +3,7 @@
 All that leans on FastAPI's internals stands here. Solving dependencies in general, with exit stacks
 and a response that nobody sends, takes 46 us a connect, a third of all that a connect costs. This
 route takes none of it. In a loop of connects the application takes 84 us with FastAPI's own route,
-38 us with this one, and 22 us without FastAPI.
+38 us with this one, and 22 us without FastAPI. With origins and CORS this one takes 42 to 45 us.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ class Provider(Protocol):
 
 
 class DirectWebSocketRoute(APIWebSocketRoute):
-    """Calls `endpoint(socket, found)` with whatever its one dependency found in the connection.
+    """Calls `endpoint(socket, found)` with the result of its one dependency.
 
     The dependency is a coroutine function of the connection alone. While the application overrides
     dependencies, FastAPI solves them: a replacement may depend on anything.

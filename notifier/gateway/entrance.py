@@ -1,4 +1,4 @@
-"""The entrance: who may come in, as FastAPI dependencies that every transport shares."""
+"""The entrance: FastAPI dependencies, shared by every transport, that let a client in."""
 
 import re
 from dataclasses import dataclass
@@ -141,7 +141,7 @@ def _check_page_of_cookie(connection: HTTPConnection) -> None:
 
 
 async def _verified(gateway: Gateway, tokens: list[str]) -> Identity | None:
-    """Return whose the first good token is, None without any; raises what the first ran into."""
+    """Return the identity of the first good token, None without any; raises the mildest error."""
     failures: list[NotifierError] = []
     for token in tokens:
         try:
@@ -149,14 +149,14 @@ async def _verified(gateway: Gateway, tokens: list[str]) -> Identity | None:
         except NotifierError as error:
             failures.append(error)
     if failures:
-        # The one that may pass by itself says most of whether to come back.
+        # An error that passes by itself allows the client to reconnect.
         raise min(failures, key=lambda each: not isinstance(each, Unavailable | TokenExpired))
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who came in, and what they want. `identity` is None when the token is still to come."""
+    """A client at the entrance, and its topics. `identity` is None while the token is to come."""
 
     identity: Identity | None
     topics: tuple[str, ...]
@@ -165,7 +165,7 @@ class Visitor:
 
 
 async def visitor(connection: HTTPConnection) -> Visitor:
-    """Establish who came in: the dependency of every transport."""
+    """Authenticate the client: the dependency of every transport."""
     # Plain calls: FastAPI would run each dependency that does not wait in a thread of its own.
     admission(connection)
     tokens = credentials(connection)
@@ -177,7 +177,7 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     marks = _wants_marks(path, query)
     identity = await _verified(gateway, tokens)
     if identity is not None:
-        connection.state.user = identity.user  # of whoever is refused from here on
+        connection.state.user = identity.user  # for the log, if it is refused from here on
     if identity is not None:
         gateway.terms.check_number(identity, (*topics, *cursor))
     if gateway.draining:  # it may have begun while the token was verified
@@ -196,7 +196,7 @@ class Caller:
 
 
 async def caller(who: Annotated[Visitor, Depends(visitor)]) -> Caller:
-    """Establish who came in where no frame can tell: on all transports but WebSocket."""
+    """Authenticate the client where no frame can: on all transports but WebSocket."""
     if who.identity is None:
         raise Unauthorized("a token is needed, in the header Authorization: Bearer <token>")
     return Caller(who.identity, who.topics, who.cursor, who.marks)

@@ -59,7 +59,7 @@ def websocket_frame(opcode: Opcode, payload: bytes, *, compressed: bool = False)
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """Make a close frame; the reason is cut to what fits (section 5.5)."""
+    """Make a close frame; the reason is cut to fit (section 5.5)."""
     return websocket_frame(Opcode.CLOSE, code.to_bytes(2) + _cut(reason))
 
 
@@ -87,7 +87,7 @@ def text_of(payload: bytes) -> str:
 
 
 def _unmasked(payload: bytes | bytearray, mask: bytes | bytearray) -> bytes:
-    # One XOR of two long integers: quick enough for what clients send, and no C needed.
+    # One XOR of two long integers: quick enough for clients' messages, without C.
     length = len(payload)
     key = (mask * (length // 4 + 1))[:length]
     return (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(length)
@@ -97,7 +97,7 @@ class Inflating(Protocol):
     """Decompresses one message, fragment by fragment."""
 
     def add(self, fragment: bytes, room: int, *, last: bool) -> bytes:
-        """Return what a fragment holds; raises FramingError, with 1009 above `room` bytes."""
+        """Return a fragment's bytes; raises FramingError, with 1009 above `room` bytes."""
 
 
 class _Unfinished:
@@ -150,7 +150,7 @@ class FrameReader:
     def feed(self, data: bytes) -> Iterator[Message | None]:
         """Yield for each frame the message that it completes, None where more is to come.
 
-        Raises FramingError. Whoever stops half-way gets the others with the next call.
+        Raises FramingError. A caller that stops half-way gets the others with the next call.
         """
         if isinstance(self._buffer, bytearray):
             self._buffer += data

@@ -45,7 +45,7 @@ _REVOCATION_SECONDS = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What one gateway takes on: connections at once, and clients that come in."""
+    """The bounds of one gateway: connections at once, and the rate of new clients."""
 
     connections: int = 50_000
     connects: Pace = _CONNECTS
@@ -112,7 +112,7 @@ class Gateway(LongLived):
         if self._obedience is not None:
             self._background.start(self._obedience.run(), "control")
 
-    # What readiness asks.
+    # Called by readiness.
 
     def trouble(self) -> dict[str, str | None]:
         """Return each part that delivering needs, with why it does not work, or None."""
@@ -151,8 +151,8 @@ class Gateway(LongLived):
     async def seat(self, identity: Identity | None) -> None:
         """Let a user have one more connection; raises TooManyConnections or Full.
 
-        The end of what is opened next gives the seat back; where it is not opened, `unseat` has to.
-        Whoever is still to say who it is gets a seat then.
+        The end of the conversation releases the seat; if none is opened, call `unseat`. A newcomer
+        gets its seat once its `auth` succeeds.
         """
         if identity is not None:
             await self._take_seat(identity)
@@ -213,7 +213,7 @@ class Gateway(LongLived):
             transport=connection.transport,
             resuming=bool(cursor),
         )
-        if self.draining:  # it came in after `drain` had listed who has to leave
+        if self.draining:  # it came in after `drain` had listed the conversations
             client.end(CloseCode.DRAINING)
         self._end_revoked(client)
         return client

@@ -1,7 +1,7 @@
 """The opening handshake of a WebSocket (RFC 6455, section 4.2), judged by the `websockets` library.
 
-What a request asks for is the same for all clients of one kind, but for its key: so the library is
-asked once a kind. The plain case then costs a lookup and a hash; any other is the library's own.
+The requests of one kind of client differ in their key only, so the library judges each kind
+once. The plain case then costs a lookup and a hash; any other is the library's own.
 """
 
 import re
@@ -31,7 +31,7 @@ _ACCEPTED = (
 
 
 class Agreement(NamedTuple):
-    """What was agreed on with a client: the window of compression, 0 for none, and its header."""
+    """The agreement with a client: the window of compression, 0 for none, and its header."""
 
     window: int
     headers: tuple[Header, ...]
@@ -48,7 +48,7 @@ class HandshakeRequest(NamedTuple):
         return [value.decode("latin-1") for each, value in self.headers if each == name]
 
     def answer(self) -> Agreement | Response:
-        """Return what is agreed on, or the response that refuses the request."""
+        """Return the agreement, or the response that refuses the request."""
         terms = tuple(header for header in self.headers if header[0] in _TERMS)
         keys = [value for name, value in self.headers if name == _KEY]
         if len(keys) == 1 and _GOOD_KEY.fullmatch(keys[0]) and _is_short(terms):

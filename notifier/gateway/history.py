@@ -1,4 +1,4 @@
-"""Reading what topics still hold, without following them."""
+"""Reads the events that topics still hold, without following them."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ Read = Callable[[Sequence[Question]], Awaitable[list[History]]]
 class Reading:
     """One answer under way: at most `limit` publications of each topic, those behind the cursor.
 
-    It reads `topics`, or else what every session follows, and the topics of the cursor. Raises
+    It reads `topics`, or else those of every session, and the topics of the cursor. Raises
     Forbidden.
     """
 
@@ -39,7 +39,7 @@ class Reading:
     _more: bool = False
 
     def __post_init__(self) -> None:
-        # Those that every session begins. Others could be any number of names that never were.
+        # Every session begins these. Others could be any number of unused names.
         self._own = (personal_topic(self.identity.user), EVERYONE)
         wanted = self.topics or self._own
         self.topics = tuple(dict.fromkeys((*wanted, *self.cursor)))

@@ -49,7 +49,7 @@ class Incoming(Outgoing):
     largest_message: ClassVar[int] = frames.LARGEST_FRAME
     # Seconds that half a message is held for.
     longest_message: ClassVar[float] = 30.0
-    # What a client may send a second, and ten times of it at once.
+    # The rate limits of a client: so much a second, and ten times as much at once.
     frame_pace: ClassVar[Pace] = Pace(rate=20, burst=10)
     byte_pace: ClassVar[Pace] = Pace(rate=16 * 1024, burst=10)
 
@@ -62,7 +62,7 @@ class Incoming(Outgoing):
 
     @abstractmethod
     def close_with(self, code: int, reason: str) -> None:
-        """Send what is left and a close frame, and wait a while for the client's own."""
+        """Flush, send a close frame, and wait a while for the client's own."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -90,7 +90,7 @@ class Incoming(Outgoing):
             self._pay_frame()
             if message is not None:
                 self._take(message)
-                if message.opcode is Opcode.CLOSE:  # what follows it does not count, section 5.5.1
+                if message.opcode is Opcode.CLOSE:  # later frames do not count, section 5.5.1
                     return _DEAF
                 if message.opcode < Opcode.CLOSE:
                     self._wait_no_longer()
@@ -166,7 +166,7 @@ class Incoming(Outgoing):
                 self.write(websocket_frame(Opcode.PONG, message.payload))
 
     def received_binary(self, _payload: bytes) -> None:
-        """Refuse what the client protocol does not have; for a subclass that does to override."""
+        """Refuse a binary message; a subclass with binary messages overrides this."""
         raise FramingError(1003, "frames are text")
 
     def _closed_by_client(self, code: int) -> None:

@@ -1,4 +1,4 @@
-"""HTTP responses that outlive their endpoint: what SSE and long-poll have in common.
+"""HTTP responses that outlive their endpoint, for SSE and long-poll.
 
 The endpoint authenticates by ordinary dependencies, takes the response over from its exchange (see
 `notifier.http`), and returns: while a client is served or waits there is no task.
@@ -20,7 +20,7 @@ from notifier.http.port import HANDOVER, Header
 
 
 class TakenOver(Response):
-    """Stands for a response that somebody else gives."""
+    """Stands for a response that another object gives."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send nothing."""
@@ -32,7 +32,7 @@ def exchange_of(request: Request) -> Exchange:
 
 
 class OpenResponse(Outgoing):
-    """A response under way, and the cursor of what it has told so far."""
+    """A response under way, and the cursor of its events so far."""
 
     __slots__ = ("_exchange", "_headers", "_positions")
 
@@ -47,12 +47,12 @@ class OpenResponse(Outgoing):
 
     @property
     def cursor(self) -> str:
-        """Up to where this client has been told each topic."""
+        """The positions up to which this client has got each topic."""
         return format_cursor(self._positions)
 
     def _note(self, frame: ServerFrame) -> None:
         if isinstance(frame, Hello):
-            # Where a gap is announced that is the position given: only the gap itself moves it.
+            # Where a gap is announced, the client's own position: only the gap itself moves it.
             self._positions = {topic: start.position for topic, start in frame.topics.items()}
         elif isinstance(frame, Gap):
             self._positions[frame.topic] = frame.position
@@ -62,7 +62,7 @@ class OpenResponse(Outgoing):
         self._listener = listener
 
     def shutdown(self) -> None:
-        """Close at once; the server calls this for what is left when it stops."""
+        """Close at once; the server calls this for open connections when it stops."""
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:

@@ -92,7 +92,7 @@ class Opening:
     async def _run(self, scope: types.Scope) -> None:
         try:
             await self._app(scope, self._receive, self._send)
-        except Exception:  # noqa: BLE001 - whatever an endpoint raises ends this one connection, not the gateway
+        except Exception:  # noqa: BLE001 - an endpoint's error ends this one connection, not the gateway
             _log.exception("endpoint_failed", path=scope["path"])
         if not self._answered:
             self._refuse(500, Headers(), b"Internal Server Error\n")

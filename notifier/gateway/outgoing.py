@@ -1,4 +1,4 @@
-"""What every transport's connection does on its way out: bounded in bytes, and in time.
+"""The outgoing side of every transport's connection, bounded in bytes and in time.
 
 Back-pressure is the transport's own buffer. Nothing is queued a second time.
 """
@@ -26,7 +26,7 @@ class Outgoing(asyncio.Protocol):
 
     # Bytes that may wait for a client that does not read; past it the client is closed with 4002.
     send_buffer: ClassVar[int] = 1024 * 1024
-    # What waits for all clients together.
+    # The bytes that wait for all clients together.
     backlog: ClassVar[Backlog] = Backlog()
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Outgoing(asyncio.Protocol):
         self._paused_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -59,7 +59,7 @@ class Outgoing(asyncio.Protocol):
         if self._listener is not None:
             self._listener.ready()
 
-    # What the session calls.
+    # Called by the session.
 
     @property
     def listener(self) -> Listener | None:
@@ -88,7 +88,7 @@ class Outgoing(asyncio.Protocol):
         """See Connection."""
         raise NotImplementedError
 
-    # What the backlog calls.
+    # Called by the backlog.
 
     @property
     def waiting(self) -> int:
@@ -115,6 +115,6 @@ class Outgoing(asyncio.Protocol):
         return stuck
 
     def _abort_later(self) -> None:
-        """Let what was sent go out for a while, and nothing more."""
+        """Let the sent bytes go out for a while, and send no more."""
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(_CLOSE_TIMEOUT, self._transport.abort)

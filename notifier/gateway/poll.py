@@ -24,7 +24,7 @@ LONGEST_WAIT = 60  # seconds that may be asked for
 ANSWERED_AFTER = 55  # at most, before proxies give up at 60
 USUAL_WAIT = 25
 _NO_MARKS: Mapping[str, bytes] = {}
-_ENOUGH = 256 * 1024  # bytes in one answer; what is left comes with the next
+_ENOUGH = 256 * 1024  # bytes in one answer; the rest comes with the next
 
 
 def name_of(frame: bytes) -> str:
@@ -70,7 +70,7 @@ class PollConnection(OpenResponse):
             min(wait, ANSWERED_AFTER), self._time_is_up
         )
 
-    # What the session calls.
+    # Called by the session.
 
     @property
     def encode(self) -> Callable[[Publication], bytes]:
@@ -95,7 +95,7 @@ class PollConnection(OpenResponse):
         self._note(frame)
         if isinstance(frame, frames.Hello):
             self._is_greeted = True
-            # Whoever follows a topic from now on needs to know from where on.
+            # A client that follows a topic from now on needs its position.
             starts = any(start.resumed is UNSET for start in frame.topics.values())
             self._is_over = self._is_over or starts
             if self._is_over:
@@ -126,7 +126,7 @@ class PollConnection(OpenResponse):
             self._answer_soon()
 
     def _answer_soon(self) -> None:
-        # Not at once: what else is there in this moment goes with it, and nobody calls back.
+        # Not at once: further frames of this moment go with it, and the session is not called back.
         if not self._is_answering:
             self._is_answering = True
             asyncio.get_running_loop().call_soon(self._answer)

@@ -22,18 +22,18 @@ from notifier.http.port import Header
 MEDIA_TYPE = "text/event-stream"
 HEADERS: tuple[Header, ...] = (
     (b"content-type", MEDIA_TYPE.encode()),
-    # Proxies must neither keep nor compress what they would have to hold back for that.
+    # Proxies must neither keep nor compress the stream: they would hold events back.
     (b"cache-control", b"no-cache, no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
     # A stream that breaks off has to be told from one that ended, and is not followed by anything.
     (b"connection", b"close"),
 )
-# Clients such as Python's urllib3 hold back what is in no chunk until they have enough of it.
+# Clients such as Python's urllib3 hold bytes outside of chunks back until they have enough.
 _CHUNKED = (b"transfer-encoding", b"chunked")
 _LAST_CHUNK = b"0\r\n\r\n"
 _COMMENT = b":\n\n"
 _UNACKNOWLEDGED = 30_000  # milliseconds
-# In browsers `error` is what EventSource itself says.
+# In browsers EventSource itself has an event `error`.
 _NAMES = {"error": "failure"}
 
 
@@ -120,7 +120,7 @@ class SseConnection(OpenResponse):
             self.shutdown()
 
     def shutdown(self) -> None:
-        """End the stream; the server calls this for what is left when it stops."""
+        """End the stream; the server calls this for open streams when it stops."""
         if self._is_chunked and not self._transport.is_closing():
             self._transport.write(_LAST_CHUNK)
         super().shutdown()

@@ -83,7 +83,7 @@ class WebSocketConnection(Incoming):
         """The address of the other end."""
         return address_of(self._transport)
 
-    # What asyncio calls, and HTTP: `begin_handshake`.
+    # Called by asyncio, and by HTTP: `begin_handshake`.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -113,12 +113,12 @@ class WebSocketConnection(Incoming):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Close at once; the server calls this for what is left when it stops."""
+        """Close at once; the server calls this for open connections when it stops."""
         if self._opening is None or self._opening.accepted:
             self.close_with(1012, "restarting")
         self._transport.close()
 
-    # What the session calls.
+    # Called by the session.
 
     def agree_on(self, window: int) -> None:
         """Compress with this window, in bits; 0 for not at all."""
@@ -139,15 +139,15 @@ class WebSocketConnection(Incoming):
         self.close_with(code, code.reason)
 
     def close_with(self, code: int, reason: str) -> None:
-        """Send what is left and a close frame, and wait a while for the client's own."""
+        """Flush, send a close frame, and wait a while for the client's own."""
         if self._timer is None and not self._transport.is_closing():
             self._transport.write(close_frame(code, reason))
             self._abort_later()
 
-    # What the client sends.
+    # The client's messages.
 
     def hand_over(self, listener: Listener) -> None:
-        """Call `listener` back from now on; what came in meanwhile is delivered to it first."""
+        """Call `listener` back from now on, first with the messages that came in meanwhile."""
         self._listener, self._opening = listener, None
         early, self._early = self._early, b""
         if early:
@@ -156,7 +156,7 @@ class WebSocketConnection(Incoming):
             asyncio.get_running_loop().call_soon(self.connection_lost, None)
 
     def leave_alone(self) -> None:
-        """Close what the application did not hand over, and let the client answer that."""
+        """Close a connection that was not handed over, and let the client answer that."""
         if self._listener is None and not self._transport.is_closing():
             self.close_with(1011, "internal error")
             self.hand_over(_Nobody())

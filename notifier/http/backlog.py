@@ -1,4 +1,4 @@
-"""All that waits in this process for clients that do not read, bounded in its sum."""
+"""Bounds the sum of all bytes that wait in this process for clients that do not read."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -16,14 +16,14 @@ class Debtor(Protocol):
         """Bytes that were sent to the client and are still in this process."""
 
     def cut_off(self) -> None:
-        """Close the connection; what waits may still go out for a few seconds."""
+        """Close the connection; waiting bytes may still go out for a few seconds."""
 
     def drop(self) -> None:
         """Close the connection at once, with all that waits."""
 
 
 class Backlog:
-    """Counts what waits for slow clients, and closes the largest when it is too much in all.
+    """Counts the bytes that wait for slow clients; past the bound it closes the largest.
 
     Clients that are being closed have a bound of the same size for the few seconds that this takes,
     so at most twice `most` bytes wait. `on_cut` is called for each plain answer that is cut off.
@@ -42,7 +42,7 @@ class Backlog:
         return self._total + sum(self._leaving.values())
 
     def note(self, debtor: Debtor) -> None:
-        """Count anew what waits for a client that does not keep up."""
+        """Count again the bytes that wait for a client that does not keep up."""
         size = debtor.waiting
         self._total += size - self._waiting.get(debtor, 0)
         self._waiting[debtor] = size

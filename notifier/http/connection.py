@@ -20,7 +20,7 @@ class Connection(Incoming):
         super().__init__(port)
         self._keeps_alive = True
 
-    # What asyncio calls, and the server: `shutdown`.
+    # Called by asyncio, and by the server: `shutdown`.
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -35,7 +35,7 @@ class Connection(Incoming):
             self._exchange.keeps_alive = False
 
     def _untie(self) -> None:
-        # These refer back: what is in a cycle stays for very long, see ADR 16.
+        # These refer back: a cycle would stay in memory for very long, see ADR 16.
         self._stop_clock()
         self._port.idle.pop(self, None)
         self._parser = None
@@ -132,7 +132,7 @@ class Connection(Incoming):
             self._port.idle[self] = None
         self._go_on()
 
-    # What its exchange calls.
+    # Called by its exchange.
 
     @property
     def default_headers(self) -> list[Header]:

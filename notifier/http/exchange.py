@@ -43,7 +43,7 @@ class Carrier(Protocol):
         """Close, once all is sent."""
 
     async def drained(self) -> None:
-        """Wait until the client reads what was sent."""
+        """Wait until the client has read the sent bytes."""
 
     def read_on(self) -> None:
         """Go on with a request's body that was held back."""
@@ -118,7 +118,7 @@ class Exchange:
         self._is_read = self._is_over = self._is_taken = False
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
-        """Let the application answer. Whatever it raises ends this exchange alone."""
+        """Let the application answer. An error of it ends this exchange alone."""
         try:
             await app(scope, self.receive, self.send)
         except Exception:  # noqa: BLE001 - an endpoint may raise anything
@@ -154,12 +154,12 @@ class Exchange:
         self._news.set()
 
     def ended(self) -> None:
-        """Take that the request is whole."""
+        """Note that the request is complete."""
         self._is_read = True
         self._news.set()
 
     def lost(self) -> None:
-        """Take that the client is gone."""
+        """Note that the client is gone."""
         self._is_over = True
         self._news.set()
 

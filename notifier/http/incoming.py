@@ -83,7 +83,7 @@ class Incoming(Outgoing):
         self._part = Part.HEAD
         self._expect_request()
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -106,7 +106,7 @@ class Incoming(Outgoing):
         self._go_on()
 
     def _limit(self) -> None:
-        """Give the client its time for what it has to do next."""
+        """Give the client its time for the next step."""
         if self.is_closing:
             return  # its time has begun
         if self._is_paused:
@@ -156,7 +156,7 @@ class Incoming(Outgoing):
         self._unread, self._at = self._unread[self._at :], 0
 
     def _next_piece(self) -> bytes:
-        """Take what is unread up to where a request may end, so that none is read behind it."""
+        """Take unread bytes up to a possible end of the request, and none behind it."""
         start = self._at
         counted = self._part is Part.BODY and self._left
         self._at = min(start + self._left, len(self._unread)) if counted else self._blank_line()
@@ -202,7 +202,7 @@ class Incoming(Outgoing):
             self._transport.write(_REFUSAL % (status, _PHRASES[status], len(why), why.encode()))
         self.close()
 
-    # What httptools calls.
+    # Called by httptools.
 
     def on_message_begin(self) -> None:
         """See httptools."""
@@ -248,7 +248,7 @@ class Incoming(Outgoing):
             self._finish()
 
     def on_body_complete(self) -> None:
-        """Take that the request is whole, whose body a parser of its own has read."""
+        """Note the end of a request whose body a parser of its own has read."""
         self._parser = None
         self.on_message_complete()
 

@@ -23,7 +23,7 @@ class Outgoing(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None
         self._is_paused = False
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -54,7 +54,7 @@ class Outgoing(asyncio.Protocol):
 
     @abstractmethod
     def _limit(self) -> None:
-        """Give the client its time for what it has to do next."""
+        """Give the client its time for the next step."""
 
     def _limit_answer(self) -> None:
         self._start_clock(_LONGEST_ANSWER, self.cut_off)
@@ -83,7 +83,7 @@ class Outgoing(asyncio.Protocol):
         """See Debtor."""
         self._transport.abort()
 
-    # What its exchange calls.
+    # Called by its exchange.
 
     @property
     def is_closing(self) -> bool:
@@ -104,7 +104,7 @@ class Outgoing(asyncio.Protocol):
             self._port.backlog.note(self)
 
     def close(self) -> None:
-        """See Carrier. What was sent has a while to go out."""
+        """See Carrier. Sent bytes have a while to go out."""
         self._port.idle.pop(self, None)
         self._transport.close()
         self._limit_answer()

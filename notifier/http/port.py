@@ -17,14 +17,14 @@ Header = tuple[bytes, bytes]
 def address_of(transport: asyncio.BaseTransport) -> str:
     """Return the address of the other end, empty where there is none.
 
-    Asked only where it is told: uvloop keeps what was asked once, 360 bytes for each connection.
+    To be called only where it is shown: uvloop then keeps the address, 360 bytes a connection.
     """
     peer = transport.get_extra_info("peername")
     return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 class ServerState(Protocol):
-    """The server's own record of what is under way, which it waits for when it stops."""
+    """The server's record of connections and tasks; it waits for them when it stops."""
 
     connections: set[Any]
     tasks: set[asyncio.Task[None]]

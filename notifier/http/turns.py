@@ -1,4 +1,4 @@
-"""Time for what clients ask for: a little in each turn of the event loop."""
+"""Time for clients' requests: a little in each turn of the event loop."""
 
 import asyncio
 from collections import deque

@@ -1,6 +1,6 @@
 """The developer page that `notifier dev` serves on the gateway's port, and nobody else does.
 
-It hands a token for any user to whoever asks, so it must never face the public.
+It hands a token for any user to any caller, so it must never face the public.
 """
 
 from collections.abc import Callable

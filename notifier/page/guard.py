@@ -1,4 +1,4 @@
-"""What keeps other sites out of `notifier dev`, which hands tokens to anybody who asks."""
+"""Keeps other sites out of `notifier dev`, which hands tokens to any caller."""
 
 import ipaddress
 from http import HTTPStatus

@@ -72,7 +72,7 @@ class Cut:
                 yield self.rest()
 
     def rest(self) -> list[Item]:
-        """Remove and return what is in no chunk yet."""
+        """Remove and return the publications that are in no chunk yet."""
         items, self._items, self._size = self._items, [], 0
         return items
 

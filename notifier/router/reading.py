@@ -1,4 +1,4 @@
-"""Understanding a batch: each delivery becomes events, and each event its publications."""
+"""Reads a batch: each delivery becomes events, and each event its publications."""
 
 import logging
 from collections.abc import Callable, Iterator

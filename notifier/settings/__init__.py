@@ -53,7 +53,7 @@ class Settings(BaseSettings):
         examples=["rediss://notifier:secret@redis:6379/0"],
     )
     host: str = Field(
-        "0.0.0.0",  # noqa: S104 - a container's port is opened by who deploys it; dev takes loopback
+        "0.0.0.0",  # noqa: S104 - a deployment decides who reaches a container's port; dev takes loopback
         description="Address to listen on; `notifier dev` listens on 127.0.0.1 unless this is set.",
         examples=["127.0.0.1"],
     )

@@ -31,7 +31,7 @@ _WANTED = {
 
 
 class SettingsError(Exception):
-    """The settings cannot work. `lines` name the variables, what is wrong, and a good value."""
+    """The settings cannot work. `lines` name the variables, the fault, and a good value."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))

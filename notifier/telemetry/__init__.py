@@ -1,1 +1,1 @@
-"""What the service tells about itself: metrics for Prometheus, and logs by structlog."""
+"""Telemetry: metrics for Prometheus, logs by structlog, traces by OpenTelemetry."""

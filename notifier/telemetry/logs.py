@@ -1,7 +1,7 @@
 """Logs: one line per happening, by structlog, in one format for us and for the libraries.
 
-A line is named as one greps for it: a constant in snake_case that says what happened, such as
-`batch_not_acked`; what differs from time to time stands in fields beside it. Lines carry ids, users
+A line is named as one greps for it: a constant in snake_case for the happening, such as
+`batch_not_acked`; fields beside it hold the details. Lines carry ids, users
 and sessions, never payloads and never credentials.
 """
 
@@ -30,7 +30,7 @@ _METHODS = ("debug", "info", "warning", "error", "exception", "critical")
 class _Lines:
     """Our own lines go straight to the stream: past `logging`, which takes longer than rendering.
 
-    As there, what cannot be written is no reason to stop serving.
+    As there, a line that cannot be written is no reason to stop serving.
     """
 
     def __init__(self, name: str, stream: TextIO) -> None:
@@ -92,7 +92,7 @@ def _take_theirs(handler: logging.StreamHandler[TextIO], rendering: list[Process
 def _json(line: EventDict, **_: object) -> str:
     try:
         return msgspec.json.encode(line).decode()
-    except (TypeError, ValueError, RecursionError):  # whatever it is, it is told
+    except (TypeError, ValueError, RecursionError):  # any value is logged
         return json.dumps({k: v if isinstance(v, str) else repr(v) for k, v in line.items()})
 
 

@@ -25,7 +25,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class _Event(msgspec.Struct):
-    """What a span needs of an event; the rest of it is skipped."""
+    """The members of an event that a span needs; the rest is skipped."""
 
     id: str = ""
     source: str = ""
@@ -51,7 +51,7 @@ def _event_of(body: bytes) -> _Event:
     try:
         return _events.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Event()  # whoever reads all of it will say what is wrong
+        return _Event()  # the reader of the whole event raises the reason
 
 
 class OpenTelemetry:
@@ -69,7 +69,7 @@ class OpenTelemetry:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         await asyncio.to_thread(self._provider.shutdown)
 
     def queue(self, queue: EventQueue) -> EventQueue:
@@ -122,7 +122,7 @@ class _Queue:
 
 
 def _begun(entry: Entry, span: Span) -> Entry:
-    """Let a trace that begins here go on in whatever becomes of the entry."""
+    """Let a trace that begins here go on in the entry."""
     return msgspec.structs.replace(
         entry, headers={**entry.headers, "traceparent": _traceparent_of(span)}
     )

@@ -20,11 +20,11 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 Values = Sequence[str] | str
-"""What a label may be: a closed list, or words on what it depends on."""
+"""The values of a label: a closed list, or a description."""
 
 
 class Row(NamedTuple):
-    """What an operator has to know of a metric; `labels` has the values of each."""
+    """A metric as operators read it; `labels` has the values of each."""
 
     name: str
     type: str

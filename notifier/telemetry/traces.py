@@ -5,8 +5,8 @@ ack; `publish` is one round trip to the broker, and `deliver` the fan-out in one
 children of the event's `traceparent`, which is the producer's; where there is none, an api makes
 one. An event that comes over AMQP without one is not traced.
 
-What carries spans wraps an adapter, once, in the composition root: without traces nothing of this
-is in the way of an event.
+Wrappers of the adapters make spans, put around them once, in the composition root: without traces
+an event passes none of this.
 """
 
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -16,16 +16,16 @@ from notifier.core.ports import Broker, EventQueue, EventSource
 
 
 class Traces(Protocol):
-    """Puts spans around what the ports do."""
+    """Puts spans around the ports."""
 
     def queue(self, queue: EventQueue) -> EventQueue:
-        """Trace what is put."""
+        """Trace entries that are put."""
 
     def source(self, source: EventSource) -> EventSource:
-        """Trace what is taken."""
+        """Trace deliveries."""
 
     def broker(self, broker: Broker) -> Broker:
-        """Trace what is published, and what is heard of it."""
+        """Trace publications, sent and heard."""
 
 
 class NoTraces:
@@ -45,7 +45,7 @@ class NoTraces:
 
 
 def traces(role: str, *, wanted: bool) -> AbstractAsyncContextManager[Traces]:
-    """Trace while inside; what is left is sent on leaving. Raises ImportError without the extra."""
+    """Trace while inside; leaving sends the rest. Raises ImportError without the extra."""
     if not wanted:
         return nullcontext[Traces](NoTraces())
     from notifier.telemetry.opentelemetry import OpenTelemetry  # noqa: PLC0415 - an extra

@@ -142,7 +142,7 @@ def _dev_seats(settings: Settings, metrics: Metrics) -> AbstractAsyncContextMana
 
 
 class DevTokens:
-    """Tokens that `dev` makes for whoever asks: it is its own issuer."""
+    """Tokens that `dev` makes for any caller: it is its own issuer."""
 
     def __init__(self, settings: Settings) -> None:
         if given := [name for name in settings.given_keys() if name != "jwt_secret"]:

@@ -15,7 +15,7 @@ async def get(path: str, trouble: Mapping[str, str | None], metrics: Metrics) ->
         return await http.get(path)
 
 
-async def test_a_process_is_alive_whatever_its_dependencies_do() -> None:
+async def test_a_process_is_alive_without_its_dependencies() -> None:
     answer = await get("/livez", {"broker": "away"}, Metrics())
 
     assert answer.status_code == 200

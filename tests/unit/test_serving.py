@@ -84,7 +84,7 @@ async def test_answers_tell_the_date() -> None:
     )
 
 
-async def test_a_request_under_way_is_answered_when_the_server_stops() -> None:
+async def test_a_request_under_way_is_answered_when_the_server_shuts_down() -> None:
     asked = asyncio.Event()
 
     async def slow(_: Request) -> PlainTextResponse:
@@ -239,7 +239,7 @@ async def test_a_crowd_is_served_over_many_turns_of_the_loop() -> None:
     assert max(turns_of.count(turn) for turn in turns_of) < 100
 
 
-async def test_who_waits_for_a_turn_is_not_closed_for_being_slow(
+async def test_a_client_that_waits_for_a_turn_is_not_closed_for_being_slow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def busy(_: Request) -> PlainTextResponse:
@@ -256,7 +256,7 @@ async def test_who_waits_for_a_turn_is_not_closed_for_being_slow(
         assert await asyncio.to_thread(crowd.answered) == 50
 
 
-async def test_who_sends_half_a_head_is_closed_all_the_same(
+async def test_a_client_that_sends_half_a_head_is_closed_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(incoming, "_LONGEST_HEAD", 0.2)

@@ -122,7 +122,7 @@ class MemoryEventQueue:
         return _Batch(self, [_Delivery(self._waiting.popleft()) for _ in range(size)])
 
     def has(self, batch: _Batch) -> bool:
-        """Whether a batch is open; for the batch's own use."""
+        """Whether the batch is open; for its own use."""
         return batch in self._open
 
     def ack(self, batch: _Batch) -> None:

@@ -17,7 +17,7 @@ class MemorySeats:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Give back what is still held."""
+        """Release the seats that are still held."""
         self._taken -= self._held
         self._held.clear()
 

@@ -1,4 +1,4 @@
-"""What RabbitMQ makes of AMQP 1.0 messages, for a consumer that speaks AMQP 0-9-1.
+"""AMQP 1.0 messages, as RabbitMQ delivers them to a consumer that speaks AMQP 0-9-1.
 
 RabbitMQ 4 turns application properties into headers. Its plugin before that leaves them encoded in
 one header. Both leave a body that is no data section encoded, and say so in the message's type.

@@ -1,4 +1,4 @@
-"""How much waits in RabbitMQ's queues: they say so when they are declared again, passively."""
+"""The number of entries in RabbitMQ's queues: a passive declaration is answered with it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -30,7 +30,7 @@ async def watched_backlog(
 
 async def _watch(connection: AbstractConnection, queues: tuple[str, ...], metrics: Metrics) -> None:
     while True:
-        with suppress(Lost), losses():  # which others notice, and mend
+        with suppress(Lost), losses():  # the probe notices and mends it
             # Kept open: aiormq waits ten seconds for the answer to a close, then confuses RabbitMQ.
             # A router that holds enough reads its answers later than that.
             channel = await connection.channel(publisher_confirms=False)
@@ -58,7 +58,7 @@ async def _ask(
 
 
 async def _waiting(channel: AbstractChannel, queue: str) -> int | None:
-    """Return None for a queue that is gone, or that RabbitMQ hides from who has no right to it."""
+    """Return None for a queue that is gone, or that RabbitMQ hides without a right to it."""
     try:
         with losses():
             return (await channel.get_queue(queue)).declaration_result.message_count or 0

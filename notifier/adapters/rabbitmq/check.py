@@ -36,7 +36,7 @@ _AMQP_URL = "NOTIFIER_AMQP_URL"
 
 
 async def check_rabbitmq(url: str, *, partitions: int, management_url: str | None) -> list[Finding]:
-    """Return what there is to say about the RabbitMQ at `url`, one address or several with commas.
+    """Return findings about the RabbitMQ at `url`, one address or several with commas.
 
     Policies are read from the management API, by default on its usual port of the same host, with
     the credentials of `url` where `management_url` has none.
@@ -114,7 +114,7 @@ def _judge_version(version: str) -> Finding:
 
 
 async def _topology(connection: AbstractConnection, queues: Sequence[str]) -> list[Finding]:
-    mend = "start a router: it makes it; or import what `notifier topology` prints"
+    mend = "start a router: it makes it; or import the output of `notifier topology`"
     channel = await connection.channel()
     try:
         await channel.get_exchange(EVENTS)
@@ -142,9 +142,7 @@ async def _topology(connection: AbstractConnection, queues: Sequence[str]) -> li
 
 def _hidden(name: str, error: Exception) -> Finding:
     mend = "none, if this role needs no right to it; docs/operating.md#topology lists the rights"
-    return Finding(
-        "warning", name, f"not checked: RabbitMQ shows it to who may use it: {error}", mend
-    )
+    return Finding("warning", name, f"not checked: RabbitMQ hides it from this user: {error}", mend)
 
 
 def _judge_queue(queue: str, waiting: int, consumers: int) -> Finding:

@@ -16,10 +16,10 @@ _IN_ONE_WRITE = 64
 
 
 class Letter(NamedTuple):
-    """What is published.
+    """A message to publish.
 
     `address` names exchange and routing key. Where `is_numbered`, each try gets a message id of its
-    own; others are to be published one at a time, as what comes back could not be told apart.
+    own; others are to be published one at a time, as two returned ones could not be told apart.
     """
 
     address: bytes
@@ -29,7 +29,7 @@ class Letter(NamedTuple):
 
 
 class _Try:
-    """Letters published together; `done` once it is known of each what became of it."""
+    """Letters published together; `done` once the outcome of each is known."""
 
     def __init__(self, indices: Iterable[int]) -> None:
         self.failed: dict[int, Lost] = {}
@@ -104,10 +104,10 @@ class Confirms:
         for attempt, _ in awaited.values():
             attempt.give_up(why)
 
-    # What RabbitMQ says; see Hot.
+    # Called by the wire; see Hot.
 
     def on_method(self, method: int, payload: bytes) -> None:
-        """Settle what is confirmed or refused."""
+        """Settle the letters that are confirmed or refused."""
         self._is_returned = method == frames.RETURN
         if method not in (frames.ACK, frames.NACK):
             return
@@ -116,7 +116,7 @@ class Confirms:
             if awaited := self._awaited.pop(tag, None):
                 attempt, index = awaited
                 if method == frames.NACK:
-                    attempt.fail(index, Lost("it refuses what is published: is the queue full?"))
+                    attempt.fail(index, Lost("it refuses the publication: is the queue full?"))
                 attempt.settle(index)
 
     def _up_to(self, last: int) -> list[int]:
@@ -128,7 +128,7 @@ class Confirms:
         return tags
 
     def on_header(self, payload: bytes) -> None:
-        """Take note of what has come back; its confirm follows."""
+        """Note that a letter was returned; its confirm follows."""
         if not self._is_returned:
             return
         _, properties = frames.content(payload)
@@ -137,7 +137,7 @@ class Confirms:
             tag = int(message_id_of(properties).removeprefix(self._name))
         if awaited := self._awaited.get(tag):
             attempt, index = awaited
-            attempt.fail(index, Vanished("it has no queue for what is published"))
+            attempt.fail(index, Vanished("it has no queue for the publication"))
 
     def on_body(self, payload: bytes) -> None:
-        """Nothing: what comes back is known."""
+        """Ignore the body: the letter is known."""

@@ -1,4 +1,4 @@
-"""Connections to RabbitMQ: aio-pika's, over a wire, made anew whenever they are lost.
+"""Connections to RabbitMQ: aio-pika's, over a wire, reconnected whenever they are lost.
 
 Not aio-pika's own RobustConnection: it knows one host, and all its clients reconnect in the same
 moment.

@@ -17,7 +17,7 @@ _LONGEST_REASON = 500
 
 
 class DeadLetters(Publisher):
-    """Keeps what cannot be understood in the queue `notifier.dead`."""
+    """Keeps entries that cannot be understood in the queue `notifier.dead`."""
 
     def __init__(self, url: Url, partitions: int, metrics: Metrics) -> None:
         super().__init__(url, "dead letters", partitions, metrics)

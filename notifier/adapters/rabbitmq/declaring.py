@@ -1,4 +1,4 @@
-"""Declares the topology, as far as this user may, and tells what to do where it may not."""
+"""Declares the topology, as far as this user may, and names the remedy where it may not."""
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,7 +34,7 @@ _HARMLESS = re.compile(
 class Channels:
     """A channel for one step after another.
 
-    RabbitMQ closes the channel of whoever asks for what cannot be; the next step has a new one.
+    RabbitMQ closes a channel over a refused declaration; the next step has a new one.
     """
 
     def __init__(self, connection: AbstractConnection) -> None:
@@ -55,7 +55,7 @@ class Channels:
 
 @asynccontextmanager
 async def channels_of(connection: AbstractConnection) -> AsyncIterator[Channels]:
-    """Close what is open of them afterwards."""
+    """Yield channels, and close the open ones afterwards."""
     channels = Channels(connection)
     try:
         yield channels
@@ -64,12 +64,12 @@ async def channels_of(connection: AbstractConnection) -> AsyncIterator[Channels]
 
 
 async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
-    """Make what is missing; return the queues to consume from. May be called any number of times.
+    """Declare missing objects; return the queues to consume from. Repeating it changes nothing.
 
     These are the partitions, the unroutable events, those that RabbitMQ put aside, and partitions
     that are no more: nothing is routed to those from now on, they only need to be emptied. The
-    exchange that takes events is made last, so that none is lost in between. What the user may not
-    make must be there. Raises TopologyError, and what `losses` takes when the connection is lost.
+    exchange that takes events is made last, so that none is lost in between. An object that the
+    user may not make must exist. Raises TopologyError, and the errors that `losses` takes.
     """
     wanted = topology(partitions)
     async with channels_of(connection) as channels:
@@ -81,7 +81,7 @@ async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
         for stale in (*wanted.stale, *(Binding(PARTITIONS, name, "") for name in former)):
             with suppress(ChannelNotFoundEntity):
                 await _permitted(channels, stale.unbind)
-        # Only now: what comes in between is unroutable, which neither loses nor doubles it.
+        # Only now: events in between are unroutable, which neither loses nor doubles them.
         for binding in wanted.bindings:
             await _permitted(channels, binding.bind)
         await _declare_entrance(channels, wanted.entrance)
@@ -132,17 +132,17 @@ async def _check(channels: Channels, thing: Exchange | Queue) -> None:
     except ChannelNotFoundEntity as error:
         raise TopologyError(
             f"{thing} is missing and this user may not make it: give it the right to configure "
-            r"notifier\..*, or import what `notifier topology` prints"
+            r"notifier\..*, or import the output of `notifier topology`"
         ) from error
     except ChannelAccessRefused:
-        # RabbitMQ 4.3 shows it to nobody who has no right to it: the operator has made it.
+        # RabbitMQ 4.3 hides it without a right to it: the operator has made it.
         return
 
 
 async def _permitted(
     channels: Channels, change: Callable[[AbstractChannel], Awaitable[None]]
 ) -> None:
-    # A binding cannot be looked at: where we may not make it, the operator has.
+    # AMQP cannot list bindings: where we may not make one, the operator has.
     with suppress(ChannelAccessRefused):
         channel = await channels.usable()
         await change(channel)

@@ -1,4 +1,4 @@
-"""Deliveries as they come in: how much of each is kept, and how much of all of them.
+"""Deliveries as they come in: bounds for the bytes of each, and of all of them.
 
 The content header tells a body's size before its first byte. RabbitMQ's prefetch counts messages,
 not bytes, and AMQP 0-9-1 has no other brake that RabbitMQ knows. So a router that holds enough
@@ -39,7 +39,7 @@ class Message:
 
     @property
     def held(self) -> int:
-        """How many bytes of memory it takes, about."""
+        """Its bytes of memory, about."""
         return _OVERHEAD + len(self.properties) + len(self.body)
 
 
@@ -81,7 +81,7 @@ class Held:
             self._resume()
 
     def remove(self, messages: Iterable[Message]) -> None:
-        """Count no longer what is settled or forgotten."""
+        """Stop counting a message that is settled or forgotten."""
         self.bytes -= sum([message.held for message in messages])
         if self.bytes <= MOST_HELD // 2:
             self._limit = MOST_HELD
@@ -89,7 +89,7 @@ class Held:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Read on while inside, whatever is held: nothing is settled before RabbitMQ's answer."""
+        """Read on while inside, past the bound: nothing is settled before RabbitMQ's answer."""
         self._awaited += 1
         self._resume()
         try:
@@ -104,7 +104,7 @@ class Held:
 
 
 class Deliveries:
-    """What RabbitMQ delivers on one channel, until that is closed."""
+    """The deliveries of one channel, until that is closed."""
 
     def __init__(self, wire: Wire, channel: int, arrive: Callable[[Message], None]) -> None:
         self.wire = wire
@@ -135,7 +135,7 @@ class Deliveries:
         self._message = None
         self._parts.clear()
 
-    # What RabbitMQ says; see Hot.
+    # Called by the wire; see Hot.
 
     def on_method(self, method: int, payload: bytes) -> None:
         """Begin a message."""

@@ -14,7 +14,7 @@ REMEDY = (
 
 
 class TopologyError(Exception):
-    """RabbitMQ lacks something that this user cannot make; the text says what to do."""
+    """RabbitMQ lacks something that this user cannot make; the text names the remedy."""
 
 
 class Lost(Exception):
@@ -59,9 +59,9 @@ def _in_words(error: Exception) -> str:
         case TimeoutError():
             return "it does not answer in time"
         case PublishError():
-            return f"it has no queue for what is published: {error}"
+            return f"it has no queue for the publication: {error}"
         case DeliveryError():
-            return "it refuses what is published: is the queue full?"
+            return "it refuses the publication: is the queue full?"
         case ChannelAccessRefused():
             return f"{error}; {REMEDY}"
         case RuntimeError():  # about a channel that is closed

@@ -82,7 +82,7 @@ class _Binding(msgspec.Struct, frozen=True):
 
 
 async def _exchanges(client: httpx.AsyncClient, address: str, wanted: Topology) -> list[Finding]:
-    """Compare those that are there, and their bindings, with what is declared."""
+    """Compare the existing ones, and their bindings, with notifier's declarations."""
     findings: list[Finding] = []
     for exchange in (*wanted.exchanges, wanted.entrance):
         answer = await client.get(f"{address}/{exchange.name}")
@@ -117,8 +117,8 @@ def _judge_exchange(found: _Exchange, wanted: Exchange, *, is_entrance: bool) ->
     text = f"the exchange is not as notifier declares it: {', '.join(differences)}"
     if is_entrance and not found.internal and found.type in {"topic", "fanout"}:
         mend = (
-            "nothing now, as it is bound; have producers not declare it: what they publish to "
-            "an exchange of their own before a router binds it is lost"
+            "nothing now, as it is bound; have producers not declare it: an exchange of their own "
+            "loses the events that come before a router binds it"
         )
         yield Finding("warning", found.name, text, mend)
     else:
@@ -132,7 +132,7 @@ def _judge_bindings(
     for binding in wanted.all_bindings:
         if binding.source == exchange and (binding.destination, binding.routing_key) not in there:
             text = f"is not bound to {binding.destination}: what it should pass on gets lost"
-            mend = "start a router: it binds it; or import what `notifier topology` prints"
+            mend = "start a router: it binds it; or import the output of `notifier topology`"
             yield Finding("error", exchange, text, mend)
 
 
@@ -150,7 +150,7 @@ def _management(url: str, management_url: str | None) -> tuple[str, str, tuple[s
 def _unmanaged(place: str, error: Exception) -> Finding:
     mend = (
         f"rabbitmq-plugins enable rabbitmq_management, or correct {_MANAGEMENT_URL}, or compare "
-        "`rabbitmqctl list_policies` with what `notifier topology` prints"
+        "`rabbitmqctl list_policies` with the output of `notifier topology`"
     )
     match error:
         case httpx.HTTPStatusError() if error.response.status_code == httpx.codes.UNAUTHORIZED:

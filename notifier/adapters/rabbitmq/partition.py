@@ -14,8 +14,8 @@ from notifier.adapters.rabbitmq.errors import Lost, Vanished, honour_cancellatio
 from notifier.adapters.rabbitmq.standstill import Standstill
 from notifier.core.partitions import Share
 
-# What one consumer gives back must fit into what the next one takes, or RabbitMQ puts the rest
-# behind it: the same number for all routers.
+# The prefetch, the same for all routers: entries that one consumer gives back must fit into the
+# next one's, or RabbitMQ puts the rest behind.
 _PREFETCH = 200
 _LARGEST_BATCH = 64
 _BATCH_BYTES = 4 * 1024 * 1024  # after which a batch takes no further message
@@ -28,7 +28,7 @@ _BELIEVED = 5  # of hearing nothing on a channel
 
 
 class Place(Enum):
-    """The place of this router among the consumers of a queue."""
+    """The state of this router as a consumer of a queue."""
 
     AWAY = "away"
     """It is not registered, or no longer."""
@@ -91,7 +91,7 @@ class Partition:
         return not self._arrived and self._settled.is_set()
 
     def assign(self, share: Share, router: str) -> None:
-        """Take note of who owns it; `router` is this one."""
+        """Note its owner and heir; `router` is this one."""
         self._is_mine = share.owner == router
         if self._is_mine:
             self._register_in(0)
@@ -117,7 +117,7 @@ class Partition:
     def give_back(self) -> None:
         """Let the owner have it again if a standby has had it for long, though nothing changed.
 
-        Whoever takes over cannot tell an owner that is gone from one that was away for a moment.
+        A standby cannot tell an owner that is gone from one that was away for a moment.
         """
         long_ago = asyncio.get_running_loop().time() - _TURN
         if self._place is Place.ACTIVE and not self._is_mine and self._since < long_ago:
@@ -130,7 +130,7 @@ class Partition:
         self._due = math.inf
 
     def give_up(self) -> None:
-        """Let others have it at once, what is open included: nothing can be published from here."""
+        """Let others have it at once, open batches too: nothing can be published from here."""
         if self._deliveries:
             self._deliveries.close()
         self._held.remove([*self._arrived, *(each for batch in self._open for each in batch)])
@@ -176,7 +176,7 @@ class Partition:
             if channel is None:
                 self._answered.set()
             elif self._place is not Place.LEAVING or self._open:
-                with self._held.reading():  # its answer stands behind what was delivered before
+                with self._held.reading():  # its answer comes behind the earlier deliveries
                     # It answers while this is open.
                     await channel.set_qos(prefetch_count=_PREFETCH)
                 honour_cancellation()
@@ -229,12 +229,12 @@ class Partition:
         channel = self._channel
         self.forget()
         if channel:
-            # Unlike basic.cancel this keeps the order of what is not acked.
+            # Unlike basic.cancel this keeps the order of unacked entries.
             await link.close(channel)
         honour_cancellation()
 
     def forget(self) -> None:
-        """Drop what has arrived; its channel is gone, so it comes again, to whoever is next."""
+        """Drop the deliveries: their channel is gone, so they come again, to the next consumer."""
         self._channel = None
         self._move_to(Place.AWAY)
         self._held.remove(self._arrived)
@@ -262,7 +262,7 @@ class Partition:
             self._ready.put_nowait(self)
 
     def take(self) -> list[Message]:
-        """Return the next of what is there; nothing when it was just lost, or is to be left."""
+        """Return the next batch; nothing when the partition was just lost, or is to be left."""
         self._is_offered = False
         if self._place is Place.LEAVING:
             return []

@@ -160,7 +160,7 @@ class Sharing:
     def _is_given_up(self) -> bool:
         """Whether Redis has been away for so long that others are to have all partitions.
 
-        Routers that can reach it then go on; this one would hold what it takes.
+        Routers that can reach it then go on; this one would only hold batches.
         """
         now = asyncio.get_running_loop().time()
         return self._away_since is not None and now - self._away_since >= _GIVING_UP
@@ -187,7 +187,7 @@ async def _emptied(connection: Connection, partitions: Sequence[Partition]) -> N
     with suppress(TimeoutError):
         async with asyncio.timeout(_EMPTYING):
             quiet = 0
-            # What another router has taken cannot be seen, but waited for.
+            # Batches of another router cannot be seen: wait for them.
             while quiet < _QUIET_LOOKS:
                 await asyncio.sleep(_LOOK_AGAIN)
                 quiet = quiet + 1 if await _are_empty(channel, partitions) else 0

@@ -32,7 +32,7 @@ class Queue(msgspec.Struct, frozen=True):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What holds for it, by the policies' names: its argument, else its policy."""
+        """Its options, by the policies' names: its argument, else its policy."""
         arguments = {name.removeprefix("x-"): value for name, value in dict(self.arguments).items()}
         # Of this one, unlike of others, RabbitMQ takes the policy's.
         overflow = {k: v for k, v in self.set_by_policy.items() if k == "overflow"}
@@ -40,7 +40,7 @@ class Queue(msgspec.Struct, frozen=True):
 
     @property
     def set_by_policy(self) -> dict[str, Any]:
-        """What its policies set."""
+        """The values that its policies set."""
         # An empty table of Erlang's may arrive as an empty list.
         return dict(self.effective_policy_definition or {})
 
@@ -72,7 +72,7 @@ class Queue(msgspec.Struct, frozen=True):
         return str(self.options.get("overflow")).startswith("reject-publish")
 
 
-# Level, the queues that break it, what is wrong with them, what mends them.
+# Level, the queues that break it, the fault, the remedy.
 _Rule = tuple[Level, list[Queue], str, str]
 
 
@@ -114,7 +114,7 @@ def _rules_of_policies(queues: Sequence[Queue], version: str) -> Iterator[_Rule]
     # RabbitMQ 4 has a limit without being told.
     default = _DEFAULT_LIMIT if version_numbers(version) >= (4,) else _FEW_DELIVERIES
     limited = [q for q in measured if q.limit_over(default) < _FEW_DELIVERIES]
-    text = "a delivery-limit puts aside what an outage gave back, though it is good"
+    text = "a delivery-limit puts good entries aside, as each outage is a delivery"
     yield "error", limited, text, _NO_LIMIT
     yield from _rules_of_loss(measured)
     kept = [q for q in measured if q.name == DEAD and "message-ttl" not in q.options]

@@ -39,7 +39,7 @@ class Publishing:
     routing_key: str
 
     async def exercise(self, channel: AbstractChannel) -> None:
-        """See Right. The right is asked for at once, and what is rolled back goes nowhere."""
+        """See Right. RabbitMQ checks the right at once; the rollback drops the publication."""
         transaction = channel.transaction()
         await transaction.select()
         exchange = await channel.get_exchange(self.exchange, ensure=False)
@@ -90,7 +90,7 @@ class Probe:
         self._topology = topology
         self._refusal: str | None = None
         self._may_bind = True
-        self._hidden = set[str]()  # since RabbitMQ 4.3, from whoever has no right to it
+        self._hidden = set[str]()  # since RabbitMQ 4.3, without a right to them
 
     @property
     def trouble(self) -> str | None:
@@ -143,7 +143,7 @@ class Probe:
             await self._bind(wanted, channels)
 
     async def _bind(self, wanted: Topology, channels: Channels) -> None:
-        # Bindings cannot be looked at, but made again. Who may not has an operator who does.
+        # AMQP cannot list bindings, so bind again. Without that right, the operator has bound.
         try:
             for binding in wanted.all_bindings:
                 await binding.bind(await channels.usable())

@@ -1,4 +1,4 @@
-"""What stands beside a body in AMQP: read leniently, as foreign producers write it, and written.
+"""Properties and headers of AMQP messages: written, and read leniently, from any producer.
 
 A producer may set a timestamp in nanoseconds, or an id in Latin-1. RabbitMQ passes that on, and a
 client that closes its connection over it would do so again on each redelivery, for ever.
@@ -138,7 +138,7 @@ def message_id_of(properties: bytes) -> str:
 
 
 def readable(routing_key: bytes) -> str:
-    """Return a routing key with `?` for what is no text in it."""
+    """Return a routing key with `?` for each byte that is no text."""
     try:
         return routing_key.decode()
     except UnicodeDecodeError:

@@ -21,7 +21,7 @@ from notifier.telemetry.metrics import Metrics
 
 
 class _Batch:
-    """See Batch. RabbitMQ does not answer to an ack, so even what was acked may come again."""
+    """See Batch. RabbitMQ does not answer to an ack, so even acked ones may come again."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class AmqpEventSource(Keeping):
     """Takes from its share of the partitions and the unroutable; enter it with `async with`.
 
     `url` is as for AmqpEventQueue. The routers of one `roster` share the partitions out between
-    them, each standing by for the others. Leaving does not wait for open batches: what is not acked
-    by then comes again. Where there were more partitions before, those are emptied too.
+    them, each standing by for the others. Leaving does not wait for open batches: unacked entries
+    come again. Where there were more partitions before, those are emptied too.
     """
 
     def __init__(self, url: Url, *, partitions: int, roster: Roster, metrics: Metrics) -> None:
@@ -110,7 +110,7 @@ class AmqpEventSource(Keeping):
 
     async def _use(self, connection: Connection) -> None:
         queues = await declare(connection, self._number)
-        # Apart: most of what is behind the partitions is idle.
+        # Apart: most queues beside the partitions are idle.
         groups = (queues[: self._number], queues[self._number :])
         async with (
             self._sharing.over(connection, groups, self._link),

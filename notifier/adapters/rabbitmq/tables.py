@@ -47,7 +47,7 @@ def read(properties: bytes, at: int) -> dict[str, object]:
     """Return the headers of the table that begins at `at`.
 
     Text is text where it is UTF-8, else bytes. Raises TooLarge for too many headers, ValueError,
-    and others of `properties.UNDECODABLE`, for what nobody can read.
+    and others of `properties.UNDECODABLE`, for an unreadable table.
     """
     room = _LARGEST_NESTED
     found: dict[str, object] = {}
@@ -112,7 +112,7 @@ def written(headers: FieldTable) -> bytes:
 def merged(properties: bytes, at: int, ours: FieldTable) -> bytes:
     """Write the table at `at` once more with `ours` in it, as every client can read it.
 
-    Left out are large arrays and tables, and what cannot be read. Raises as `read` does.
+    Large arrays and tables, and unreadable headers, are left out. Raises as `read` does.
     """
     kept = [
         properties[start - 1 : end]

@@ -1,4 +1,4 @@
-"""The exchanges and queues in RabbitMQ: what they are, as data, and how they are declared.
+"""The exchanges and queues in RabbitMQ, as data, and their declaration.
 
     notifier.events (topic)     ─▶ notifier.entries (fanout)
     notifier.entries            ─▶ notifier.events.0                      with one partition
@@ -8,8 +8,8 @@
     put aside by RabbitMQ       ─▶ notifier.dead (direct)       ─▶ notifier.aside
     found bad by a router       ─▶ notifier.dead                ─▶ notifier.dead
 
-Only what cannot be changed later, or what safety rests on, is declared; what operators may tune
-stands in policies, which are part of `definitions`.
+Arguments hold the values that cannot be changed later, or that safety rests on. Policies hold those
+that operators may tune; they are part of `definitions`.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ JUDGED = "notifier.judged"
 
 _WEEK = 7 * 24 * 3600 * 1000  # milliseconds
 _MOST_ENTRIES = 1_000_000
-# RabbitMQ 4 puts aside what was delivered 20 times, for no fault of its own: an outage counts.
+# RabbitMQ 4 puts an entry aside after 20 deliveries, and each outage counts as one.
 # RabbitMQ 3 takes no -1 for it, and both take this.
 ANY_NUMBER = 2**31 - 1
 LIMIT = "x-delivery-limit"
@@ -44,7 +44,7 @@ _CONSUMED: ArgumentsType = {
     "x-dead-letter-strategy": "at-least-once",
     "x-overflow": "reject-publish",
 }
-# What RabbitMQ puts aside once more, by a policy of somebody else's, waits for a person.
+# An entry that RabbitMQ puts aside once more, by a foreign policy, waits for a person.
 _CONSUMED_ASIDE: ArgumentsType = {**_CONSUMED, "x-dead-letter-routing-key": JUDGED}
 
 
@@ -119,7 +119,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """What there must be, in the order of making it; `stale` are bindings that must not be."""
+    """The objects to declare, in order; `stale` are bindings that must not exist."""
 
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...]
@@ -151,7 +151,7 @@ def pattern_of(*others: str) -> str:
 
 
 def topology(partitions: int) -> Topology:
-    """Return what there must be for so many partitions."""
+    """Return the topology for so many partitions."""
     names = [partition(number) for number in range(partitions)]
     direct = Binding(ENTRIES, partition(0), "")
     hashed = Binding(ENTRIES, PARTITIONS, "", to_exchange=True)
@@ -178,7 +178,7 @@ def topology(partitions: int) -> Topology:
         ),
         # Else a change between one and many partitions would route each event twice.
         stale=(direct if many else hashed, *_OF_OLDER_VERSIONS),
-        # With an alternate exchange, for what comes before it is bound.
+        # With an alternate exchange, for events that come before it is bound.
         entrance=Exchange(EVENTS, "topic", _NOWHERE_ELSE),
         entrance_binding=Binding(EVENTS, ENTRIES, "#", to_exchange=True),
     )

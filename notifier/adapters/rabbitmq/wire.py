@@ -1,8 +1,8 @@
 """The bytes of a connection to RabbitMQ: the hot path past aiormq, all else through it.
 
-aiormq takes 70 µs to hand over a delivery, and 150 to publish under confirm. It is left what
-happens once a connection: setting up, declaring, channels, heartbeats, the end. Of channels that
-were claimed, contents and confirms go to who claimed them.
+aiormq takes 70 µs to hand over a delivery, and 150 to publish under confirm. It keeps the
+steps that happen once a connection: setting up, declaring, channels, heartbeats, the end. Contents
+and confirms of a claimed channel go to the object that claimed it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _HOT = frozenset({frames.RETURN, frames.DELIVER, frames.ACK, frames.NACK})
 
 
 class Hot(Protocol):
-    """Who handles the contents and confirms of a channel. Its methods return at once."""
+    """Handles the contents and confirms of a channel. Its methods return at once."""
 
     def on_method(self, method: int, payload: bytes) -> None:
         """Hear of a delivery or return, whose content follows, or of a confirm."""
@@ -65,10 +65,10 @@ class Wire(asyncio.StreamReaderProtocol):
         )  # uvloop's is one by its methods only
         super().connection_made(transport)
 
-    # What comes in.
+    # Reading.
 
     def data_received(self, data: bytes) -> None:
-        """Hand over each whole frame, to whom it concerns."""
+        """Hand each whole frame to its channel's owner, or to aiormq."""
         if self._to_drop:
             data = self._dropped(data)
         if self._rest:
@@ -132,7 +132,7 @@ class Wire(asyncio.StreamReaderProtocol):
         return True
 
     def _looked_at(self, kind: int, payload: bytes, frame: bytes) -> bytes:
-        """Take note of what a frame says of the connection; return it for aiormq."""
+        """Note the state of the connection in a frame; return the frame for aiormq."""
         if kind != frames.METHOD:
             return frame
         method = frames.METHOD_OF.unpack_from(payload)
@@ -142,7 +142,7 @@ class Wire(asyncio.StreamReaderProtocol):
         elif method == (frames.CONNECTION, frames.UNBLOCKED):
             self.is_blocked = False
         elif method == (frames.CONNECTION, frames.TUNE):
-            frame, self.frame_max = frames.tuned(frame)  # aiormq agrees to whatever is proposed
+            frame, self.frame_max = frames.tuned(frame)  # aiormq agrees to any proposal
         return frame
 
     def _feed(self, cold: bytes, *, is_hot: bool) -> None:
@@ -155,13 +155,13 @@ class Wire(asyncio.StreamReaderProtocol):
             super().data_received(cold)
 
     def pause_reading(self) -> None:
-        """Read no further. RabbitMQ keeps what it has to send, and heartbeats are not missed."""
+        """Read no further. RabbitMQ keeps its data, and heartbeats are not missed."""
         if self._transport is not None and self.is_open and not self._beating:
             self._transport.pause_reading()
             self._beat()
 
     def _beat(self) -> None:
-        # RabbitMQ's heartbeats stand behind what is not read: aiormq would miss them. A RabbitMQ
+        # RabbitMQ's heartbeats stand behind unread bytes: aiormq would miss them. A RabbitMQ
         # that is gone is noticed once reading goes on, or when the kernel gives up a write.
         self._beating = asyncio.get_running_loop().call_later(_BEAT, self._beat)
         super().data_received(frames.HEARTBEAT)
@@ -177,7 +177,7 @@ class Wire(asyncio.StreamReaderProtocol):
             self._beating.cancel()
             self._beating = None
 
-    # What goes out.
+    # Writing.
 
     def claim(self, channel: int, hot: Hot) -> None:
         """Hand contents and confirms of a channel over to `hot`, until another claims it."""
@@ -194,7 +194,7 @@ class Wire(asyncio.StreamReaderProtocol):
         self._has_room.set()
 
     async def has_room(self) -> None:
-        """Return when the other side has read most of what was written, or is gone."""
+        """Return when the other side has read most of the written bytes, or is gone."""
         await self._has_room.wait()
 
     def write(self, data: bytes) -> None:
@@ -208,7 +208,7 @@ class Wire(asyncio.StreamReaderProtocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def abort(self) -> None:
-        """End the connection at once, whoever waits for the other side."""
+        """End the connection at once, without waiting for the other side."""
         if self._transport is not None:
             self._transport.abort()
 

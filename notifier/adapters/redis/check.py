@@ -32,7 +32,7 @@ _TOLERATED_CLOCK = 5.0  # seconds
 _MIB = 1024 * 1024
 # No topic is named by an asterisk, so nobody follows this one.
 _NO_TOPIC = "notifier:{*}"
-# A full Redis refuses the first write only. The expiry is for a user who may not delete.
+# A full Redis refuses the first write only. The expiry is for a user without the right to delete.
 _REHEARSAL = """
 redis.call('PUBLISH', ARGV[1], '')
 redis.call('XADD', KEYS[1], '*', 'r', '')
@@ -138,7 +138,7 @@ def _mend_refusal(error: ResponseError) -> str:
         case _ if "permission" in str(error) or "can't" in str(error):
             return f"give the user the rights {_RIGHTS}"
         case _:
-            return "do what these words ask for; Redis' own log says more"
+            return "follow these words; Redis' own log says more"
 
 
 async def _rehearse_subscription(client: Redis, _: str) -> list[Finding]:
@@ -218,7 +218,7 @@ def _judge_config(config: Mapping[str, str], info: Mapping[str, Any]) -> Iterato
         mend = "set client-output-buffer-limit pubsub 64mb 16mb 30"
         yield Finding("warning", "redis pub/sub", text, mend)
     if replicas == "0" and info.get("connected_slaves"):
-        text = "min-replicas-to-write is 0: a failover loses what the old master still takes"
+        text = "min-replicas-to-write is 0: a failover loses events that the old master still takes"
         yield Finding("warning", "redis replicas", text, "set min-replicas-to-write 1")
 
 

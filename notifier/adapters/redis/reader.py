@@ -15,7 +15,7 @@ from redis.exceptions import InvalidResponse, ResponseError
 
 from notifier.adapters.redis.connection import transport_of
 
-# For every kilobyte that it has read, hiredis moves all that is left of what it was fed.
+# For every kilobyte that it has read, hiredis moves all its unread bytes.
 _SLICE = 8 * 1024
 
 

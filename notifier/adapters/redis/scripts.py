@@ -1,4 +1,4 @@
-"""What is done inside Redis: Lua scripts (Redis 7, 8 or Valkey), each atomic.
+"""Lua scripts that run inside Redis (Redis 7, 8 or Valkey), each atomic.
 
 Keys of topic T, which share the hash tag {T}:
 
@@ -12,8 +12,8 @@ Keys of topic T, which share the hash tag {T}:
     notifier:{T}:newest  hash: the newest offset of each collapse key, where there are any
     notifier:{T}         pub/sub channel: `epoch:offset:` and the record
 
-A topic without a usable head begins anew: under an epoch that the caller made up, and without what
-belongs to another epoch.
+A topic without a usable head begins anew: under an epoch that the caller made up, and without the
+data of another epoch.
 
 An epoch lasts no longer than the Redis process (`run`) that began it: a process that took its place
 (restarted, failed over) may have lost the newest publications, whose offsets it gives away again.
@@ -165,7 +165,7 @@ end
 # One call for all publications, so that Redis takes or refuses them together: of several calls it
 # could refuse one (memory, replicas, a script it forgot) and take a later one of the same topic.
 #
-# Nothing may be written before XADD but what a stream without a head needs, as XADD is what can be
+# Before XADD, write only for a stream without a head: XADD is the one command that can be
 # refused: when the log is no stream, or runs ahead of its head.
 PUBLISH = Script(
     f"""#!lua

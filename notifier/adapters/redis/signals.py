@@ -12,7 +12,7 @@ _PAYLOAD = re.compile(rb"signal::(frame|order):([a-z_]{1,64}):(.*)", re.DOTALL)
 
 
 def payload_of(signal: Signal) -> bytes:
-    """Write what `signal_of` reads."""
+    """Write a signal as `signal_of` reads it."""
     return b"signal::%s:%s:%s" % (signal.kind.encode(), signal.name.encode(), signal.body)
 
 

@@ -182,7 +182,7 @@ class Subscriber:
         try:
             epoch, offset, record = payload.split(b":", 2)
             publication = Publication(topic, Position(epoch.decode(), int(offset)), record)
-        except ValueError:  # what is no publication costs publications nothing
+        except ValueError:  # a foreign message must not stop publications
             self._on_other_message(topic, payload)
             return
         self._listener.on_publication(publication)

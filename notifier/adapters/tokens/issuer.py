@@ -33,7 +33,7 @@ _log = structlog.stdlib.get_logger(__name__)
 class Pacing:
     """How often an issuer is asked for its keys, in seconds.
 
-    Between two requests lies a `pause`, whatever key ids tokens claim; one takes at most `timeout`.
+    Between two requests lies a `pause`, for any key ids in tokens; one takes at most `timeout`.
     Keys count as fresh for as long as the answer's Cache-Control says, between `least` and `most`;
     `usual` if it says nothing.
     """
@@ -154,7 +154,7 @@ class IssuerKeys:
     async def _fetched(self) -> None:
         self._fetch_when_due()
         if self._fetching and not self._fetching.done():
-            # A caller who is cancelled must not take the fetch away from the others.
+            # A cancelled caller must not take the fetch away from the others.
             await asyncio.shield(self._fetching)
 
     def _fetch_when_due(self) -> None:
@@ -162,7 +162,7 @@ class IssuerKeys:
         if under_way or monotonic() < self._next_fetch:
             return
         self._next_fetch = monotonic() + self._pacing.pause
-        # In a context of its own: its log lines are not about the caller who happened to be first.
+        # In a context of its own: its log lines are not about the first caller.
         self._fetching = asyncio.create_task(self._fetch(), name="issuer keys", context=Context())
 
     @property

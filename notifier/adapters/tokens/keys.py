@@ -81,7 +81,7 @@ def check_signature(token: SignedToken, keys: Sequence[Key]) -> None:
 def key_of_secret(secret: str) -> Key:
     """Make the key of a secret of at least 32 bytes; HS384 takes 48, HS512 64; raises ValueError.
 
-    A public key or certificate by mistake is no secret: whoever has read it could sign.
+    A public key or certificate by mistake is no secret: any reader of it could sign.
     """
     material = secret.encode()
     fitting = [name for name, least in _HMAC.items() if len(material) >= least]
@@ -201,7 +201,7 @@ class KeySource(Protocol):
         """Prepare; never raises for an issuer that is away."""
 
     async def close(self) -> None:
-        """End what was begun; may be called twice."""
+        """End fetches and close connections; may be called twice."""
 
 
 class FixedKeys:

@@ -1,4 +1,4 @@
-"""Tokens that were verified already, so that whoever comes back costs no signature."""
+"""Tokens that were verified already, so that a client that reconnects costs no signature."""
 
 from collections import OrderedDict
 from hashlib import sha256
@@ -27,7 +27,7 @@ class KnownTokens:
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
     def get(self, token: str, keys: int, now: float) -> Identity | None:
-        """Return whom a token identifies, None if that is to be found out."""
+        """Return the identity of a known token, None for any other."""
         known = self._known.get(_hash(token))
         if known is None or known.keys != keys or known.identity.expires <= now:
             return None

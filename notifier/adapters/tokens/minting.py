@@ -23,7 +23,7 @@ def mint(  # noqa: PLR0913  # one argument for each claim
 ) -> str:
     """Make a token for `lifetime` seconds from now, signed with HS256.
 
-    Raises Invalid for what is not a user id, and ValueError for a secret that is too short.
+    Raises Invalid for a malformed user id, and ValueError for a secret that is too short.
     """
     key_of_secret(secret)
     now = int(time())

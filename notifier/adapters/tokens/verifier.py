@@ -80,7 +80,7 @@ class JwtVerifier:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End what was begun."""
+        """End fetches and close connections."""
         for issuer in self._issuers:
             await issuer.keys.close()
 
@@ -100,7 +100,7 @@ class JwtVerifier:
         return troubles[0] if all(troubles) else None
 
     async def verify(self, token: str) -> Identity:
-        """Return whom the token identifies; raises Unauthorized, or Unavailable (`issuer`)."""
+        """Return the identity of a token; raises Unauthorized, or Unavailable (`issuer`)."""
         known = self._known.get(token, self._generation, time())
         if known is not None and all(issuer.keys.is_fresh for issuer in self._issuers):
             return known

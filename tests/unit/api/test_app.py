@@ -600,7 +600,7 @@ async def test_a_web_hook_is_agreed_to_before_its_first_event() -> None:
         assert "POST" in answer.headers["allow"]
 
 
-async def test_who_is_no_web_hook_is_agreed_to_nothing() -> None:
+async def test_a_sender_that_is_no_web_hook_is_refused_validation() -> None:
     async with producer() as shop:
         plain = await shop.options({})
         bad = await shop.options({"webhook-request-origin": "a b"})
@@ -648,7 +648,7 @@ async def test_nothing_is_answered_by_a_500(
 # The log.
 
 
-async def test_who_is_refused_is_told_to_the_log_with_producer_address_and_id() -> None:
+async def test_a_refused_post_is_logged_with_producer_address_and_id() -> None:
     with capture_logs() as logs:
         async with producer() as shop:
             await shop.post({"id": "e1", "users": ["42"]})

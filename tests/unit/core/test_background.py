@@ -13,7 +13,7 @@ async def fail() -> None:
     raise LookupError("broken")
 
 
-async def test_what_still_runs_is_cancelled_when_the_body_ends() -> None:
+async def test_running_tasks_are_cancelled_when_the_body_ends() -> None:
     async with Background() as background:
         task = background.start(for_ever(), "for ever")
 
@@ -40,7 +40,7 @@ async def test_a_task_that_fails_ends_the_body() -> None:
     assert others[0].cancelled()
 
 
-async def test_what_the_body_raises_goes_on_as_it_is() -> None:
+async def test_an_error_of_the_body_is_raised_as_it_is() -> None:
     tasks = []
 
     async def body() -> None:
@@ -53,7 +53,7 @@ async def test_what_the_body_raises_goes_on_as_it_is() -> None:
     assert tasks[0].cancelled()
 
 
-async def test_whoever_cancels_the_body_cancels_the_tasks() -> None:
+async def test_cancelling_the_body_cancels_the_tasks() -> None:
     started = asyncio.Event()
 
     async def body() -> None:
@@ -93,14 +93,14 @@ class Ticking(LongLived):
         self.notes.append("closed")
 
 
-async def test_what_is_long_lived_closes_after_its_tasks_have_ended() -> None:
+async def test_a_long_lived_object_closes_after_its_tasks_have_ended() -> None:
     async with Ticking() as ticking:
         await asyncio.sleep(0)
 
     assert ticking.notes == ["ended", "closed"]
 
 
-async def test_what_is_long_lived_closes_though_a_task_of_it_failed() -> None:
+async def test_a_long_lived_object_closes_though_a_task_of_it_failed() -> None:
     ticking = Ticking(fails=True)
 
     with pytest.raises(ExceptionGroup):

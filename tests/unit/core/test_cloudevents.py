@@ -68,7 +68,7 @@ def test_other_extension_attributes_are_carried() -> None:
 
 
 @pytest.mark.parametrize("name", ["specversion", "id", "source", "type"])
-def test_what_cloudevents_requires_must_be_there(name: str) -> None:
+def test_attributes_that_cloudevents_requires_must_be_there(name: str) -> None:
     error = refused(user="42", **{name: ...})
 
     assert str(error) == f"{name}: is missing; CloudEvents requires it"

@@ -56,7 +56,7 @@ def data_of(event: Event) -> object:
 
 
 @given(EVENTS)
-def test_what_is_put_is_understood(event: Event) -> None:
+def test_an_entry_that_was_put_is_understood(event: Event) -> None:
     complete = events.completed(event, source="shop", now=NOW)
 
     assert members_of(only(entry_of(complete, NOW))) == members_of(complete)
@@ -177,7 +177,7 @@ def test_a_body_with_the_members_of_an_event_is_one(body: dict[str, object]) -> 
         ({"type": 7, "data": 1}, "type"),
     ],
 )
-def test_what_means_to_be_an_event_is_held_to_its_rules(
+def test_a_body_with_members_of_an_event_must_keep_its_rules(
     body: dict[str, object], field: str
 ) -> None:
     assert refused(entry(body, "user.42")).field == field
@@ -372,7 +372,7 @@ HEADERS = st.dictionaries(
     app_id=TEXT,
     kind=TEXT,
 )
-def test_whatever_comes_in_is_understood_or_invalid(**of: Any) -> None:  # noqa: ANN401  # drawn
+def test_any_bytes_are_understood_or_invalid(**of: Any) -> None:  # noqa: ANN401  # drawn
     strange = Entry(of.pop("body"), type=of.pop("kind"), **of)
 
     try:

@@ -23,7 +23,7 @@ def test_ids_of_other_systems_are_names(name: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "a b", "a,b", "{a}", "a*", '"', "a\\", "é", "a\n", "\x00", "a" * 129]
 )
-def test_what_notations_and_logs_use_is_no_name(text: str) -> None:
+def test_characters_of_notations_and_logs_are_not_allowed_in_names(text: str) -> None:
     assert not is_name(text)
 
 

@@ -22,7 +22,7 @@ def test_a_burst_is_taken_at_once_and_no_more() -> None:
     assert len(taken(PACE, [10.0] * 20)) == 8
 
 
-def test_after_a_burst_it_goes_on_at_the_rate() -> None:
+def test_after_a_burst_the_rate_limit_holds() -> None:
     assert taken(PACE, [10.0] * 8 + [10.25, 10.25, 10.5]) == [10.0] * 8 + [10.25, 10.5]
 
 
@@ -30,7 +30,7 @@ def test_after_a_rest_there_is_a_whole_burst_again_and_never_more() -> None:
     assert len(taken(PACE, [10.0] * 8 + [1000.0] * 20)) == 16
 
 
-def test_what_is_too_much_costs_nothing() -> None:
+def test_a_refusal_by_the_rate_limit_costs_nothing() -> None:
     refused = [10.0 + n / 1000 for n in range(200)]
 
     assert taken(PACE, [10.0] * 8 + refused + [10.25])[-1] == 10.25

@@ -34,7 +34,7 @@ def test_the_order_in_which_routers_are_known_does_not_matter(
 
 
 @given(PARTITIONS, ROUTERS)
-def test_the_heir_is_who_owns_it_once_the_owner_is_gone(
+def test_the_heir_is_the_router_that_owns_it_once_the_owner_is_gone(
     partitions: list[str], routers: set[str]
 ) -> None:
     shares = shared_out(partitions, routers)

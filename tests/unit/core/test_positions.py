@@ -46,7 +46,7 @@ def test_a_position_is_written_as_the_protocol_says() -> None:
         "k" * 17 + ".1",
     ],
 )
-def test_what_is_no_position_is_refused(text: str) -> None:
+def test_a_malformed_position_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match=r"^since: a position looks like"):
         Position.parse(text)
 
@@ -87,7 +87,7 @@ def test_no_cursor_is_an_empty_one() -> None:
         (" ", "a cursor looks like"),
     ],
 )
-def test_what_is_no_cursor_is_refused_by_the_rule(text: str, rule: str) -> None:
+def test_a_malformed_cursor_is_refused_by_the_rule(text: str, rule: str) -> None:
     with pytest.raises(Invalid, match=f"^since: {rule}"):
         parse_cursor(text)
 
@@ -100,7 +100,7 @@ def test_a_cursor_comes_through_a_url_as_it_was_written(positions: dict[str, Pos
 
 
 @given(st.text(max_size=40), st.dictionaries(TOPICS, POSITIONS, min_size=1, max_size=3))
-def test_of_what_is_read_nothing_is_passed_over(text: str, positions: dict[str, Position]) -> None:
+def test_no_item_of_a_cursor_is_passed_over(text: str, positions: dict[str, Position]) -> None:
     mixed = f"{format_cursor(positions)}{text}"
     try:
         cursor = parse_cursor(mixed)

@@ -42,7 +42,7 @@ def refused(text: bytes) -> Invalid:
         (b'"\xff"', "not UTF-8 at byte 1"),
     ],
 )
-def test_what_is_wrong_is_said_in_our_words(text: bytes, said: str) -> None:
+def test_a_fault_is_described_in_our_words(text: bytes, said: str) -> None:
     assert str(refused(text)) == said
 
 
@@ -65,7 +65,7 @@ def test_nesting_is_bounded(text: bytes) -> None:
         rb'["\\", "\"' + b"[" * 300 + rb'\"", "' + b"{" * 300 + b'"]',
     ],
 )
-def test_what_is_not_deep_is_read_however_many_brackets_it_has(text: bytes) -> None:
+def test_shallow_json_is_read_with_any_number_of_brackets(text: bytes) -> None:
     decoder = msgspec.json.Decoder()
 
     assert read_json(text, decoder, len(text)) == decoder.decode(text)

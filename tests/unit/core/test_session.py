@@ -177,7 +177,7 @@ async def test_sessions_have_ids_of_their_own() -> None:
 
 
 @in_virtual_time
-async def test_hello_says_what_is_resumed_and_what_was_missed_follows() -> None:
+async def test_hello_names_resumed_topics_and_their_missed_events_follow() -> None:
     async with house() as it:
         posted = it.broker.post_many("user:42", 3)
         cursor = {"user:42": Position.parse(posted[0]), "news": Position("gone", 7)}
@@ -365,7 +365,7 @@ async def test_topics_are_bounded() -> None:
 
 
 @in_virtual_time
-async def test_what_is_not_followed_cannot_be_left() -> None:
+async def test_to_unsubscribe_from_a_topic_that_is_not_followed_is_an_error() -> None:
     async with house() as it:
         client = await welcomed(it)
 
@@ -403,7 +403,7 @@ async def test_a_ping_is_answered() -> None:
         b"[" * 20_000,
     ],
 )
-def test_what_is_no_frame_gets_an_error_and_the_connection_stays(text: bytes) -> None:
+def test_a_malformed_frame_gets_an_error_and_the_connection_stays(text: bytes) -> None:
     @in_virtual_time
     async def scenario() -> None:
         async with house() as it:
@@ -445,7 +445,7 @@ async def test_five_errors_in_a_row_close_the_connection() -> None:
 
 
 @in_virtual_time
-async def test_following_again_what_the_cursor_named_is_told_but_never_closes() -> None:
+async def test_to_subscribe_to_a_topic_of_the_cursor_is_an_error_but_never_closes() -> None:
     async with house() as it:
         cursor = {f"team:{n}": Position("gone", 1) for n in range(4)}
         client = await connected(it, cursor=cursor)
@@ -474,7 +474,7 @@ async def test_a_good_frame_in_between_forgives_errors() -> None:
 
 
 @in_virtual_time
-async def test_what_is_said_after_the_end_is_not_heard() -> None:
+async def test_frames_after_the_end_are_ignored() -> None:
     async with house() as it:
         client = await welcomed(it)
         client.session.end(CloseCode.DRAINING)
@@ -491,7 +491,7 @@ async def test_what_is_said_after_the_end_is_not_heard() -> None:
 
 
 @in_virtual_time
-async def test_the_first_frame_may_say_who_it_is() -> None:
+async def test_the_first_frame_may_be_auth() -> None:
     async with house() as it:
         client = await connected(it, None, topics=("news",))
 
@@ -531,7 +531,7 @@ async def test_nothing_can_be_followed_before_auth() -> None:
 
 
 @in_virtual_time
-async def test_who_does_not_say_who_it_is_in_time_is_closed() -> None:
+async def test_a_newcomer_without_auth_in_time_is_closed() -> None:
     async with house() as it:
         client = await connected(it, None)
 
@@ -598,7 +598,7 @@ async def test_a_bad_first_token_closes() -> None:
 
 
 @in_virtual_time
-async def test_an_issuer_out_of_reach_closes_with_a_code_to_come_back() -> None:
+async def test_an_issuer_out_of_reach_closes_with_a_code_that_allows_to_reconnect() -> None:
     async with house() as it:
         client = await connected(it, None)
 
@@ -609,7 +609,7 @@ async def test_an_issuer_out_of_reach_closes_with_a_code_to_come_back() -> None:
 
 
 @in_virtual_time
-async def test_a_user_with_too_many_connections_is_closed_with_a_code_not_to_come_back() -> None:
+async def test_a_user_with_too_many_connections_is_closed_and_must_not_reconnect() -> None:
     async with house() as it:
         client = await connected(it, None)
 
@@ -721,7 +721,7 @@ async def test_the_end_of_the_token_ends_the_stay() -> None:
 
 
 @in_virtual_time
-async def test_who_has_been_there_for_long_is_sent_to_come_back_elsewhere() -> None:
+async def test_a_session_of_the_greatest_age_is_told_to_reconnect() -> None:
     async with house() as it:
         it.terms = replace(it.terms, max_age=100.0)
         clients = [await welcomed(it) for _ in range(20)]
@@ -754,7 +754,7 @@ async def test_a_token_renewed_in_place_does_not_make_a_connection_younger() -> 
 
 
 @in_virtual_time
-async def test_who_shows_life_is_pinged_each_heartbeat_and_stays() -> None:
+async def test_a_client_that_shows_life_is_pinged_each_heartbeat_and_stays() -> None:
     async with house() as it:
         client = await welcomed(it)
 
@@ -779,7 +779,7 @@ async def test_any_frame_is_a_sign_of_life() -> None:
 
 
 @in_virtual_time
-async def test_who_cannot_show_life_is_not_asked_to() -> None:
+async def test_a_client_that_cannot_show_life_is_not_pinged() -> None:
     async with house() as it:
         client = await welcomed(it)
         client.answers_pings = False
@@ -809,7 +809,7 @@ async def test_a_replay_goes_on_when_the_connection_has_room_again() -> None:
 
 
 @in_virtual_time
-async def test_who_shows_no_life_between_two_heartbeats_is_closed() -> None:
+async def test_a_client_that_shows_no_life_between_two_heartbeats_is_closed() -> None:
     async with house() as it:
         client = await welcomed(it)
 
@@ -822,7 +822,7 @@ async def test_who_shows_no_life_between_two_heartbeats_is_closed() -> None:
 
 
 @in_virtual_time
-async def test_a_broker_out_of_reach_for_long_closes_who_waits_for_it() -> None:
+async def test_a_broker_out_of_reach_for_long_closes_sessions_that_wait_for_it() -> None:
     async with house() as it:
         it.broker.away = True
         client = await connected(it)
@@ -871,7 +871,7 @@ async def test_a_subscription_that_the_broker_leaves_unanswered_is_refused_and_t
 
 
 @pytest.mark.parametrize("code", list(CloseCode))
-def test_bye_says_when_to_come_back_if_at_all(code: CloseCode) -> None:
+def test_bye_says_when_to_reconnect_if_at_all(code: CloseCode) -> None:
     @in_virtual_time
     async def scenario() -> None:
         async with house() as it:
@@ -920,7 +920,7 @@ def test_the_host_hears_why_a_connection_is_gone(code: CloseCode | None, reason:
 
 
 @in_virtual_time
-async def test_who_has_gone_gets_nothing_and_is_not_called() -> None:
+async def test_a_client_that_has_gone_gets_nothing_and_is_not_called() -> None:
     async with house() as it:
         client = await welcomed(it, ANN, "news")
 
@@ -933,7 +933,7 @@ async def test_who_has_gone_gets_nothing_and_is_not_called() -> None:
 
 
 @in_virtual_time
-async def test_who_goes_before_hello_is_not_greeted() -> None:
+async def test_a_client_that_leaves_before_hello_gets_none() -> None:
     async with house() as it:
         it.broker.held = True
         client = await connected(it)
@@ -946,7 +946,7 @@ async def test_who_goes_before_hello_is_not_greeted() -> None:
 
 
 @in_virtual_time
-async def test_the_topics_of_who_has_gone_are_let_go() -> None:
+async def test_a_session_that_ends_unsubscribes_from_its_topics() -> None:
     async with house() as it:
         client = await welcomed(it)
 
@@ -959,7 +959,7 @@ async def test_the_topics_of_who_has_gone_are_let_go() -> None:
 
 
 @in_virtual_time
-async def test_what_is_not_allowed_is_no_error_that_ends_the_session() -> None:
+async def test_a_forbidden_subscribe_does_not_end_the_session() -> None:
     async with house() as it:
         client = await welcomed(it)
 

@@ -57,7 +57,7 @@ def test_no_context_is_kept_and_a_window_only_answered_where_one_is_offered(
         "x-webkit-deflate-frame",
     ],
 )
-def test_what_cannot_be_kept_is_not_agreed_on(offer: str) -> None:
+def test_unsupported_parameters_are_not_agreed_on(offer: str) -> None:
     assert negotiate(offer) == (None, 0)
 
 
@@ -106,7 +106,7 @@ def test_a_message_that_inflates_over_the_limit_is_too_big() -> None:
     assert error.value.code == 1009
 
 
-def test_what_is_not_compressed_cannot_be_read() -> None:
+def test_uncompressed_bytes_cannot_be_inflated() -> None:
     with pytest.raises(FramingError) as error:
         inflated(b"\xff\xff\xff", 100)
 
@@ -131,14 +131,14 @@ def test_fragments_may_each_end_in_a_final_block() -> None:
     assert parts == [b"hel", b"lo"]
 
 
-def test_what_follows_a_final_block_counts_towards_the_limit() -> None:
+def test_bytes_behind_a_final_block_count_towards_the_limit() -> None:
     with pytest.raises(FramingError) as error:
         inflated(final(b"hel") + final(b"lo!"), 5)
 
     assert error.value.code == 1009
 
 
-def test_what_follows_a_final_block_is_not_passed_over() -> None:
+def test_bytes_behind_a_final_block_are_not_passed_over() -> None:
     with pytest.raises(FramingError) as error:
         inflated(final(b"hello") + b"\xff" * 1_000, 100)
 

@@ -154,7 +154,7 @@ async def test_a_bad_token_is_told_in_frames_and_closed_with_4500(ways: dict[str
         assert it.count("notifier_connections_refused_total", reason="unauthorized") == 1
 
 
-async def test_an_expired_token_is_told_in_frames_and_closed_with_a_way_back() -> None:
+async def test_an_expired_token_is_told_in_frames_and_closed_and_may_reconnect() -> None:
     async with served() as it:
         it.tokens.table["late"] = TokenExpired("the token expired")
         async with it.client("late") as client:
@@ -184,7 +184,7 @@ async def test_a_bad_first_frame_token_is_closed_with_4500() -> None:
         assert await client.closed_with() == 4500
 
 
-async def test_who_never_says_who_it_is_is_closed_with_4503() -> None:
+async def test_a_client_that_never_sends_auth_is_closed_with_4503() -> None:
     async with served(terms=Terms(auth_timeout=0.0)) as it, it.client(None) as client:
         assert await client.closed_with() == 4503
 
@@ -282,7 +282,7 @@ HINT = "; in a URL write + as %2B, as it stands for a space"
         ("topics=news,,team", "topics", "must be 1 to 128"),
     ],
 )
-async def test_what_is_no_cursor_and_no_topic_is_refused_by_field_rule_and_remedy(
+async def test_a_malformed_cursor_or_topic_is_refused_by_field_rule_and_remedy(
     path: str, query: str, field: str, detail: str
 ) -> None:
     async with served() as it, it.http() as http:
@@ -370,7 +370,7 @@ EVERY_CHARACTER = "A-Za-z0-9-._~:@/+=|$!&@k3x9q2.17"
 
 
 @pytest.mark.parametrize("user", [EVERY_CHARACTER, "a+b@example.org", "a@b.1", "&", "+", "@"])
-async def test_a_cursor_of_any_user_comes_back_through_a_url(user: str) -> None:
+async def test_a_cursor_of_any_user_survives_a_url_so_that_its_client_resumes(user: str) -> None:
     topic = f"user:{user}"
     async with served() as it, it.http() as http:
         it.tokens.table["ann"] = Identity(user, time.time() + 3600)
@@ -387,7 +387,7 @@ async def test_a_cursor_of_any_user_comes_back_through_a_url(user: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["poll", "history"])
-async def test_what_caches_and_proxies_put_into_a_query_is_left_alone(path: str) -> None:
+async def test_parameters_of_caches_and_proxies_are_ignored(path: str) -> None:
     async with served() as it, it.http() as http:
         answer = await http.get(f"/v1/{path}?_=1790000000&__cf_chl_tk=x&topics=news")
 
@@ -456,7 +456,7 @@ async def test_any_page_is_allowed_where_the_list_says_so() -> None:
 
 
 @pytest.mark.parametrize("part", ["gateway", "broker", "tokens"])
-async def test_who_cannot_be_served_is_refused_before_the_upgrade(part: str) -> None:
+async def test_a_client_that_cannot_be_served_is_refused_before_the_upgrade(part: str) -> None:
     async with served() as it:
         if part == "gateway":
             it.gateway.draining = True
@@ -480,7 +480,7 @@ async def test_an_issuer_out_of_reach_is_no_fault_of_the_token() -> None:
         assert refusal.response.status_code == 503
 
 
-async def test_who_was_being_verified_when_draining_began_is_refused() -> None:
+async def test_a_client_that_was_being_verified_when_the_drain_began_is_refused() -> None:
     async with served() as it:
         it.tokens.open.clear()
         coming = asyncio.create_task(it.refused())
@@ -537,7 +537,7 @@ async def test_clients_that_come_too_fast_are_refused_before_the_upgrade() -> No
         assert it.count("notifier_connections_refused_total", reason="too_fast") == 1
 
 
-async def test_who_is_refused_for_another_reason_does_not_count_as_coming() -> None:
+async def test_a_client_refused_for_another_reason_does_not_count_towards_the_rate_limit() -> None:
     async with served(capacity=Capacity(connects=Pace(rate=0.001, burst=1_000))) as it:
         async with it.client(headers={"Origin": "https://evil.example"}) as client:
             await client.closed_with()
@@ -579,7 +579,7 @@ async def test_a_token_renewed_in_place_takes_no_second_seat() -> None:
 
 
 @pytest.mark.parametrize("first_frame", [False, True])
-async def test_whoever_leaves_gives_the_seat_back(first_frame: bool) -> None:  # noqa: FBT001 - a case
+async def test_a_client_that_leaves_releases_its_seat(first_frame: bool) -> None:  # noqa: FBT001 - a case
     async with served(seats=MemorySeats(1)) as it:
         for _ in range(3):
             async with identified(it) if first_frame else it.welcomed():
@@ -587,7 +587,7 @@ async def test_whoever_leaves_gives_the_seat_back(first_frame: bool) -> None:  #
             await it.gone()
 
 
-async def test_who_goes_while_the_first_token_is_verified_leaves_no_seat_taken() -> None:
+async def test_a_client_that_leaves_while_its_token_is_verified_releases_its_seat() -> None:
     async with served(seats=MemorySeats(1)) as it:
         async with it.client(None) as going:
             it.tokens.open.clear()
@@ -613,7 +613,7 @@ class SlowSeats(MemorySeats):
         return await super().claim(user)
 
 
-async def test_who_waited_for_a_seat_while_the_gateway_filled_up_gives_it_back() -> None:
+async def test_a_client_that_waited_for_a_seat_while_the_gateway_filled_up_releases_it() -> None:
     seats = SlowSeats(1)
     async with served(seats=seats, capacity=Capacity(connections=1)) as it:
         waiting = asyncio.create_task(it.refused())
@@ -644,7 +644,7 @@ async def test_there_is_nothing_else_to_connect_to() -> None:
         assert refusal.response.status_code == 403
 
 
-async def test_whoever_is_refused_is_told_to_the_log_with_user_and_address() -> None:
+async def test_a_refused_client_is_logged_with_user_and_address() -> None:
     with capture_logs() as logs:
         async with served() as it, it.http() as http:
             await http.get("/v1/history?limit=x")

@@ -473,7 +473,7 @@ def test_a_reason_is_cut_between_characters() -> None:
     assert Close.parse(bytes(parsed(close_frame(1002, "a" + "é" * 100)).data)).code == 1002
 
 
-def test_whoever_stops_half_way_gets_the_others_with_the_next_call() -> None:
+def test_a_reader_that_stops_half_way_gets_the_others_with_the_next_call() -> None:
     reader = FrameReader(LIMIT)
     sent = b"".join(masked(1, text) for text in (b"a", b"b", b"c"))
 

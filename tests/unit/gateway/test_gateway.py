@@ -24,7 +24,7 @@ from tests.support.gateways import House, Tokens, served
 from tests.support.streams import ids, polled
 
 
-async def test_draining_says_good_bye_with_4000_and_when_to_come_back() -> None:
+async def test_a_gateway_that_shuts_down_says_bye_with_4000_and_when_to_reconnect() -> None:
     async with served() as it, it.welcomed() as one, it.welcomed("bob") as two:
         draining = asyncio.create_task(it.gateway.drain())
 
@@ -37,7 +37,7 @@ async def test_draining_says_good_bye_with_4000_and_when_to_come_back() -> None:
 
 
 @pytest.mark.parametrize(("deadline", "manner"), [(60.0, "paced"), (0.0, "forced")])
-async def test_who_is_closed_when_the_time_is_over_is_counted_as_forced(
+async def test_a_client_closed_at_the_end_of_the_drain_is_counted_as_forced(
     deadline: float, manner: str
 ) -> None:
     async with served(drain_deadline=deadline) as it, it.welcomed() as client:
@@ -50,7 +50,7 @@ async def test_who_is_closed_when_the_time_is_over_is_counted_as_forced(
         assert it.count("notifier_drain_capacity_connections") == 200 * deadline
 
 
-async def test_what_is_queued_is_flushed_before_the_good_bye() -> None:
+async def test_queued_frames_are_flushed_before_the_bye() -> None:
     async with served() as it, it.welcomed() as client:
         posted = [it.broker.post("user:42", "x" * 50_000) for _ in range(10)]
         draining = asyncio.create_task(it.gateway.drain())
@@ -62,7 +62,7 @@ async def test_what_is_queued_is_flushed_before_the_good_bye() -> None:
         await draining
 
 
-async def test_draining_refuses_who_comes() -> None:
+async def test_while_a_gateway_shuts_down_it_refuses_new_clients() -> None:
     async with served() as it:
         await it.gateway.drain()
 
@@ -239,7 +239,7 @@ async def read_and_leave(it: House) -> None:
     "come_and_leave",
     [follow_and_leave, authenticate_and_leave, stream_and_leave, poll_and_leave, read_and_leave],
 )
-async def test_who_has_gone_leaves_nothing_for_the_collector(
+async def test_a_client_that_has_gone_leaves_nothing_for_the_collector(
     come_and_leave: Callable[[House], Awaitable[None]],
 ) -> None:
     async with served() as it:

@@ -32,7 +32,7 @@ async def test_the_first_answer_comes_at_once_and_says_where_it_starts() -> None
     assert answer == {"frames": [], "cursor": f"user:42@{own},everyone@{everyone}"}
 
 
-async def test_what_was_missed_is_answered_at_once() -> None:
+async def test_missed_events_are_answered_at_once() -> None:
     async with served() as it, it.http() as http:
         cursor = await start(http)
         it.broker.post("user:42", "a")
@@ -67,7 +67,7 @@ async def test_a_signal_ends_the_wait_and_leaves_the_cursor() -> None:
     assert answer == {"frames": [{"type": "typing"}], "cursor": cursor}
 
 
-async def test_what_comes_in_one_moment_comes_in_one_answer() -> None:
+async def test_frames_of_one_moment_come_in_one_answer() -> None:
     async with served() as it, it.http() as http:
         cursor = await start(http)
         asked = asyncio.ensure_future(polled(http, cursor))
@@ -135,7 +135,7 @@ async def test_a_connection_that_its_client_wants_closed_is_closed(version: str)
     assert b"connection: close\r\n" in answer
 
 
-async def test_who_goes_away_while_waiting_is_forgotten() -> None:
+async def test_a_client_that_leaves_a_held_poll_is_forgotten() -> None:
     async with served() as it, it.http() as http:
         cursor = await start(http)
         _, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -146,7 +146,7 @@ async def test_who_goes_away_while_waiting_is_forgotten() -> None:
         await it.gone(transport="poll")
 
 
-async def test_a_draining_gateway_answers_what_it_holds() -> None:
+async def test_a_gateway_that_shuts_down_answers_held_polls() -> None:
     async with served() as it, it.http() as http:
         cursor = await start(http)
         asked = asyncio.ensure_future(polled(http, cursor))

@@ -21,7 +21,7 @@ def _impatient() -> Iterator[None]:
         yield
 
 
-async def test_a_stream_begins_with_hello_and_a_time_to_come_back() -> None:
+async def test_a_stream_begins_with_hello_and_a_time_to_reconnect() -> None:
     async with served() as it, it.http() as http, streamed(http, "?topics=news") as stream:
         first = await stream.next()
         hello = await stream.next_of("hello")
@@ -133,7 +133,7 @@ async def test_a_signal_is_an_event_of_its_own_type_and_leaves_the_cursor() -> N
     assert (told.data, told.id) == ({"type": "typing"}, None)
 
 
-async def test_a_browser_comes_back_to_what_it_missed_by_itself() -> None:
+async def test_a_browser_reconnects_by_itself_and_resumes() -> None:
     async with served() as it, it.http() as http:
         async with streamed(http) as stream:
             await stream.next_of("hello")
@@ -192,7 +192,7 @@ async def test_an_open_stream_is_no_task() -> None:
             assert len(asyncio.all_tasks()) <= before
 
 
-async def test_who_goes_away_is_no_longer_served() -> None:
+async def test_a_client_that_leaves_is_no_longer_served() -> None:
     async with served() as it, it.http() as http:
         async with streamed(http) as stream:
             await stream.next_of("hello")
@@ -216,7 +216,7 @@ async def test_megabytes_of_history_are_no_reason_to_be_closed() -> None:
 
 
 @pytest.mark.usefixtures("_impatient")
-async def test_who_does_not_read_is_closed_and_others_are_not() -> None:
+async def test_a_slow_client_is_closed_and_others_are_not() -> None:
     async with served() as it, it.http() as http, streamed(http) as reading:
         await reading.next_of("hello")
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port, limit=1024)
@@ -242,7 +242,7 @@ STREAM = b"GET /v1/sse HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ann\r\n\r\n"
 
 
 @pytest.mark.parametrize("request_", [UPGRADE, STREAM], ids=["websocket", "sse"])
-async def test_what_waits_for_all_clients_together_is_bounded(
+async def test_bytes_that_wait_for_all_clients_together_are_bounded(
     request_: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backlog = Backlog(2 * 1024 * 1024)
@@ -266,7 +266,7 @@ async def test_what_waits_for_all_clients_together_is_bounded(
     assert backlog.total == 0
 
 
-async def test_a_draining_gateway_says_when_to_come_back_and_ends_the_stream() -> None:
+async def test_a_gateway_that_shuts_down_says_when_to_reconnect_and_ends_the_stream() -> None:
     async with served() as it, it.http() as http, streamed(http) as stream:
         await stream.next_of("hello")
 
@@ -278,7 +278,7 @@ async def test_a_draining_gateway_says_when_to_come_back_and_ends_the_stream() -
         assert bye.retry == bye.data["reconnect_after_ms"]
 
 
-async def test_what_passes_is_no_status_to_a_browser_which_would_never_come_back() -> None:
+async def test_a_browser_that_is_refused_for_a_while_gets_a_stream_and_reconnects() -> None:
     async with served() as it, it.http() as http:
         it.broker.trouble = "away"
         async with streamed(http, accept="text/event-stream") as stream:
@@ -291,7 +291,7 @@ async def test_what_passes_is_no_status_to_a_browser_which_would_never_come_back
     assert (others.status_code, others.headers["retry-after"]) == (503, "5")
 
 
-async def test_an_expired_token_is_no_status_to_a_browser_which_comes_back_with_another() -> None:
+async def test_a_browser_with_an_expired_token_gets_a_stream_and_reconnects_with_another() -> None:
     async with served() as it, it.http(token="late") as http:
         it.tokens.table["late"] = TokenExpired("the token expired")
         async with streamed(http, accept="text/event-stream") as stream:
@@ -312,7 +312,7 @@ async def test_without_a_token_there_is_no_stream() -> None:
     assert answer.json()["code"] == "unauthorized"
 
 
-async def test_a_header_that_is_no_cursor_is_named_as_what_was_sent() -> None:
+async def test_a_malformed_cursor_in_a_header_is_refused_by_the_headers_name() -> None:
     async with served() as it, it.http() as http:
         answer = await http.get("/v1/sse", headers={"last-event-id": "garbage"})
 
@@ -331,7 +331,7 @@ async def refused_bytes(it: House, size: int) -> bytes:
         return b""
 
 
-async def test_who_floods_its_own_stream_loses_it() -> None:
+async def test_a_client_that_floods_its_own_stream_loses_it() -> None:
     async with served() as it:
         await refused_bytes(it, 200_000)
 

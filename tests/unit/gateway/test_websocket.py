@@ -163,7 +163,7 @@ async def test_five_frames_that_are_none_close_with_4502() -> None:
         assert await client.closed_with() == 4502
 
 
-async def test_who_broke_the_protocol_and_still_sends_is_heard_out_and_not_reset() -> None:
+async def test_a_client_that_broke_the_protocol_and_still_sends_is_closed_and_not_reset() -> None:
     async with served() as it, it.plain(UPGRADE) as (reader, writer):
         writer.write(b"\x83\x80mask")
         assert (await asyncio.wait_for(reader.read(), 10))[2:4] == (1002).to_bytes(2)
@@ -228,7 +228,7 @@ async def test_connections_of_one_window_share_their_frames() -> None:
         assert one.encode is not without.encode
 
 
-async def test_what_a_client_compresses_is_read() -> None:
+async def test_a_compressed_message_of_a_client_is_read() -> None:
     async with served() as it, it.client() as client:
         await client.next_of("hello")
 
@@ -292,7 +292,7 @@ async def test_nothing_that_follows_a_close_frame_is_heard() -> None:
         assert not it.tokens.asked.is_set()
 
 
-async def test_who_does_not_read_is_closed_with_4002_and_others_go_on() -> None:
+async def test_a_slow_client_is_closed_with_4002_and_others_go_on() -> None:
     async with (
         served(connection=Impatient) as it,
         it.welcomed(max_queue=1, compression=None) as slow,
@@ -324,7 +324,7 @@ async def read_to_the_end(client: Client) -> tuple[list[str], int]:
             got.append(frame["position"])
 
 
-async def test_who_resumes_after_4002_misses_nothing() -> None:
+async def test_a_slow_client_that_reconnects_after_4002_misses_nothing() -> None:
     async with served(connection=Impatient) as it:
         async with it.welcomed(max_queue=1, compression=None) as slow, it.welcomed() as quick:
             posted = []
@@ -391,7 +391,7 @@ async def test_a_client_that_goes_during_the_handshake_is_forgotten() -> None:
         assert it.count("notifier_connections", transport="websocket") == 0
 
 
-async def test_what_is_open_when_the_server_stops_is_closed_with_1012() -> None:
+async def test_connections_open_when_the_server_shuts_down_are_closed_with_1012() -> None:
     async with served() as it:
         client = it.client()
         opened = await client.__aenter__()
@@ -442,7 +442,9 @@ async def test_a_flood_of_pings_is_answered_to_the_last_and_holds_nobody_up() ->
         ),
     ],
 )
-async def test_who_floods_is_told_and_closed_with_4502(flood: list[Frame], reason: str) -> None:
+async def test_a_client_over_its_rate_limit_gets_an_error_and_is_closed_with_4502(
+    flood: list[Frame], reason: str
+) -> None:
     async with served(connection=Strict) as it, it.client() as client:
         await client.next_of("hello")
 
@@ -524,7 +526,7 @@ async def test_when_the_pieces_make_a_whole_message_no_more_is_waited_for() -> N
         assert session.connection._late is None  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-async def test_what_follows_a_final_block_stalls_nobody() -> None:
+async def test_bytes_behind_a_final_block_stall_no_other_client() -> None:
     block = b"\x03\x00"  # a final one, without content
     begin = bytearray(Frame(Opcode.TEXT, block, fin=False).serialize(mask=True))
     begin[0] |= 0x40  # compressed
@@ -535,7 +537,7 @@ async def test_what_follows_a_final_block_stalls_nobody() -> None:
         assert await client.closed_with() == 1009
 
 
-async def test_what_comes_within_the_pace_is_taken() -> None:
+async def test_frames_within_the_rate_limit_are_accepted() -> None:
     async with served(connection=Strict) as it, it.client() as client:
         await client.next_of("hello")
 

@@ -178,7 +178,7 @@ async def test_no_request_is_read_before_the_one_in_front_is_answered() -> None:
     assert (before, asked) == (["/1"], ["/1", "/last"])
 
 
-async def test_what_waits_behind_a_request_is_bounded_by_reading_no_further() -> None:
+async def test_bytes_behind_a_request_are_bounded_by_reading_no_further() -> None:
     go_on = asyncio.Event()
 
     async def slow(_: Scope, __: Receive, send: Send) -> None:
@@ -198,7 +198,7 @@ async def test_what_waits_behind_a_request_is_bounded_by_reading_no_further() ->
     assert answers.count(b"HTTP/1.1 200 OK") == 401
 
 
-async def test_what_a_request_still_sends_after_its_answer_is_dropped() -> None:
+async def test_bytes_of_a_request_after_its_answer_are_dropped() -> None:
     async def refuse(_: Scope, __: Receive, send: Send) -> None:
         await respond(send, b"no", 413)
 
@@ -212,7 +212,9 @@ async def test_what_a_request_still_sends_after_its_answer_is_dropped() -> None:
     assert second.count(b"HTTP/1.1") == second.count(b"HTTP/1.1 413 ") == 1
 
 
-async def test_who_was_not_told_to_continue_is_closed_as_nobody_knows_what_it_sends_next() -> None:
+async def test_a_client_that_was_not_told_to_continue_is_closed_as_its_next_bytes_are_unknown() -> (
+    None
+):
     async def refuse(_: Scope, __: Receive, send: Send) -> None:
         await respond(send, b"no", 401)
 
@@ -239,7 +241,7 @@ async def test_who_was_not_told_to_continue_is_closed_as_nobody_knows_what_it_se
         b"GET / HTTP/1.1\r\na: " + b"x" * 70_000,
     ],
 )
-async def test_what_is_no_request_is_refused_behind_the_answer_to_the_one_before(
+async def test_a_malformed_request_is_refused_behind_the_answer_to_the_one_before(
     request_: bytes,
 ) -> None:
     async with talking(echo) as talk:
@@ -263,13 +265,13 @@ async def test_a_body_that_is_damaged_is_refused_once() -> None:
 # Time.
 
 
-async def test_who_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_sends_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incoming, "_LONGEST_HEAD", 0.1)
     async with talking(echo) as talk:
         assert await talk.rest() == b""
 
 
-async def test_who_says_nothing_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_sends_nothing_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incoming, "LONGEST_PAUSE", 0.1)
     async with talking(echo) as talk:
         await talk.say(b"GET / HTTP/1.1\r\n\r\n")
@@ -278,7 +280,7 @@ async def test_who_says_nothing_more_is_closed(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("offer", [b"", H2C])
-async def test_who_does_not_send_the_body_is_closed(
+async def test_a_client_that_does_not_send_the_body_is_closed(
     monkeypatch: pytest.MonkeyPatch, offer: bytes
 ) -> None:
     monkeypatch.setattr(incoming, "_LONGEST_BODY", 0.1)
@@ -291,7 +293,7 @@ async def test_who_does_not_send_the_body_is_closed(
 @pytest.mark.parametrize("size", [3_000_000, 300_000])
 @pytest.mark.parametrize("keep", [b"", b"Connection: close\r\n"])
 @pytest.mark.parametrize("uncounted", [UNCOUNTED, 100_000_000])
-async def test_who_does_not_read_an_answer_is_closed(
+async def test_a_client_that_does_not_read_an_answer_is_closed(
     monkeypatch: pytest.MonkeyPatch, size: int, keep: bytes, uncounted: int
 ) -> None:
     async def large(_: Scope, __: Receive, send: Send) -> None:
@@ -333,7 +335,9 @@ async def test_a_request_is_read_in_its_turn_and_not_before(
     assert waiting.empty()
 
 
-async def test_who_leaves_before_its_turn_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_leaves_before_its_turn_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     waiting: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
     begun: list[bytes] = []
     monkeypatch.setattr(turns.Turns, "take", lambda _, work: waiting.put_nowait(work))
@@ -369,7 +373,7 @@ async def test_an_answer_is_cut_off_when_too_much_waits_in_all() -> None:
     assert (len(cut), backlog.total) == (1, 0)
 
 
-async def test_who_reads_is_owed_nothing() -> None:
+async def test_no_bytes_wait_for_a_client_that_reads() -> None:
     backlog = Backlog(4 * 1024 * 1024)
     async with talking(large, backlog=backlog) as talk:
         await talk.say(b"GET / HTTP/1.1\r\n\r\n" * 3 + LAST)
@@ -379,7 +383,7 @@ async def test_who_reads_is_owed_nothing() -> None:
     assert backlog.total == 0
 
 
-async def test_what_waits_of_one_answer_holds_the_next_request_up() -> None:
+async def test_an_unread_answer_holds_the_next_request_up() -> None:
     backlog, asked = Backlog(), list[str]()
 
     async def note(scope: Scope, receive: Receive, send: Send) -> None:

@@ -177,7 +177,7 @@ async def test_a_response_is_handed_over_and_not_the_request_behind_it(behind: s
     assert answers.index(b"taken") < answers.index(b"own")
 
 
-async def test_who_leaves_while_its_response_is_in_other_hands_is_forgotten() -> None:
+async def test_a_client_that_leaves_after_the_hand_over_is_forgotten() -> None:
     taken = asyncio.Event()
 
     async def app(scope: Scope, _: Receive, __: Send) -> None:

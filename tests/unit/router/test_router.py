@@ -248,7 +248,7 @@ async def test_of_a_large_audience_the_next_are_sent_while_the_first_are_being_a
 
 
 @in_virtual_time
-async def test_what_shares_a_topic_with_what_is_being_published_waits_for_it() -> None:
+async def test_a_publication_waits_for_an_earlier_one_of_its_topic() -> None:
     users = [str(number) for number in range(CHUNK)]
     batch = Settled(event("1", *users), event("2", "7"))
     it = House()
@@ -379,7 +379,7 @@ async def test_a_router_that_is_cancelled_among_costly_deliveries_ends_at_once(
 
 
 @in_virtual_time
-async def test_what_stands_behind_a_large_audience_does_not_wait_for_it() -> None:
+async def test_events_behind_a_large_audience_do_not_wait_for_it() -> None:
     batch, next_batch = Settled(event("1", *MANY), event("2", "x")), Settled(event("3", "y"))
     it = House()
     it.broker.held = True
@@ -405,7 +405,7 @@ async def test_what_stands_behind_a_large_audience_does_not_wait_for_it() -> Non
 
 
 @in_virtual_time
-async def test_what_stands_before_a_large_audience_comes_before_it() -> None:
+async def test_events_before_a_large_audience_are_published_before_it() -> None:
     batch = Settled(event("1", MANY[-1]), event("2", *MANY))
     it = House()
 
@@ -431,7 +431,7 @@ async def test_an_event_for_one_of_the_audience_takes_that_ones_publication_alon
 
 
 @in_virtual_time
-async def test_an_audience_is_acked_only_when_what_others_took_along_is_published_too() -> None:
+async def test_an_audience_is_acked_only_when_publications_taken_along_are_published_too() -> None:
     batch, next_batch = Settled(event("1", *MANY)), Settled(event("2", MANY[-1]))
     it = House()
     it.broker.held = True
@@ -453,7 +453,7 @@ async def test_an_audience_is_acked_only_when_what_others_took_along_is_publishe
 
 
 @in_virtual_time
-async def test_a_refusal_of_what_was_taken_along_is_the_audiences() -> None:
+async def test_a_refusal_of_a_publication_taken_along_is_the_audiences() -> None:
     user = MANY[-1]
     batch, next_batch = Settled(event("1", *MANY)), Settled(event("2", user))
     it = House()
@@ -504,7 +504,7 @@ async def test_no_more_than_a_few_audiences_wait_at_once() -> None:
 
 
 @in_virtual_time
-async def test_the_age_of_what_passes_an_audience_is_told_when_it_is_published() -> None:
+async def test_the_age_of_an_event_that_passes_an_audience_is_told_when_it_is_published() -> None:
     accepted = time.time() - 2
     entries = [
         replace(event("1", *MANY), accepted=accepted),
@@ -559,7 +559,7 @@ async def test_an_unavailable_broker_is_not_hammered() -> None:
 
 
 @in_virtual_time
-async def test_what_was_published_before_the_broker_went_away_is_not_published_twice() -> None:
+async def test_a_retry_publishes_no_duplicate_of_events_from_before_the_outage() -> None:
     batch = Settled(event("1"))
     it = House()
     it.broker.held = True
@@ -600,7 +600,7 @@ async def test_a_batch_that_cannot_be_acked_is_left_to_come_again() -> None:
         (b'{"type":"t","data":"' + b"x" * 65_536 + b'"}', "too_large", "at most 65536 bytes"),
     ],
 )
-def test_what_cannot_be_understood_is_put_aside_with_the_reason_and_the_rest_flows(
+def test_a_delivery_that_cannot_be_understood_becomes_a_dead_letter_and_the_rest_flows(
     body: bytes, code: str, reason: str
 ) -> None:
     @in_virtual_time
@@ -651,7 +651,7 @@ async def test_a_batch_is_not_acked_before_its_dead_letters_are_kept() -> None:
 
 
 @in_virtual_time
-async def test_what_the_broker_refuses_is_put_aside_and_the_rest_flows() -> None:
+async def test_an_event_that_the_broker_refuses_becomes_a_dead_letter_and_the_rest_flows() -> None:
     batch = Settled(event("1", "41"), event("2"))
     it = House()
     it.broker.refused_topics = {"user:41"}
@@ -710,7 +710,7 @@ async def test_a_batch_that_is_held_does_not_hold_up_those_of_other_partitions()
 
 
 @in_virtual_time
-async def test_a_router_that_is_stopped_finishes_what_it_has_begun() -> None:
+async def test_a_router_that_shuts_down_finishes_its_batches() -> None:
     batch = Settled(event("1"))
     it = House(batch)
     it.broker.held = True
@@ -790,7 +790,7 @@ async def test_of_a_batch_that_was_lost_nothing_more_is_published_or_put_aside()
 
 
 @in_virtual_time
-async def test_what_waited_for_a_batch_that_was_lost_goes_on() -> None:
+async def test_events_that_waited_for_a_lost_batch_go_on() -> None:
     lost, kept = Settled(event("1")), Settled(event("2"))
     it = House()
     it.broker.away = True

@@ -77,7 +77,7 @@ def test_a_line_is_one_json_object_with_what_is_known(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("value", "told"), [("\ud800", "\ud800"), (Ellipsis, "Ellipsis"), ({(1, 2): 3}, "{(1, 2): 3}")]
 )
-def test_what_json_has_no_words_for_is_written_all_the_same(
+def test_values_that_json_cannot_express_are_written_all_the_same(
     value: object, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure("json", "INFO")
@@ -100,7 +100,7 @@ def test_a_librarys_line_has_the_same_form(capsys: pytest.CaptureFixture[str]) -
     ) == ("a sentence of theirs", "warning", "uvicorn.error")
 
 
-def test_what_is_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("json", "WARNING")
 
     structlog.get_logger("notifier.test").info("not heard")

@@ -20,7 +20,7 @@ def test_a_fan_out_counts_one_publication_and_each_delivery() -> None:
     assert 'notifier_event_age_seconds_bucket{le="0.01",stage="written"} 0.0' in exposed(metrics)
 
 
-def test_what_a_client_recovered_counts_as_delivered() -> None:
+def test_recovered_events_count_as_delivered() -> None:
     metrics = Metrics()
 
     metrics.recovered(5)
@@ -56,7 +56,7 @@ def test_what_is_counted_by_a_closed_list_begins_at_zero() -> None:
     assert 'notifier_connections{transport="sse"} 0.0' in exposed(metrics)
 
 
-def test_an_age_is_never_negative_whatever_the_clocks_say() -> None:
+def test_an_age_is_never_negative_though_clocks_differ() -> None:
     metrics = Metrics()
 
     metrics.reached("taken", [time.time() + 60])

@@ -69,7 +69,7 @@ def returned(header: ContentHeader) -> tuple[object, object]:
     return method, ContentHeader(0, 0, header.properties)
 
 
-async def test_it_is_done_once_all_are_confirmed_in_whatever_order() -> None:
+async def test_it_is_done_once_all_are_confirmed_in_any_order() -> None:
     it = Publishing(10, 11, 12)
     await it.begin()
 
@@ -104,7 +104,7 @@ async def test_many_letters_go_out_in_few_writes() -> None:
     await it.failed()
 
 
-async def test_what_is_refused_is_told_by_its_index() -> None:
+async def test_a_refused_letter_is_reported_by_its_index() -> None:
     it = Publishing(10, 11)
     await it.begin()
 
@@ -115,7 +115,7 @@ async def test_what_is_refused_is_told_by_its_index() -> None:
     assert "is the queue full" in str(failed[11])
 
 
-async def test_what_comes_back_has_vanished_though_it_is_confirmed() -> None:
+async def test_a_returned_letter_has_no_queue_though_it_is_confirmed() -> None:
     it = Publishing(10, 11)
     await it.begin()
 
@@ -145,7 +145,7 @@ async def test_message_ids_differ_for_ever() -> None:
     assert len(ids) == 4
 
 
-async def test_what_is_not_confirmed_in_time_is_lost_and_a_late_confirm_harms_nobody() -> None:
+async def test_a_letter_not_confirmed_in_time_is_lost_and_a_late_confirm_harms_no_other() -> None:
     it = Publishing(10, 11, seconds=0.1)
     await it.begin()
     it.hear(spec.Basic.Ack(1))

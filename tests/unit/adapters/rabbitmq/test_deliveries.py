@@ -127,7 +127,7 @@ def of(wire: Wire, size: int) -> Message:
 
 
 @in_virtual_time
-async def test_what_holds_enough_is_not_read_until_half_is_settled() -> None:
+async def test_a_connection_over_the_bound_is_not_read_until_half_is_settled() -> None:
     wire, held = Paused(), Held()
     messages = [of(wire, MOST_HELD // 4) for _ in range(4)]
 
@@ -162,7 +162,7 @@ async def test_a_pause_that_lasts_is_interrupted_for_one_more_until_far_more_is_
 
 
 @in_virtual_time
-async def test_what_was_held_on_a_connection_before_counts_on_the_next() -> None:
+async def test_bytes_held_from_an_earlier_connection_count_on_the_next() -> None:
     held, before, after = Held(), Paused(), Paused()
     held.add(of(before, MOST_HELD), before)
 
@@ -172,7 +172,7 @@ async def test_what_was_held_on_a_connection_before_counts_on_the_next() -> None
 
 
 @in_virtual_time
-async def test_while_an_answer_is_awaited_reading_goes_on_whatever_is_held() -> None:
+async def test_while_an_answer_is_awaited_reading_goes_on_past_the_bound() -> None:
     wire, held = Paused(), Held()
     held.add(of(wire, MOST_HELD), wire)
 

@@ -60,7 +60,7 @@ def test_an_ack_is_of_one_or_of_all_up_to_the_tag(up_to: bool) -> None:  # noqa:
 
 
 @pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 300_000])
-def test_a_publication_is_what_another_library_reads(size: int) -> None:
+def test_another_library_reads_a_publication(size: int) -> None:
     properties = spec.Basic.Properties(content_type="text/plain", message_id="1")
     method = frames.address("notifier.events", "user.42")
 

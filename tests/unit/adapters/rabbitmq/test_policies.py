@@ -51,7 +51,7 @@ def test_of_queues_that_are_not_there_nothing_is_said() -> None:
         (
             {"effective_policy_definition": {"max-length": 1000, "delivery-limit": 100}},
             "error",
-            "a delivery-limit puts aside what an outage gave back, though it is good",
+            "a delivery-limit puts good entries aside, as each outage is a delivery",
         ),
         (
             {"effective_policy_definition": None},
@@ -116,7 +116,7 @@ def test_a_policy_says_what_happens_when_full_where_no_argument_does() -> None:
         ({"overflow": "drop-head"}, "error", "drops the oldest events when full"),
         ({"dead-letter-exchange": "x"}, "warning", "a policy sends dead letters elsewhere"),
         ({"consumer-timeout": 10000}, "warning", "a low consumer-timeout cuts off a router"),
-        ({"delivery-limit": 5}, "error", "a delivery-limit puts aside"),
+        ({"delivery-limit": 5}, "error", "a delivery-limit puts good entries aside"),
     ],
 )
 def test_a_foreign_policy_that_loses_events_is_named(

@@ -45,7 +45,7 @@ def read(found: bytes) -> Entry:
 
 
 @given(ENTRIES)
-def test_what_is_written_is_read_again(entry: Entry) -> None:
+def test_written_properties_are_read_again(entry: Entry) -> None:
     found = read(written(entry))
 
     assert found == Entry(
@@ -61,7 +61,7 @@ def test_what_is_written_is_read_again(entry: Entry) -> None:
 
 
 @given(ENTRIES)
-def test_what_is_written_is_what_another_library_reads(entry: Entry) -> None:
+def test_another_library_reads_written_properties(entry: Entry) -> None:
     header = ContentHeader()
     header.unmarshal(bytes(12) + written(entry))
 
@@ -148,7 +148,7 @@ def test_a_timestamp_in_nanoseconds_does_not_matter() -> None:
     ],
     ids=["latin-1", "unknown kind", "cut off", "more flags", "half a flag", "nothing"],
 )
-def test_what_nobody_can_read_is_told_to_be_unreadable(unreadable: bytes) -> None:
+def test_unreadable_properties_are_reported(unreadable: bytes) -> None:
     with pytest.raises(Unreadable, match=r"^properties: "):
         read(unreadable)
 

@@ -97,7 +97,7 @@ async def test_channels_that_nobody_claimed_are_left_to_aiormq() -> None:
     assert await it.cold() == delivered(1, b"one", COLD)
 
 
-async def test_what_is_delivered_after_closing_is_dropped() -> None:
+async def test_deliveries_after_closing_are_dropped() -> None:
     it = Taken()
 
     it.deliveries.close()
@@ -145,7 +145,7 @@ async def test_that_rabbitmq_blocks_is_heard_of_and_told_to_aiormq() -> None:
     assert await it.cold() == blocked + unblocked
 
 
-async def test_who_waits_for_room_goes_on_once_there_is_some_or_the_connection_is_lost() -> None:
+async def test_a_writer_waits_for_room_until_there_is_some_or_the_connection_is_lost() -> None:
     for happens in ("resume_writing", "connection_lost"):
         wire = Wire()
         wire.pause_writing()

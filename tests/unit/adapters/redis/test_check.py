@@ -65,7 +65,7 @@ def test_redis_as_recommended_has_no_findings_but_good_ones() -> None:
         ),
     ],
 )
-def test_what_info_tells_is_judged(changed: dict[str, Any], finding: tuple[str, str]) -> None:
+def test_the_answers_of_info_are_judged(changed: dict[str, Any], finding: tuple[str, str]) -> None:
     assert not_ok(judge_redis(HEALTHY | changed, RECOMMENDED)) == [finding]
 
 
@@ -128,7 +128,7 @@ def test_a_master_with_replicas_should_wait_for_one() -> None:
     assert not_ok(findings) == [
         (
             "warning",
-            "min-replicas-to-write is 0: a failover loses what the old master still takes",
+            "min-replicas-to-write is 0: a failover loses events that the old master still takes",
         )
     ]
 
@@ -141,5 +141,5 @@ def test_a_master_without_replicas_need_not_wait() -> None:
     assert not_ok(findings) == []
 
 
-def test_what_config_get_does_not_tell_is_not_judged() -> None:
+def test_settings_missing_from_config_get_are_not_judged() -> None:
     assert not_ok(judge_redis(HEALTHY, {})) == []

@@ -398,7 +398,7 @@ async def test_a_known_token_ends_when_it_expires(issuer: Issuer) -> None:
     assert reason.startswith("the token expired at")
 
 
-async def test_all_who_wait_for_keys_share_one_fetch(issuer: Issuer) -> None:
+async def test_all_callers_that_wait_for_keys_share_one_fetch(issuer: Issuer) -> None:
     issuer.keys = [jwk_of(P256, "a")]
     verifier = verifier_for(issuer, EAGER)
     tokens = [signed(P256, "ES256", "a", sub=str(user)) for user in range(10)]
@@ -410,7 +410,7 @@ async def test_all_who_wait_for_keys_share_one_fetch(issuer: Issuer) -> None:
     assert issuer.requests == 1
 
 
-async def test_one_who_gives_up_waiting_does_not_take_the_fetch_from_the_others(
+async def test_a_cancelled_caller_does_not_take_the_fetch_from_the_others(
     issuer: Issuer,
 ) -> None:
     issuer.keys = [jwk_of(P256, "a")]

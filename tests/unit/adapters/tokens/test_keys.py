@@ -81,7 +81,7 @@ def test_no_token_is_minted_for_what_is_not_a_user_id() -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "too short", pem_of(RSA), pem_of(P256)])
-def test_what_is_too_short_or_a_public_key_cannot_be_the_secret(secret: str) -> None:
+def test_a_short_text_or_a_public_key_cannot_be_the_secret(secret: str) -> None:
     with pytest.raises(ValueError, match="the secret cannot be used"):
         verifier_of(secret=secret)
     with pytest.raises(ValueError, match="the secret cannot be used"):

@@ -37,7 +37,7 @@ async def test_a_token_as_long_as_the_bound_is_read() -> None:
 @pytest.mark.parametrize(
     "token", ["", ".", "..", "a.b", "a.b.c.d", "é.é.é", "\ud800.\ud800.\ud800"]
 )
-async def test_what_is_not_three_encoded_parts_is_refused(token: str) -> None:
+async def test_a_token_that_is_not_three_encoded_parts_is_refused(token: str) -> None:
     verifier = verifier_of(secret=SECRET)
 
     reason = await refusal(verifier, token)
@@ -79,7 +79,7 @@ PARTS = st.one_of(
 
 @settings(deadline=None)  # a busy machine is no failure
 @given(parts=st.lists(PARTS, max_size=4))
-async def test_whatever_is_sent_for_a_token_is_refused_and_not_repeated(parts: list[str]) -> None:
+async def test_any_bytes_in_place_of_a_token_are_refused_and_not_repeated(parts: list[str]) -> None:
     verifier = verifier_of(secret=SECRET)
 
     reason = await refusal(verifier, ".".join(parts))
@@ -87,7 +87,7 @@ async def test_whatever_is_sent_for_a_token_is_refused_and_not_repeated(parts: l
     assert reason in {
         "the token is not a signed JWT: header.payload.signature",
         "the token's alg is not its key's: HS256",
-        "the token's header asks for what is not supported",
+        "the token's header asks for an unsupported feature",
         "the token's signature is not by a key that is known here",
     }
 
@@ -96,7 +96,7 @@ async def test_whatever_is_sent_for_a_token_is_refused_and_not_repeated(parts: l
     "header", [{"alg": "HS256", "crit": ["b64"], "b64": True}, {"alg": "HS256", "crit": None}]
 )
 def test_a_header_with_critical_extensions_is_refused(header: dict[str, object]) -> None:
-    with pytest.raises(Unauthorized, match="asks for what is not supported"):
+    with pytest.raises(Unauthorized, match="asks for an unsupported feature"):
         decoded(f"{encoded(header)}.{encoded(claims())}.{encoded(None)}")
 
 

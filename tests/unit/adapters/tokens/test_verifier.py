@@ -180,7 +180,7 @@ async def test_a_number_identifies_its_user_by_its_digits(number: int, user: str
 
 
 @pytest.mark.parametrize("sub", [True, 4.5, 1e40, [42], {}])
-async def test_what_is_no_whole_number_is_no_user_id(sub: object) -> None:
+async def test_a_sub_that_is_neither_text_nor_a_whole_number_is_no_user_id(sub: object) -> None:
     token = jwt.PyJWS().encode(json.dumps({"exp": SOON, "sub": sub}).encode(), SECRET, "HS256")
 
     reason = await refusal(verifier_of(secret=SECRET), token)
