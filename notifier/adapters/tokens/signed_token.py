@@ -21,7 +21,7 @@ LONGEST_TOKEN = 8 * 1024
 _PART = r"([A-Za-z0-9_-]*={0,2})"
 _FORM = re.compile(rf"{_PART}\.{_PART}\.{_PART}")
 _NO_TOKEN = "the token is not a signed JWT: header.payload.signature"  # noqa: S105 - a sentence
-_UNSUPPORTED = "the token's header asks for what is not supported"
+_UNSUPPORTED = "the token's header asks for an unsupported feature"
 
 
 class SignedToken(NamedTuple):
