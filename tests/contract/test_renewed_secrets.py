@@ -51,8 +51,7 @@ async def test_a_certificate_authority_that_was_replaced_counts_from_the_next_co
                 place.target = renewed
                 place.cut()
                 await returns(broker)
-
-                assert expiry(metrics, "redis") == expiry_of(authority)
+                await eventually(lambda: expiry(metrics, "redis") == expiry_of(authority))
 
 
 async def test_the_password_of_sentinel_is_renewed_too() -> None:
