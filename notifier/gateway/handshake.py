@@ -84,9 +84,12 @@ def _answer(headers: list[Header]) -> Agreement | Response:
 
 
 def _request(headers: list[Header]) -> Request:
-    return Request("/", Headers(list(_decoded(headers))))
+    # websockets takes no other offer beside it; HTTP has chosen this one.
+    chosen = ("Upgrade", "websocket")
+    return Request("/", Headers([chosen, *_decoded(headers)]))
 
 
 def _decoded(headers: list[Header]) -> Iterator[tuple[str, str]]:
     for name, value in headers:
-        yield name.decode("latin-1"), value.decode("latin-1")
+        if name != b"upgrade":
+            yield name.decode("latin-1"), value.decode("latin-1")

@@ -62,9 +62,11 @@ class Connection(Incoming):
             self._read_body_anew()
 
     def _wants_websocket(self, parser: httptools.HttpRequestParser) -> bool:
-        offers = [offer.lower() for offer in self._values(b"upgrade")]
+        # A client may offer several, on one line or more (RFC 9110, section 7.8).
+        offers = b",".join(self._values(b"upgrade")).lower().split(b",")
         is_get = parser.get_method() == b"GET" and parser.get_http_version() == "1.1"
-        return self._port.websocket is not None and is_get and offers == [b"websocket"]
+        is_offered = b"websocket" in map(bytes.strip, offers)
+        return self._port.websocket is not None and is_get and is_offered
 
     def _begin(self, parser: httptools.HttpRequestParser) -> None:
         length = self._values(b"content-length")

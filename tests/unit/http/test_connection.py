@@ -91,8 +91,7 @@ async def continued(talk: Talk) -> bytes:
         (b"HTTP/1.1", b"HTTP/1.0"),
         (b"Upgrade: websocket", b"Upgrade: h2c"),
         (b"Upgrade: websocket", b"Upgrade: TLS/1.3"),
-        (b"Upgrade: websocket", b"Upgrade: h2c, websocket"),
-        (b"Host: x", b"Host: x\r\nUpgrade: h2c"),
+        (b"Upgrade: websocket", b"Upgrade: h2c, websocket2"),
         (b"keep-alive, Upgrade", b"keep-alive"),
         (b"Host: x\r\n", b"Host: x\r\nTransfer-Encoding: chunked\r\n"),
     ],
@@ -121,8 +120,13 @@ async def test_where_there_are_no_websockets_none_is_made() -> None:
         (UPGRADE[:40], UPGRADE[40:], HELLO),
         (UPGRADE.replace(b"Host: x", b"Host: x\r\nContent-Length: 0"), HELLO),
         (b"GET / HTTP/1.1\r\n\r\n" + UPGRADE + HELLO,),
+        (UPGRADE.replace(b"Upgrade: websocket", b"Upgrade: h2c,WebSocket"), HELLO),
+        (UPGRADE.replace(b"Host: x", b"Host: x\r\nUpgrade: h2c"), HELLO),
     ],
-    ids=["plain", "with a frame behind it", "in two pieces", "with an empty body", "pipelined"],
+    ids=[
+        *("plain", "with a frame behind it", "in two pieces", "with an empty body", "pipelined"),
+        *("among other offers", "with another offer on a line of its own"),
+    ],
 )
 async def test_an_upgrade_is_answered_however_it_comes(pieces: tuple[bytes, ...]) -> None:
     async with talking(both, EchoConnection) as talk:
