@@ -307,6 +307,19 @@ async def test_a_post_takes_no_parameters_and_no_large_body() -> None:
     assert (wrong.status_code, wrong.json()["code"]) == (400, "unreadable")
 
 
+async def test_a_body_that_is_too_large_is_refused_before_its_end() -> None:
+    head = b"POST /v1/marks HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ann\r\n"
+    async with served() as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        chunk = b"%x\r\n%s\r\n" % (70_000, b" " * 70_000)
+        writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk)
+        async with asyncio.timeout(10):
+            status = await reader.readline()
+        writer.close()
+
+    assert status.startswith(b"HTTP/1.1 413")
+
+
 async def test_a_mark_needs_a_token_and_a_page_that_is_allowed() -> None:
     async with served(origins=["https://app.example"]) as it, it.http(None) as http:
         position = it.broker.post("user:42")
