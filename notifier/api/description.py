@@ -6,8 +6,9 @@ from notifier.core.control import Act
 from notifier.openapi import parameter, problems
 
 API = (
-    "Takes events, and answers once the event queue has confirmed them. docs/protocol.md describes "
-    "the members of an event, CloudEvents, web hooks and batches."
+    "Takes events, and answers once the event queue has confirmed them; tells which users are "
+    "connected, ends their connections and revokes their tokens. docs/protocol.md describes the "
+    "members of an event, CloudEvents, web hooks, batches, orders about users, and presence."
 )
 SECURITY = {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}}
 _TEXT = {"type": "string"}
