@@ -1,10 +1,8 @@
 """The gateway's public HTTP application."""
 
-import re
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 from fastapi import Depends, FastAPI, Request, WebSocket
@@ -36,14 +34,15 @@ from notifier.gateway.entrance import (
     Visitor,
     WrongOrigin,
     caller,
+    number_of,
     visitor,
 )
 from notifier.gateway.gateway import Gateway
 from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, Reading
 from notifier.gateway.listing import USUAL_LISTED, Listing, listed_topic
-from notifier.gateway.open_response import TakenOver, exchange_of
-from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT, PollConnection
-from notifier.gateway.sse import SseConnection
+from notifier.gateway.open_response import TakenOver, Transport, exchange_of
+from notifier.gateway.poll import POLL
+from notifier.gateway.sse import SSE
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.http.port import HANDOVER
 from notifier.http.proxies import Proxies, client_of
@@ -63,11 +62,11 @@ _STATUSES = {
 }
 _PASSING = {Unavailable: CloseCode.UNAVAILABLE, TokenExpired: CloseCode.TOKEN_EXPIRED}
 _NOT_STORED = {"cache-control": "no-store"}
-_DIGITS = re.compile(r"[0-9]{1,9}")
 _NO_UPGRADE = (
     "GET /v1/ws opens a WebSocket, and this request has no Upgrade: websocket. If the client sent "
     "it, a proxy dropped it: let the proxy pass Upgrade and Connection on, over HTTP/1.1"
 )
+TRANSPORTS = (SSE, POLL)  # over HTTP
 _OFFERS = "a WebSocket at /v1/ws, GET /v1/sse, /v1/poll and /v1/history, and POST /v1/marks"
 
 
@@ -84,15 +83,10 @@ def create_app(
     app.state.origins = origins = Origins(allowed_origins)
     for path in ("/v1/ws", "/v1/ws/"):
         app.router.routes.append(DirectWebSocketRoute(path, websocket, app))
-    for name, endpoint in (
-        ("ws", upgrade_required),
-        ("sse", events),
-        ("poll", poll),
-        ("history", history),
-    ):
-        app.add_api_route(f"/v1/{name}", endpoint, methods=["GET"], **description.ROUTES[name])
-        # Another spelling, so that nobody is lost to a redirect.
-        app.add_api_route(f"/v1/{name}/", endpoint, methods=["GET"], include_in_schema=False)
+    _add_get(app, "ws", upgrade_required, description.WEBSOCKET)
+    _add_get(app, "history", history, description.HISTORY)
+    for transport in TRANSPORTS:
+        _add_get(app, transport.name, _following(transport), transport.described)
     for path in ("/v1/marks", "/v1/marks/"):
         told = description.MARKS if path == "/v1/marks" else {"include_in_schema": False}
         app.add_api_route(path, mark, methods=["POST"], **told)
@@ -101,6 +95,14 @@ def create_app(
     app.add_exception_handler(Exception, fail)
     app.add_middleware(Cors, origins=origins)
     return app
+
+
+def _add_get(
+    app: FastAPI, name: str, endpoint: Callable[..., Any], described: Mapping[str, Any]
+) -> None:
+    app.add_api_route(f"/v1/{name}", endpoint, methods=["GET"], name=name, **described)
+    # Another spelling, so that nobody is lost to a redirect.
+    app.add_api_route(f"/v1/{name}/", endpoint, methods=["GET"], include_in_schema=False)
 
 
 async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]) -> None:
@@ -122,32 +124,23 @@ async def upgrade_required() -> Response:
 Who = Annotated[Caller, Depends(caller)]
 
 
-async def events(request: Request, who: Who) -> Response:
-    """Follow topics as a stream of server-sent events."""
-    return await _hand_over(request, who, SseConnection)
+def _following(transport: Transport) -> Callable[..., Awaitable[Response]]:
+    """Make the endpoint of a transport: it hands the connection over, as `websocket` does."""
 
+    async def follow(request: Request, who: Who) -> Response:
+        gateway: Gateway = request.app.state.gateway
+        exchange, respond = exchange_of(request), transport.response_to(request)
+        await gateway.seat(who.identity)
+        if exchange.is_gone:
+            gateway.unseat(who.identity)
+        else:
+            connection = respond(exchange, who.cursor, cors_lines(request))
+            identity, topics, cursor = who.identity, who.topics, who.cursor
+            session = gateway.open(connection, identity, topics, cursor, marks=who.marks)
+            connection.hand_over(session)
+        return TakenOver()
 
-async def poll(request: Request, who: Who) -> Response:
-    """Follow topics by long-poll: wait for events, and answer with them and the next cursor."""
-    wait = _number(request, "wait", USUAL_WAIT, 0, LONGEST_WAIT)
-    known = request.query_params.get("marks", "").split(",")
-    return await _hand_over(request, who, partial(PollConnection, wait=wait, known=known))
-
-
-async def _hand_over(
-    request: Request, who: Caller, kind: Callable[..., SseConnection | PollConnection]
-) -> Response:
-    """Hand the connection over to a session; see `websocket`."""
-    gateway: Gateway = request.app.state.gateway
-    exchange = exchange_of(request)
-    await gateway.seat(who.identity)
-    if exchange.is_gone:
-        gateway.unseat(who.identity)
-    else:
-        connection = kind(exchange, who.cursor, cors_lines(request))
-        session = gateway.open(connection, who.identity, who.topics, who.cursor, marks=who.marks)
-        connection.hand_over(session)
-    return TakenOver()
+    return follow
 
 
 async def history(request: Request, who: Who) -> Response:
@@ -163,14 +156,14 @@ async def history(request: Request, who: Who) -> Response:
 def _reading(request: Request, who: Caller) -> Reading:
     if "before" in request.query_params:
         raise Invalid("before", "is for order=newest; oldest first, give since")
-    limit = _number(request, "limit", USUAL_LIMIT, 1, LARGEST_LIMIT)
+    limit = number_of(request, "limit", USUAL_LIMIT, 1, LARGEST_LIMIT)
     return Reading(who.identity, who.topics, who.cursor, limit)
 
 
 async def _listing(request: Request, who: Caller) -> Listing:
     if who.cursor:
         raise Invalid("since", "is for order=oldest; newest first, give before")
-    limit = _number(request, "limit", USUAL_LISTED, 1, LARGEST_LIMIT)
+    limit = number_of(request, "limit", USUAL_LISTED, 1, LARGEST_LIMIT)
     before = request.query_params.get("before")
     position = None if before is None else Position.parse(before, "before")
     topic = listed_topic(who.identity, who.topics)
@@ -204,14 +197,6 @@ def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
     if text not in choices:
         raise Invalid(name, f"must be {' or '.join(choices)}")
     return text
-
-
-def _number(request: Request, name: str, usual: int, least: int, most: int) -> int:
-    text = request.query_params.get(name, str(usual))
-    # At most so many digits: int refuses thousands of them by an error of its own.
-    if not (_DIGITS.fullmatch(text) and least <= int(text) <= most):
-        raise Invalid(name, f"must be a whole number from {least} to {most}")
-    return int(text)
 
 
 def _subprotocol(socket: WebSocket) -> str | None:

@@ -4,7 +4,6 @@ from typing import Any
 
 from notifier.core.frames import MOST_READ_ONLY
 from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT
-from notifier.gateway.poll import LONGEST_WAIT, USUAL_WAIT
 from notifier.openapi import parameter, problems
 
 GATEWAY = (
@@ -18,15 +17,6 @@ SECURITY = {
 _TOPICS = parameter("topics", "query", "Topics to follow, separated by commas; at most 100.")
 _SINCE = parameter("since", "query", "A cursor: resume each topic behind its position.")
 _LAST = parameter("Last-Event-ID", "header", "A cursor that goes before `since`.")
-_WAIT = parameter(
-    "wait",
-    "query",
-    "Seconds to wait for events.",
-    type="integer",
-    minimum=0,
-    maximum=LONGEST_WAIT,
-    default=USUAL_WAIT,
-)
 _LIMIT = parameter(
     "limit",
     "query",
@@ -44,7 +34,7 @@ _ORDER = parameter(
     default="oldest",
 )
 _BEFORE = parameter("before", "query", "A position, with order=newest: list those before it.")
-_MARKS = parameter(
+MARKED = parameter(
     "marks",
     "query",
     "true: tell the user's marks, and how much is unread. In a long-poll, afterwards the `marks` "
@@ -67,12 +57,13 @@ _FRAMES = {
         "cursor": {"type": "string", "description": "Give it as `since` with the next request."},
     },
 }
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
-_PAGE = {"application/json": {"schema": _FRAMES}}
+PAGE = {"application/json": {"schema": _FRAMES}}
 
 
-def _follows(answer: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
+def follows(does: str, answer: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
+    """Describe an endpoint that answers with the frames of topics, in the media types given."""
     return {
+        "description": does,
         "responses": {200: {"description": "Frames", "content": answer}, **_REFUSALS},
         "openapi_extra": {
             "parameters": [_TOPICS, _SINCE, _LAST, *parameters],
@@ -81,28 +72,28 @@ def _follows(answer: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, A
     }
 
 
-ROUTES: dict[str, dict[str, Any]] = {
-    "ws": {
-        "status_code": 101,
-        "responses": {
-            101: {"description": "The WebSocket is open; its text frames are JSON"},
-            **problems(
-                {
-                    426: "The request does not ask for the upgrade, or a proxy dropped that",
-                    503: "The gateway is draining, full, or without its backends",
-                }
-            ),
-        },
-        "openapi_extra": {
-            "parameters": [_TOPICS, _SINCE, _MARKS],
-            "security": [{"token": []}, {"cookie": []}, {}],
-        },
+WEBSOCKET: dict[str, Any] = {
+    "status_code": 101,
+    "responses": {
+        101: {"description": "The WebSocket is open; its text frames are JSON"},
+        **problems(
+            {
+                426: "The request does not ask for the upgrade, or a proxy dropped that",
+                503: "The gateway is draining, full, or without its backends",
+            }
+        ),
     },
-    "sse": _follows(_STREAM, _MARKS),
-    "poll": _follows(_PAGE, _WAIT, _MARKS),
-    "history": _follows(_PAGE, _LIMIT, _ORDER, _BEFORE),
+    "openapi_extra": {
+        "parameters": [_TOPICS, _SINCE, MARKED],
+        "security": [{"token": []}, {"cookie": []}, {}],
+    },
 }
-"""Arguments of `add_api_route` for each endpoint, by the end of its path."""
+"""What `add_api_route` takes of `GET /v1/ws`."""
+HISTORY = follows(
+    "Read the events that topics still hold, without following them.",
+    *(PAGE, _LIMIT, _ORDER, _BEFORE),
+)
+"""What `add_api_route` takes of `GET /v1/history`."""
 _TEXT = {"type": "string"}
 _MARK = {
     "type": "object",
@@ -113,7 +104,7 @@ _MARK = {
         "read_only": {"type": "array", "items": _TEXT, "maxItems": MOST_READ_ONLY},
     },
 }
-_MARKED = {
+_TOLD_MARKS = {
     "type": "object",
     "required": ["type", "topic", "unread"],
     "properties": {
@@ -129,7 +120,7 @@ MARKS: dict[str, Any] = {
     "responses": {
         200: {
             "description": "The topic's marks",
-            "content": {"application/json": {"schema": _MARKED}},
+            "content": {"application/json": {"schema": _TOLD_MARKS}},
         },
         **_REFUSALS,
         **problems({413: "The body is too large"}),

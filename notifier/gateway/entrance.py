@@ -23,6 +23,7 @@ _BEARER = re.compile(r"(?:^|,)\s*bearer\s+([^\s,]+)\s*(?:,|$)", re.IGNORECASE)
 _BARE_TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")
 _NO_QUERY = QueryParams()
 _PARAMETERS = ("topics", "since")
+_DIGITS = re.compile(r"[0-9]{1,9}")
 _OWN_PARAMETERS = {
     "/v1/ws": ("marks",),
     "/v1/sse": ("marks",),
@@ -66,6 +67,15 @@ def header(connection: HTTPConnection, name: bytes) -> str | None:
 def query_of(connection: HTTPConnection) -> QueryParams:
     """Return the query's parameters."""
     return connection.query_params if connection.scope["query_string"] else _NO_QUERY
+
+
+def number_of(connection: HTTPConnection, name: str, usual: int, least: int, most: int) -> int:
+    """Return a parameter that is a whole number, `usual` if it is left out; raises Invalid."""
+    text = query_of(connection).get(name, str(usual))
+    # At most so many digits: int refuses thousands of them by an error of its own.
+    if not (_DIGITS.fullmatch(text) and least <= int(text) <= most):
+        raise Invalid(name, f"must be a whole number from {least} to {most}")
+    return int(text)
 
 
 def gateway_of(connection: HTTPConnection) -> Gateway:

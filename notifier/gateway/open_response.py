@@ -4,15 +4,15 @@ The endpoint authenticates by ordinary dependencies, takes the response over fro
 `notifier.http`), and returns: while a client is served or waits there is no task.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, cast
 
 from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from notifier.core.frames import Gap, Hello, ServerFrame
-from notifier.core.ports import Listener
+from notifier.core.ports import Connection, Listener
 from notifier.core.positions import Position, format_cursor
 from notifier.gateway.outgoing import Outgoing
 from notifier.http.exchange import Exchange
@@ -73,3 +73,26 @@ class OpenResponse(Outgoing):
         """See asyncio.Protocol."""
         self._exchange.let_go(self)
         super().connection_lost(exc)
+
+
+class Follower(Connection, Protocol):
+    """An open response that fulfils Connection."""
+
+    def hand_over(self, listener: Listener) -> None:
+        """Tell the listener from now on; see OpenResponse."""
+
+
+Respond = Callable[[Exchange, Mapping[str, Position], Iterable[Header]], Follower]
+"""Makes the open response of a request: from its exchange, the cursor, and further headers."""
+
+
+class Transport(NamedTuple):
+    """A way to follow topics over HTTP, at `GET /v1/<name>`.
+
+    `response_to` reads the parameters that are the transport's own, and raises Invalid.
+    `described` has the arguments of `add_api_route`; see `description.follows`.
+    """
+
+    name: str
+    response_to: Callable[[Request], Respond]
+    described: Mapping[str, Any]

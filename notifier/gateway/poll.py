@@ -6,9 +6,11 @@ there, or when the time to wait is over.
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from hashlib import blake2b
 
 import msgspec
+from fastapi import Request
 from msgspec import UNSET
 
 from notifier.core import frames
@@ -16,9 +18,12 @@ from notifier.core.errors import CloseCode
 from notifier.core.frames import ServerFrame
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
-from notifier.gateway.open_response import OpenResponse
+from notifier.gateway import description
+from notifier.gateway.entrance import number_of
+from notifier.gateway.open_response import OpenResponse, Transport
 from notifier.http.exchange import Exchange
 from notifier.http.port import Header
+from notifier.openapi import parameter
 
 LONGEST_WAIT = 60  # seconds that may be asked for
 ANSWERED_AFTER = 55  # at most, before proxies give up at 60
@@ -160,3 +165,25 @@ class PollConnection(OpenResponse):
         """See asyncio.Protocol."""
         self._wait.cancel()
         super().connection_lost(exc)
+
+
+def _response_to(request: Request) -> Callable[..., PollConnection]:
+    wait = number_of(request, "wait", USUAL_WAIT, 0, LONGEST_WAIT)
+    known = request.query_params.get("marks", "").split(",")
+    return partial(PollConnection, wait=wait, known=known)
+
+
+_WAIT = parameter(
+    "wait",
+    "query",
+    "Seconds to wait for events.",
+    type="integer",
+    minimum=0,
+    maximum=LONGEST_WAIT,
+    default=USUAL_WAIT,
+)
+_DOES = "Follow topics by long-poll: wait for events, and answer with them and the next cursor."
+POLL = Transport(
+    *("poll", _response_to),
+    description.follows(_DOES, description.PAGE, _WAIT, description.MARKED),
+)

@@ -15,7 +15,8 @@ from notifier.core.errors import CloseCode
 from notifier.core.frames import ServerFrame
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
-from notifier.gateway.open_response import OpenResponse
+from notifier.gateway import description
+from notifier.gateway.open_response import OpenResponse, Transport
 from notifier.http.exchange import Exchange
 from notifier.http.port import Header
 
@@ -124,3 +125,10 @@ class SseConnection(OpenResponse):
         if self._is_chunked and not self._transport.is_closing():
             self._transport.write(_LAST_CHUNK)
         super().shutdown()
+
+
+_STREAM = {MEDIA_TYPE: {"schema": {"type": "string"}}}
+_DOES = "Follow topics as a stream of server-sent events."
+SSE = Transport(
+    "sse", lambda _: SseConnection, description.follows(_DOES, _STREAM, description.MARKED)
+)

@@ -1,10 +1,20 @@
+import json
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
 
+from notifier.core import frames
 from notifier.core.access import Identity
 from notifier.core.errors import Unauthorized
+from notifier.core.frames import ServerFrame
+from notifier.core.positions import Position
+from notifier.core.publications import Publication
+from notifier.gateway import app, description
 from notifier.gateway.entrance import Visitor, visitor
+from notifier.gateway.open_response import OpenResponse, Transport
+from notifier.http.exchange import Exchange
+from notifier.http.port import Header
 from tests.support.gateways import served
 
 ZOE = Identity("zoe", 4e9)
@@ -77,3 +87,49 @@ async def test_a_request_whose_upgrade_a_proxy_dropped_is_told_so() -> None:
     assert answer.headers["upgrade"] == "websocket"
     assert answer.json()["code"] == "upgrade_required"
     assert "a proxy dropped it" in answer.json()["detail"]
+
+
+class LinesConnection(OpenResponse):
+    """A transport as CONTRIBUTING tells to add one: a line of JSON for each frame."""
+
+    transport = "lines"
+
+    def __init__(
+        self, exchange: Exchange, cursor: Mapping[str, Position], headers: Iterable[Header]
+    ) -> None:
+        super().__init__(exchange, cursor, headers)
+        self._transport.write(exchange.head(((b"connection", b"close"), *self._headers)))
+
+    @property
+    def encode(self) -> Callable[[Publication], bytes]:
+        return event_line
+
+    def send(self, frame: ServerFrame) -> None:
+        self._note(frame)
+        self.write(frames.encode(frame) + b"\n")
+
+    def ping(self) -> bool:
+        return False
+
+
+def event_line(publication: Publication) -> bytes:
+    return frames.event_frame(publication) + b"\n"
+
+
+LINES = Transport("lines", lambda _: LinesConnection, description.follows("Lines.", {}))
+
+
+async def test_a_transport_is_one_module_and_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "TRANSPORTS", (*app.TRANSPORTS, LINES))
+    async with (
+        served() as it,
+        it.http() as http,
+        http.stream("GET", "/v1/lines?topics=news") as answer,
+    ):
+        lines = answer.aiter_lines()
+        hello = json.loads(await anext(lines))
+        it.broker.post("news", "e1")
+        event = json.loads(await anext(lines))
+
+    assert hello["type"] == "hello"
+    assert (event["topic"], event["event"]["id"]) == ("news", "e1")
