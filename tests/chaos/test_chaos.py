@@ -26,7 +26,7 @@ ROUNDS = {
 @pytest.mark.services
 # The foreign producer's library leaves it behind when a connection breaks while it is made.
 @pytest.mark.filterwarnings("ignore:coroutine 'Connection.close' was never awaited:RuntimeWarning")
-async def test_whatever_is_killed_nothing_is_lost_twice_or_out_of_order() -> None:
+async def test_under_every_failure_no_event_is_lost_duplicate_or_out_of_order() -> None:
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     print(f"SEED={seed} repeats the random choices")  # noqa: T201  # pytest shows it on failure
 

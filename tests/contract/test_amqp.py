@@ -317,7 +317,7 @@ async def test_no_number_of_outages_puts_an_entry_aside(amqp_url: str, metrics: 
     assert put_aside(metrics, "delivery_limit") == 0
 
 
-async def test_what_a_foreign_delivery_limit_puts_aside_is_an_entry_still(
+async def test_an_entry_past_a_foreign_delivery_limit_is_still_published(
     amqp_url: str, amqp_management_url: str, metrics: Metrics
 ) -> None:
     async with event_queue(amqp_url) as queue:
@@ -334,7 +334,7 @@ async def test_what_a_foreign_delivery_limit_puts_aside_is_an_entry_still(
     assert {entry.routing_key for entry in taken} == {"user.42"}
 
 
-async def test_what_a_foreign_time_to_live_lets_expire_is_an_entry_still(
+async def test_an_entry_that_a_foreign_time_to_live_expires_is_still_published(
     amqp_url: str, amqp_management_url: str, metrics: Metrics
 ) -> None:
     async with event_queue(amqp_url) as queue:
@@ -346,7 +346,7 @@ async def test_what_a_foreign_time_to_live_lets_expire_is_an_entry_still(
     assert entry.routing_key == "user.42"
 
 
-async def test_what_a_foreign_drop_head_drops_is_an_entry_still(
+async def test_an_entry_that_a_foreign_drop_head_drops_is_still_published(
     amqp_url: str, amqp_management_url: str, metrics: Metrics
 ) -> None:
     async with event_queue(amqp_url) as queue:
@@ -360,7 +360,9 @@ async def test_what_a_foreign_drop_head_drops_is_an_entry_still(
             await eventually(lambda: put_aside(metrics, "maxlen") == 15)
 
 
-async def test_what_its_producer_lets_expire_is_a_dead_letter_that_says_so(amqp_url: str) -> None:
+async def test_an_entry_that_its_producer_lets_expire_is_a_dead_letter_with_that_reason(
+    amqp_url: str,
+) -> None:
     async with event_queue(amqp_url) as queue, event_source(amqp_url) as source:
         await eventually(lambda: source.trouble is None)
         await queue.put(Entry(b"in front", "user.42"))
@@ -380,7 +382,7 @@ async def test_what_its_producer_lets_expire_is_a_dead_letter_that_says_so(amqp_
     assert headers_of(letter)["notifier-queue"] == "notifier.events.0"
 
 
-async def test_what_a_foreign_consumer_rejects_is_a_dead_letter_that_says_so(
+async def test_an_entry_that_a_foreign_consumer_rejects_is_a_dead_letter_with_that_reason(
     amqp_url: str, metrics: Metrics
 ) -> None:
     async with event_queue(amqp_url) as queue, aiormq.connect(amqp_url) as connection:
@@ -435,7 +437,7 @@ async def test_batches_of_several_partitions_are_open_at_once(amqp_url: str) -> 
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 2), (3, 1)])
-async def test_another_number_of_partitions_loses_and_doubles_nothing(
+async def test_another_number_of_partitions_means_no_lost_and_no_duplicate_entry(
     amqp_url: str, before: int, after: int
 ) -> None:
     async with event_queue(amqp_url, before) as queue:
@@ -590,7 +592,7 @@ async def test_the_rights_that_the_documents_name_are_enough(
                 await eventually(lambda: source.trouble is None)
 
 
-async def test_who_may_not_declare_what_is_missing_is_told_what_to_do(
+async def test_a_user_who_may_not_declare_a_missing_queue_is_told_the_remedy(
     amqp_url: str, amqp_management_url: str
 ) -> None:
     with user_without_rights(amqp_url, amqp_management_url) as url:
@@ -693,7 +695,7 @@ async def test_a_queue_of_another_kind_is_named(amqp_url: str) -> None:
         await eventually(lambda: "the queue notifier.events.0 is not" in str(source.trouble))
 
 
-async def test_a_deleted_queue_is_declared_anew_and_what_is_put_meanwhile_arrives(
+async def test_a_deleted_queue_is_declared_again_and_entries_put_meanwhile_arrive(
     amqp_url: str,
 ) -> None:
     metrics = Metrics()
@@ -713,7 +715,7 @@ async def test_a_deleted_queue_is_declared_anew_and_what_is_put_meanwhile_arrive
 
 
 @pytest.mark.parametrize("kind", ["exchange", "queues"])
-async def test_a_put_declares_anew_what_has_vanished(amqp_url: str, kind: str) -> None:
+async def test_a_put_declares_a_vanished_exchange_or_queue_again(amqp_url: str, kind: str) -> None:
     async with event_queue(amqp_url) as queue:
         await queue.put(Entry(b"{}", "user.42"))
         async with aiormq.connect(amqp_url) as connection:
@@ -751,7 +753,7 @@ async def exists(connection: AbstractConnection, kind: str, name: str) -> bool:
         ("queue", "notifier.aside"),
     ],
 )
-async def test_a_router_makes_anew_what_was_deleted_though_nobody_puts(
+async def test_a_router_declares_a_deleted_exchange_or_queue_again_without_a_put(
     amqp_url: str, metrics: Metrics, kind: str, name: str
 ) -> None:
     async with event_source(amqp_url, metrics=metrics) as source:
@@ -794,7 +796,7 @@ async def test_a_router_makes_a_binding_anew_that_was_taken_away(amqp_url: str) 
 # Rights.
 
 
-async def test_who_may_publish_no_longer_says_so_until_they_may_again(
+async def test_a_revoked_right_to_publish_is_a_trouble_until_it_is_granted_again(
     amqp_url: str, amqp_management_url: str
 ) -> None:
     async with event_queue(amqp_url) as queue:

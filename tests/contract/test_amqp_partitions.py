@@ -141,7 +141,9 @@ async def test_a_partition_moves_only_after_its_open_batch_and_the_rest_comes_in
     assert taking.acked == {f"user.{user}": list(range(60)) for user in USERS}
 
 
-async def test_while_sources_come_and_go_all_comes_once_and_in_order(amqp_url: str) -> None:
+async def test_while_sources_start_and_shut_down_entries_come_once_and_in_order(
+    amqp_url: str,
+) -> None:
     roster, taking = MemoryRoster(), Taking()
     async with (
         queue_on(amqp_url) as queue,
@@ -191,7 +193,7 @@ async def test_a_source_that_is_stopped_gives_up_each_partition_as_its_batch_is_
             second.stop()
 
 
-async def test_while_the_roster_is_away_others_take_over_what_a_lost_source_had(
+async def test_while_the_roster_is_away_others_take_over_the_partitions_of_a_lost_source(
     amqp_url: str,
 ) -> None:
     roster, taking = FickleRoster(), Taking()

@@ -255,7 +255,9 @@ async def test_a_key_is_forgotten_after_the_deduplication_window(backend: Backen
         assert answer.position.offset == 2
 
 
-async def test_of_two_brokers_that_publish_the_same_at_once_one_succeeds(backend: Backend) -> None:
+async def test_of_two_brokers_that_publish_the_same_at_once_one_gets_a_duplicate(
+    backend: Backend,
+) -> None:
     batch = [new("news", key=f"key-{number}") for number in range(100)]
     async with backend.broker() as one, backend.broker() as other:
         ours, theirs = await asyncio.gather(publish(one, *batch), publish(other, *batch))

@@ -177,7 +177,7 @@ def numbered(count: int, routing_key: str) -> list[Entry]:
     return [Entry(str(number).encode(), routing_key) for number in range(count)]
 
 
-async def test_what_is_put_comes_out_with_all_that_stands_beside_it(
+async def test_an_entry_comes_out_with_its_headers_and_properties(
     queue: EventQueue, source: EventSource
 ) -> None:
     entry = Entry(
@@ -234,7 +234,7 @@ async def test_many_puts_at_once_all_arrive_once(queue: EventQueue, source: Even
     assert sorted(int(entry.body) for entry in taken) == list(range(300))
 
 
-async def test_what_is_put_together_arrives_once_and_in_its_order(
+async def test_entries_put_together_arrive_once_and_in_order(
     queue: EventQueue, source: EventSource
 ) -> None:
     assert await queue.put_each(numbered(300, "everyone")) == [None] * 300
@@ -248,7 +248,7 @@ async def test_nothing_can_be_put_together(queue: EventQueue) -> None:
     assert await queue.put_each([]) == []
 
 
-async def test_of_what_is_put_together_each_is_told_whether_it_was_taken(
+async def test_each_entry_of_those_put_together_gets_an_outcome_of_its_own(
     harness: Harness, queue: EventQueue, source: EventSource
 ) -> None:
     await harness.limit()
@@ -276,7 +276,7 @@ async def test_one_entry_put_twice_at_once_arrives_twice(
     assert first.message_id != second.message_id
 
 
-async def test_what_is_acked_does_not_come_again(harness: Harness, queue: EventQueue) -> None:
+async def test_an_acked_entry_is_not_redelivered(harness: Harness, queue: EventQueue) -> None:
     await queue.put(Entry(b"acked", "user.42"))
     async with harness.source() as first:
         await take(first, 1)
@@ -287,7 +287,7 @@ async def test_what_is_acked_does_not_come_again(harness: Harness, queue: EventQ
         assert [entry.body for entry in await take(second, 1)] == [b"new"]
 
 
-async def test_what_is_not_acked_comes_again_in_order_to_the_next_source(
+async def test_unacked_entries_are_redelivered_in_order_to_the_next_source(
     harness: Harness, queue: EventQueue
 ) -> None:
     for entry in numbered(150, "user.42"):
@@ -367,7 +367,7 @@ async def test_the_next_batch_comes_when_this_one_allows_it(
     assert bodies_of(await next_batch(batches)) == [b"3"]
 
 
-async def test_a_batch_that_allowed_the_next_comes_again_though_what_came_after_it_is_acked(
+async def test_a_batch_that_allowed_the_next_is_redelivered_though_the_next_is_acked(
     harness: Harness, queue: EventQueue
 ) -> None:
     async with harness.source() as first:

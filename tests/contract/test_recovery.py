@@ -171,7 +171,7 @@ STEPS = st.lists(
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
-def test_each_event_comes_once_and_in_order_or_a_gap_does(
+def test_each_event_comes_once_and_in_order_or_the_client_gets_a_gap(
     backend: Backend, steps: list[tuple[str, int] | tuple[str]]
 ) -> None:
     asyncio.run(told(backend, steps))

@@ -459,7 +459,7 @@ async def test_of_a_batch_that_redis_refuses_nothing_is_published(
     assert client.dbsize() == 0
 
 
-async def test_nothing_is_published_behind_what_a_script_may_not_do(
+async def test_no_publication_follows_one_that_a_script_refused(
     server: RedisServer, client: redis.Redis
 ) -> None:
     may_append = ["(+xadd ~notifier:{sales}*)"]
@@ -649,7 +649,7 @@ async def test_redis_killed_without_a_disk_begins_streams_anew(
     assert reconnects(metrics) == 2
 
 
-async def test_redis_killed_with_a_disk_goes_on_where_it_was(metrics: Metrics) -> None:
+async def test_redis_killed_with_a_disk_resumes_every_stream(metrics: Metrics) -> None:
     with RedisServer(appendonly="yes", appendfsync="always") as server:
         async with RedisBroker(server.url, metrics=metrics) as broker:
             before = await published(broker, new("news", "a"))

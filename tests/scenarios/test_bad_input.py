@@ -143,7 +143,9 @@ async def test_the_bad_ones_of_a_batch_are_named_and_the_good_ones_delivered(
 @pytest.mark.parametrize(
     "authorization", ["", "Bearer", "Bearer nk_not-one-of-them", "Basic c2hvcDpz"]
 )
-async def test_who_has_no_api_key_is_refused(http: HttpProducer, authorization: str) -> None:
+async def test_a_producer_without_an_api_key_is_refused(
+    http: HttpProducer, authorization: str
+) -> None:
     answer = await http.post(GOOD, authorization=authorization)
 
     assert answer.status_code == 401
@@ -262,7 +264,7 @@ async def dead_letter(queue: AbstractQueue) -> tuple[bytes, dict[str, Any]]:
         ),
     ],
 )
-async def test_what_cannot_be_understood_becomes_a_dead_letter_that_says_why(  # noqa: PLR0913, PLR0917  # the table's columns
+async def test_an_entry_that_cannot_be_understood_becomes_a_dead_letter_with_the_reason(  # noqa: PLR0913, PLR0917  # the table's columns
     amqp: AmqpProducer,
     dead: AbstractQueue,
     client: Client,

@@ -25,7 +25,7 @@ async def test_everybody_gets_exactly_their_events_in_order(
         await deliver(running_cluster, count=3_000, people=300)
 
 
-async def test_with_partitions_everybody_gets_exactly_their_events_in_order(
+async def test_with_partitions_each_client_gets_exactly_its_events_in_order(
     tmp_path: Path, amqp_url: str, redis_url: str
 ) -> None:
     with cluster(tmp_path, amqp_url, redis_url, NOTIFIER_PARTITIONS="3") as running_cluster:

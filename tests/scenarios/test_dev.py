@@ -329,7 +329,7 @@ async def test_token_prints_one_that_the_gateway_takes(dev: Role) -> None:
         assert list(client.frames[0]["topics"]) == ["user:carl", "everyone", "news"]
 
 
-def test_listen_comes_back_to_a_restarted_dev_and_is_told_of_the_gap(tmp_path: Path) -> None:
+def test_listen_reconnects_to_a_restarted_dev_and_gets_a_gap(tmp_path: Path) -> None:
     ports = {"NOTIFIER_GATEWAY_PORT": str(free_port()), "NOTIFIER_API_PORT": str(free_port())}
     dev = Role("dev", tmp_path / "dev.log", **ports)
     with running(dev), listening(dev, tmp_path, "dora", "--count", "2") as listener:

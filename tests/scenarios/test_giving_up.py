@@ -97,7 +97,7 @@ async def at_work_and_standing_by(
     return second, links[1], first
 
 
-async def test_a_router_that_slept_does_not_publish_what_another_one_has_published(
+async def test_a_router_that_slept_publishes_no_duplicate_of_another_routers_events(
     tmp_path: Path, amqp_url: str, server: RedisServer, link: Callable[[str], Any]
 ) -> None:
     window = {"NOTIFIER_DEDUPLICATION_SECONDS": "1"}

@@ -28,7 +28,7 @@ def ids(redis: Redis, user: str) -> list[str]:
     return [json.loads(fields[b"r"].partition(b"\n")[2])["id"] for _, fields in entries]
 
 
-async def test_a_router_that_dies_in_the_middle_of_an_audience_loses_and_doubles_nothing(
+async def test_a_router_killed_in_the_middle_of_an_audience_means_no_lost_and_no_duplicate_event(
     tmp_path: Path, amqp_url: str, redis_url: str
 ) -> None:
     backends = {"NOTIFIER_AMQP_URL": amqp_url, "NOTIFIER_REDIS_URL": redis_url}

@@ -56,7 +56,7 @@ def on(stack: ExitStack, logs: Path, amqp_url: str, redis_url: str, **settings: 
     return service
 
 
-async def test_while_redis_is_away_the_router_holds_and_then_nothing_is_lost_or_twice(
+async def test_while_redis_is_away_the_router_holds_its_batch_and_no_event_is_lost_or_duplicate(
     tmp_path: Path, amqp_url: str, durable_redis: RedisServer
 ) -> None:
     with ExitStack() as stack:
@@ -103,7 +103,7 @@ async def test_a_router_killed_with_a_batch_in_hand_loses_nothing(
         assert_delivered(client.frames, {"user:42": set(IDS)})
 
 
-async def test_what_a_hung_redis_is_asked_again_and_again_is_published_once(
+async def test_a_publication_that_is_retried_on_a_hung_redis_makes_no_duplicate(
     tmp_path: Path, amqp_url: str, durable_redis: RedisServer
 ) -> None:
     with ExitStack() as stack:
@@ -135,7 +135,7 @@ def wait_for_trouble(role: Role, part: str) -> None:
     )
 
 
-async def test_when_redis_has_lost_its_data_clients_are_told_of_a_gap_and_events_flow_on(
+async def test_when_redis_has_lost_its_data_clients_get_a_gap_and_events_flow_on(
     tmp_path: Path, amqp_url: str, forgetful_redis: RedisServer
 ) -> None:
     with ExitStack() as stack:
@@ -160,7 +160,7 @@ async def test_when_redis_has_lost_its_data_clients_are_told_of_a_gap_and_events
         assert streams_of(client.frames)["user:42"].events == ["before", "after"]
 
 
-async def test_a_router_killed_in_mid_stream_loses_nothing_and_doubles_nothing(
+async def test_a_router_killed_in_mid_stream_means_no_lost_and_no_duplicate_event(
     tmp_path: Path, amqp_url: str, redis_url: str
 ) -> None:
     with ExitStack() as stack:
@@ -199,7 +199,7 @@ def at_work(*routers: Role) -> Role:
     return found[0]
 
 
-async def test_a_client_of_a_killed_gateway_resumes_at_another(
+async def test_a_client_of_a_killed_gateway_reconnects_to_another_and_resumes(
     tmp_path: Path, amqp_url: str, redis_url: str
 ) -> None:
     with ExitStack() as stack:
@@ -249,7 +249,7 @@ def cut_pubsub(keys: redis.Redis) -> None:
     )
 
 
-async def test_a_client_that_does_not_read_is_closed_with_4002_and_others_are_undisturbed(
+async def test_a_slow_client_is_closed_with_4002_and_others_are_undisturbed(
     tmp_path: Path, amqp_url: str, redis_url: str
 ) -> None:
     large = {"users": ["42"], "type": "large", "data": "x" * 60_000}
@@ -299,7 +299,7 @@ async def slow_client(url: str, given: str) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_while_rabbitmq_is_away_posts_get_503_and_afterwards_all_flows_by_itself(
+async def test_while_rabbitmq_is_away_posts_get_503_and_afterwards_roles_reconnect_by_themselves(
     tmp_path: Path, redis_url: str
 ) -> None:
     with ExitStack() as stack:
@@ -338,7 +338,7 @@ async def post_for_three_seconds(producer: HttpProducer) -> list[str]:
     return ids
 
 
-async def test_while_redis_hangs_each_surface_says_so_and_what_is_connected_stays(
+async def test_while_redis_hangs_each_surface_says_so_and_clients_stay_connected(
     tmp_path: Path, amqp_url: str, durable_redis: RedisServer
 ) -> None:
     with ExitStack() as stack:
@@ -389,7 +389,7 @@ async def polled_once(url: str) -> tuple[int, Mapping[str, str]]:
     return answer.status_code, answer.headers
 
 
-async def test_while_the_issuer_is_away_who_needs_its_keys_is_told_and_may_come_back(
+async def test_while_the_issuer_is_away_a_client_that_needs_its_keys_may_reconnect_later(
     tmp_path: Path, redis_url: str
 ) -> None:
     checked = {"NOTIFIER_JWT_ISSUER": ISSUER, "NOTIFIER_JWT_AUDIENCE": AUDIENCE}

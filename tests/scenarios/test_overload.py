@@ -75,7 +75,7 @@ async def let_in(stack: AsyncExitStack, role: Role, user: str = "42", seconds: f
                 pass
 
 
-async def test_clients_that_come_too_fast_are_refused_before_the_upgrade(
+async def test_clients_over_the_connect_rate_limit_are_refused_before_the_upgrade(
     tmp_path: Path, redis_url: str
 ) -> None:
     with gateways(tmp_path, redis_url, NOTIFIER_CONNECT_RATE="1") as (gateway,):
@@ -131,7 +131,7 @@ async def stream(role: Role) -> httpx.Response:
         return await http.get(f"{url}/v1/sse", headers=given)
 
 
-async def test_what_a_killed_gateway_held_counts_no_more_after_a_while(
+async def test_connections_of_a_killed_gateway_count_no_more_after_a_while(
     tmp_path: Path, redis_url: str
 ) -> None:
     with gateways(tmp_path, redis_url, 2, NOTIFIER_CONNECTIONS_PER_USER="1") as (one, other):
@@ -147,7 +147,7 @@ async def test_what_a_killed_gateway_held_counts_no_more_after_a_while(
     ("text", "reason"),
     [('{"type":"ping"}', "too_many_frames"), (" " * 60_000, "too_many_bytes")],
 )
-async def test_a_client_that_floods_is_told_and_closed_with_4502(
+async def test_a_client_over_its_rate_limit_gets_an_error_and_is_closed_with_4502(
     tmp_path: Path, redis_url: str, text: str, reason: str
 ) -> None:
     with gateways(tmp_path, redis_url) as (gateway,):
@@ -172,7 +172,7 @@ async def flood(client: Client, text: str) -> None:
             await asyncio.sleep(0)
 
 
-async def test_who_follows_a_hundred_topics_at_once_floods_nobody(
+async def test_a_client_may_subscribe_to_a_hundred_topics_at_once_within_its_rate_limit(
     tmp_path: Path, redis_url: str
 ) -> None:
     with gateways(tmp_path, redis_url) as (gateway,):
@@ -195,7 +195,7 @@ async def test_a_connection_follows_so_many_topics_and_no_more(
         assert gateway.metric("notifier_frames_refused_total", reason="too_many") == 1
 
 
-async def test_a_connection_of_the_greatest_age_is_sent_to_come_back(
+async def test_a_connection_of_the_greatest_age_is_told_to_reconnect(
     tmp_path: Path, redis_url: str
 ) -> None:
     with gateways(tmp_path, redis_url, NOTIFIER_MAX_CONNECTION_AGE_SECONDS="1") as (gateway,):

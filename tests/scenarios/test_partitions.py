@@ -122,7 +122,7 @@ async def events_flowing(
                 await producer.send({"type": "t", "id": f"last-{user}"}, f"user.{user}")
 
 
-async def test_routers_that_come_are_killed_and_stopped_lose_double_and_disorder_nothing(
+async def test_while_routers_start_die_and_shut_down_events_come_in_order_none_lost_or_duplicate(
     house: House, amqp_url: str
 ) -> None:
     first, second, third = house.routers

@@ -99,7 +99,7 @@ def rate(moments: Sequence[float]) -> float:
     return (high - low) / (ordered[high] - ordered[low])
 
 
-async def test_a_rolling_restart_loses_nothing_and_doubles_nothing(
+async def test_a_rolling_restart_means_no_lost_and_no_duplicate_event(
     tmp_path: Path, amqp_url: str, redis_url: str
 ) -> None:
     amqp, redis = {"NOTIFIER_AMQP_URL": amqp_url}, {"NOTIFIER_REDIS_URL": redis_url}

@@ -75,7 +75,7 @@ def test_a_signal_ends_a_role_whose_backends_are_away(
         assert router.wait() == 0
 
 
-async def test_a_stopping_gateway_says_good_bye_and_closes_with_4000(stoppable: Service) -> None:
+async def test_a_gateway_that_shuts_down_says_bye_and_closes_with_4000(stoppable: Service) -> None:
     gateway = stoppable.gateway
     async with AsyncExitStack() as leave:
         clients = [
@@ -93,7 +93,7 @@ async def test_a_stopping_gateway_says_good_bye_and_closes_with_4000(stoppable: 
     assert await asyncio.to_thread(gateway.wait) == 0
 
 
-async def test_a_stopping_gateway_ends_streams_and_answers_who_polls(stoppable: Service) -> None:
+async def test_a_gateway_that_shuts_down_ends_streams_and_answers_polls(stoppable: Service) -> None:
     gateway = stoppable.gateway
     headers = {"authorization": f"Bearer {token('u')}"}
     url = gateway.gateway_url.replace("ws:", "http:")
@@ -121,7 +121,7 @@ async def test_a_stopping_gateway_ends_streams_and_answers_who_polls(stoppable: 
     assert await asyncio.to_thread(gateway.wait) == 0
 
 
-async def test_a_draining_gateway_takes_nobody_and_a_second_signal_ends_it_at_once(
+async def test_a_gateway_that_shuts_down_refuses_clients_and_a_second_signal_ends_it_at_once(
     tmp_path: Path, redis_url: str
 ) -> None:
     slowly = {**TOKENS, "NOTIFIER_REDIS_URL": redis_url, "NOTIFIER_DRAIN_RATE": "0.1"}
@@ -153,7 +153,7 @@ async def oldest_in_queue(url: str) -> str | None:
             return (await anext(deliveries)).message_id
 
 
-async def test_a_router_stopped_in_mid_stream_leaves_nothing_behind_and_nothing_twice(
+async def test_a_router_shut_down_in_mid_stream_means_no_lost_and_no_duplicate_event(
     tmp_path: Path, stoppable: Service, redis_url: str
 ) -> None:
     backends = {"NOTIFIER_AMQP_URL": stoppable.amqp_url, "NOTIFIER_REDIS_URL": redis_url}

@@ -93,7 +93,7 @@ def restart(gateway: Role, number: signal.Signals) -> None:
     gateway.wait_until_ready()
 
 
-async def test_a_client_goes_from_transport_to_transport_and_gateway_to_gateway(
+async def test_a_client_reconnects_by_another_transport_and_gateway_and_misses_nothing(
     tmp_path: Path, amqp_url: str, redis_url: str
 ) -> None:
     user, bearer = "mover", token("mover")

@@ -527,7 +527,7 @@ async def test_those_who_were_verified_while_the_last_place_was_taken_are_refuse
         assert refusal.response.status_code == 503
 
 
-async def test_clients_that_come_too_fast_are_refused_before_the_upgrade() -> None:
+async def test_clients_over_the_connect_rate_limit_are_refused_before_the_upgrade() -> None:
     async with served(capacity=Capacity(connects=Pace(rate=0.001, burst=2_000))) as it:
         async with it.welcomed(), it.welcomed():
             refusal = await it.refused()
