@@ -88,7 +88,7 @@ async def test_a_cut_resets_both_ends() -> None:
                 await end.reads(1)
 
 
-async def test_a_tap_hears_what_is_sent_and_swallows_what_it_does_not_return() -> None:
+async def test_a_tap_hears_each_message_and_swallows_those_it_does_not_return() -> None:
     heard: list[bytes] = []
 
     def tap(data: bytes) -> bytes | None:

@@ -555,7 +555,7 @@ async def test_the_expiry_of_the_certificate_is_told(
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
-async def test_the_definitions_file_makes_what_the_adapter_needs(
+async def test_the_definitions_file_makes_every_queue_that_the_adapter_needs(
     amqp_url: str, amqp_management_url: str, partitions: int
 ) -> None:
     file = definitions(partitions, urlsplit(amqp_url).path[1:])

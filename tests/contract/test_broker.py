@@ -144,7 +144,7 @@ def typing(topic: str, number: int = 0) -> Signal:
     return Signal(topic, Kind.FRAME, "typing", b'{"type":"typing","at":"%d:0:"}\n' % number)
 
 
-async def test_signals_reach_who_follows_their_topic_on_any_process(backend: Backend) -> None:
+async def test_signals_reach_the_followers_of_their_topic_on_any_process(backend: Backend) -> None:
     async with backend.broker() as broker, backend.broker() as other:
         heard = [await follow(broker, "news"), await follow(other, "news")]
         order = Signal("news", Kind.ORDER, "disconnect")

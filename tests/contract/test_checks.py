@@ -183,7 +183,7 @@ class TestRedis:
             ("-ping", "error", "127.0.0.1:"),
         ],
     )
-    async def test_a_right_that_is_missing_is_found_and_what_to_grant_is_said(
+    async def test_a_missing_right_is_found_and_its_grant_is_told(
         self, server: RedisServer, operator: redis.Redis, rights: str, level: str, text: str
     ) -> None:
         grant(operator, f"{RIGHTS} {rights}")
@@ -370,7 +370,7 @@ class TestRabbitMQ:
 
         assert about("notifier.dead", findings) == [("warning", "dead letters waiting: 1")]
 
-    async def test_a_user_with_few_rights_learns_what_was_not_checked(
+    async def test_a_user_with_few_rights_learns_which_checks_were_left_out(
         self, limited_url: str, amqp_management_url: str
     ) -> None:
         management_url = f"http://{place(amqp_management_url)}"

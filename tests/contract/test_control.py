@@ -50,7 +50,9 @@ def about(orders: list[Order]) -> set[tuple[Act, str]]:
 
 
 @pytest.mark.parametrize("act", Act)
-async def test_an_order_reaches_who_looks_later(another: Callable[[], Control], act: Act) -> None:
+async def test_an_order_reaches_a_gateway_that_looks_later(
+    another: Callable[[], Control], act: Act
+) -> None:
     given = await another().give(act, ODD)
 
     assert await another().orders() == [given]
@@ -58,7 +60,9 @@ async def test_an_order_reaches_who_looks_later(another: Callable[[], Control], 
     assert abs(given.moment - time.time()) < 60
 
 
-async def test_an_order_reaches_who_has_looked_before(another: Callable[[], Control]) -> None:
+async def test_an_order_reaches_a_gateway_that_has_looked_before(
+    another: Callable[[], Control],
+) -> None:
     api, gateway = another(), another()
     assert await gateway.orders() == []
 
@@ -106,7 +110,7 @@ async def test_gateways_are_told_to_look_at_once(redis_url: str) -> None:
 
 
 @pytest.mark.services
-async def test_an_order_on_a_redis_that_took_over_is_read_whatever_its_clock_says() -> None:
+async def test_an_order_on_a_redis_that_took_over_is_read_by_any_clock() -> None:
     with RedisServer() as server:
         ahead = int(time.time() * 1000) + 10**9
         async with RedisControl(server.url, DAY, metrics=Metrics()) as gateway:

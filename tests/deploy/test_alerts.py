@@ -37,7 +37,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
 
 
 @pytest.mark.services
-def test_each_alert_fires_for_what_is_sick_and_not_for_what_is_well() -> None:
+def test_each_alert_fires_for_the_sick_and_not_for_the_well() -> None:
     promtool("test", "rules", TESTS)
 
 
@@ -73,7 +73,7 @@ def test_an_alert_watches_each_installation_by_itself(query: Query) -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_says_what_is_wrong_how_bad_and_what_to_do(alert: str) -> None:
+def test_an_alert_tells_the_fault_its_severity_and_the_remedy(alert: str) -> None:
     rule = ALERTS[alert]
 
     assert rule["labels"]["severity"] in {"critical", "warning"}
@@ -82,7 +82,7 @@ def test_an_alert_says_what_is_wrong_how_bad_and_what_to_do(alert: str) -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_a_runbook_says_what_users_notice_where_to_look_and_how_to_mend_it(alert: str) -> None:
+def test_a_runbook_tells_the_users_view_the_place_to_look_and_the_remedy(alert: str) -> None:
     book = (RUNBOOKS / f"{alert}.md").read_text()
 
     assert book.startswith(f"# {alert}\n\n")

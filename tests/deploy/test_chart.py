@@ -352,7 +352,7 @@ def test_a_pod_has_time_for_pre_stop_drain_and_its_end(path: Path) -> None:
         assert pod(objects, role)["terminationGracePeriodSeconds"] > needed
 
 
-def test_what_the_roles_take_to_end_is_what_the_arithmetic_counts_with() -> None:
+def test_the_arithmetic_counts_with_the_time_that_roles_take_to_shut_down() -> None:
     from notifier import wiring  # noqa: PLC0415
     from notifier.gateway import outgoing  # noqa: PLC0415
     from notifier.wiring import parts  # noqa: PLC0415
@@ -502,7 +502,7 @@ def peer(name: str) -> str:
     return json.dumps(selector)
 
 
-def test_policies_let_in_only_what_belongs() -> None:
+def test_policies_let_in_only_the_traffic_that_belongs() -> None:
     objects = render(everything())
     gateway, router, api = (ports_let_in(objects, role) for role in ROLES)
 
@@ -517,7 +517,7 @@ def ports_let_out(objects: list[Object], role: str) -> set[int]:
     return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
 
 
-def test_policies_let_each_role_out_to_what_it_needs() -> None:
+def test_policies_let_each_role_out_to_the_backends_it_needs() -> None:
     objects = render(everything())
 
     assert ports_let_out(objects, "gateway") == {53, 6379, 443, 4317}
@@ -636,7 +636,7 @@ def _is_dashboard(item: Object) -> bool:
     return bool(item["metadata"]["labels"].get("grafana_dashboard"))
 
 
-def test_objects_stay_below_what_kubernetes_stores() -> None:
+def test_objects_stay_below_the_bound_of_kubernetes() -> None:
     assert max(len(json.dumps(item)) for item in render(everything())) < 1_000_000
 
 

@@ -77,7 +77,7 @@ def test_the_schema_and_the_values_have_the_same_keys() -> None:
             assert known["properties"].keys() == value.keys()
 
 
-def test_each_example_says_in_its_first_line_what_it_is_for() -> None:
+def test_each_example_tells_its_purpose_in_its_first_line() -> None:
     assert all(path.read_text().startswith("# ") for path in values_files())
 
 

@@ -74,7 +74,7 @@ def test_every_variable_is_a_setting(path: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_starts_with_what_a_newcomer_sets(role: Role, tmp_path: Path) -> None:
+def test_a_role_starts_with_the_settings_of_a_newcomer(role: Role, tmp_path: Path) -> None:
     settings = load(render(minimal()), role, tmp_path)
 
     assert settings.log_format == "json"

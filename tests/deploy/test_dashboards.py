@@ -32,7 +32,7 @@ def test_an_installed_dashboard_is_replaced_by_its_next_release(name: str) -> No
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_panel_has_a_title_a_unit_and_whatever_prometheus_is_chosen(name: str) -> None:
+def test_a_panel_has_a_title_a_unit_and_the_chosen_prometheus(name: str) -> None:
     for panel in DASHBOARDS[name]["panels"]:
         assert panel["title"]
         assert panel["fieldConfig"]["defaults"]["unit"]

@@ -42,7 +42,7 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("path", values_files(), ids=lambda path: path.stem)
-def test_helm_3_renders_what_helm_4_renders(path: Path, packaged: Path) -> None:
+def test_helm_3_renders_the_same_as_helm_4(path: Path, packaged: Path) -> None:
     place = ("--namespace", NAMESPACE, "--values", path, "--kube-version", "1.30.0")
     text = helm("template", RELEASE, packaged, *place)
     found = [item for item in yaml.load_all(text, yaml.CSafeLoader) if item]
@@ -50,7 +50,7 @@ def test_helm_3_renders_what_helm_4_renders(path: Path, packaged: Path) -> None:
     assert by_name(found) == by_name(render(read_values(path)))
 
 
-def test_helm_3_refuses_what_cannot_work() -> None:
+def test_helm_3_refuses_values_that_cannot_work() -> None:
     with pytest.raises(AssertionError, match=re.escape("image.repository is required")):
         helm("template", RELEASE, CHART, "--kube-version", "1.30.0")
 

@@ -93,7 +93,7 @@ def pods(image: Image, tmp_path: Path, amqp_url: str, redis_url: str) -> Iterato
         yield Pods(**made, objects=objects, secrets=secrets)
 
 
-def test_the_image_says_what_it_is_and_how_it_runs(image: Image) -> None:
+def test_the_image_tells_its_version_and_its_command(image: Image) -> None:
     settings = image.config
 
     assert settings["Entrypoint"] == ["notifier"]

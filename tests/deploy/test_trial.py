@@ -79,7 +79,7 @@ def test_a_role_starts_with_the_values(
     Settings.load(role)
 
 
-def test_addresses_and_the_key_are_those_of_what_the_backends_make() -> None:
+def test_addresses_and_the_key_are_those_that_the_backends_make() -> None:
     services = {
         item["metadata"]["name"] for item in OBJECTS["backends"] if item["kind"] == "Service"
     }

@@ -40,7 +40,7 @@ def test_help_names_each_command_and_the_one_to_begin_with() -> None:
 
 
 @pytest.mark.parametrize(("command", "lesson"), COMMANDS.items())
-def test_the_help_of_each_command_says_what_to_know(command: str, lesson: str) -> None:
+def test_the_help_of_each_command_is_enough_to_use_it(command: str, lesson: str) -> None:
     said = run(command, "--help").stdout
 
     assert lesson in " ".join(said.split())
@@ -113,7 +113,7 @@ async def test_a_key_that_key_makes_is_taken_and_another_is_not(
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
-def test_a_router_that_may_declare_nothing_runs_on_what_topology_prints(
+def test_a_router_that_may_declare_nothing_runs_on_the_printed_topology(
     tmp_path: Path, amqp_url: str, amqp_management_url: str, redis_url: str, partitions: int
 ) -> None:
     settings = {"NOTIFIER_PARTITIONS": str(partitions)}
@@ -130,7 +130,7 @@ def test_a_router_that_may_declare_nothing_runs_on_what_topology_prints(
         pass
 
 
-def test_check_lists_what_each_api_key_may_do(amqp_url: str, redis_url: str) -> None:
+def test_check_lists_the_scopes_of_each_api_key(amqp_url: str, redis_url: str) -> None:
     entries = f"billing:{'a' * 64}:post:billing.*;user:*,support:{'b' * 64}:read+control"
 
     backends = {"NOTIFIER_AMQP_URL": amqp_url, "NOTIFIER_REDIS_URL": redis_url}

@@ -292,7 +292,7 @@ def test_listen_ends_when_nobody_reads_it_any_more_without_a_second_event(
     assert log.read_text() == "listening as olga\n"
 
 
-def test_send_says_what_is_wrong_with_an_event(dev: Role) -> None:
+def test_send_tells_the_fault_of_an_event(dev: Role) -> None:
     sent = run("send", "--url", dev.api_url, "--user", "two words")
 
     assert sent.returncode == 1

@@ -83,7 +83,9 @@ def test_a_client_that_was_told_of_a_gap_goes_on_behind_it() -> None:
         ({"one"}, "not meant for news"),
     ],
 )
-def test_what_is_lost_and_what_is_anothers_is_noticed(confirmed: set[str], complaint: str) -> None:
+def test_a_lost_event_and_one_of_another_user_are_noticed(
+    confirmed: set[str], complaint: str
+) -> None:
     with pytest.raises(AssertionError, match=complaint):
         assert_delivered([hello(), ONE, TWO], {"news": confirmed})
 
@@ -168,7 +170,7 @@ def test_what_is_wrong_is_counted(frames: list[dict[str, object]], kinds: list[s
     assert flowing.kinds == kinds
 
 
-def test_a_gap_excuses_what_was_posted_before_it_and_nothing_after() -> None:
+def test_a_gap_excuses_events_posted_before_it_and_none_after() -> None:
     flowing = Flowing("one", "two")
 
     flowing.take(hello(), gap("b.2"))

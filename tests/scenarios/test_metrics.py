@@ -77,7 +77,7 @@ def prometheus(service: Service, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.mark.parametrize("query", queries(), ids=lambda query: query.place)
-def test_prometheus_can_answer_what_a_panel_or_alert_asks(
+def test_prometheus_can_answer_the_query_of_each_panel_and_alert(
     query: Query, prometheus: Prometheus
 ) -> None:
     prometheus.query(filled_in(query.expression))
@@ -106,7 +106,7 @@ def test_what_is_not_there_is_noticed(expression: str, complaint: str, known: Kn
     assert complaints(Query("here", expression, shown), known, OF_TARGETS) == [complaint]
 
 
-def test_each_role_tells_what_is_documented_and_no_more(exposed: dict[str, str]) -> None:
+def test_each_role_tells_the_documented_metrics_and_no_more(exposed: dict[str, str]) -> None:
     documented = {row.name.removesuffix("_total"): row.type for row in Metrics().rows()}
 
     for text in exposed.values():

@@ -53,7 +53,7 @@ async def test_an_event_for_everyone_appears_in_both_tabs(visit: Visit) -> None:
         await expect(each.entries.get_by_text("maintenance.emil", exact=True)).to_have_count(1)
 
 
-async def test_after_a_disconnection_what_was_missed_appears(visit: Visit) -> None:
+async def test_after_a_reconnect_the_missed_events_appear(visit: Visit) -> None:
     me = await visit("gerd")
     await me.follow("page-sport")
     await me.page.get_by_role("button", name="Disconnect").click()

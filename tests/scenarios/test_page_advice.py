@@ -35,7 +35,7 @@ async def test_a_send_to_a_topic_that_only_others_follow_says_so(visit: Visit) -
     await expect(other.types_seen).to_have_text(["headline"])
 
 
-async def test_a_send_to_a_user_who_is_not_connected_says_so_and_offers_a_tab(
+async def test_a_send_to_a_user_without_a_connection_says_so_and_offers_a_tab(
     visit: Visit,
 ) -> None:
     me = await visit("dina")

@@ -65,7 +65,7 @@ async def test_a_new_tab_shows_the_events_that_history_has(visit: Visit) -> None
     await expect(other.types_seen).to_have_text(["before"])
 
 
-async def test_what_came_while_the_page_was_away_appears_once_after_what_it_had_shown(
+async def test_events_missed_while_the_page_was_away_appear_once_behind_those_it_had_shown(
     visit: Visit, dev: Role
 ) -> None:
     me = await visit("paul")
@@ -142,9 +142,7 @@ async def test_a_gap_is_told_below_the_events_that_history_still_has(
         await expect(me.types_seen).to_have_text(left)
 
 
-async def test_a_topic_that_is_followed_shows_what_history_has_of_it(
-    visit: Visit, dev: Role
-) -> None:
+async def test_a_topic_that_is_followed_shows_its_history(visit: Visit, dev: Role) -> None:
     me = await visit("sven")
     async with http_producer(dev.api_url) as producer:
         await producer.send({"topic": "page-past", "type": "past"})

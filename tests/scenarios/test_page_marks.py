@@ -16,7 +16,7 @@ async def sees(me: Visitor, *unread: str) -> None:
     )
 
 
-async def test_two_tabs_agree_on_what_is_unread(visit: Visit) -> None:
+async def test_two_tabs_agree_on_unread(visit: Visit) -> None:
     phone, laptop = await visit("adam", width=360), await visit("adam")
     for number in (1, 2, 3):
         await phone.send("User", "adam", f"event.{number}")
@@ -37,7 +37,7 @@ async def test_two_tabs_agree_on_what_is_unread(visit: Visit) -> None:
         await expect(tab.page).to_have_title("adam · notifier dev")
 
 
-async def test_a_reload_keeps_what_is_read(visit: Visit) -> None:
+async def test_a_reload_keeps_the_events_shown(visit: Visit) -> None:
     me = await visit("bruno")
     for number in (1, 2):
         await me.send("User", "bruno", f"event.{number}")
@@ -95,7 +95,7 @@ async def test_text_of_an_event_can_be_selected_without_marking_it(visit: Visit)
     await sees(me, "second", "greeting")
 
 
-async def test_marking_without_a_connection_says_what_to_do(visit: Visit) -> None:
+async def test_marking_without_a_connection_tells_the_remedy(visit: Visit) -> None:
     me = await visit("frank")
     await me.send("User", "frank", "greeting")
     await sees(me, "greeting")

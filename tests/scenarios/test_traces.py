@@ -172,7 +172,7 @@ async def test_without_traces_a_traceparent_is_handed_on_all_the_same(
     assert collecting.requests == before
 
 
-def test_without_traces_what_makes_spans_is_not_even_loaded() -> None:
+def test_without_traces_the_library_of_spans_is_not_even_loaded() -> None:
     script = "import sys, notifier.wiring; print(*sys.modules)"
 
     loaded = subprocess.check_output([sys.executable, "-c", script], text=True).split()
@@ -181,7 +181,7 @@ def test_without_traces_what_makes_spans_is_not_even_loaded() -> None:
     assert "notifier.telemetry.opentelemetry" not in loaded
 
 
-def test_without_the_extra_the_setting_says_what_to_install(tmp_path: Path) -> None:
+def test_without_the_extra_the_setting_names_it(tmp_path: Path) -> None:
     without = tmp_path / "opentelemetry/sdk"
     without.mkdir(parents=True)
     (without / "__init__.py").write_text("raise ImportError('as if it were not installed')")

@@ -113,7 +113,7 @@ def test_a_release_is_checked_and_builds_package_image_and_chart(root: Path) -> 
         assert (root / path).exists(), path
 
 
-def test_pre_commit_runs_what_the_environment_has(root: Path) -> None:
+def test_pre_commit_runs_the_tools_of_the_environment(root: Path) -> None:
     config = yaml.safe_load((root / ".pre-commit-config.yaml").read_text())
 
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]

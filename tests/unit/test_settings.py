@@ -107,7 +107,7 @@ def test_settings_do_not_change(load: Load) -> None:
         settings.partitions = 2
 
 
-def test_what_was_given_can_be_told_from_what_was_not(load: Load) -> None:
+def test_a_given_value_can_be_told_from_one_left_out(load: Load) -> None:
     settings = load(NOTIFIER_REDIS_URL="redis://localhost:6379/0")
 
     assert (settings.is_given("redis_url"), settings.is_given("amqp_url")) == (True, False)

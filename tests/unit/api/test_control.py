@@ -77,7 +77,7 @@ async def test_an_order_is_taken_and_told_with_its_moment(act: Act) -> None:
 
 @pytest.mark.parametrize("user", ODD)
 @pytest.mark.parametrize("act", Act)
-async def test_an_order_is_about_the_user_of_the_path_whatever_its_characters(
+async def test_an_order_is_about_the_user_of_the_path_with_any_characters(
     act: Act, user: str
 ) -> None:
     async with caller() as support:
@@ -156,7 +156,7 @@ async def test_each_order_and_each_refusal_is_a_line_with_the_keys_name_and_neve
 
 
 @pytest.mark.parametrize("path", ["/v1/users/42/delete", "/v1/users"])
-async def test_another_path_says_what_there_is(path: str) -> None:
+async def test_another_path_is_told_the_paths_there_are(path: str) -> None:
     async with caller() as support:
         answer = await support._http.post(path)  # noqa: SLF001 - as above
 

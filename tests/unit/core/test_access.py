@@ -38,7 +38,7 @@ def test_nothing_else_is_open_without_a_pattern(topic: str) -> None:
         ("user:4*", "user:43"),
     ],
 )
-def test_a_pattern_opens_what_it_matches(pattern: str, topic: str) -> None:
+def test_a_pattern_opens_the_topics_it_matches(pattern: str, topic: str) -> None:
     assert follower(pattern).may_follow(topic)
 
 

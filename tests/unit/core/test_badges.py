@@ -281,7 +281,7 @@ async def test_a_reader_that_left_is_told_nothing_and_leaves_nothing_behind() ->
 
 
 @in_virtual_time
-async def test_one_who_arrives_has_nobody_else_counted() -> None:
+async def test_a_user_who_arrives_has_nobody_else_counted() -> None:
     async with house() as it:
         await it.reader()
         recounts = it.observer.told.count(("recounted", 1))

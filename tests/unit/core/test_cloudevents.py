@@ -170,12 +170,12 @@ def test_attributes_cannot_smuggle_in_members(name: str, splice: str) -> None:
 
 
 @given(st.text(PRINTABLE, max_size=50))
-def test_an_attribute_is_one_text_whatever_it_holds(text: str) -> None:
+def test_an_attribute_with_any_characters_is_one_text(text: str) -> None:
     assert beside(user="42", tenant=text).extensions == {"tenant": text}
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=50))
-def test_a_user_is_one_user_whatever_it_holds(text: str) -> None:
+def test_a_user_with_any_characters_is_one_user(text: str) -> None:
     try:
         event = beside(user=text)
     except Invalid as error:
@@ -228,7 +228,7 @@ def test_a_media_type_is_read_without_its_parameters() -> None:
         ({"collapseKey": "k"}, "collapseKey"),
     ],
 )
-def test_readers_are_spared_what_cloudevents_does_not_allow(
+def test_readers_are_spared_events_that_cloudevents_does_not_allow(
     members: dict[str, object], field: str
 ) -> None:
     assert refused(user="42", **members).field == field

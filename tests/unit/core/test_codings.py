@@ -78,7 +78,7 @@ def test_whatever_comes_in_is_unpacked_or_invalid(body: bytes, *, is_framed: boo
         assert error.reason  # noqa: PT017  # either way is right
 
 
-def test_the_bound_is_on_what_is_unpacked() -> None:
+def test_the_bound_is_on_the_unpacked_bytes() -> None:
     assert len(decoded(gzip.compress(bytes(MOST)), "gzip", MOST)) == MOST
     with pytest.raises(TooLarge):
         decoded(gzip.compress(bytes(MOST + 1)), "gzip", MOST)

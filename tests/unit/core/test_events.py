@@ -360,7 +360,7 @@ def test_binary_data_arrives_in_base64() -> None:
     assert sent(decode(body(data_base64="iVBORw==")))["data_base64"] == "iVBORw=="
 
 
-def test_line_separators_within_text_stay_what_they_are() -> None:
+def test_line_separators_within_text_stay_as_they_are() -> None:
     assert sent(decode(body(data="a\u2028\n\r\\n")))["data"] == "a\u2028\n\r\\n"
 
 
@@ -395,7 +395,7 @@ def test_a_traceparent_of_a_version_to_come_may_have_more() -> None:
         ("timestamp", "time"),
     ],
 )
-def test_a_member_by_another_name_is_told_what_it_is_called(name: str, meant: str) -> None:
+def test_a_member_by_another_name_is_told_its_name(name: str, meant: str) -> None:
     assert str(refused(body(**{name: "x"}))) == f"{name}: is called {meant} here"
 
 

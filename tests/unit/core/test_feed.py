@@ -230,7 +230,7 @@ def test_time_is_over_by_the_clock_that_was_given() -> None:
     assert connection.positions("news") == ["k.7"]
 
 
-def test_an_answer_of_before_what_came_in_meanwhile_loses_nothing() -> None:
+def test_an_answer_older_than_later_events_loses_none_of_them() -> None:
     feed = Feed("news", RecordingObserver())
     connection = followed(feed, 5)
 
@@ -283,7 +283,7 @@ def test_followers_go_on_where_the_new_epoch_continues_theirs() -> None:
     assert connection.of_type("gap") == []
 
 
-def test_followers_who_have_seen_more_than_the_new_epoch_continues_are_told() -> None:
+def test_followers_ahead_of_the_new_epochs_start_get_a_gap() -> None:
     feed = Feed("news", RecordingObserver())
     connection = followed(feed, 5)
 
@@ -307,7 +307,7 @@ def test_who_comes_back_from_a_former_epoch_is_resumed() -> None:
     assert join.start.resumed is True
 
 
-def test_the_broker_is_told_what_has_been_seen() -> None:
+def test_the_broker_is_told_the_positions_seen() -> None:
     feed = Feed("news", RecordingObserver())
     followed(feed, 5)
     feed.accept_publication(publication(6))

@@ -1,7 +1,7 @@
 from notifier.core.findings import Finding, render
 
 
-def test_columns_are_aligned_and_what_mends_stands_below() -> None:
+def test_columns_are_aligned_and_the_remedy_stands_below() -> None:
     findings = [
         Finding("ok", "redis version", "Redis 7"),
         Finding("warning", "redis", "is old", "renew it"),

@@ -70,7 +70,7 @@ def test_the_id_of_a_bad_frame_is_found_where_there_is_one(text: bytes, id_: obj
 
 
 @given(TOPICS)
-def test_an_event_frame_is_json_whatever_the_topic(topic: str) -> None:
+def test_an_event_frame_is_json_for_every_topic(topic: str) -> None:
     publication = Publication(topic, Position("k3x9q2", 18), record("e1"))
 
     assert json.loads(event_frame(publication)) == {

@@ -33,7 +33,7 @@ def bound(*patterns: str) -> Grant:
     ],
     ids=["unadorned", "scope", "scopes", "patterns"],
 )
-def test_an_entry_says_what_its_key_may_do(entry: str, grant: Grant) -> None:
+def test_an_entry_tells_the_scopes_of_its_key(entry: str, grant: Grant) -> None:
     assert key_entry_of(entry) == (HASH, grant)
 
 

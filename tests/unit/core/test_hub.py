@@ -101,7 +101,7 @@ async def test_a_new_follower_starts_at_the_head() -> None:
 
 
 @in_virtual_time
-async def test_a_follower_gets_what_is_published_from_then_on_in_order() -> None:
+async def test_a_follower_gets_later_publications_in_order() -> None:
     async with house() as it:
         client = await it.follower("news")
 
@@ -220,7 +220,7 @@ async def test_nobody_waits_for_a_crowd_to_end() -> None:
 
 
 @in_virtual_time
-async def test_who_comes_back_gets_what_was_missed_and_then_what_is_live() -> None:
+async def test_a_client_that_reconnects_gets_missed_events_and_then_live_ones() -> None:
     async with house() as it:
         posted = it.broker.post_many("news", 5)
 
@@ -241,7 +241,7 @@ async def test_who_missed_nothing_is_resumed_too() -> None:
 
 
 @in_virtual_time
-async def test_clients_with_different_positions_each_get_what_they_missed() -> None:
+async def test_clients_with_different_positions_each_get_their_missed_events() -> None:
     async with house() as it:
         posted = it.broker.post_many("news", 6)
         clients = [it.client() for _ in range(7)]
@@ -271,7 +271,7 @@ async def test_who_joins_late_disturbs_no_one() -> None:
 
 
 @in_virtual_time
-async def test_live_publications_wait_until_what_was_missed_has_been_replayed() -> None:
+async def test_live_publications_wait_until_the_missed_ones_are_replayed() -> None:
     async with house() as it:
         posted = it.broker.post_many("news", 3)
         other, client = await it.follower("news"), it.client()
@@ -445,7 +445,7 @@ async def test_followers_are_told_of_a_gap_when_the_stream_begins_anew() -> None
 
 
 @in_virtual_time
-async def test_followers_are_told_of_a_gap_when_history_lost_what_they_saw() -> None:
+async def test_followers_get_a_gap_when_history_lost_events_they_saw() -> None:
     async with house() as it:
         client = await it.follower("news")
         posted = it.broker.post_many("news", 3)
@@ -460,7 +460,7 @@ async def test_followers_are_told_of_a_gap_when_history_lost_what_they_saw() -> 
 
 
 @in_virtual_time
-async def test_who_had_not_seen_what_was_lost_is_told_too() -> None:
+async def test_a_client_that_had_not_seen_the_lost_events_gets_a_gap_too() -> None:
     async with house() as it:
         await it.follower("news")
         first, *_ = it.broker.post_many("news", 3)
@@ -728,7 +728,7 @@ async def test_an_interruption_of_topics_that_nobody_follows_asks_nothing() -> N
 
 
 @in_virtual_time
-async def test_a_check_finds_what_was_lost_without_an_interruption() -> None:
+async def test_a_check_finds_publications_lost_without_an_interruption() -> None:
     async with house() as it:
         client = await it.follower("news")
         posted = it.broker.post_unheard("news")
@@ -989,7 +989,7 @@ async def test_who_left_while_waiting_is_not_even_refused() -> None:
 
 
 @in_virtual_time
-async def test_followers_get_what_they_missed_once_the_broker_is_back() -> None:
+async def test_followers_get_missed_events_once_the_broker_is_back() -> None:
     async with house() as it:
         client = await it.follower("news")
         it.broker.away = True

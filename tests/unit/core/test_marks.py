@@ -50,9 +50,7 @@ MOVES = st.builds(
 
 
 @given(moves=st.lists(MOVES, max_size=8), data=st.data())
-def test_in_whatever_order_moves_arrive_the_same_mark_comes_out(
-    moves: list[Move], data: st.DataObject
-) -> None:
+def test_moves_in_any_order_lead_to_the_same_mark(moves: list[Move], data: st.DataObject) -> None:
     assert moved(*data.draw(st.permutations(moves))) == moved(*moves)
 
 
@@ -69,7 +67,7 @@ def test_a_move_takes_nothing_away_and_repeating_it_changes_nothing(
 
 
 @given(moves=st.lists(MOVES, max_size=8))
-def test_what_is_read_is_what_the_moves_said(moves: list[Move]) -> None:
+def test_the_mark_is_the_furthest_of_its_moves(moves: list[Move]) -> None:
     said: set[int] = set()
     for each in moves:
         said |= set(range(1, each.read.offset + 1)) if each.read else set()

@@ -149,7 +149,7 @@ async def welcomed(host: House, who: Identity = ANN, *topics: str) -> Client:
 
 
 @in_virtual_time
-async def test_hello_says_who_when_and_where() -> None:
+async def test_hello_tells_the_user_the_time_and_the_gateway() -> None:
     async with house() as it:
         client = await connected(it)
 

@@ -28,7 +28,7 @@ async def nobody() -> Visitor:
     raise Unauthorized("nobody comes in")
 
 
-async def test_a_replaced_dependency_says_who_connects_on_every_transport() -> None:
+async def test_a_replaced_dependency_names_the_client_on_every_transport() -> None:
     async with served() as it, it.http(None) as http:
         it.app.dependency_overrides[visitor] = zoe
         async with it.client(None) as client:

@@ -42,7 +42,7 @@ async def test_all_connections_of_a_disconnected_user_are_closed_and_may_come_ba
             pass
 
 
-async def test_a_disconnect_that_is_read_again_ends_nobody_who_came_back() -> None:
+async def test_a_disconnect_that_is_read_again_ends_no_client_that_reconnected() -> None:
     async with served(controlled=True) as it:
         async with it.welcomed("ann") as client:
             await it.control.give(Act.DISCONNECT, "42")
@@ -88,7 +88,7 @@ async def test_a_token_issued_after_the_revocation_is_taken_and_its_connection_s
 
 
 @pytest.mark.parametrize(("act", "code"), [(Act.REVOKE, 4500), (Act.DISCONNECT, 4006)])
-async def test_others_who_follow_the_personal_topic_stay(act: Act, code: int) -> None:
+async def test_other_followers_of_the_personal_topic_stay(act: Act, code: int) -> None:
     async with served(controlled=True) as it:
         let_in(it, "admin", "7", issued=0, topics=("user:*",))
         async with it.client("admin", query="?topics=user:42") as admin, it.welcomed("ann") as ann:

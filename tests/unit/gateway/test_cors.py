@@ -59,7 +59,7 @@ async def test_a_preflight_allows_headers_of_caches_and_of_tracing(asked: str) -
     assert {"authorization", "last-event-id", *asked.lower().split(", ")} <= set(allowed)
 
 
-async def test_a_preflight_never_allows_what_proxies_say() -> None:
+async def test_a_preflight_never_allows_headers_of_proxies() -> None:
     asked = "x-forwarded-host, X-Forwarded-Proto, forwarded"
     headers = {"origin": PAGE, "access-control-request-headers": asked}
     async with served(origins=[PAGE]) as it, it.http(None) as http:

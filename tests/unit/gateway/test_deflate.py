@@ -73,7 +73,7 @@ def inflated(message: bytes, limit: int) -> bytes:
 
 
 @given(st.binary(max_size=20_000), st.integers(9, WINDOW))
-def test_a_client_reads_what_was_compressed(payload: bytes, window: int) -> None:
+def test_a_client_reads_a_compressed_frame(payload: bytes, window: int) -> None:
     client = PerMessageDeflate(
         remote_no_context_takeover=True,
         local_no_context_takeover=True,

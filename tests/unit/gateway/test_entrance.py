@@ -512,7 +512,7 @@ async def test_a_full_gateway_refuses_before_the_upgrade_until_someone_leaves() 
         assert it.count("notifier_connections_limit") == 2
 
 
-async def test_those_who_were_verified_while_the_last_place_was_taken_are_refused() -> None:
+async def test_clients_verified_while_the_last_place_was_taken_are_refused() -> None:
     async with served(capacity=Capacity(connections=1)) as it:
         it.tokens.open.clear()
         coming = asyncio.create_task(it.refused())

@@ -256,7 +256,7 @@ PLACES = st.lists(st.integers(0, 2000), max_size=4)
 
 
 @given(st.lists(strange_frames(), max_size=8), PLACES)
-def test_what_is_taken_and_what_is_a_violation_is_what_the_library_says(
+def test_frames_are_taken_or_refused_as_the_library_does(
     sent: list[bytes], places: list[int]
 ) -> None:
     expected = Oracle(200, compression=False).outcome(sent)

@@ -16,7 +16,7 @@ async def read(http: httpx.AsyncClient, **query: str) -> Frame:
     return body
 
 
-async def test_history_is_what_topics_still_hold() -> None:
+async def test_history_is_the_events_that_topics_still_hold() -> None:
     async with served(history_size=3) as it, it.http() as http:
         for number in range(5):
             it.broker.post("user:42", str(number))

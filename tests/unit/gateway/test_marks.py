@@ -166,7 +166,7 @@ async def test_a_bad_mark_is_refused_with_its_field_on_both_surfaces(
     assert [mark.read or mark.singles for mark in marks] == [(), ()]
 
 
-async def test_marks_by_post_are_answered_with_what_is_unread_and_told_to_sockets() -> None:
+async def test_marks_by_post_are_answered_with_unread_and_told_to_sockets() -> None:
     async with served() as it, it.http() as http, it.client(query=READING) as client:
         await told(client)
         positions = it.broker.post_many("user:42", 3)

@@ -44,7 +44,7 @@ async def test_a_connection_is_told_with_its_transport_its_age_and_its_positions
         assert seen.gateway
 
 
-async def test_each_transport_counts_and_who_left_does_not() -> None:
+async def test_each_transport_counts_and_a_client_that_left_does_not() -> None:
     async with served() as it, it.http("ann") as http:
         cursor = (await polled(http))["cursor"]
         waiting = asyncio.ensure_future(polled(http, cursor))

@@ -44,7 +44,7 @@ def test_past_the_bound_the_largest_are_cut_off_until_there_is_room_again() -> N
     assert fates(noted(backlog, 100, 500, 200, 50)) == ["open", "cut off", "open", "open"]
 
 
-def test_a_client_is_counted_with_what_waits_now() -> None:
+def test_a_client_is_counted_with_the_bytes_that_wait_now() -> None:
     backlog = Backlog(800)
     one, two = noted(backlog, 300, 300)
     one.waiting, two.waiting = 600, 50

@@ -59,7 +59,9 @@ def test_the_lines_that_documents_name_are_written() -> None:
     assert named <= names()
 
 
-def test_a_line_is_one_json_object_with_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_is_one_json_object_with_every_known_field(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     logs.configure("json", "INFO")
 
     structlog.get_logger("notifier.test").info("connected", session="s1", user="42")

@@ -27,7 +27,7 @@ async def test_what_cannot_be_read_is_taken_with_traces_as_without(body: bytes) 
         assert [delivery.entry.body for delivery in batch.deliveries] == [body]
 
 
-async def test_with_traces_too_what_comes_behind_a_batch_may_pass_it() -> None:
+async def test_with_traces_too_later_batches_may_pass_one() -> None:
     async with MemoryEventQueue() as queue, traces("router", wanted=True) as traced:
         await queue.put(Entry(b"1"))
         batches = traced.source(queue).batches()

@@ -31,7 +31,7 @@ async def test_aio_pika_hands_the_wire_on_and_connects_over_it() -> None:
         assert connection.version == "3.10.8"
 
 
-async def test_deliveries_of_a_channel_of_aio_pika_go_past_it_to_the_one_who_claims_them() -> None:
+async def test_deliveries_of_a_channel_of_aio_pika_go_past_it_to_their_claimant() -> None:
     taken: list[Message] = []
     async with connected() as (server, connection):
         channel = await connection.channel(publisher_confirms=False)

@@ -95,7 +95,7 @@ def test_the_delivery_limit_that_holds_is_judged(
     assert (not_ok(judge_queues([queue], version)) == []) == is_good
 
 
-def test_a_policy_says_what_happens_when_full_where_no_argument_does() -> None:
+def test_a_policy_decides_on_a_full_queue_where_no_argument_does() -> None:
     queue = replace(
         EVENTS,
         arguments={"x-single-active-consumer": True},

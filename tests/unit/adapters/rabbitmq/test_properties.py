@@ -195,7 +195,7 @@ def dead(original: bytes) -> spec.Basic.Properties:
     return header.properties
 
 
-def test_a_dead_letter_keeps_what_can_be_kept() -> None:
+def test_a_dead_letter_keeps_every_readable_property() -> None:
     letter = dead(foreign(message_id="7", user_id="shop", expiration="9", headers={"attempt": 3}))
 
     assert (letter.message_id, letter.user_id, letter.expiration) == ("7", None, None)
@@ -209,13 +209,13 @@ def test_a_dead_letter_whose_original_nobody_can_read_has_our_headers() -> None:
     assert letter.headers == {"notifier-reason": "invalid"}
 
 
-def test_a_dead_letter_keeps_the_readable_part_of_what_is_no_text() -> None:
+def test_a_dead_letter_keeps_the_readable_part_of_bytes_that_are_no_text() -> None:
     letter = dead(foreign(content_type="text/plain", app_id="a").replace(b"plain", b"pl\xe9in"))
 
     assert (letter.content_type, letter.app_id) == ("text/pl?in", "a")
 
 
-def test_a_dead_letter_leaves_out_large_arrays_and_what_nobody_can_read() -> None:
+def test_a_dead_letter_leaves_out_large_arrays_and_unreadable_headers() -> None:
     headers: Any = {"large": [None] * 100_000, "small": [1], "double": 1e300, "odd": "b"}
     original = foreign(headers=headers | {"double": 1.5}).replace(b"\x03oddS", b"\x03od\xffS")
 

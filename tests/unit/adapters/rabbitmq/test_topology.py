@@ -94,7 +94,7 @@ def test_a_consumed_queue_loses_nothing_and_has_one_consumer_at_a_time(name: str
     }
 
 
-def test_every_queue_has_one_policy_for_what_may_be_tuned() -> None:
+def test_every_queue_has_one_policy_for_its_tunable_limits() -> None:
     assert [policies_for(name)[0]["name"] for name in queue_names(2)] == [
         "notifier-dead",
         "notifier-events",

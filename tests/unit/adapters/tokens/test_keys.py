@@ -75,7 +75,7 @@ async def test_a_minted_token_is_verified() -> None:
     assert before + 3600 <= identity.expires <= time() + 3600
 
 
-def test_no_token_is_minted_for_what_is_not_a_user_id() -> None:
+def test_no_token_is_minted_for_a_text_that_is_no_user_id() -> None:
     with pytest.raises(Invalid, match=r"^user: must be 1 to 128"):
         mint(SECRET, "a b", topics=(), issuer=None, audience=None, lifetime=60)
 
