@@ -17,6 +17,8 @@ from tests.support.proxy import Proxy
 from tests.support.services import LocalRedis, RedisServer, SentinelServer
 from tests.support.tls import expiry, expiry_of, tls_in_front_of
 
+pytestmark = pytest.mark.services
+
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:

@@ -31,14 +31,28 @@ def expiry_of(authority: Path) -> float:
 async def tls_in_front_of(port: int, authority: Path) -> AsyncIterator[int]:
     """Take TLS for a server without, with a certificate that signs itself; yield the port."""
 
+    clients: set[asyncio.Task[None]] = set()
+
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        with suppress(OSError):
+        task = asyncio.current_task()
+        assert task is not None
+        clients.add(task)
+        task.add_done_callback(clients.discard)
+        # asyncio's server would complain of a task that is cancelled.
+        with closing(writer), suppress(OSError, asyncio.CancelledError):
+            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
             await asyncio.gather(_copied(reader, inner_writer), _copied(inner_reader, writer))
 
     context = _certified(authority)
-    async with await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context) as listener:
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    try:
         yield listener.sockets[0].getsockname()[1]
+    finally:
+        # `wait_closed` waits for the clients too, from Python 3.12 on: they end first.
+        listener.close()
+        for client in tuple(clients):
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
 
 
 async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
