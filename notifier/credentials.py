@@ -40,7 +40,13 @@ def issuers(settings: Settings, on_fetch: OnFetch = unheard) -> list[Issuer]:
         raise SettingsError([f"{given}: {error}"]) from error
 
 
-def minted(settings: Settings, user: str, topics: Sequence[str], lifetime: float) -> str:
+def minted(
+    settings: Settings,
+    user: str,
+    topics: Sequence[str],
+    lifetime: float,
+    publish: Sequence[str] = (),
+) -> str:
     """Make a token that a gateway of these settings accepts, signed with their first secret.
 
     Raises Invalid for a malformed user id, and ValueError for a secret that is too short.
@@ -54,6 +60,7 @@ def minted(settings: Settings, user: str, topics: Sequence[str], lifetime: float
         lifetime=lifetime,
         user_claim=settings.jwt_user_claim,
         topics_claim=settings.jwt_topics_claim,
+        publish=publish,
     )
 
 

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from notifier.core.errors import Invalid, NotifierError, Unauthorized, Unavailable
+from notifier.core.errors import Invalid, NotifierError, TooManyEvents, Unauthorized, Unavailable
 
 RETRY_AFTER = {"retry-after": "5"}  # seconds
 MEDIA_TYPE = "application/problem+json"
@@ -44,7 +44,7 @@ def problem(
 def refusal(error: NotifierError, told: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
     """Answer with the problem of an error, and with the headers that go with it."""
     more = dict(headers)
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | TooManyEvents):
         more |= RETRY_AFTER
     if isinstance(error, Unauthorized):
         more["www-authenticate"] = "Bearer"

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--user", required=True, help="Whose token.")
 @click.option("--topic", "topics", multiple=True, help="A topic, or pattern with *, it may follow.")
+@click.option(
+    "--publish", multiple=True, help="A topic, or pattern with *, its clients may publish to."
+)
 @click.option("--lifetime", default=3600, show_default=True, help="In seconds.")
 @click.option(
     "--url",
@@ -22,11 +25,13 @@ if TYPE_CHECKING:
     show_default="this machine's",
     help="`notifier dev`.",
 )
-def token(user: str, topics: tuple[str, ...], lifetime: int, url: str) -> None:
+def token(
+    user: str, topics: tuple[str, ...], publish: tuple[str, ...], lifetime: int, url: str
+) -> None:
     """Print a development token.
 
     Signed with NOTIFIER_JWT_SECRET; without one a running `notifier dev` is asked for it, whose
-    tokens are always for all topics and 12 hours: --topic and --lifetime are ignored.
+    tokens are always for all topics and 12 hours: --topic, --publish and --lifetime are ignored.
     """
     settings = load_settings()
 
@@ -38,7 +43,7 @@ def token(user: str, topics: tuple[str, ...], lifetime: int, url: str) -> None:
     if settings.jwt_secret is None:
         run_client(work())
     else:
-        click.echo(mint(settings, user, topics, lifetime))
+        click.echo(mint(settings, user, topics, lifetime, publish))
 
 
 @click.command()
@@ -70,11 +75,17 @@ def key(name: str, scopes: tuple[str, ...], patterns: tuple[str, ...]) -> None:
     click.echo(f"to add to NOTIFIER_API_KEYS:   {made.entry}")
 
 
-def mint(settings: "Settings", user: str, topics: tuple[str, ...], lifetime: int) -> str:
+def mint(
+    settings: "Settings",
+    user: str,
+    topics: tuple[str, ...],
+    lifetime: int,
+    publish: tuple[str, ...] = (),
+) -> str:
     """Sign a token with NOTIFIER_JWT_SECRET, for so many seconds; end if it is not to be."""
     from notifier.credentials import minted
 
     try:
-        return minted(settings, user, topics, lifetime)
+        return minted(settings, user, topics, lifetime, publish)
     except Invalid as error:
         fail(str(error), WRONG_USE)

@@ -1,4 +1,4 @@
-"""The identity of a client, and the topics that it may follow."""
+"""The identity of a client, and the topics that it may follow and publish to."""
 
 import re
 from collections.abc import Iterable
@@ -53,25 +53,48 @@ class Identity:
             return True
         return any(matches(pattern, topic) for pattern in self.patterns)
 
+    def may_publish(self, topic: str) -> bool:  # noqa: ARG002 - deny by default
+        """Whether this user's clients may publish to `topic`."""
+        return False
 
-def identity_of(
+
+@dataclass(frozen=True, slots=True)
+class PublishingIdentity(Identity):
+    """An Identity whose token has the claim `publish`. Others have no member for it."""
+
+    publish: tuple[str, ...] = ()
+
+    def may_publish(self, topic: str) -> bool:
+        """See Identity. Personal topics and `everyone` are open to no client."""
+        if topic == EVERYONE or is_personal(topic):
+            return False
+        return any(matches(pattern, topic) for pattern in self.publish)
+
+
+def identity_of(  # noqa: PLR0913 - one argument for each claim
     user: object,
     expires: float,
     patterns: object,
     *,
+    publish: object = None,
     names: tuple[str, str] = ("sub", "topics"),
     issued: float = 0,
 ) -> Identity:
     """Make an Identity of a token's claims for the user, `exp` and the topics; raises Unauthorized.
 
-    `issued` is its `iat`. `names` are those of the user's and the topics' claim. A whole number
-    stands for its decimal digits: some issuers number their users.
+    `publish` is the claim with the topics to publish to, `issued` is `iat`. `names` are those of
+    the user's and the topics' claim. A whole number stands for its decimal digits: some issuers
+    number their users.
     """
     if isinstance(user, int) and not isinstance(user, bool):
         user = str(user)
     if not isinstance(user, str) or not is_name(user):
         raise Unauthorized(f"the token's {names[0]} is not a user id that notifier can carry")
-    return Identity(user, expires, tuple(_checked_patterns(patterns, names[1])), int(issued))
+    topics = tuple(_checked_patterns(patterns, names[1]))
+    open_to_it = tuple(_checked_patterns(publish, "publish"))
+    if open_to_it:
+        return PublishingIdentity(user, expires, topics, int(issued), open_to_it)
+    return Identity(user, expires, topics, int(issued))
 
 
 def _checked_patterns(patterns: object, name: str) -> Iterable[str]:

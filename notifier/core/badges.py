@@ -17,6 +17,7 @@ from notifier.core import frames
 from notifier.core.access import Identity
 from notifier.core.backoff import Backoff
 from notifier.core.errors import NotifierError, Unavailable
+from notifier.core.events import SILENT
 from notifier.core.history import Before, History
 from notifier.core.hub import Hub
 from notifier.core.marks import ORDER, UNMARKED, Mark, Move
@@ -136,7 +137,7 @@ class Badges:
         outcome = await done
         if isinstance(outcome, NotifierError):
             raise outcome
-        question = Before(move.topic, behind=outcome.read, beginnings=True)
+        question = Before(move.topic, behind=outcome.read, beginning=len(SILENT))
         [history] = await self._broker.read([question])
         return frame_of(move.topic, outcome, history, self._now())
 
@@ -256,7 +257,7 @@ class Badges:
 
     async def _ask(self, behind: Mapping[str, int]) -> dict[str, History]:
         questions = [
-            Before(topic, behind=offset, beginnings=True) for topic, offset in behind.items()
+            Before(topic, behind=offset, beginning=len(SILENT)) for topic, offset in behind.items()
         ]
         answers = await self._broker.read(questions) if questions else []
         return dict(zip(behind, answers, strict=True))

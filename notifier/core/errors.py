@@ -115,6 +115,10 @@ class TooMany(NotifierError):
     code = "too_many"
 
 
+class TooManyEvents(TooMany):
+    """A user's clients post events faster than they may."""
+
+
 class TooManyConnections(TooMany):
     """The user has as many connections, over all gateways, as a user may have."""
 

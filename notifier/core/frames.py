@@ -3,7 +3,7 @@
 from typing import Annotated, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from notifier.core.errors import Invalid, TooLarge
 from notifier.core.publications import Publication
@@ -61,7 +61,19 @@ class Mark(_ClientFrame, frozen=True, tag="mark"):
     id: RequestId | None = None
 
 
-ClientFrame = Subscribe | Unsubscribe | Authenticate | Ping | Mark
+class Publish(_ClientFrame, frozen=True, tag="publish"):
+    """Publish an event to `topic`; an `ephemeral` one only reaches those who follow it now.
+
+    `event` is JSON of the members that `notifier.core.publishing` takes.
+    """
+
+    topic: str
+    event: Raw
+    ephemeral: bool = False
+    id: RequestId | None = None
+
+
+ClientFrame = Subscribe | Unsubscribe | Authenticate | Ping | Mark | Publish
 
 
 class _ServerFrame(Struct, frozen=True, omit_defaults=True, tag_field="type"):
@@ -138,6 +150,16 @@ class Marks(_ServerFrame, frozen=True, tag="marks"):
     more: bool | UnsetType = UNSET
 
 
+class Published(_ServerFrame, frozen=True, tag="published"):
+    """The answer to `publish`: the event's position, which an ephemeral one has not.
+
+    A repeated one has none either once its topic no longer holds it.
+    """
+
+    position: str | UnsetType = UNSET
+    id: RequestId | UnsetType = UNSET
+
+
 class Authenticated(_ServerFrame, frozen=True, tag="authenticated"):
     """The token was accepted; the session lasts until `expires`."""
 
@@ -179,6 +201,7 @@ ServerFrame = (
     | Gap
     | Marked
     | Marks
+    | Published
     | Authenticated
     | Error
     | Pong
@@ -193,6 +216,7 @@ _RULES = {
     "read_only": f"must be a list of at most {MOST_READ_ONLY} positions",
 }
 _mark_decoder = msgspec.json.Decoder(Mark)
+_publish_decoder = msgspec.json.Decoder(Publish)
 
 
 class _WithId(Struct):
@@ -210,7 +234,9 @@ def decode(text: bytes) -> ClientFrame:
     except msgspec.ValidationError as error:
         invalid = named(error, _RULES)
         if invalid.field == "type":
-            raise Invalid("type", "must be subscribe, unsubscribe, auth, ping or mark") from error
+            raise Invalid(
+                "type", "must be subscribe, unsubscribe, auth, ping, mark or publish"
+            ) from error
         raise invalid from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid("", not_json(error)) from error
@@ -219,6 +245,11 @@ def decode(text: bytes) -> ClientFrame:
 def decode_mark(body: bytes) -> Mark:
     """Read a `mark` frame that stands alone, so its type may be left out; raises Invalid."""
     return read_json(body, _mark_decoder, LARGEST_FRAME, _RULES)
+
+
+def decode_publish(body: bytes) -> Publish:
+    """Read a `publish` frame that stands alone, so its type may be left out; raises Invalid."""
+    return read_json(body, _publish_decoder, LARGEST_FRAME, _RULES)
 
 
 def request_id_in(text: bytes) -> RequestId | UnsetType:
@@ -247,6 +278,14 @@ def event_frame(publication: Publication) -> bytes:
     epoch, offset = publication.position  # written out, as this is done for every publication
     head = f'{{"type":"event","topic":"{publication.topic}","position":"{epoch}.{offset}","event":'
     return b"".join((head.encode(), publication.event, b"}"))
+
+
+EPHEMERAL = "ephemeral"
+
+
+def ephemeral_frame(topic: str, event: bytes) -> bytes:
+    """Write the `ephemeral` frame of an event in `topic`, which has no position."""
+    return b'{"type":"ephemeral","topic":"%s","event":%s}' % (topic.encode(), event)
 
 
 def listed_frame(publication: Publication, *, read: bool) -> bytes:

@@ -40,14 +40,15 @@ class Before:
     """A question to history: which are the newest in `topic` before `offset`? None: of all.
 
     They lie behind `behind`, and are `most` at most. A topic that has no stream is left without.
-    With `beginnings` their events are cut off behind the bytes that say whether one is silent.
+    With `beginning` their events are cut off behind so many bytes: behind `SILENT`, to know whether
+    one is silent.
     """
 
     topic: str
     offset: int | None = None
     behind: int = 0
     most: int = PAGE
-    beginnings: bool = False
+    beginning: int | None = None
 
 
 Question = Since | Before

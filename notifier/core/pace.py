@@ -21,3 +21,23 @@ class Pace:
         """
         after = max(until, now) + count / self.rate
         return after if after <= now + self.burst else None
+
+
+class Paces:
+    """One pace for each of many names. A name costs nothing once it is at rest again."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._paid: dict[str, float] = {}  # the one that came last stands last
+
+    def allow(self, name: str, now: float, count: float = 1) -> bool:
+        """Whether `name` may go on; what it may not do is not counted."""
+        until = self._paid.pop(name, 0.0)
+        paid = self._pace.paid(until, now, count)
+        self._paid[name] = until if paid is None else paid
+        self._forget(now)
+        return paid is not None
+
+    def _forget(self, now: float) -> None:
+        while self._paid and self._paid[oldest := next(iter(self._paid))] <= now:
+            del self._paid[oldest]

@@ -77,6 +77,10 @@ class Publication:
         """Whether it never counts as unread."""
         return self.event.startswith(events.SILENT)
 
+    def is_of(self, identity: bytes) -> bool:
+        """Whether its event has this identity, as `events.identity_in` writes it."""
+        return self.event.startswith((events.PLAIN + identity, events.SILENT + identity))
+
     def expired(self, now: int) -> bool:
         """Whether it must not be delivered any more; `now` is in Unix milliseconds."""
         return 0 < self.expires <= now

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Protocol, assert_never
 
-from notifier.core import frames
+from notifier.core import frames, publishing
 from notifier.core.access import Identity
 from notifier.core.badges import Badges, Outcome
 from notifier.core.conversation import Conversation, Host, iso, or_unset
@@ -24,6 +24,7 @@ from notifier.core.marking import marked, move_of
 from notifier.core.names import EVERYONE, checked_topic, personal_topic
 from notifier.core.ports import Connection
 from notifier.core.positions import Position
+from notifier.core.publishing import Publishing
 from notifier.core.round import Arrival
 
 _OWN_TOPICS = 2  # `everyone` and the personal one, which every session follows
@@ -34,6 +35,7 @@ class SessionHost(Host, Protocol):
 
     hub: Hub
     badges: Badges
+    publishing: Publishing
 
     def renew(self, session: "Session", token: str, request_id: RequestId | None) -> None:
         """Have the token verified, then call `authenticated` or `refused`."""
@@ -139,6 +141,8 @@ class Session(Conversation):
             self._on_unsubscribe(frame)
         elif isinstance(frame, frames.Mark):
             self._on_mark(frame)
+        elif isinstance(frame, frames.Publish):
+            self._on_publish(frame)
         else:
             assert_never(frame)
 
@@ -194,6 +198,19 @@ class Session(Conversation):
                 self.connection.send(marked(move.topic, outcome, or_unset(frame.id)))
 
         self._host.badges.move(move, answered)
+
+    def _on_publish(self, frame: frames.Publish) -> None:
+        event = publishing.client_event_of(self.identity, frame, self._host.now())
+
+        def answered(outcome: publishing.Outcome) -> None:
+            if self._closing is not None:
+                return
+            if isinstance(outcome, NotifierError):
+                self._refuse(or_unset(frame.id), outcome)
+            else:
+                self.connection.send(publishing.published(outcome, or_unset(frame.id)))
+
+        self._host.publishing.publish(event, answered)
 
     # The host's answers.
 

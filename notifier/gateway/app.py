@@ -19,12 +19,14 @@ from notifier.core.errors import (
     TooLarge,
     TooMany,
     TooManyConnections,
+    TooManyEvents,
     Unauthorized,
     Unavailable,
 )
 from notifier.core.marking import move_of
 from notifier.core.origins import Origins
 from notifier.core.positions import Position
+from notifier.core.publishing import client_event_of, published
 from notifier.gateway import description, sse
 from notifier.gateway.cors import Cors, cors_lines
 from notifier.gateway.direct_route import DirectWebSocketRoute
@@ -56,6 +58,7 @@ _STATUSES = {
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     WrongOrigin: HTTPStatus.FORBIDDEN,
     TooManyConnections: HTTPStatus.TOO_MANY_REQUESTS,
+    TooManyEvents: HTTPStatus.TOO_MANY_REQUESTS,
     TooMany: HTTPStatus.BAD_REQUEST,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Invalid: HTTPStatus.BAD_REQUEST,
@@ -67,7 +70,10 @@ _NO_UPGRADE = (
     "it, a proxy dropped it: let the proxy pass Upgrade and Connection on, over HTTP/1.1"
 )
 TRANSPORTS = (SSE, POLL)  # over HTTP
-_OFFERS = "a WebSocket at /v1/ws, GET /v1/sse, /v1/poll and /v1/history, and POST /v1/marks"
+_OFFERS = (
+    "a WebSocket at /v1/ws, GET /v1/sse, /v1/poll and /v1/history, and POST /v1/marks and "
+    "/v1/publish"
+)
 
 
 def create_app(
@@ -87,9 +93,12 @@ def create_app(
     _add_get(app, "history", history, description.HISTORY)
     for transport in TRANSPORTS:
         _add_get(app, transport.name, _following(transport), transport.described)
-    for path in ("/v1/marks", "/v1/marks/"):
-        told = description.MARKS if path == "/v1/marks" else {"include_in_schema": False}
-        app.add_api_route(path, mark, methods=["POST"], **told)
+    for path, endpoint, told in (
+        ("/v1/marks", mark, description.MARKS),
+        ("/v1/publish", publish, description.PUBLISH),
+    ):
+        app.add_api_route(path, endpoint, methods=["POST"], **told)
+        app.add_api_route(f"{path}/", endpoint, methods=["POST"], include_in_schema=False)
     app.add_exception_handler(NotifierError, refuse)  # type: ignore[arg-type] # serves both kinds
     app.add_exception_handler(HTTPException, no_route(_OFFERS))
     app.add_exception_handler(Exception, fail)
@@ -179,6 +188,19 @@ async def mark(request: Request, who: Who) -> Response:
     frame = frames.decode_mark(await _body_of(request))
     gateway: Gateway = request.app.state.gateway
     told = await gateway.badges.moved(move_of(who.identity, frame))
+    return Response(frames.encode(told), headers=_NOT_STORED, media_type="application/json")
+
+
+async def publish(request: Request, who: Who) -> Response:
+    """Publish an event to a topic, as the token's claim `publish` allows.
+
+    The answer has the event's position; the same event again has the same position.
+    """
+    body = await _body_of(request)
+    gateway: Gateway = request.app.state.gateway
+    gateway.pay_post(who.identity.user, len(body))
+    event = client_event_of(who.identity, frames.decode_publish(body), gateway.now())
+    told = published(await gateway.publishing.published(event))
     return Response(frames.encode(told), headers=_NOT_STORED, media_type="application/json")
 
 

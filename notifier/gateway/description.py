@@ -131,3 +131,43 @@ MARKS: dict[str, Any] = {
     },
 }
 """What `add_api_route` takes of `POST /v1/marks`."""
+_PUBLISH = {
+    "type": "object",
+    "required": ["topic", "event"],
+    "properties": {
+        "topic": {**_TEXT, "description": "Neither a personal topic nor `everyone`."},
+        "event": {
+            "type": "object",
+            "required": ["type"],
+            "description": "As producers post it, without audience, source, time and traceparent; "
+            "`id` is required unless it is ephemeral.",
+        },
+        "ephemeral": {"type": "boolean", "default": False},
+    },
+}
+_PUBLISHED = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {"type": {"const": "published"}, "position": _TEXT},
+}
+PUBLISH: dict[str, Any] = {
+    "responses": {
+        200: {
+            "description": "The event is in the topic's stream, at this position",
+            "content": {"application/json": {"schema": _PUBLISHED}},
+        },
+        **_REFUSALS,
+        **problems(
+            {
+                403: "The token's claim `publish` does not allow the topic",
+                413: "The body is too large",
+                429: "The user posts too many events, or has too many connections",
+            }
+        ),
+    },
+    "openapi_extra": {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _PUBLISH}}},
+        "security": [{"token": []}, {"cookie": []}],
+    },
+}
+"""What `add_api_route` takes of `POST /v1/publish`."""

@@ -36,6 +36,7 @@ _MISNOMERS = {
     "topic": "topics here: one or several, separated by commas",  # as it is called everywhere else
     "lastEventId": "since here",  # as stand-ins for EventSource call it, unless told otherwise
 }
+_POSTED = ("/v1/marks", "/v1/publish")  # their bodies have it all
 _LONGEST_SHOWN = 32
 
 
@@ -241,7 +242,7 @@ def _remedy(text: str) -> str:
 
 def _check_names(path: str, query: QueryParams) -> None:
     own = _OWN_PARAMETERS.get(path, ())
-    common = () if path == "/v1/marks" else _PARAMETERS
+    common = () if path in _POSTED else _PARAMETERS
     given = [name for name, _ in query.multi_items()]
     for name in given:
         if name.startswith("_"):

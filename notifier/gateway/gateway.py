@@ -14,14 +14,21 @@ from notifier.core.background import LongLived
 from notifier.core.badges import Badges
 from notifier.core.conversation import Conversation, Terms
 from notifier.core.deadlines import Deadlines
-from notifier.core.errors import CloseCode, Full, NotifierError, TooFast, TooManyConnections
+from notifier.core.errors import (
+    CloseCode,
+    Full,
+    NotifierError,
+    TooFast,
+    TooManyConnections,
+    TooManyEvents,
+)
 from notifier.core.frames import RequestId
 from notifier.core.history import History, Question
 from notifier.core.hub import Hub
 from notifier.core.marks import UNMARKED, Mark
 from notifier.core.names import personal_topic
 from notifier.core.newcomer import Newcomer
-from notifier.core.pace import Pace
+from notifier.core.pace import Pace, Paces
 from notifier.core.ports import (
     Broker,
     Connection,
@@ -32,6 +39,7 @@ from notifier.core.ports import (
     Witnesses,
 )
 from notifier.core.positions import Position
+from notifier.core.publishing import Publishing
 from notifier.core.session import Session
 from notifier.gateway.control import Obedience, sessions_of
 from notifier.gateway.presence import Witness
@@ -40,15 +48,22 @@ from notifier.telemetry.metrics import Metrics
 _log = structlog.get_logger("notifier.gateway")
 _DRAIN_TICK = 0.05
 _CONNECTS = Pace(rate=2_000, burst=5)
+_FRAMES = Pace(rate=20, burst=10)
+_FRAME_BYTES = Pace(rate=16 * 1024, burst=10)
 _REVOCATION_SECONDS = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The bounds of one gateway: connections at once, and the rate of new clients."""
+    """The bounds of one gateway: connections at once, and the rate of new clients.
+
+    `frames` and `frame_bytes` are of each user who posts frames over plain HTTP.
+    """
 
     connections: int = 50_000
     connects: Pace = _CONNECTS
+    frames: Pace = _FRAMES
+    frame_bytes: Pace = _FRAME_BYTES
 
 
 _CAPACITY = Capacity()
@@ -81,6 +96,9 @@ class Gateway(LongLived):
         super().__init__()
         self.hub = Hub(broker, metrics)
         self.badges = Badges(self.hub, broker, marks, metrics)
+        self.publishing = Publishing(broker, metrics)
+        self._posts = Paces(capacity.frames)
+        self._posted_bytes = Paces(capacity.frame_bytes)
         self._marks = marks
         # Wall-clock time that never steps: a step back would stop heartbeats until caught up.
         self._started = time.time() - asyncio.get_running_loop().time()
@@ -108,6 +126,7 @@ class Gateway(LongLived):
     def _start(self) -> None:
         self._background.start(self.hub.run(), "hub")
         self._background.start(self.badges.run(), "badges")
+        self._background.start(self.publishing.run(), "publishing")
         self._background.start(self._clock(), "clock")
         if self._obedience is not None:
             self._background.start(self._obedience.run(), "control")
@@ -165,6 +184,15 @@ class Gateway(LongLived):
     async def _take_seat(self, identity: Identity) -> None:
         if self._seats is not None and not await self._seats.claim(identity.user):
             raise TooManyConnections("the user has too many connections already")
+
+    def pay_post(self, user: str, size: int) -> None:
+        """Let a user post one frame of so many bytes; raises TooManyEvents."""
+        now = asyncio.get_running_loop().time()
+        if not (self._posts.allow(user, now) and self._posted_bytes.allow(user, now, size)):
+            frames, bytes_ = self.capacity.frames, self.capacity.frame_bytes
+            raise TooManyEvents(
+                f"a user posts at most {frames.rate:g} events and {bytes_.rate:g} bytes a second"
+            )
 
     def unseat(self, identity: Identity | None) -> None:
         """Let a user have one connection less."""

@@ -102,6 +102,13 @@ class Metrics(Metered):
             "answer, and the client was told so).",
             outcome=("moved", "refused", "unavailable"),
         )
+        self.client_events = self._counters(
+            "notifier_client_events_total",
+            "Events that clients published, by outcome: published, duplicate (recognised and "
+            "dropped), ephemeral (told to those who followed the topic, and not kept), refused (by "
+            "Redis), unavailable (Redis did not answer, and the client was told so).",
+            outcome=("published", "duplicate", "ephemeral", "refused", "unavailable"),
+        )
         self.recounts = self._counter(
             "notifier_unread_recounts_total",
             "Users whose unread events were counted anew for their clients on this gateway.",
@@ -304,3 +311,7 @@ class Metrics(Metered):
     def recounted(self, users: int) -> None:
         """See BadgesObserver."""
         self.recounts.inc(users)
+
+    def client_published(self, outcome: str) -> None:
+        """See PublishingObserver."""
+        self.client_events.labels(outcome).inc()

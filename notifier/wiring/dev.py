@@ -155,7 +155,7 @@ class DevTokens:
 
     def mint(self, user: str) -> str:
         """Make a token for `user` that may follow every topic."""
-        return minted(self._settings, user, ["*"], _DEV_TOKEN_SECONDS)
+        return minted(self._settings, user, ["*"], _DEV_TOKEN_SECONDS, ["*"])
 
     def verifier(self) -> JwtVerifier:
         """Make the verifier of these tokens."""

@@ -90,14 +90,19 @@ class Ports:
 
 def gateway(settings: Settings, ports: Ports, metrics: Metrics) -> Gateway:
     """Make a gateway."""
-    connects = Pace(settings.connect_rate, _CONNECTS_AT_ONCE)
+    capacity = Capacity(
+        room_for(settings.max_connections),
+        connects=Pace(settings.connect_rate, _CONNECTS_AT_ONCE),
+        frames=Pace(settings.frame_rate, _INBOUND_AT_ONCE),
+        frame_bytes=Pace(settings.byte_rate, _INBOUND_AT_ONCE),
+    )
     return Gateway(
         ports.broker,
         ports.verifier,
         metrics,
         ports.marks,
         terms=_terms(settings),
-        capacity=Capacity(room_for(settings.max_connections), connects),
+        capacity=capacity,
         seats=ports.seats,
         control=ports.control,
         witnesses=ports.witnesses,

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import jwt
 import pytest
 
 from notifier.settings import CLIENT_VARIABLES, Settings, variable
@@ -139,3 +140,14 @@ def test_check_lists_the_scopes_of_each_api_key(amqp_url: str, redis_url: str) -
     assert "api key" in said
     assert "billing may post, for billing.*, user:*" in said
     assert "support may read and control, for every audience" in said
+
+
+def test_a_token_names_the_topics_to_follow_and_to_publish_to() -> None:
+    secret = "a-secret-that-only-this-test-knows-of"
+    said = run(
+        *("token", "--user", "42", "--topic", "news", "--publish", "room:*", "--publish", "doc:7"),
+        NOTIFIER_JWT_SECRET=secret,
+    )
+
+    claims = jwt.decode(said.stdout.strip(), secret, ["HS256"], options={"verify_aud": False})
+    assert (claims["topics"], claims["publish"]) == (["news"], ["room:*", "doc:7"])

@@ -24,6 +24,9 @@ class RecordingObserver:
         """See Observer."""
         self.told.append(("gap", reason, sessions))
 
+    def client_published(self, outcome: str) -> None:
+        """See PublishingObserver."""
+
     def marked(self, outcome: str, moves: int) -> None:
         """See BadgesObserver."""
         self.told.append(("marked", outcome, moves))

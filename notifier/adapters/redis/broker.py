@@ -19,7 +19,6 @@ from notifier.adapters.redis.subscriber import Subscriber
 from notifier.core.addresses import Url
 from notifier.core.background import LongLived
 from notifier.core.errors import NotifierError, Unavailable
-from notifier.core.events import SILENT
 from notifier.core.history import PAGE, Before, History, Published, Question, Since
 from notifier.core.names import is_personal
 from notifier.core.ports import BrokerListener
@@ -181,7 +180,7 @@ class RedisBroker(LongLived):
         seconds = self._kept_for(question.topic).head_seconds
         if isinstance(question, Before):
             last = "+" if question.offset is None else f"({question.offset}-0"
-            beginning = len(SILENT) if question.beginnings else ""
+            beginning = "" if question.beginning is None else question.beginning
             return (seconds, question.most, question.behind, "", "", "", last, beginning)
         asked = "" if question.offset is None else question.offset
         seen = question.seen or ("", "")

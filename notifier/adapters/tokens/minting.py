@@ -20,6 +20,7 @@ def mint(  # noqa: PLR0913  # one argument for each claim
     lifetime: float,
     user_claim: str = "sub",
     topics_claim: str = "topics",
+    publish: Sequence[str] = (),
 ) -> str:
     """Make a token for `lifetime` seconds from now, signed with HS256.
 
@@ -35,4 +36,6 @@ def mint(  # noqa: PLR0913  # one argument for each claim
         claims["aud"] = audience
     if topics:
         claims[topics_claim] = list(topics)
+    if publish:
+        claims["publish"] = list(publish)
     return jwt.encode(claims, secret, algorithm="HS256")

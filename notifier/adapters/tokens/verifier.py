@@ -156,6 +156,7 @@ class JwtVerifier:
             _claim(claims, user),
             expires,
             _claim(claims, topics),
+            publish=claims.get("publish"),
             names=(user, topics),
             issued=issued,
         )

@@ -85,6 +85,41 @@ def test_topics_are_no_claim_that_a_token_needs() -> None:
     assert identity_of("42", 2e9, None).patterns == ()
 
 
+@pytest.mark.parametrize("publish", [None, []])
+def test_nobody_may_publish_without_the_claim_or_pays_for_it(publish: object) -> None:
+    identity = identity_of("42", 2e9, ["*"], publish=publish)
+
+    assert type(identity) is Identity
+    assert not identity.may_publish("news")
+
+
+@pytest.mark.parametrize(
+    ("topic", "may"),
+    [
+        ("room:7", True),
+        ("room:8", False),
+        ("team:7:chat", True),
+        ("everyone", False),
+        ("user:42", False),
+        ("user:43", False),
+    ],
+)
+def test_the_claim_publish_opens_topics_and_never_personal_ones_or_everyone(
+    topic: str, *, may: bool
+) -> None:
+    claim = ["room:7", "team:*", "user:*", "user:42", "everyone", "every*"]
+    identity = identity_of("42", 2e9, None, publish=claim)
+
+    assert identity.may_publish(topic) == may
+    assert not identity.may_follow("room:7")  # that is another claim
+
+
+@pytest.mark.parametrize("publish", ["room", True, {"room": 1}, [1], [""], ["a b"], ["a"] * 101])
+def test_a_malformed_claim_publish_is_refused(publish: object) -> None:
+    with pytest.raises(Unauthorized, match="publish"):
+        identity_of("42", 2e9, None, publish=publish)
+
+
 @pytest.mark.parametrize("user", [None, True, 4.2, "", "a b", "a" * 129, ["42"]])
 def test_a_sub_that_is_no_user_id_is_refused(user: object) -> None:
     with pytest.raises(Unauthorized, match="sub"):

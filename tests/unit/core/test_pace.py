@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.core.pace import Pace
+from notifier.core.pace import Pace, Paces
 
 PACE = Pace(rate=4, burst=2)
 
@@ -57,3 +57,22 @@ def test_in_no_time_is_more_taken_than_burst_and_rate_allow(pauses: list[float])
         for last in range(first, len(those)):
             most = PACE.rate * (PACE.burst + those[last] - those[first])
             assert last - first + 1 <= most + 1e-6
+
+
+def test_each_name_has_a_pace_of_its_own() -> None:
+    paces = Paces(PACE)
+
+    assert [paces.allow("ann", 10.0) for _ in range(10)] == [True] * 8 + [False] * 2
+    assert paces.allow("bob", 10.0)
+    assert [paces.allow("ann", 10.25) for _ in range(2)] == [True, False]
+    assert not paces.allow("cat", 10.0, 9)
+
+
+def test_names_at_rest_are_forgotten() -> None:
+    paces = Paces(PACE)
+    for number in range(1_000):
+        paces.allow(f"user{number}", 10.0)
+    for moment in (12.0, 14.0):
+        paces.allow("ann", moment)
+
+    assert list(paces._paid) == ["ann"]  # noqa: SLF001  # leaks cannot be seen otherwise

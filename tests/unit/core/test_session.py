@@ -24,6 +24,7 @@ from notifier.core.hub import Hub
 from notifier.core.newcomer import Newcomer
 from notifier.core.ports import Listener
 from notifier.core.positions import Position
+from notifier.core.publishing import Publishing
 from notifier.core.session import Session
 from tests.support.brokers import SteeredBroker
 from tests.support.clock import in_virtual_time, pass_time, quiet
@@ -42,6 +43,7 @@ class House:
         observer = RecordingObserver()
         self.hub = Hub(self.broker, observer)
         self.badges = Badges(self.hub, self.broker, MemoryMarks(self.broker), observer)
+        self.publishing = Publishing(self.broker, observer)
         self.deadlines = Deadlines(START)
         self.terms = Terms(heartbeat=20.0, auth_timeout=10.0, most_topics=4)
         self.over: list[str] = []

@@ -56,7 +56,14 @@ async def test_openapi_describes_every_endpoint_and_needs_no_token() -> None:
         answer = await http.get("/openapi.json")
 
     schema = answer.json()
-    assert sorted(schema["paths"]) == ["/v1/history", "/v1/marks", "/v1/poll", "/v1/sse", "/v1/ws"]
+    assert sorted(schema["paths"]) == [
+        "/v1/history",
+        "/v1/marks",
+        "/v1/poll",
+        "/v1/publish",
+        "/v1/sse",
+        "/v1/ws",
+    ]
     assert names_of(schema, "/v1/poll") == ["topics", "since", "Last-Event-ID", "wait", "marks"]
     assert names_of(schema, "/v1/history") == [
         *("topics", "since", "Last-Event-ID", "limit", "order", "before"),

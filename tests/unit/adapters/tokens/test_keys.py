@@ -75,6 +75,18 @@ async def test_a_minted_token_is_verified() -> None:
     assert before + 3600 <= identity.expires <= time() + 3600
 
 
+async def test_a_minted_token_says_where_its_clients_may_publish() -> None:
+    verifier = verifier_of(secret=SECRET)
+
+    token = mint(
+        SECRET, "42", topics=(), issuer=None, audience=None, lifetime=60, publish=["room:*"]
+    )
+    identity = await verifier.verify(token)
+
+    assert identity.may_publish("room:7")
+    assert not identity.may_publish("news")
+
+
 def test_no_token_is_minted_for_a_text_that_is_no_user_id() -> None:
     with pytest.raises(Invalid, match=r"^user: must be 1 to 128"):
         mint(SECRET, "a b", topics=(), issuer=None, audience=None, lifetime=60)
