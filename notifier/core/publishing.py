@@ -100,7 +100,7 @@ def _event_in(frame: frames.Publish, topic: str, source: str, now: float) -> Eve
     except Invalid as error:
         kind = TooLarge if isinstance(error, TooLarge) else Invalid
         raise kind(f"event.{error.field}".rstrip("."), error.reason) from error
-    return events.completed(replace(event, topic=topic, source=source), source=source, now=now)
+    return events.completed(replace(event, topic=topic), source=source, now=now)
 
 
 def _check_members(event: Event, *, has_id: bool) -> None:
