@@ -48,7 +48,8 @@ class Member:
         query = f"since={ROOM}@{self.position}" if self.position else f"topics={ROOM}"
         url = f"ws://127.0.0.1:{port}/v1/ws?{query}"
         async with connect(url, additional_headers=self.headers) as self.socket:
-            await self.told("hello")
+            hello = await self.told("hello")
+            self.position = self.position or hello["topics"][ROOM]["position"]
             yield
 
     async def told(self, kind: str) -> Frame:
