@@ -123,6 +123,7 @@ async def test_two_clients_chat_over_two_gateways_and_each_message_is_there_once
                 first = await bob.heard(f"lost{number}")  # Ann does not know that it is there
                 proxy.cut()
             proxy.heal()
+            await post(f"c{number}")
             async with ann.at(proxy.port):
                 await ann.say(f"lost{number}")
                 again = await ann.told("published")
@@ -141,12 +142,12 @@ async def test_two_clients_chat_over_two_gateways_and_each_message_is_there_once
 
     assert ann.events == bob.events
     offsets = [int(position.partition(".")[2]) for position, _, _ in bob.events]
-    assert offsets == [*range(1, 3 * MESSAGES + 2)]
+    assert offsets == [*range(1, 4 * MESSAGES + 2)]
     said = {
         user: [name for _, source, name in bob.events if source == f"user:{user}"]
         for user in ("ann", "bob")
     }
     assert said["ann"] == [f"{kind}{n}" for n in range(MESSAGES) for kind in ("a", "lost")]
-    assert said["bob"] == [*(f"b{number}" for number in range(MESSAGES)), "last"]
-    assert counted == [3 * MESSAGES + 1, MESSAGES, 1]
+    assert said["bob"] == [*(f"{kind}{n}" for n in range(MESSAGES) for kind in "bc"), "last"]
+    assert counted == [4 * MESSAGES + 1, MESSAGES, 1]
     assert ann.typing == bob.typing == ["user:bob"]
