@@ -45,7 +45,7 @@ class Pool:
             connection, run_id = await self._idle_one() or await self._new_one()
             try:
                 yield connection, run_id
-            except BaseException:
+            except BaseException:  # cancellation too: replies may be on their way
                 await self._drop(connection)
                 raise
             if connection.is_connected:
@@ -71,7 +71,7 @@ class Pool:
         self._open.add(connection)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
-        except BaseException:
+        except BaseException:  # cancellation too: it would stay open for nobody
             await self._drop(connection)
             raise
         self.run_id = found[-1]
