@@ -176,17 +176,6 @@ async def test_a_client_that_broke_the_protocol_and_still_sends_is_closed_and_no
 # Compression.
 
 
-class Kept(WebSocketConnection):
-    """Can be looked at by the test."""
-
-    all: ClassVar[list["Kept"]] = []
-
-    def hand_over(self, listener: Listener) -> None:
-        """See WebSocketConnection."""
-        self.all.append(self)
-        super().hand_over(listener)
-
-
 @pytest.mark.parametrize("size", [10, SMALLEST, 65_535, 200_000])
 async def test_an_event_of_any_size_arrives_whole_from_a_compressed_frame(size: int) -> None:
     async with served() as it, it.client() as client:
@@ -215,14 +204,20 @@ async def test_a_large_event_is_compressed_and_a_small_one_is_not() -> None:
 
 
 async def test_connections_of_one_window_share_their_frames() -> None:
-    Kept.all.clear()
+    opened: list[WebSocketConnection] = []
+
+    class Noted(WebSocketConnection):
+        def hand_over(self, listener: Listener) -> None:
+            opened.append(self)
+            super().hand_over(listener)
+
     async with (
-        served(connection=Kept) as it,
+        served(connection=Noted) as it,
         it.client(),
         it.client("bob"),
         it.client(compression=None),
     ):
-        one, two, without = Kept.all
+        one, two, without = opened
 
         assert one.encode is two.encode
         assert one.encode is not without.encode
