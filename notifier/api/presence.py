@@ -10,7 +10,7 @@ from starlette.responses import Response
 from notifier.api import description
 from notifier.api.control import NO_REDIS
 from notifier.api.keys import granted
-from notifier.api.requests import content_of
+from notifier.bodies import plain_content_of
 from notifier.core.errors import Invalid, TooLarge
 from notifier.core.grants import Grant, Scope
 from notifier.core.names import LONGEST_NAME, checked_name, personal_topic
@@ -56,7 +56,7 @@ async def of_user(request: Request, user: str, grant: Granted) -> Response:
 async def of_users(request: Request, grant: Granted) -> Response:
     """Tell how many connections each of up to 1,000 users has."""
     grant.check(Scope.READ)
-    body = await content_of(request, _LARGEST_BODY)
+    body = await plain_content_of(request, _LARGEST_BODY)
     users = read_json(body, _asked, _LARGEST_BODY, _RULES).users
     if not users:
         raise Invalid("users", "must name at least one user")

@@ -6,8 +6,9 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 
+from notifier.bodies import content_of
 from notifier.core import events
-from notifier.core.errors import Invalid, TooLarge, UnsupportedCoding
+from notifier.core.errors import Invalid
 from notifier.core.ingress import Body
 
 _PREFIX = b"ce-"
@@ -23,7 +24,6 @@ async def body_of(request: Request) -> Body:
     """
     headers, query = request.headers, request.query_params
     _check_names(query.multi_items())
-    _check_transfer(headers.getlist("transfer-encoding"))
     audience = _audience_in(query)
     return Body(
         content=await content_of(request, events.LARGEST_BODY),
@@ -37,14 +37,6 @@ async def body_of(request: Request) -> Body:
     )
 
 
-def _check_transfer(codings: Iterable[str]) -> None:
-    """Refuse bytes that came compressed on their way: nobody undoes that here."""
-    named = ",".join(codings).split(",")
-    if any(each.strip().lower() not in ("", "chunked") for each in named):
-        rule = "only chunked is taken; compress the body by Content-Encoding: gzip"
-        raise UnsupportedCoding("transfer_encoding", rule)
-
-
 def _content_type_in(given: Sequence[str]) -> str:
     """Return the content type, JSON where none is given; it becomes an attribute in binary mode."""
     if len(given) > 1:
@@ -53,16 +45,6 @@ def _content_type_in(given: Sequence[str]) -> str:
         return given[0].encode("latin-1").decode() if given else "application/json"
     except UnicodeDecodeError as error:
         raise Invalid("content_type", "is not UTF-8") from error
-
-
-async def content_of(request: Request, most: int) -> bytes:
-    """Read a body of at most so many bytes; raises TooLarge."""
-    content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > most:
-            raise TooLarge("", f"a body has at most {most} bytes")
-    return bytes(content)
 
 
 def attributes_in(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, object]:

@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, Request, WebSocket
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from notifier.bodies import plain_content_of
 from notifier.core import frames
 from notifier.core.errors import (
     CloseCode,
@@ -22,6 +23,7 @@ from notifier.core.errors import (
     TooManyEvents,
     Unauthorized,
     Unavailable,
+    UnsupportedCoding,
 )
 from notifier.core.marking import move_of
 from notifier.core.origins import Origins
@@ -61,6 +63,7 @@ _STATUSES = {
     TooManyEvents: HTTPStatus.TOO_MANY_REQUESTS,
     TooMany: HTTPStatus.BAD_REQUEST,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnsupportedCoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Invalid: HTTPStatus.BAD_REQUEST,
 }
 _PASSING = {Unavailable: CloseCode.UNAVAILABLE, TokenExpired: CloseCode.TOKEN_EXPIRED}
@@ -70,7 +73,7 @@ _NO_UPGRADE = (
     "it, a proxy dropped it: let the proxy pass Upgrade and Connection on, over HTTP/1.1"
 )
 TRANSPORTS = (SSE, POLL)  # over HTTP
-_OFFERS = (
+OFFERS = (
     "a WebSocket at /v1/ws, GET /v1/sse, /v1/poll and /v1/history, and POST /v1/marks and "
     "/v1/publish"
 )
@@ -100,7 +103,7 @@ def create_app(
         app.add_api_route(path, endpoint, methods=["POST"], **told)
         app.add_api_route(f"{path}/", endpoint, methods=["POST"], include_in_schema=False)
     app.add_exception_handler(NotifierError, refuse)  # type: ignore[arg-type] # serves both kinds
-    app.add_exception_handler(HTTPException, no_route(_OFFERS))
+    app.add_exception_handler(HTTPException, no_route(OFFERS))
     app.add_exception_handler(Exception, fail)
     app.add_middleware(Cors, origins=origins)
     return app
@@ -185,7 +188,7 @@ async def mark(request: Request, who: Who) -> Response:
 
     The answer says how far the topic is read, and how much of it is unread.
     """
-    frame = frames.decode_mark(await _body_of(request))
+    frame = frames.decode_mark(await plain_content_of(request, frames.LARGEST_FRAME))
     gateway: Gateway = request.app.state.gateway
     told = await gateway.badges.moved(move_of(who.identity, frame))
     return Response(frames.encode(told), headers=_NOT_STORED, media_type="application/json")
@@ -196,21 +199,12 @@ async def publish(request: Request, who: Who) -> Response:
 
     The answer has the event's position; the same event again has the same position.
     """
-    body = await _body_of(request)
+    body = await plain_content_of(request, frames.LARGEST_FRAME)
     gateway: Gateway = request.app.state.gateway
     gateway.pay_post(who.identity.user, len(body))
     event = client_event_of(who.identity, frames.decode_publish(body), gateway.now())
     told = published(await gateway.publishing.published(event))
     return Response(frames.encode(told), headers=_NOT_STORED, media_type="application/json")
-
-
-async def _body_of(request: Request) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > frames.LARGEST_FRAME:
-            raise TooLarge("", f"a body has at most {frames.LARGEST_FRAME} bytes")
-    return bytes(body)
 
 
 def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str:

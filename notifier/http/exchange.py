@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Scope
 
 from notifier.http.port import Header
@@ -121,6 +122,8 @@ class Exchange:
         """Let the application answer. An error of it ends this exchange alone."""
         try:
             await app(scope, self.receive, self.send)
+        except ClientDisconnect:
+            _log.debug("client_left", path=scope["path"])  # in the middle of its request
         except Exception:  # noqa: BLE001 - an endpoint may raise anything
             _log.exception("endpoint_failed", path=scope["path"])
         finally:

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 
 from pydantic import SecretStr
+from starlette.exceptions import HTTPException
 
 from notifier.adapters.memory.broker import MemoryBroker
 from notifier.adapters.memory.control import MemoryControl
@@ -36,6 +37,7 @@ from notifier.gateway import app as gateway_app
 from notifier.gateway.gateway import Gateway
 from notifier.page import PublicApi, create_page
 from notifier.page.guard import LOOPBACK_ORIGINS, Guard
+from notifier.problems import no_route
 from notifier.serving import serve
 from notifier.settings import Settings, SettingsError, variable
 from notifier.telemetry.metrics import Metrics
@@ -192,6 +194,7 @@ async def _serve_dev(
             api=page_api,
             public_api=PublicApi(port=api_port, needs_key=bool(settings.api_keys)),
         )
+        page.add_exception_handler(HTTPException, no_route(f"the page at /, {gateway_app.OFFERS}"))
         app.mount("", page)
         async with parts.serve_gateway(settings, host, gateway, guarded) as public_port:
             yield public_port, api_port

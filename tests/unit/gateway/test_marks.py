@@ -307,6 +307,14 @@ async def test_a_post_takes_no_parameters_and_no_large_body() -> None:
     assert (wrong.status_code, wrong.json()["code"]) == (400, "unreadable")
 
 
+@pytest.mark.parametrize("path", ["/v1/marks", "/v1/publish"])
+async def test_a_compressed_body_is_refused_by_name(path: str) -> None:
+    async with served() as it, it.http() as http:
+        answer = await http.post(path, content=b"{}", headers={"content-encoding": "gzip"})
+
+        assert (answer.status_code, answer.json()["field"]) == (415, "content_encoding")
+
+
 async def test_a_body_that_is_too_large_is_refused_before_its_end() -> None:
     head = b"POST /v1/marks HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ann\r\n"
     async with served() as it:

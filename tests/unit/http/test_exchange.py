@@ -2,7 +2,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from notifier.http.exchange import Exchange
 from notifier.http.port import HANDOVER
@@ -190,3 +192,19 @@ async def test_a_client_that_leaves_after_the_hand_over_is_forgotten() -> None:
         talk.writer.transport.abort()
 
         await talk.gone()
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_failure() -> None:
+    async def app(scope: Scope, receive: Receive, _: Send) -> None:
+        with pytest.raises(ClientDisconnect):
+            await Request(scope, receive).body()
+        left.set()
+        raise ClientDisconnect
+
+    left = asyncio.Event()
+    with capture_logs() as logs:
+        async with talking(app) as talk:
+            await talk.say(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhe")
+        await asyncio.wait_for(left.wait(), 30)
+
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == []
