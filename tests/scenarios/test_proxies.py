@@ -138,12 +138,25 @@ async def silent_poll(url: str, user: str) -> httpx.Response:
         return await http.get("/v1/poll", params={"since": cursor, "wait": LONGEST_WAIT})
 
 
-async def test_nginx_holds_no_server_sent_event_back_by_its_recipe_without_our_header(
-    gateways: tuple[Service, Role], tmp_path: Path, user: str
+# Chunks pass nginx's buffers at once: over HTTP/1.0 a stream has none.
+OVER_1_0 = {"proxy_http_version 1.1": "proxy_http_version 1.0"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"proxy_buffering off": "proxy_buffering on"}, id="our header alone"),
+        pytest.param(
+            {"proxy_buffering off": "proxy_ignore_headers X-Accel-Buffering; proxy_buffering off"},
+            id="the recipe alone",
+        ),
+    ],
+)
+async def test_nginx_holds_no_server_sent_event_back_over_http_1_0(
+    gateways: tuple[Service, Role], tmp_path: Path, user: str, changed: dict[str, str]
 ) -> None:
-    changed = {"proxy_buffering off": "proxy_ignore_headers X-Accel-Buffering; proxy_buffering off"}
     headers = {"authorization": f"Bearer {token(user)}"}
-    with before(gateways, "nginx", tmp_path, changed) as proxy:
+    with before(gateways, "nginx", tmp_path, OVER_1_0 | changed) as proxy:
         async with (
             http_producer(proxy.producers_url) as producer,
             httpx.AsyncClient(base_url=proxy.url, headers=headers, timeout=30) as http,
