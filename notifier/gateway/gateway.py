@@ -297,7 +297,8 @@ class Gateway(LongLived):
         try:
             identity = await self.verify(token)
         except NotifierError as error:
-            _log.info("token_refused", session=session.id, reason=str(error))
+            user = session.identity.user
+            _log.info("token_refused", session=session.id, user=user, reason=str(error))
             session.refused(error, request_id)
         else:
             _log.info("authenticated", session=session.id, user=identity.user)
