@@ -50,7 +50,7 @@ for _command in (
     *(send.send, listen.listen),
     *(tokens.token, tokens.key),
     *(check.check, letters.letters),
-    users.users,
+    *(users.users, users.events),
     *(listings.settings, listings.metrics, listings.topology),
 ):
     main.add_command(_command)

@@ -76,6 +76,17 @@ async def presence(url: str, user: str, key: str | None) -> dict[str, Any]:
     return _answered(url, answer, HTTPStatus.OK)
 
 
+async def fate(url: str, user: str, event: str, key: str | None, **of: str) -> dict[str, Any]:
+    """Ask the api how far an event came towards a user and return its answer; raises ClientError.
+
+    `of` may have its `source`, and one more `topic` to look in.
+    """
+    path = f"/v1/users/{quote(user, safe='')}/events/{quote(event, safe='')}"
+    url = url.rstrip("/") + path + (f"?{urlencode(of)}" if of else "")
+    answer = await _ask(url, "GET", headers={"authorization": f"Bearer {key}"} if key else {})
+    return _answered(url, answer, HTTPStatus.OK)
+
+
 async def order(url: str, act: str, user: str, key: str | None) -> dict[str, Any]:
     """Give an order about a user to the api and return its answer; raises ClientError."""
     url = f"{url.rstrip('/')}/v1/users/{quote(user, safe='')}/{act}"

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from notifier.api import control as controlling
-from notifier.api import description, presence
+from notifier.api import description, fate, presence
 from notifier.api.keys import ApiKeys, granted
 from notifier.api.requests import body_of
 from notifier.core import events, ingress
@@ -59,8 +59,8 @@ _TAKEN = {
     },
 }
 _OFFERS = (
-    "POST /v1/events, POST /v1/users/{id}/disconnect and revoke, GET /v1/users/{id}, and "
-    "POST /v1/presence"
+    "POST /v1/events, POST /v1/users/{id}/disconnect and revoke, GET /v1/users/{id} and "
+    "/v1/users/{id}/events/{event id}, and POST /v1/presence"
 )
 _ORIGIN = re.compile(r"[!-~]{1,255}")
 
@@ -148,6 +148,7 @@ def create_app(  # noqa: PLR0913 - the parts of an api
     *,
     control: Control | None = None,
     witnesses: Witnesses | None = None,
+    streams: fate.Streams | None = None,
 ) -> FastAPI:
     """Make the application around an event queue.
 
@@ -164,6 +165,7 @@ def create_app(  # noqa: PLR0913 - the parts of an api
     app.add_api_route("/v1/events/", validate_webhook, methods=["OPTIONS"], include_in_schema=False)
     app.add_exception_handler(NotifierError, _refuse)
     controlling.add_routes(app, control, metrics)
+    fate.add_routes(app, streams)
     presence.add_routes(app, witnesses)
     app.add_exception_handler(HTTPException, no_route(_OFFERS))
     return app

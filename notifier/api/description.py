@@ -3,12 +3,14 @@
 from typing import Any
 
 from notifier.core.control import Act
+from notifier.core.fate import Fate
 from notifier.openapi import parameter, problems
 
 API = (
     "Takes events, and answers once the event queue has confirmed them; tells which users are "
-    "connected, ends their connections and revokes their tokens. docs/protocol.md describes the "
-    "members of an event, CloudEvents, web hooks, batches, orders about users, and presence."
+    "connected and how far an event came, ends their connections and revokes their tokens. "
+    "docs/protocol.md describes the members of an event, CloudEvents, web hooks, batches, orders "
+    "about users, presence, and the fate of an event."
 )
 SECURITY = {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}}
 _TEXT = {"type": "string"}
@@ -164,6 +166,38 @@ PRESENCE: dict[str, Any] = {
     },
     "openapi_extra": {
         "requestBody": {"required": True, "content": {"application/json": {"schema": _USERS}}},
+        "security": [{"key": []}],
+    },
+}
+
+_MOMENT = {"type": "string", "format": "date-time"}
+_FATE = {
+    "type": "object",
+    "properties": {
+        **dict.fromkeys(("user", "event", "because"), _TEXT),
+        "fate": {"enum": [*Fate]},
+        "topics": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    **dict.fromkeys(("topic", "position"), _TEXT),
+                    "fate": {"enum": [*Fate]},
+                    **dict.fromkeys(("accepted", "expires", "published"), _MOMENT),
+                },
+            },
+        },
+        "connections": {"type": "array", "items": _CONNECTION},
+        "complete": _COMPLETE,
+    },
+}
+FATE: dict[str, Any] = {
+    "responses": {200: _answer("How far the event came", _FATE), **_PRESENCE_REFUSALS},
+    "openapi_extra": {
+        "parameters": [
+            parameter("source", "query", "The event's source, to know of it beyond history too."),
+            parameter("topic", "query", "One more topic to look in."),
+        ],
         "security": [{"key": []}],
     },
 }

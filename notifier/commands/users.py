@@ -1,4 +1,4 @@
-"""`notifier users`: what the api knows of users, and orders about them."""
+"""`notifier users` and `notifier events`: what the api knows of users, and orders about them."""
 
 import json
 from collections.abc import Callable
@@ -61,3 +61,25 @@ async def _order(url: str, act: str, user: str, key: str | None) -> None:
     from notifier import client
 
     click.echo(json.dumps(await client.order(url, act, user, key)))
+
+
+@click.group()
+def events() -> None:
+    """Ask what became of an event, with an API key of the scope read."""
+
+
+@events.command()
+@_about_a_user
+@click.argument("event")
+@click.option("--source", help="The event's source, to know of it beyond history too.")
+@click.option("--topic", help="One more topic to look in.")
+def explain(user: str, event: str, url: str, key: str | None, **given: str | None) -> None:
+    """Print why USER got the event of the id EVENT, or did not, as JSON."""
+    of = {name: value for name, value in given.items() if value is not None}
+    run_client(_explain(url, user, event, key, of))
+
+
+async def _explain(url: str, user: str, event: str, key: str | None, of: dict[str, str]) -> None:
+    from notifier import client
+
+    click.echo(json.dumps(await client.fate(url, user, event, key, **of), indent=2))

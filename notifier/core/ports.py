@@ -178,6 +178,13 @@ class Broker(Dependency, Protocol):
         next one continues it, up to the last offset that is still there.
         """
 
+    async def published_at(self, topics: Sequence[str], key: str) -> list[float | None]:
+        """Return when each topic took a publication of this deduplication key, in Unix seconds.
+
+        None where that is not remembered; it is for the deduplication window at least. Raises
+        Unavailable.
+        """
+
 
 class Marks(Protocol):
     """The marks of each user, in all topics."""

@@ -26,7 +26,12 @@ class NewPublication(Struct, frozen=True):
 
 def key_of(event: Event) -> str:
     """Return the deduplication key of an event: of its source and id."""
-    return blake2b(event.identity.encode(), digest_size=16).hexdigest()
+    return key_of_identity(event.identity)
+
+
+def key_of_identity(identity: str) -> str:
+    """Return the deduplication key of a source and an id, as `Event.identity` writes both."""
+    return blake2b(identity.encode(), digest_size=16).hexdigest()
 
 
 def collapse_key_of(event: Event) -> str:

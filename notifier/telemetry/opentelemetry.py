@@ -242,6 +242,9 @@ class _Broker:
     async def read(self, questions: Sequence[Question]) -> list[History]:
         return await self._broker.read(questions)
 
+    async def published_at(self, topics: Sequence[str], key: str) -> list[float | None]:
+        return await self._broker.published_at(topics, key)
+
 
 class _Listener:
     def __init__(self, listener: BrokerListener, tracer: Tracer) -> None:

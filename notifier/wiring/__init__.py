@@ -4,9 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable
-from contextlib import (
-    AbstractAsyncContextManager,
-)
+from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib.metadata import version
 
 import structlog
@@ -126,13 +124,14 @@ async def _run_api(
 ) -> None:
     keys, backends = ApiKeys(settings.api_keys), Backends(settings)
     take = parts.taking(backends, lambda changed: keys.replace(changed.api_keys))
+    has_redis = settings.is_given("redis_url")
     async with (
         reloading("api", settings, take, metrics),
         parts.amqp_queue(settings, backends.amqp, metrics) as queue,
         parts.control(settings, backends.redis, metrics) as control,
         parts.witnesses(backends.redis, metrics) as witnesses,
+        parts.streams(backends.redis, metrics) if has_redis else nullcontext() as streams,
     ):
-        has_redis = settings.is_given("redis_url")
         app = api_app.create_app(
             traces.queue(queue),
             metrics,
@@ -140,6 +139,7 @@ async def _run_api(
             parts.proxies(settings),
             control=control if has_redis else None,
             witnesses=witnesses if has_redis else None,
+            streams=streams,
         )
         async with (
             serve(

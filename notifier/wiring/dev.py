@@ -18,6 +18,7 @@ from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.memory.seats import MemorySeats
 from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.api import app as api_app
+from notifier.api.fate import Streams
 from notifier.api.keys import ApiKeys
 from notifier.backends import Backends
 from notifier.core.grants import Grant, Scope
@@ -178,6 +179,7 @@ async def _serve_dev(
         parts.proxies(settings),
         control=backends.control,
         witnesses=backends.witnesses,
+        streams=Streams(backends.broker, backends.marks),
     )
     page_api = api_app.create_app(
         backends.queue, gateway.metrics, ApiKeys((), open_to=Grant("page"))

@@ -15,6 +15,7 @@ from notifier.adapters.redis.marks import RedisMarks
 from notifier.adapters.redis.presence import RedisWitnesses
 from notifier.adapters.redis.seats import RedisSeats
 from notifier.adapters.tokens.verifier import JwtVerifier
+from notifier.api.fate import Streams
 from notifier.backends import Backends
 from notifier.core.addresses import Address
 from notifier.core.background import Background
@@ -211,6 +212,16 @@ def control(settings: Settings, address: Address, metrics: Metrics) -> RedisCont
 def witnesses(address: Address, metrics: Metrics) -> RedisWitnesses:
     """Make what asks gateways who is connected; it connects when it is used."""
     return RedisWitnesses(address, metrics=metrics)
+
+
+@asynccontextmanager
+async def streams(address: Address, metrics: Metrics) -> AsyncIterator[Streams]:
+    """Yield what reads the fate of events; the settings of history matter to writers alone."""
+    async with (
+        RedisBroker(address, metrics=metrics) as broker,
+        RedisMarks(address, metrics=metrics) as marks,
+    ):
+        yield Streams(broker, marks)
 
 
 def amqp_queue(settings: Settings, address: Address, metrics: Metrics) -> AmqpEventQueue:

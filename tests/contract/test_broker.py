@@ -255,6 +255,22 @@ async def test_a_key_is_forgotten_after_the_deduplication_window(backend: Backen
         assert answer.position.offset == 2
 
 
+async def test_a_broker_tells_when_it_took_each_publication(backend: Backend) -> None:
+    keys = [f"{number:032x}" for number in range(600)]  # so many that Redis spreads them
+    async with backend.broker(history_size=1) as broker, backend.broker() as other:
+        await publish(broker, *(new("news", key=key) for key in keys))
+
+        moments = [(await other.published_at(["news"], key))[0] for key in keys[::50]]
+        elsewhere = await other.published_at(["never", "news", "never"], keys[0])
+        unknown = await other.published_at(["news"], "f" * 32)
+        unwritten = await broker.read([Since("never", begins=False)])
+
+    assert moments == [pytest.approx(time.time(), abs=60)] * 12
+    assert elsewhere == [None, pytest.approx(moments[0], abs=1), None]
+    assert unknown == [None]
+    assert unwritten == [History(NOWHERE)]
+
+
 async def test_of_two_brokers_that_publish_the_same_at_once_one_gets_a_duplicate(
     backend: Backend,
 ) -> None:

@@ -40,6 +40,10 @@ class House:
         found: dict[str, Any] = json.loads(shown.stdout)
         return found
 
+    def explain(self, user: str, event: str) -> "CompletedProcess[str]":
+        asked = (user, event, "--source", "shop", "--url", self.api.api_url)
+        return run("events", "explain", *asked, NOTIFIER_API_KEY=READS.secret)
+
     def another_gateway(self) -> Role:
         return Role("gateway", self.logs / "later.log", **TOKENS, NOTIFIER_REDIS_URL=self.redis.url)
 
@@ -108,6 +112,7 @@ async def test_while_redis_hangs_no_order_is_taken_and_events_are(house: House) 
     house.redis.pause()
     try:
         answer = await asyncio.to_thread(house.order, "revoke", "42")
+        fate = await asyncio.to_thread(house.explain, "42", "order-7")
         async with http_producer(house.api.api_url) as producer:
             posted = await producer.post({"users": ["42"], "type": "t"})
     finally:
@@ -115,6 +120,7 @@ async def test_while_redis_hangs_no_order_is_taken_and_events_are(house: House) 
 
     assert answer.returncode == 1
     assert "503" in answer.stderr
+    assert (fate.returncode, "503" in fate.stderr) == (1, True)
     assert posted.status_code == 202
     assert house.api.readiness()[0] == 200
 
@@ -141,6 +147,9 @@ async def test_presence_knows_both_gateways_and_forgets_one_that_is_killed(house
             while (left := await asyncio.to_thread(house.show, "42"))["count"] != 1:
                 pass
 
+    never = await asyncio.to_thread(house.explain, "42", "a/b c")
+    told = json.loads(never.stdout)
+    assert (told["event"], told["fate"]) == ("a/b c", "not_published")
     assert (both["count"], both["complete"]) == (2, True)
     assert [sorted(each["topics"]) for each in left["connections"]] == [
         ["everyone", "news", "user:42"]

@@ -158,6 +158,13 @@ class SteeredBroker:
         self.questions.extend(questions)
         return await self._call(lambda: [self._history(each) for each in questions])
 
+    async def published_at(self, topics: Sequence[str], key: str) -> list[float | None]:
+        """See Broker; it took everything at 1.0."""
+        return await self._call(lambda: [self._seen_at(topic, key) for topic in topics])
+
+    def _seen_at(self, topic: str, key: str) -> float | None:
+        return 1.0 if topic in self._streams and key in self.stream(topic).seen else None
+
     async def _call(self, work: Callable[[], T]) -> T:
         self.attempts += 1
         await asyncio.sleep(0)

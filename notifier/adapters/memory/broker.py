@@ -169,6 +169,14 @@ class MemoryBroker:
         newest = {p.collapse_key: p.position.offset for p in stream.log if p.collapse_key}
         return History(stream.head, page_of(stream.log, question), newest=newest)
 
+    async def published_at(self, topics: Sequence[str], key: str) -> list[float | None]:
+        """See Broker."""
+        return [self._published_at(topic, key) for topic in topics]
+
+    def _published_at(self, topic: str, key: str) -> float | None:
+        seen = self._streams.stream(topic).seen.get(key) if topic in self._streams else None
+        return None if seen is None else time() - (monotonic() - seen)
+
 
 def page_of(log: Iterable[Publication], question: Question) -> list[Publication]:
     """Return the publications of a log, the oldest first, that answer a question to history."""

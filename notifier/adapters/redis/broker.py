@@ -13,7 +13,7 @@ from notifier.adapters.redis.confirmed import ConfirmedPositions
 from notifier.adapters.redis.connection import ANSWERING
 from notifier.adapters.redis.keys import channel_of, digest_of, new_epoch, stream_keys
 from notifier.adapters.redis.replies import history_of, is_cut, published_of
-from notifier.adapters.redis.scripts import PUBLISH, READ
+from notifier.adapters.redis.scripts import PUBLISH, PUBLISHED_AT, READ
 from notifier.adapters.redis.signals import payload_of
 from notifier.adapters.redis.subscriber import Subscriber
 from notifier.core.addresses import Url
@@ -167,6 +167,16 @@ class RedisBroker(LongLived):
         )
         answered = zip(questions, replies, strict=False)
         return run_id, [history_of(question, reply) for question, reply in answered]
+
+    async def published_at(self, topics: Sequence[str], key: str) -> list[float | None]:
+        """See Broker; a round trip has up to 500 topics."""
+        calls = [(*stream_keys(topic), digest_of(key)) for topic in topics]
+        answers: list[float | None] = []
+        while len(answers) < len(calls):
+            some = calls[len(answers) :][:_MOST_COMMANDS]
+            _, replies = await self._commands.run(PUBLISHED_AT, some)
+            answers += [each / 1000 if isinstance(each, int) and each else None for each in replies]
+        return answers
 
     async def signal(self, signals: Sequence[Signal]) -> None:
         """See Broker."""

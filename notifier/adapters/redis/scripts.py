@@ -94,15 +94,15 @@ local function find(token, deepest, hash)
   return deepest, name_of(token, deepest, hash), ""
 end
 
-local function has(held, digest, forgotten)
+-- Returns when the id of a digest was remembered, if it is not forgotten.
+local function remembered(held, digest, forgotten)
   local position = string.find(held, digest, 1, true)
   while position do
     if position % 16 == 1 and time_at(held, position) > forgotten then
-      return true
+      return time_at(held, position)
     end
     position = string.find(held, digest, position + 1, true)
   end
-  return false
 end
 
 -- Returns the bytes without what is forgotten, once that is half of them.
@@ -192,7 +192,7 @@ local function publish(channel, digest, record, collapse_key, is_personal)
   token, deepest = token or candidate, tonumber(deepest) or 0
   local hash = struct.unpack(">I2", digest)
   local place = {{find(token, deepest, hash)}}
-  if has(place[3], digest, forgotten) then
+  if remembered(place[3], digest, forgotten) then
     if is_new then
       begin(epoch, offset, run, lineage)
     end
@@ -310,6 +310,22 @@ for _, entry in ipairs(entries) do
   end
 end
 return {{epoch, offset, lineage, entries, keys}}
+""",
+    keys=4,
+)
+
+# An id is told for as long as it is there, which may be longer than duplicates are dropped for it.
+PUBLISHED_AT = Script(
+    f"""#!lua flags=no-writes
+-- KEYS: head, log, ids, newest
+-- ARGV: run, digest
+-- Returns when a publication of this digest was taken, in milliseconds, or 0.
+local head, ids = KEYS[1], KEYS[3]
+{_IDS}
+local spread = redis.call("HGET", head, "spread") or ""
+local token, deepest = string.match(spread, "^(%w+):(%d+)$")
+local _, _, held = find(token, tonumber(deepest) or 0, (struct.unpack(">I2", ARGV[2])))
+return remembered(held, ARGV[2], 0) or 0
 """,
     keys=4,
 )

@@ -109,6 +109,7 @@ async def test_openapi_describes_the_way_in_and_needs_no_key() -> None:
     assert list(schema["paths"]) == [
         "/v1/events",
         *(f"/v1/users/{{user}}/{act}" for act in ("disconnect", "revoke")),
+        "/v1/users/{user}/events/{event}",
         "/v1/users/{user}",
         "/v1/presence",
     ]
