@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,9 +12,28 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from notifier.core.background import Background
-from notifier.openapi import Application
+from notifier.openapi import Application, answer
 from notifier.problems import no_route
 from notifier.telemetry.metrics import Metrics
+
+_READY = {
+    "type": "object",
+    "required": ["ready", "parts"],
+    "properties": {
+        "ready": {"type": "boolean"},
+        "parts": {
+            "type": "object",
+            "description": "Each part's trouble, or `ok`.",
+            "additionalProperties": {"type": "string"},
+        },
+    },
+}
+_WELL = {"ready": True, "parts": {"broker": "ok"}}
+_ILL = {"ready": False, "parts": {"broker": "no answer for 5 s"}}
+_READINESS: dict[int | str, dict[str, Any]] = {
+    200: answer("The process can do its work", _READY, ready=_WELL),
+    503: answer("A part has trouble", _READY, trouble=_ILL),
+}
 
 Trouble = Callable[[], Mapping[str, str | None]]
 """Each part that a role needs to deliver, with why it does not work, or None."""
@@ -42,7 +62,7 @@ def create_app(metrics: Metrics, trouble: Trouble, facts: Facts = dict) -> FastA
 
     app = Application("notifier private port", "Probes and metrics. Never expose this port.", {})
     app.add_api_route("/livez", livez, response_class=PlainTextResponse)
-    app.add_api_route("/readyz", readyz, responses={503: {"description": "A part has trouble"}})
+    app.add_api_route("/readyz", readyz, responses=_READINESS)
     app.add_api_route("/metrics", metricsz, response_class=PlainTextResponse)
     app.add_exception_handler(HTTPException, no_route("/livez, /readyz and /metrics"))
     return app

@@ -149,17 +149,21 @@ def create_app(  # noqa: PLR0913 - the parts of an api
     control: Control | None = None,
     witnesses: Witnesses | None = None,
     streams: fate.Streams | None = None,
+    docs: bool = True,
 ) -> FastAPI:
     """Make the application around an event queue.
 
-    Without `proxies` none are trusted; without the others it takes events alone.
+    Without `proxies` none are trusted; without the others it takes events alone. With `docs` it
+    describes itself, to anybody.
     """
-    app = Application("notifier producer API", description.API, description.SECURITY)
+    app = Application("notifier producer API", description.API, description.SECURITY, docs=docs)
     app.state.accepting = Accepting(queue, metrics)
     app.state.keys = keys
     app.state.proxies = proxies or Proxies()
     app.add_api_route("/v1/events", post_events, methods=["POST"], **description.POST_EVENTS)
-    app.add_api_route("/v1/events", validate_webhook, methods=["OPTIONS"])
+    app.add_api_route(
+        "/v1/events", validate_webhook, methods=["OPTIONS"], **description.VALIDATE_WEBHOOK
+    )
     # Another spelling, that no event is lost to a redirect.
     app.add_api_route("/v1/events/", post_events, methods=["POST"], include_in_schema=False)
     app.add_api_route("/v1/events/", validate_webhook, methods=["OPTIONS"], include_in_schema=False)

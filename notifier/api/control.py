@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 import structlog
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Path, Request
 from starlette.responses import JSONResponse, Response
 
 from notifier.api import description
@@ -13,7 +13,7 @@ from notifier.api.keys import granted
 from notifier.core.control import Act
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.grants import Grant, Scope
-from notifier.core.names import checked_name, personal_topic
+from notifier.core.names import PATTERN, checked_name, personal_topic
 from notifier.core.ports import Control
 from notifier.http.proxies import client_of
 from notifier.problems import problem_of, refusal
@@ -55,14 +55,19 @@ def add_routes(app: FastAPI, control: Control | None, metrics: Metrics) -> None:
 
 
 Granted = Annotated[Grant, Depends(granted)]
+User = Annotated[
+    str,
+    # Only told, as `give` names the rule in our own words.
+    Path(description="The user's id.", json_schema_extra={"pattern": f"^{PATTERN}$"}),
+]
 
 
-async def disconnect(request: Request, user: str, grant: Granted) -> Response:
+async def disconnect(request: Request, user: User, grant: Granted) -> Response:
     """End the connections that a user has now, on every gateway; they may come back."""
     return await _give(request, Act.DISCONNECT, user, grant)
 
 
-async def revoke(request: Request, user: str, grant: Granted) -> Response:
+async def revoke(request: Request, user: User, grant: Granted) -> Response:
     """Refuse the tokens that a user was issued until now, and end what they opened."""
     return await _give(request, Act.REVOKE, user, grant)
 

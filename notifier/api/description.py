@@ -2,9 +2,15 @@
 
 from typing import Any
 
+from starlette.responses import Response
+
+from notifier.core import cloudevents, events
 from notifier.core.control import Act
 from notifier.core.fate import Fate
-from notifier.openapi import parameter, problems
+from notifier.core.members import LONGEST_TEXT
+from notifier.core.presence import MOST_USERS
+from notifier.openapi import JSON, answer, body, content, parameter, problems
+from notifier.schemas import ref
 
 API = (
     "Takes events, and answers once the event queue has confirmed them; tells which users are "
@@ -13,90 +19,142 @@ API = (
     "about users, presence, and the fate of an event."
 )
 SECURITY = {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}}
-_TEXT = {"type": "string"}
-_EVENT = {
-    "type": "object",
-    "description": "An event for exactly one audience: `users`, `topic` or `everyone`.",
-    "required": ["type"],
-    "additionalProperties": False,
-    "properties": {
-        "users": {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 10_000},
-        "topic": _TEXT,
-        "everyone": {"const": True},
-        "type": {"type": "string", "maxLength": 256},
-        "data": {},
-        "data_base64": _TEXT,
-        "id": {"type": "string", "maxLength": 256, "description": "Retry with the same id."},
-        "source": _TEXT,
-        "time": {"type": "string", "format": "date-time"},
-        "ttl": {"type": "number", "description": "Seconds."},
-        "expires": {"type": "string", "format": "date-time"},
-        "collapse_key": _TEXT,
-        "silent": {"type": "boolean", "description": "Never counts as unread."},
-        "subject": _TEXT,
-        "datacontenttype": _TEXT,
-        "dataschema": _TEXT,
-        "traceparent": _TEXT,
-        "extensions": {"type": "object"},
-    },
+_NEEDS_KEY: list[dict[str, list[str]]] = [{"key": []}]
+_OWN = {"users": ["42"], "type": "order.paid", "id": "order-7-paid", "data": {"order": 7}}
+_CLOUD_EVENT = {
+    "specversion": "1.0",
+    "id": "order-7-paid",
+    "source": "/orders",
+    "type": "order.paid",
+    "user": "42",
+    "data": {"order": 7},
 }
-_BATCH = {"type": "array", "items": _EVENT, "minItems": 1, "maxItems": 1_000}
-_CLOUD_EVENT = {"type": "object", "required": ["specversion", "id", "source", "type"]}
+_EITHER = {"anyOf": [ref("Event"), ref("PostedCloudEvent")]}
+
+
+def _batch_of(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": events.MOST_IN_BATCH}
+
+
 _BODY = {
     "required": True,
+    "description": "One event, or a batch. Beside an audience in the query, the body is a "
+    "CloudEvent that names none, or any JSON as the data of an event.",
     "content": {
-        "application/json": {"schema": {"oneOf": [_EVENT, _BATCH]}},
-        "application/cloudevents+json": {"schema": _CLOUD_EVENT},
-        "application/cloudevents-batch+json": {"schema": {"type": "array", "items": _CLOUD_EVENT}},
+        JSON: content({"anyOf": [*_EITHER["anyOf"], _batch_of(_EITHER)]}, event=_OWN, batch=[_OWN]),
+        cloudevents.STRUCTURED: content(ref("PostedCloudEvent"), event=_CLOUD_EVENT),
+        cloudevents.BATCHED: content(_batch_of(ref("PostedCloudEvent")), batch=[_CLOUD_EVENT]),
     },
 }
-
-
-def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-_ID = {"type": "object", "required": ["id"], "properties": {"id": _TEXT}}
+_ID = {"type": "object", "required": ["id"], "properties": {"id": ref("Word")}}
+_ACCEPTED = {
+    "type": "object",
+    "required": ["status", "id"],
+    "properties": {"status": {"const": 202}, "id": ref("Word")},
+}
 _RESULTS = {
     "type": "object",
     "required": ["results"],
-    "properties": {"results": {"type": "array", "items": {"type": "object"}}},
+    "properties": {
+        "results": {
+            "type": "array",
+            "description": "One for each event of the batch, in their order.",
+            "items": {"anyOf": [_ACCEPTED, ref("Problem")]},
+        }
+    },
 }
+_PROBLEM = {
+    "type": "about:blank",
+    "title": "Unprocessable Entity",
+    "status": 422,
+    "code": "invalid",
+    "detail": "type: is missing",
+    "field": "type",
+}
+_MIXED = {"results": [{"status": 202, "id": "order-7-paid"}, _PROBLEM]}
+
+
+def _refusals_of_events() -> dict[int | str, dict[str, Any]]:
+    """Describe the refusals; a batch whose items all end alike has their status and results."""
+    told = problems(
+        {
+            400: "The body cannot be read",
+            401: "The API key is missing or unknown",
+            403: "The API key has not the scope, or is not bound to the audience",
+            413: "The body is too large",
+            415: "The content type or coding is not taken",
+            422: "A member or parameter is missing, malformed or unknown",
+            503: "The event queue did not confirm; repeat with the same id after Retry-After",
+        }
+    )
+    for status in (400, 403, 413, 422, 503):
+        told[status]["content"][JSON] = content(_RESULTS)
+    return told
+
+
+_QUERIED = "The audience of a web hook: "
 POST_EVENTS: dict[str, Any] = {
     "status_code": 202,
     "responses": {
-        202: _answer("All is confirmed", {"oneOf": [_ID, _RESULTS]}),
-        207: _answer("Some items of a batch are confirmed", _RESULTS),
-        **problems(
-            {
-                400: "The body cannot be read",
-                401: "The API key is missing or unknown",
-                403: "The API key has not the scope, or is not bound to the audience",
-                413: "The body is too large",
-                415: "The content type or coding is not taken",
-                422: "A member is missing, malformed or unknown",
-                503: "The event queue did not confirm; repeat with the same id after Retry-After",
-            }
+        202: answer(
+            "All is confirmed",
+            {"oneOf": [_ID, _RESULTS]},
+            event={"id": "order-7-paid"},
+            batch={"results": [{"status": 202, "id": "order-7-paid"}]},
         ),
+        207: answer("Some items of a batch are confirmed", _RESULTS, mixed=_MIXED),
+        **_refusals_of_events(),
     },
     "openapi_extra": {
         "parameters": [
-            parameter("users", "query", "The audience of a web hook: users, by commas."),
-            parameter("topic", "query", "The audience of a web hook: a topic."),
-            parameter("everyone", "query", "The audience of a web hook: `true` for everyone."),
-            parameter("type", "query", "The type of a web hook's event."),
+            parameter("users", "query", f"{_QUERIED}users, by commas."),
+            parameter("topic", "query", f"{_QUERIED}a topic.", **ref("Topic")),
+            parameter("everyone", "query", f"{_QUERIED}`true` for everyone.", const="true"),
+            parameter("type", "query", "The type of a web hook's event.", **ref("Word")),
         ],
         "requestBody": _BODY,
-        "security": [{"key": []}],
+        "security": _NEEDS_KEY,
+    },
+}
+_HOST = {"description": "The sender that may post", "schema": {"type": "string"}}
+VALIDATE_WEBHOOK: dict[str, Any] = {
+    "response_class": Response,  # without a body
+    "responses": {
+        200: {
+            "description": "The sender may post; each event needs an API key",
+            "headers": {"WebHook-Allowed-Origin": _HOST},
+        },
+        **problems({422: "The header is malformed"}),
+    },
+    "openapi_extra": {
+        "parameters": [
+            parameter(
+                "WebHook-Request-Origin",
+                "header",
+                "The host of the sender (CloudEvents' web hooks 1.0.2, section 4).",
+                pattern="^[!-~]{1,255}$",
+            )
+        ]
+    },
+}
+_ORDER = {
+    "type": "object",
+    "required": ["user", "act", "time"],
+    "properties": {
+        "user": ref("Name"),
+        "act": {"enum": [each.value for each in Act]},
+        "time": {"type": "string", "format": "date-time"},
     },
 }
 
 
-def _order(meaning: str) -> dict[str, Any]:
+def _order(act: Act, meaning: str) -> dict[str, Any]:
+    given = {"user": "42", "act": act.value, "time": "2026-01-31T09:30:00.000Z"}
+    does = f"{meaning}; every gateway does it within a second or two"
     return {
         "status_code": 202,
         "responses": {
-            202: _answer(f"{meaning}; every gateway does it within a second or two", _ORDER),
+            202: answer(does, _ORDER, order=given),
             **problems(
                 {
                     401: "The API key is missing or unknown",
@@ -106,16 +164,14 @@ def _order(meaning: str) -> dict[str, Any]:
                 }
             ),
         },
-        "openapi_extra": {"security": [{"key": []}]},
+        "openapi_extra": {"security": _NEEDS_KEY},
     }
 
 
-_ORDER = {"type": "object", "properties": {"user": _TEXT, "act": _TEXT, "time": _TEXT}}
 ORDERS: dict[Act, dict[str, Any]] = {
-    Act.DISCONNECT: _order("The user's connections are closed"),
-    Act.REVOKE: _order("The user's tokens are refused"),
+    Act.DISCONNECT: _order(Act.DISCONNECT, "The user's connections are closed"),
+    Act.REVOKE: _order(Act.REVOKE, "The user's tokens are refused"),
 }
-
 _PRESENCE_REFUSALS = problems(
     {
         401: "The API key is missing or unknown",
@@ -126,24 +182,19 @@ _PRESENCE_REFUSALS = problems(
 )
 _COUNT = {"type": "integer", "minimum": 0}
 _COMPLETE = {"type": "boolean", "description": "Whether all gateways have answered in time."}
-_CONNECTION = {
-    "type": "object",
-    "properties": {
-        **dict.fromkeys(("gateway", "session", "transport", "since"), _TEXT),
-        "topics": {"type": "object", "additionalProperties": _TEXT},
-    },
-}
 _OF_USER = {
     "type": "object",
+    "required": ["user", "count", "connections", "complete"],
     "properties": {
-        "user": _TEXT,
+        "user": ref("Name"),
         "count": _COUNT,
-        "connections": {"type": "array", "items": _CONNECTION},
+        "connections": {"type": "array", "items": ref("Seen")},
         "complete": _COMPLETE,
     },
 }
 _OF_USERS = {
     "type": "object",
+    "required": ["users", "complete"],
     "properties": {
         "users": {"type": "object", "additionalProperties": _COUNT},
         "complete": _COMPLETE,
@@ -152,52 +203,106 @@ _OF_USERS = {
 _USERS = {
     "type": "object",
     "required": ["users"],
-    "properties": {"users": {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 1_000}},
+    "additionalProperties": False,
+    "properties": {
+        "users": {"type": "array", "items": ref("Name"), "minItems": 1, "maxItems": MOST_USERS}
+    },
+}
+_CONNECTION = {
+    "gateway": "gateway-7f9c",
+    "session": "697dcad8a1",
+    "transport": "websocket",
+    "since": "2026-01-31T09:30:00.000Z",
+    "topics": {"user:42": "k3x9q2ab.18"},
 }
 PRESENCE_OF_USER: dict[str, Any] = {
-    "responses": {200: _answer("The user's connections", _OF_USER), **_PRESENCE_REFUSALS},
-    "openapi_extra": {"security": [{"key": []}]},
+    "name": "presence_of_user",
+    "responses": {
+        200: answer(
+            "The user's connections",
+            _OF_USER,
+            connected={"user": "42", "count": 1, "connections": [_CONNECTION], "complete": True},
+        ),
+        **_PRESENCE_REFUSALS,
+    },
+    "openapi_extra": {"security": _NEEDS_KEY},
 }
 PRESENCE: dict[str, Any] = {
+    "name": "presence_of_users",
     "responses": {
-        200: _answer("How many connections each user has", _OF_USERS),
+        200: answer(
+            "How many connections each user has",
+            _OF_USERS,
+            counts={"users": {"42": 1, "43": 0}, "complete": True},
+        ),
         **_PRESENCE_REFUSALS,
-        **problems({400: "The body is not JSON", 413: "The body is too large"}),
+        **problems(
+            {
+                400: "The body is not JSON",
+                413: "The body is too large",
+                415: "The body is compressed, which is not taken here",
+            }
+        ),
     },
     "openapi_extra": {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _USERS}}},
-        "security": [{"key": []}],
+        "requestBody": body(_USERS, users={"users": ["42", "43"]}),
+        "security": _NEEDS_KEY,
     },
 }
 
 _MOMENT = {"type": "string", "format": "date-time"}
+_FATES = {"enum": [each.value for each in Fate]}
 _FATE = {
     "type": "object",
+    "required": ["user", "event", "fate", "because", "topics", "connections", "complete"],
     "properties": {
-        **dict.fromkeys(("user", "event", "because"), _TEXT),
-        "fate": {"enum": [*Fate]},
+        "user": ref("Name"),
+        "event": {"type": "string"},
+        "fate": _FATES,
+        "because": {"type": "string"},
         "topics": {
             "type": "array",
             "items": {
                 "type": "object",
+                "required": ["topic", "fate"],
                 "properties": {
-                    **dict.fromkeys(("topic", "position"), _TEXT),
-                    "fate": {"enum": [*Fate]},
+                    "topic": ref("Topic"),
+                    "fate": _FATES,
+                    "position": ref("Position"),
                     **dict.fromkeys(("accepted", "expires", "published"), _MOMENT),
                 },
             },
         },
-        "connections": {"type": "array", "items": _CONNECTION},
+        "connections": {"type": "array", "items": ref("Seen")},
         "complete": _COMPLETE,
     },
 }
+_RECEIVED = {
+    "user": "42",
+    "event": "order-7-paid",
+    "fate": "received",
+    "because": "a device of the user has marked it received",
+    "topics": [{"topic": "user:42", "fate": "received", "position": "k3x9q2ab.18"}],
+    "connections": [_CONNECTION],
+    "complete": True,
+}
 FATE: dict[str, Any] = {
-    "responses": {200: _answer("How far the event came", _FATE), **_PRESENCE_REFUSALS},
+    "name": "fate_of_event",
+    "responses": {
+        200: answer("How far the event came", _FATE, received=_RECEIVED),
+        **_PRESENCE_REFUSALS,
+    },
     "openapi_extra": {
         "parameters": [
-            parameter("source", "query", "The event's source, to know of it beyond history too."),
-            parameter("topic", "query", "One more topic to look in."),
+            parameter(
+                "source",
+                "query",
+                "The event's source, to know of it beyond history too.",
+                minLength=1,
+                maxLength=LONGEST_TEXT,
+            ),
+            parameter("topic", "query", "One more topic to look in.", **ref("Topic")),
         ],
-        "security": [{"key": []}],
+        "security": _NEEDS_KEY,
     },
 }

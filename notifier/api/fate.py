@@ -7,12 +7,11 @@ from typing import Annotated, Any
 from urllib.parse import unquote
 
 import msgspec
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Path, Request
 from starlette.responses import Response
 
 from notifier.api import description, presence
-from notifier.api.control import NO_REDIS
-from notifier.api.keys import granted
+from notifier.api.control import NO_REDIS, Granted, User
 from notifier.core.errors import Forbidden, Invalid
 from notifier.core.fate import Fate, Found, Place, Sought, fates
 from notifier.core.grants import Grant, Scope
@@ -51,9 +50,16 @@ def add_routes(app: FastAPI, streams: Streams | None) -> None:
     app.add_api_route(path, of_event, methods=["GET"], **description.FATE)
 
 
-async def of_event(
-    request: Request, user: str, event: str, grant: Annotated[Grant, Depends(granted)]
-) -> Response:
+EventId = Annotated[
+    str,
+    Path(
+        description="The event's id.",
+        json_schema_extra={"minLength": 1, "maxLength": LONGEST_WORD},
+    ),
+]
+
+
+async def of_event(request: Request, user: User, event: EventId, grant: Granted) -> Response:
     """Tell how far an event came towards a user, in each of the user's topics, and why."""
     # The path as it was sent: a slash within an id is %2F there.
     match request.scope["raw_path"].decode("latin-1").split("/")[3:]:

@@ -1,15 +1,13 @@
 """Presence: the routes by which backends ask who is connected."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import msgspec
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from notifier.api import description
-from notifier.api.control import NO_REDIS
-from notifier.api.keys import granted
+from notifier.api.control import NO_REDIS, Granted, User
 from notifier.bodies import plain_content_of
 from notifier.core.errors import Invalid, TooLarge
 from notifier.core.grants import Grant, Scope
@@ -38,10 +36,7 @@ def add_routes(app: FastAPI, witnesses: Witnesses | None) -> None:
     app.add_api_route("/v1/presence", of_users, methods=["POST"], **description.PRESENCE)
 
 
-Granted = Annotated[Grant, Depends(granted)]
-
-
-async def of_user(request: Request, user: str, grant: Granted) -> Response:
+async def of_user(request: Request, user: User, grant: Granted) -> Response:
     """Tell a user's connections: where, since when, and how far each topic is served."""
     found = await _ask(request, [user], grant, "user", detailed=True)
     told = {

@@ -24,8 +24,8 @@ STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
 BINARY_REQUIRED = ("specversion", "id", "source", "type")
 
-_KNOWN = {name: name for name in Event.__struct_fields__ if name not in ("users", "extensions")}
-_KNOWN["collapsekey"] = _KNOWN.pop("collapse_key")
+KNOWN = {name: name for name in Event.__struct_fields__ if name not in ("users", "extensions")}
+KNOWN["collapsekey"] = KNOWN.pop("collapse_key")
 AUDIENCE = frozenset({"user", "users", "topic", "everyone"})
 _DAPRS = "pubsubname"  # stands in each event of Dapr's, whose `topic` is its own
 _NOT_TEXT = {
@@ -127,7 +127,7 @@ def _event_of(members: dict[str, Raw], foreign: Collection[str]) -> Event:
     if _DAPRS in members:
         foreign = {*foreign, "topic"}
     ours = {name: members.pop(name) for name in list(members) if name not in foreign}
-    known = {_KNOWN[name]: ours.pop(name) for name in list(ours) if name in _KNOWN}
+    known = {KNOWN[name]: ours.pop(name) for name in list(ours) if name in KNOWN}
     known |= _audience_of(ours)
     if extensions := ours | members:
         _check_names(extensions)

@@ -91,7 +91,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         return f"{self.source} {self.id}"
 
 
-class _Delivered(Struct, omit_defaults=True):
+class Delivered(Struct, omit_defaults=True):
     """CloudEvents 1.0 in JSON, as clients read it; extension attributes are spliced in behind."""
 
     specversion: str
@@ -113,6 +113,14 @@ class _Extensions(Struct):
     extensions: dict[str, Raw]
 
 
+CLIENT_MEMBERS = frozenset(
+    (
+        *("type", "id", "subject", "datacontenttype", "dataschema", "data", "data_base64"),
+        *("ttl", "expires", "collapse_key", "silent", "extensions"),
+    )
+)
+"""Those that a client may give; the gateway decides on audience, source, time and trace."""
+
 # How `delivered` begins, the latter for a silent event: nobody has to parse one to know.
 PLAIN = b'{"specversion":"1.0",'
 SILENT = b'{"specversion":"1.0","silent":true,'
@@ -124,12 +132,13 @@ _any_extensions = Decoder(_Extensions)
 _attribute: Decoder[bool | int | str] = Decoder(Attribute)
 _LONGEST_SHOWN = 64
 _NAME_RULE = "must have a name of 1 to 64 of a-z 0-9, and none that an event has by itself"
-_EXTENSION = re.compile(r"[a-z0-9]{1,64}")
+EXTENSION = "[a-z0-9]{1,64}"
+_EXTENSION = re.compile(EXTENSION)
 # Version, trace, span and flags; neither of the ids is all zeros (Trace Context, section 3.2.2).
 # Versions to come may have more behind the flags, this one has not (section 4.3).
 _IDS = r"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _TRACEPARENT = re.compile(rf"00-{_IDS}|(?!00|ff)[0-9a-f]{{2}}-{_IDS}(?:-[!-~]{{0,400}})?")
-RESERVED_EXTENSIONS = frozenset(_Delivered.__struct_fields__) | {"datacontentencoding"}
+RESERVED_EXTENSIONS = frozenset(Delivered.__struct_fields__) | {"datacontentencoding"}
 
 
 def decode(body: bytes, most: int = LARGEST_EVENT) -> Event:
@@ -275,7 +284,7 @@ def identity_of(event_id: object, source: object = None) -> bytes:
 
 def delivered(event: Event) -> bytes:
     """Write the event as clients get it: CloudEvents 1.0 JSON on a single line."""
-    attributes = _Delivered(
+    attributes = Delivered(
         "1.0",
         event.silent or UNSET,
         event.id,

@@ -10,7 +10,8 @@ EVERYONE = "everyone"
 GATEWAYS = "*gateways"
 _PERSONAL = "user:"
 # Without the characters of our notations: `,` (cursors), `{}` (hash tags), `*` (patterns), quotes.
-_NAME = re.compile(r"[A-Za-z0-9\-._~:@/+=|$!&]{1,128}")
+PATTERN = r"[A-Za-z0-9\-._~:@/+=|$!&]{1,128}"
+_NAME = re.compile(PATTERN)
 _RULE = "1 to 128 of the characters A-Z a-z 0-9 - . _ ~ : @ / + = | $ ! &"
 
 

@@ -7,7 +7,8 @@ from typing import NamedTuple, Self
 from notifier.core.errors import Invalid
 from notifier.core.names import checked_topic
 
-_POSITION = re.compile(r"([0-9a-z]{1,16})\.(0|[1-9][0-9]{0,15})")
+PATTERN = r"([0-9a-z]{1,16})\.(0|[1-9][0-9]{0,15})"
+_POSITION = re.compile(PATTERN)
 # A hundred topics with names and positions of full length fit; anything longer is not ours.
 _LONGEST_CURSOR = 20_000
 

@@ -29,13 +29,6 @@ _ROUND = 125  # events
 _ROUND_BYTES = 1024 * 1024
 _MOST_BYTES = 16 * 1024 * 1024  # that wait
 _OVERHEAD = 512  # bytes of one that waits, beside its event
-# The gateway decides on the others: audience, source, time and trace.
-_MEMBERS = frozenset(
-    (
-        *("type", "id", "subject", "datacontenttype", "dataschema", "data", "data_base64"),
-        *("ttl", "expires", "collapse_key", "silent", "extensions"),
-    )
-)
 
 Outcome = Position | NotifierError | None
 """What became of an event: its position or an error. None: ephemeral, or repeated too late."""
@@ -107,7 +100,7 @@ def _check_members(event: Event, *, has_id: bool) -> None:
     if has_id and event.id is UNSET:
         raise Invalid("id", "is missing: give each event one, and repeat the event with the same")
     for name in Event.__struct_fields__:
-        if name not in _MEMBERS and getattr(event, name) is not UNSET:
+        if name not in events.CLIENT_MEMBERS and getattr(event, name) is not UNSET:
             raise Invalid(name, "is decided on by the gateway: leave it out")
 
 

@@ -80,13 +80,19 @@ OFFERS = (
 
 
 def create_app(
-    gateway: Gateway, allowed_origins: Iterable[str] = (), proxies: Proxies | None = None
+    gateway: Gateway,
+    allowed_origins: Iterable[str] = (),
+    proxies: Proxies | None = None,
+    *,
+    docs: bool = True,
 ) -> FastAPI:
     """Make the application around a running gateway; without `proxies` none are trusted.
 
+    With `docs` it describes itself, to anybody.
+
     Tests replace `entrance.visitor` by `app.dependency_overrides`.
     """
-    app = Application("notifier gateway", description.GATEWAY, description.SECURITY)
+    app = Application("notifier gateway", description.GATEWAY, description.SECURITY, docs=docs)
     app.state.gateway = gateway
     app.state.proxies = proxies or Proxies()
     app.state.origins = origins = Origins(allowed_origins)

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from notifier.core.frames import MOST_READ_ONLY
+from starlette.responses import Response
+
 from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT
-from notifier.openapi import parameter, problems
+from notifier.openapi import JSON, answer, body, content, parameter, problems
+from notifier.schemas import ref
 
 GATEWAY = (
     "Delivers events to their users. A client follows topics by a WebSocket, server-sent events or "
@@ -14,9 +16,13 @@ SECURITY = {
     "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     "cookie": {"type": "apiKey", "in": "cookie", "name": "notifier_token"},
 }
-_TOPICS = parameter("topics", "query", "Topics to follow, separated by commas; at most 100.")
-_SINCE = parameter("since", "query", "A cursor: resume each topic behind its position.")
-_LAST = parameter("Last-Event-ID", "header", "A cursor that goes before `since`.")
+_TOPICS = parameter(
+    "topics", "query", "Topics to follow, separated by commas; at most 100.", **ref("Topics")
+)
+_SINCE = parameter(
+    "since", "query", "A cursor: resume each topic behind its position.", **ref("Cursor")
+)
+_LAST = parameter("Last-Event-ID", "header", "A cursor that goes before `since`.", **ref("Cursor"))
 _LIMIT = parameter(
     "limit",
     "query",
@@ -33,47 +39,106 @@ _ORDER = parameter(
     enum=["oldest", "newest"],
     default="oldest",
 )
-_BEFORE = parameter("before", "query", "A position, with order=newest: list those before it.")
+_BEFORE = parameter(
+    "before", "query", "A position, with order=newest: list those before it.", **ref("Position")
+)
 MARKED = parameter(
+    "marks", "query", "true: tell the user's marks, and how much is unread.", const="true"
+)
+KNOWN_MARKS = parameter(
     "marks",
     "query",
-    "true: tell the user's marks, and how much is unread. In a long-poll, afterwards the `marks` "
-    "of the last answer.",
+    "true: tell the user's marks, and how much is unread; afterwards the `marks` of the last "
+    "answer.",
+    pattern="^(?:true|[0-9a-f]{8}(?:,[0-9a-f]{8}){0,101})$",
 )
 _REFUSALS = problems(
     {
         400: "A parameter is unknown or malformed",
         401: "The token is missing, expired or not valid",
-        403: "The page's origin is not allowed",
+        403: "The token does not allow a topic, or the page's origin is not allowed",
         429: "The user has too many connections",
         503: "The gateway is draining, full, or without its backends; retry after Retry-After",
     }
 )
-_FRAMES = {
-    "type": "object",
-    "required": ["frames", "cursor"],
-    "properties": {
-        "frames": {"type": "array", "items": {"type": "object", "required": ["type"]}},
-        "cursor": {"type": "string", "description": "Give it as `since` with the next request."},
+_BODY_REFUSALS = problems(
+    {
+        413: "The body is too large",
+        415: "The body is compressed, which is not taken here",
+        429: "The user has too many connections, or posts too fast; retry after Retry-After",
+    }
+)
+_SECURITY: list[dict[str, list[str]]] = [{"token": []}, {"cookie": []}]
+_EVENT = {
+    "type": "event",
+    "topic": "user:42",
+    "position": "k3x9q2ab.18",
+    "event": {
+        "specversion": "1.0",
+        "id": "order-7-paid",
+        "source": "/orders",
+        "type": "order.paid",
+        "time": "2026-01-31T09:30:00.000Z",
+        "datacontenttype": "application/json",
+        "data": {"order": 7},
     },
 }
-PAGE = {"application/json": {"schema": _FRAMES}}
 
 
-def follows(does: str, answer: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
+def _page(items: dict[str, Any], **members: dict[str, Any]) -> dict[str, Any]:
+    told = {"frames": {"type": "array", "items": items}, **members}
+    return {"type": "object", "required": ["frames"], "properties": told}
+
+
+_NEXT = {**ref("Cursor"), "description": "Give it as `since` with the next request."}
+_MORE = {"type": "boolean", "description": "Whether to ask again at once."}
+_READ = _page({"anyOf": [ref("EventFrame"), ref("Gap")]}, cursor=_NEXT, more=_MORE)
+_LISTED = _page(
+    {"anyOf": [ref("Listed"), ref("Gap")]},
+    before={"anyOf": [ref("Position"), {"type": "null"}]},
+    more=_MORE,
+)
+_POLLED = _page(
+    ref("ServerFrame"),
+    cursor=_NEXT,
+    marks={"type": "string", "description": "Give it as `marks` with the next request."},
+)
+PAGE = {
+    JSON: content(
+        _POLLED,
+        event={"frames": [_EVENT], "cursor": "user:42@k3x9q2ab.18,everyone@c81fz0cd.4"},
+        nothing={"frames": [], "cursor": "user:42@k3x9q2ab.17,everyone@c81fz0cd.4"},
+    )
+}
+_HELD = {
+    JSON: content(
+        {"anyOf": [_READ, _LISTED]},
+        oldest_first={"frames": [_EVENT], "cursor": "user:42@k3x9q2ab.18", "more": False},
+        newest_first={
+            "frames": [{**_EVENT, "read": False}],
+            "before": "k3x9q2ab.18",
+            "more": False,
+        },
+    )
+}
+
+
+def follows(does: str, answered: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
     """Describe an endpoint that answers with the frames of topics, in the media types given."""
     return {
         "description": does,
-        "responses": {200: {"description": "Frames", "content": answer}, **_REFUSALS},
+        "response_class": Response,  # of no media type beside those that are told
+        "responses": {200: {"description": "Frames", "content": answered}, **_REFUSALS},
         "openapi_extra": {
             "parameters": [_TOPICS, _SINCE, _LAST, *parameters],
-            "security": [{"token": []}, {"cookie": []}],
+            "security": _SECURITY,
         },
     }
 
 
 WEBSOCKET: dict[str, Any] = {
     "status_code": 101,
+    "response_class": Response,
     "responses": {
         101: {"description": "The WebSocket is open; its text frames are JSON"},
         **problems(
@@ -85,89 +150,44 @@ WEBSOCKET: dict[str, Any] = {
     },
     "openapi_extra": {
         "parameters": [_TOPICS, _SINCE, MARKED],
-        "security": [{"token": []}, {"cookie": []}, {}],
+        "security": [*_SECURITY, {}],
     },
 }
 """What `add_api_route` takes of `GET /v1/ws`."""
 HISTORY = follows(
     "Read the events that topics still hold, without following them.",
-    *(PAGE, _LIMIT, _ORDER, _BEFORE),
+    *(_HELD, _LIMIT, _ORDER, _BEFORE),
 )
 """What `add_api_route` takes of `GET /v1/history`."""
-_TEXT = {"type": "string"}
-_MARK = {
-    "type": "object",
-    "properties": {
-        "topic": {**_TEXT, "description": "The personal topic if left out."},
-        "read": {**_TEXT, "description": "A position: all up to it is read."},
-        "received": {**_TEXT, "description": "A position: all up to it is received."},
-        "read_only": {"type": "array", "items": _TEXT, "maxItems": MOST_READ_ONLY},
-    },
-}
-_TOLD_MARKS = {
-    "type": "object",
-    "required": ["type", "topic", "unread"],
-    "properties": {
-        "type": {"const": "marks"},
-        "topic": _TEXT,
-        "read": _TEXT,
-        "read_only": {"type": "array", "items": _TEXT},
-        "unread": {"type": "integer"},
-        "more": {"type": "boolean"},
-    },
-}
-MARKS: dict[str, Any] = {
-    "responses": {
-        200: {
-            "description": "The topic's marks",
-            "content": {"application/json": {"schema": _TOLD_MARKS}},
-        },
-        **_REFUSALS,
-        **problems({413: "The body is too large"}),
-    },
-    "openapi_extra": {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _MARK}}},
-        "security": [{"token": []}, {"cookie": []}],
-    },
-}
+
+
+def _posted(answered: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "responses": {200: answered, **_REFUSALS, **_BODY_REFUSALS},
+        "openapi_extra": {"requestBody": asked, "security": _SECURITY},
+    }
+
+
+MARKS = _posted(
+    answer(
+        "How far the topic is read, and how much of it is unread",
+        ref("Marks"),
+        marks={"type": "marks", "topic": "user:42", "read": "k3x9q2ab.15", "unread": 2},
+    ),
+    body(ref("MarkBody"), read={"read": "k3x9q2ab.15"}, single={"read_only": ["k3x9q2ab.17"]}),
+)
 """What `add_api_route` takes of `POST /v1/marks`."""
-_PUBLISH = {
-    "type": "object",
-    "required": ["topic", "event"],
-    "properties": {
-        "topic": {**_TEXT, "description": "Neither a personal topic nor `everyone`."},
-        "event": {
-            "type": "object",
-            "required": ["type"],
-            "description": "As producers post it, without audience, source, time and traceparent; "
-            "`id` is required unless it is ephemeral.",
-        },
-        "ephemeral": {"type": "boolean", "default": False},
-    },
-}
-_PUBLISHED = {
-    "type": "object",
-    "required": ["type"],
-    "properties": {"type": {"const": "published"}, "position": _TEXT},
-}
-PUBLISH: dict[str, Any] = {
-    "responses": {
-        200: {
-            "description": "The event is in the topic's stream, at this position",
-            "content": {"application/json": {"schema": _PUBLISHED}},
-        },
-        **_REFUSALS,
-        **problems(
-            {
-                403: "The token's claim `publish` does not allow the topic",
-                413: "The body is too large",
-                429: "The user posts too many events, or has too many connections",
-            }
-        ),
-    },
-    "openapi_extra": {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _PUBLISH}}},
-        "security": [{"token": []}, {"cookie": []}],
-    },
-}
+_CHAT = {"type": "chat.message", "id": "5f0c", "data": {"text": "hi"}}
+PUBLISH = _posted(
+    answer(
+        "The event is in the topic's stream, at this position",
+        ref("Published"),
+        published={"type": "published", "position": "p0q7aa12.10"},
+    ),
+    body(
+        ref("PublishBody"),
+        event={"topic": "room:7", "event": _CHAT},
+        ephemeral={"topic": "room:7", "event": {"type": "typing"}, "ephemeral": True},
+    ),
+)
 """What `add_api_route` takes of `POST /v1/publish`."""

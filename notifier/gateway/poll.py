@@ -185,5 +185,5 @@ _WAIT = parameter(
 _DOES = "Follow topics by long-poll: wait for events, and answer with them and the next cursor."
 POLL = Transport(
     *("poll", _response_to),
-    description.follows(_DOES, description.PAGE, _WAIT, description.MARKED),
+    description.follows(_DOES, description.PAGE, _WAIT, description.KNOWN_MARKS),
 )

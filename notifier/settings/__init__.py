@@ -136,6 +136,12 @@ class Settings(BaseSettings):
         "that the key is bound to, joined by a semicolon.",
         examples=["billing:(64 hexadecimal digits)"],
     )
+    docs: bool = Field(
+        True,  # noqa: FBT003 - the default
+        description="Whether api and gateway describe themselves to anybody, at /openapi.json and "
+        "on the page /docs.",
+        examples=[False],
+    )
     allowed_origins: values.Origins = Field(
         (),
         description="Origins of the pages that may connect beside those of the gateway's own host, "

@@ -85,7 +85,9 @@ async def _run_gateway(
             settings,
             settings.host,
             gateway,
-            gateway_app.create_app(gateway, settings.allowed_origins, parts.proxies(settings)),
+            gateway_app.create_app(
+                gateway, settings.allowed_origins, parts.proxies(settings), docs=settings.docs
+            ),
         ),
         parts.private(
             settings,
@@ -140,6 +142,7 @@ async def _run_api(
             control=control if has_redis else None,
             witnesses=witnesses if has_redis else None,
             streams=streams,
+            docs=settings.docs,
         )
         async with (
             serve(

@@ -180,12 +180,13 @@ async def _serve_dev(
         control=backends.control,
         witnesses=backends.witnesses,
         streams=Streams(backends.broker, backends.marks),
+        docs=settings.docs,
     )
     page_api = api_app.create_app(
         backends.queue, gateway.metrics, ApiKeys((), open_to=Grant("page"))
     )
     allowed = (*settings.allowed_origins, *LOOPBACK_ORIGINS)
-    app = gateway_app.create_app(gateway, allowed, parts.proxies(settings))
+    app = gateway_app.create_app(gateway, allowed, parts.proxies(settings), docs=settings.docs)
     guarded, guarded_api = (Guard(each, host, Origins(allowed)) for each in (app, api))
     async with serve(
         guarded_api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT"

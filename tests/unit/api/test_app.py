@@ -139,15 +139,15 @@ async def test_an_event_posted_with_a_slash_at_the_end_is_accepted_without_a_red
     assert answer.status_code == 202
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc"])
-async def test_there_is_no_page_but_the_one_way_in(path: str) -> None:
-    app = create_app(RecordingQueue(), Metrics(), ApiKeys([KEY.entry]))
+@pytest.mark.parametrize(("docs", "status"), [(True, 200), (False, 404)])
+async def test_documentation_is_there_unless_it_is_switched_off(docs: bool, status: int) -> None:  # noqa: FBT001 - a parameter
+    app = create_app(RecordingQueue(), Metrics(), ApiKeys([KEY.entry]), docs=docs)
     transport = httpx.ASGITransport(app)
 
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
-        answer = await http.get(path)
+        answers = [await http.get(path) for path in ("/docs", "/openapi.json")]
 
-    assert answer.status_code == 404
+    assert [each.status_code for each in answers] == [status, status]
 
 
 async def test_the_traceparent_of_a_request_is_that_of_each_event_without_one() -> None:

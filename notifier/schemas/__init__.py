@@ -1,0 +1,224 @@
+"""JSON Schemas (2020-12) of frames, events and answers, made from the structs that read and write.
+
+A struct states most rules by its types. `notifier.schemas.rules` has the others, such as those of
+names, by the name that a member has everywhere. So a new frame needs nothing here: add it to the
+union of its direction in `notifier.core.frames`.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Struct
+
+from notifier.core import cloudevents, events, frames, presence
+from notifier.schemas.rules import (
+    BARE,
+    DATA,
+    MEMBERS,
+    PLACE,
+    RULES,
+    Schema,
+    converted,
+    one_of,
+    ref,
+    texts,
+)
+
+__all__ = ["PLACE", "Schema", "names_in", "ref", "referenced", "schemas"]
+
+_TEMPLATE = PLACE + "{name}"
+
+
+class EventFrame(Struct, tag_field="type", tag="event"):
+    """An event that is kept, at its position in the topic."""
+
+    topic: str
+    position: str
+    event: events.Delivered
+
+
+class Ephemeral(Struct, tag_field="type", tag=frames.EPHEMERAL):
+    """An event for those who follow the topic at this moment."""
+
+    topic: str
+    event: events.Delivered
+
+
+class Listed(EventFrame, tag_field="type", tag="event"):
+    """An event in a list, the newest first; `read` says whether the user has read it."""
+
+    read: bool
+
+
+_CLIENT = get_args(frames.ClientFrame)
+_SERVER = (
+    *(each for each in get_args(frames.ServerFrame) if each is not frames.Relayed),
+    *(EventFrame, Ephemeral),
+)
+_NAMES = {events.Delivered.__name__: "CloudEvent", frames.Error.__name__: "ErrorFrame"}
+
+
+@cache
+def schemas() -> dict[str, Schema]:
+    """Return every schema by its name; all references are below `PLACE`."""
+    structs = (*_CLIENT, *_SERVER, Listed, events.Event, presence.Seen)
+    _, found = msgspec.json.schema_components(structs, ref_template=_TEMPLATE)
+    renamed: dict[str, Schema] = {
+        _NAMES.get(name, name): _renamed(converted(each)) for name, each in found.items()
+    }
+    kinds = texts()
+    ruled = {name: _shared(_ruled(name, each), kinds) for name, each in renamed.items()}
+    made = ruled | {
+        "MarkBody": _bare(ruled["Mark"]),
+        "PublishBody": _bare(ruled["Publish"]),
+        "ClientEvent": _client_event(ruled["Event"]),
+        "PostedCloudEvent": _posted(ruled["Event"]),
+        "ClientFrame": _either(_CLIENT),
+        "ServerFrame": _either(_SERVER),
+    }
+    return dict(sorted((made | kinds).items()))
+
+
+def referenced(document: object) -> dict[str, Schema]:
+    """Return the schemas that a document refers to, and those that they refer to in turn."""
+    found: dict[str, Schema] = {}
+    waiting = list(names_in(document))
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in schemas():
+            found[name] = schemas()[name]
+            waiting += names_in(found[name])
+    return dict(sorted(found.items()))
+
+
+def names_in(document: object) -> Iterator[str]:
+    """Yield the name of each schema that a document refers to."""
+    if isinstance(document, dict):
+        target = document.get("$ref")
+        if isinstance(target, str) and target.startswith(PLACE):
+            yield target.removeprefix(PLACE)
+    inner = document.values() if isinstance(document, dict) else document
+    if isinstance(document, dict | list | tuple):
+        for each in inner:  # type: ignore[attr-defined] # of one of these kinds
+            yield from names_in(each)
+
+
+def _either(structs: tuple[type[Struct], ...]) -> Schema:
+    refs = {
+        str(each.__struct_config__.tag): ref(_NAMES.get(each.__name__, each.__name__))
+        for each in structs
+    }
+    mapping = {tag: each["$ref"] for tag, each in refs.items()}
+    return {
+        "oneOf": list(refs.values()),
+        "discriminator": {"propertyName": "type", "mapping": mapping},
+    }
+
+
+def _renamed(schema: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(schema, list):
+        return [_renamed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    told = {name: _renamed(each) for name, each in schema.items()}
+    target = told.get("$ref")
+    if isinstance(target, str):
+        name = target.removeprefix(PLACE)
+        return ref(_NAMES.get(name, name))
+    if told.get("title") in _NAMES:
+        told["title"] = _NAMES[told["title"]]
+    return told
+
+
+def _ruled(name: str, schema: Schema) -> Schema:
+    """Add the rules that types do not state."""
+    members = {
+        member: _member(f"{name}.{member}", member, told)
+        for member, told in schema.get("properties", {}).items()
+    }
+    return {**schema, "properties": members, **RULES.get(name, {})}
+
+
+def _member(path: str, member: str, told: Schema) -> Schema:
+    if path in RULES:
+        return RULES[path] if "$ref" in RULES[path] else {**told, **RULES[path]}
+    if member not in MEMBERS:
+        return told
+    rule = MEMBERS[member]
+    if told in (BARE, {**BARE, "format": "date-time"}):
+        return rule
+    either = [rule if each == BARE else each for each in told.get("anyOf", ())]
+    return {**told, "anyOf": either} if either else told
+
+
+def _shared(schema: Any, kinds: Mapping[str, Schema]) -> Any:  # noqa: ANN401 - JSON
+    """Replace each kind of text by a reference to it."""
+    if isinstance(schema, list):
+        return [_shared(each, kinds) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    for name, text in kinds.items():
+        if schema == {key: each for key, each in text.items() if key != "examples"}:
+            return ref(name)
+    return {name: _shared(each, kinds) for name, each in schema.items()}
+
+
+def _bare(frame: Schema) -> Schema:
+    """Return a client's frame as a body, in which its type may be left out."""
+    required = [each for each in frame["required"] if each != "type"]
+    return {**frame, "title": f"{frame['title']}Body", "required": required}
+
+
+def _client_event(event: Schema) -> Schema:
+    """Return the event that a client publishes: the gateway decides on the other members."""
+    members = event["properties"]
+    return {
+        "title": "ClientEvent",
+        "description": "An event as producers post it, without those members that the gateway sets."
+        " `id` is required, unless the event is ephemeral.",
+        "type": "object",
+        "properties": {name: members[name] for name in members if name in events.CLIENT_MEMBERS},
+        "required": ["type"],
+        "additionalProperties": False,
+        "allOf": DATA,
+        "examples": [{"type": "chat.message", "id": "5f0c", "data": {"text": "hi"}}],
+    }
+
+
+def _posted(event: Schema) -> Schema:
+    """Return a CloudEvent of a producer; an attribute of null is one that is left out."""
+    own = {name: event["properties"][name] for name in cloudevents.KNOWN.values()}
+    named = {name: own[member] for name, member in cloudevents.KNOWN.items()}
+    required = {name: named.pop(name) for name in ("id", "source", "type")}
+    users = {"type": "string", "description": "Ids of users, separated by commas."}
+    optional = {**named, "user": ref("Name"), "users": users}
+    nullable = {
+        name: {"anyOf": [each, {"type": "null"}]} if each else {} for name, each in optional.items()
+    }
+    return {
+        "title": "PostedCloudEvent",
+        "description": "CloudEvents 1.0 in JSON, with the audience in one attribute: `user`, "
+        "`users`, `topic` or `everyone`. Other attributes are extensions.",
+        "type": "object",
+        "properties": {"specversion": {"const": "1.0"}, **required, **nullable},
+        "required": ["specversion", *required],
+        **one_of("user", "users", "topic", "everyone"),
+        "allOf": DATA,
+        "additionalProperties": {"anyOf": [ref("Attribute"), {"type": "null"}]},
+        "propertyNames": {
+            "pattern": f"^(?:{events.EXTENSION}|data_base64)$",
+            "not": {"const": "datacontentencoding"},
+        },
+        "examples": [
+            {
+                "specversion": "1.0",
+                "id": "order-7-paid",
+                "source": "/orders",
+                "type": "order.paid",
+                "user": "42",
+                "data": {"order": 7},
+            }
+        ],
+    }

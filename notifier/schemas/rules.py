@@ -1,0 +1,154 @@
+"""The rules of members that types of structs do not state, and the kinds of text."""
+
+from collections.abc import Mapping
+from inspect import cleandoc
+from typing import Any
+
+import msgspec
+
+from notifier.core import events, frames, names, positions
+from notifier.core.errors import CloseCode
+
+Schema = dict[str, Any]
+PLACE = "#/components/schemas/"
+
+
+def ref(name: str) -> Schema:
+    """Return a reference to a schema of `notifier.schemas.schemas`."""
+    return {"$ref": PLACE + name}
+
+
+def converted(schema: Any) -> Any:  # noqa: ANN401 - JSON
+    """Write a schema of msgspec's as other readers take it."""
+    if isinstance(schema, list):
+        return [converted(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    told = {name: converted(each) for name, each in schema.items()}
+    if "default" in told and told["default"] is None:
+        del told["default"]
+    if isinstance(pattern := told.get("pattern"), str):
+        told["pattern"] = pattern.replace(r"\Z", "$")  # ECMA-262, which `pattern` is written in
+    if isinstance(text := told.get("description"), str):
+        told["description"] = " ".join(cleandoc(text).split())
+    if told.get("contentEncoding") == "base64":
+        return ref("Base64")
+    return told
+
+
+_BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+_CODES = ", ".join(f"{each.value} {each.reason}" for each in CloseCode)
+_TOPIC = rf"(?:user:|(?!user:)){names.PATTERN}"
+_MOMENT = {"type": "string", "format": "date-time", "examples": ["2026-01-31T09:30:00.000Z"]}
+
+
+def texts() -> dict[str, Schema]:
+    """Return the kinds of text that members have."""
+    named = {
+        "Word": (events.Word, "order.paid"),
+        "Text": (events.Text, "orders/7"),
+        "Reference": (events.Reference, "/orders"),
+        "Absolute": (events.Absolute, "https://shop.example/order.json"),
+    }
+    made = {
+        name: converted(msgspec.json.schema(kind)) | {"examples": [example]}
+        for name, (kind, example) in named.items()
+    }
+    position = positions.PATTERN
+    place = rf"(?:{position}|{positions.START.epoch})"
+    return made | {
+        "Attribute": converted(msgspec.json.schema(events.Attribute)),
+        "RequestId": converted(msgspec.json.schema(frames.RequestId)),
+        "Name": _text(names.PATTERN, "42", "The id of a user."),
+        "Topic": _text(_TOPIC, "user:42", "The name of a topic."),
+        "Position": _text(position, "k3x9q2ab.17", "The place in a topic's stream."),
+        "Since": _text(place, "k3x9q2ab.17", "A position, or `start`."),
+        "Topics": _list_of(_TOPIC, "user:42,news", "Topics, separated by commas."),
+        "Cursor": _list_of(
+            f"{_TOPIC}@{place}", "user:42@k3x9q2ab.17,news@c81fz0cd.9", "Positions of topics."
+        ),
+        "Base64": {"type": "string", "contentEncoding": "base64", "pattern": _BASE64},
+    }
+
+
+def _text(pattern: str, example: str, description: str) -> Schema:
+    told = {"type": "string", "description": description, "pattern": f"^{pattern}$"}
+    return told | {"examples": [example]}
+
+
+def _list_of(pattern: str, example: str, description: str) -> Schema:
+    return _text(f"(?:{pattern}(?:,{pattern})*)?", example, description)
+
+
+BARE = {"type": "string"}
+MEMBERS: Mapping[str, Schema] = {
+    "topic": ref("Topic"),
+    "user": ref("Name"),
+    **dict.fromkeys(("position", "read", "received"), ref("Position")),
+    **dict.fromkeys(("time", "expires"), _MOMENT),
+    "since": ref("Since"),
+}
+"""The rules of members that are text, in all structs."""
+
+
+def one_of(*members: str) -> Schema:
+    """Require exactly one of some members."""
+    return {"oneOf": [{"required": [each]} for each in members]}
+
+
+def _not_both(*members: str) -> Schema:
+    return {"not": {"required": list(members)}}
+
+
+DATA = [_not_both("data", "data_base64"), _not_both("ttl", "expires")]
+_USERS = {"items": ref("Name"), "minItems": 1, "maxItems": events.MOST_USERS}
+_EXTENSIONS = {
+    "propertyNames": {
+        "pattern": f"^{events.EXTENSION}$",
+        "not": {"enum": sorted(events.RESERVED_EXTENSIONS)},
+    },
+    "additionalProperties": ref("Attribute"),
+}
+RULES: Mapping[str, Schema] = {
+    "Event": {
+        **one_of("users", "topic", "everyone"),
+        "allOf": DATA,
+        "examples": [
+            {
+                "users": ["42"],
+                "type": "order.paid",
+                "id": "order-7-paid",
+                "data": {"order": 7},
+            }
+        ],
+    },
+    "Event.users": _USERS,
+    "Event.everyone": {"const": True},
+    "Event.extensions": _EXTENSIONS,
+    "CloudEvent": {
+        "required": ["specversion", "id", "source", "type", "time"],
+        "additionalProperties": ref("Attribute"),
+        "description": "CloudEvents 1.0 in JSON, with extension attributes beside the others.",
+    },
+    "CloudEvent.specversion": {"const": "1.0"},
+    "CloudEvent.traceparent": {},
+    "Hello.topics": {"propertyNames": ref("Topic")},
+    "Gap.reason": {"enum": ["expired", "restarted", "lost"]},
+    "Bye.code": {"description": _CODES},
+    "Mark": {
+        "anyOf": [
+            {"required": [member], "properties": {member: rule}}
+            for member, rule in (
+                *(("read", {"type": "string"}), ("received", {"type": "string"})),
+                ("read_only", {"minItems": 1}),
+            )
+        ]
+    },
+    "Mark.read_only": {"items": ref("Position")},
+    "Marks.read_only": {"items": ref("Position")},
+    "Marks.unread": {"minimum": 0},
+    "Publish.event": ref("ClientEvent"),
+    "Seen.topics": {"propertyNames": ref("Topic")},
+    "Seen.since": _MOMENT,
+}
+"""The rules of a struct, or of one of its members, that its types do not state."""

@@ -1,0 +1,107 @@
+import json
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from notifier.core import events, frames
+from notifier.core.errors import Invalid
+from notifier.core.names import checked_topic, is_name
+from notifier.core.positions import Position
+from notifier.schemas import PLACE, names_in, referenced, schemas
+
+NAMES = st.text(alphabet="aZ0-._~:@/+=|$!&,*{ é", max_size=6) | st.just("user:")
+
+
+def takes(name: str, value: object) -> bool:
+    whole = {"$ref": PLACE + name, "components": {"schemas": schemas()}}
+    checker = Draft202012Validator.FORMAT_CHECKER
+    return bool(Draft202012Validator(whole, format_checker=checker).is_valid(value))
+
+
+def test_each_schema_is_one_of_2020_12_and_refers_to_others_that_exist() -> None:
+    for name, schema in schemas().items():
+        Draft202012Validator.check_schema(schema)
+        assert set(names_in(schema)) <= schemas().keys(), name
+
+
+def test_each_frame_of_the_unions_has_a_schema() -> None:
+    tags = [
+        each.__struct_config__.tag
+        for union in (frames.ClientFrame, frames.ServerFrame)
+        for each in get_args(union)
+        if each is not frames.Relayed
+    ]
+
+    described = [
+        tag
+        for name in ("ClientFrame", "ServerFrame")
+        for tag in schemas()[name]["discriminator"]["mapping"]
+    ]
+    assert described == [*tags, "event", "ephemeral"]
+
+
+def test_a_document_takes_along_the_schemas_that_its_schemas_refer_to() -> None:
+    found = referenced({"schema": {"$ref": PLACE + "EventFrame"}})
+
+    assert {"EventFrame", "CloudEvent", "Position", "Topic"} <= found.keys()
+    assert "Event" not in found
+
+
+@given(NAMES)
+def test_a_name_is_good_in_the_schema_if_it_is_in_the_code(text: str) -> None:
+    assert takes("Name", text) == is_name(text)
+
+
+@given(NAMES | NAMES.map("user:{}".format))
+def test_a_topic_is_good_in_the_schema_if_it_is_in_the_code(text: str) -> None:
+    assert takes("Topic", text) == is_taken(lambda: checked_topic(text, "topic"))
+
+
+@pytest.mark.parametrize("text", ["k3.0", "k3.17", "k3.017", "start", "", "K3.1", "k3.", "k3.1,"])
+def test_a_position_is_good_in_the_schema_if_it_is_in_the_code(text: str) -> None:
+    assert takes("Since", text) == is_taken(lambda: Position.parse(text))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"topic": "news"},
+        {"users": []},
+        {"users": ["a b"]},
+        {"type": ""},
+        {"type": "a\x00b"},
+        {"type": "t" * 257},
+        {"source": "a b"},
+        {"source": "/orders?a=%20"},
+        {"dataschema": "/relative"},
+        {"ttl": 0},
+        {"ttl": 5},
+        {"ttl": 5, "expires": "2026-01-31T09:30:00Z"},
+        {"data": 1, "data_base64": "AA=="},
+        {"data_base64": "AA="},
+        {"data_base64": "AA=="},
+        {"extensions": {"Shop": "x"}},
+        {"extensions": {"source": "x"}},
+        {"extensions": {"shop": 2**31}},
+        {"extensions": {"shop": True}},
+        {"unknown": 1},
+        {"everyone": True},
+    ],
+    ids=json.dumps,
+)
+def test_an_event_is_good_in_the_schema_if_it_is_in_the_code(changes: dict[str, Any]) -> None:
+    event = {"type": "t", "users": ["42"], **changes}
+
+    assert takes("Event", event) == is_taken(lambda: events.decode(json.dumps(event).encode()))
+
+
+def is_taken(read: Any) -> bool:  # noqa: ANN401 - any reader
+    try:
+        read()
+    except Invalid:
+        return False
+    return True
