@@ -1,7 +1,7 @@
 """`notifier listen`."""
 
 import json
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -42,16 +42,15 @@ def listen(  # noqa: PLR0913 - one for each option
     from notifier import client
 
     follower = client.Follower(
-        url,
-        lambda: _token(user, url, token),
-        topics=topics,
-        frame=_Printing(user, count, frames=frames),
-        note=partial(click.echo, err=True),
+        url, lambda: _token(user, url, token), topics=topics, note=partial(click.echo, err=True)
     )
+    show = _Printing(user, count, frames=frames)
 
     async def work() -> None:
-        with suppress(_Enough):
-            await follower.run()
+        async with aclosing(follower.frames()) as received:
+            with suppress(_Enough):
+                async for frame in received:
+                    show(frame)
 
     run_client(work())
 

@@ -1,11 +1,10 @@
 """Posts an event and waits for it as a client would get it; `helm test` runs this."""
 
 import asyncio
-import json
 import os
 import uuid
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 from notifier import client
 from notifier.credentials import minted
@@ -18,25 +17,17 @@ SECRETS = Path("/run/secrets/notifier")
 async def deliver(api_url: str, gateway_url: str, key: str, token: str) -> str:
     """Post an event to the user of `token`, and return its id once it has arrived."""
     event_id = f"helm-test-{uuid.uuid4()}"
-    user: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    arrived = asyncio.Event()
-
-    def on_frame(frame: dict[str, Any]) -> None:
-        if frame["type"] == "hello" and not user.done():
-            user.set_result(frame["user"])
-        if frame["type"] == "event" and frame["event"]["id"] == event_id:
-            arrived.set()
-
-    async def token_again() -> str:
-        return token
-
-    follower = client.Follower(gateway_url, token_again, frame=on_frame, note=print)
-    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(follower.run(), name="follow")
-        event = {"users": [await user], "type": "notifier.helm-test", "id": event_id}
-        await client.post(api_url, json.dumps(event).encode(), key)
-        await arrived.wait()
-        following.cancel()
+    follower = client.Follower(gateway_url, lambda: token, note=print)
+    async with (
+        asyncio.timeout(PATIENCE),
+        client.Producer(api_url, key) as producer,
+        aclosing(follower.frames()) as frames,
+    ):
+        async for frame in frames:
+            if frame["type"] == "hello":
+                await producer.post("notifier.helm-test", users=[frame["user"]], id=event_id)
+            if frame["type"] == "event" and frame["event"]["id"] == event_id:
+                break
     return event_id
 
 

@@ -1,0 +1,276 @@
+"""The follower: against a gateway on memory, and against one whose every frame a test gives."""
+
+import asyncio
+import json
+import logging
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from notifier.client import ClientError, Closed, Event, Follower, Gap, NoAnswer
+from notifier.core.access import Identity
+from tests.support.eventually import eventually
+from tests.support.gateways import served
+
+Frame = dict[str, Any]
+Scene = Sequence[Frame | int]  # frames, and then perhaps the code that it closes with
+NOTHING_MORE: Scene = ()
+
+
+def hello(**topics: str) -> Frame:
+    return {
+        "type": "hello",
+        "user": "42",
+        "topics": {name: {"position": position} for name, position in topics.items()},
+    }
+
+
+def event(position: str, topic: str = "news") -> Frame:
+    content = {"id": position, "source": "shop", "type": "headline", "data": {"n": 1}}
+    return {"type": "event", "topic": topic, "position": position, "event": content}
+
+
+BYE_SOON: Frame = {"type": "bye", "code": 4000, "reason": "draining", "reconnect_after_ms": 1}
+
+
+class Gateway:
+    """Plays a scene to each connection in turn, and keeps the last one open."""
+
+    def __init__(self, *scenes: Scene) -> None:
+        self.url = ""
+        self.queries: list[dict[str, list[str]]] = []
+        self.tokens: list[str] = []
+        self.said: list[Frame] = []
+        self.refusals: list[Response] = []
+        self._scenes = list(scenes)
+
+    def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        if self.refusals:
+            return self.refusals.pop(0)
+        self.queries.append(parse_qs(urlsplit(request.path).query))
+        self.tokens.append(request.headers["Sec-WebSocket-Protocol"].partition("bearer.")[2])
+        del connection
+        return None
+
+    async def play(self, socket: ServerConnection) -> None:
+        for part in self._scenes.pop(0):
+            if isinstance(part, int):
+                await socket.close(part, "reason")
+                return
+            await socket.send(json.dumps(part))
+        with suppress(ConnectionClosed):
+            async for message in socket:
+                self.said.append(json.loads(message))
+
+
+@asynccontextmanager
+async def playing(*scenes: Scene) -> AsyncIterator[Gateway]:
+    gateway = Gateway(*scenes)
+    async with serve(
+        gateway.play,
+        "127.0.0.1",
+        0,
+        process_request=gateway.admit,
+        subprotocols=[Subprotocol("notifier.v1")],
+    ) as server:
+        gateway.url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        yield gateway
+
+
+async def first(number: int, follower: Follower) -> list[str]:
+    """Return the ids of so many events."""
+    found: list[str] = []
+    async with asyncio.timeout(30), aclosing(aiter(follower)) as events:
+        async for each in events:
+            found.append(each.id)
+            if len(found) == number:
+                break
+    return found
+
+
+def token(lifetime: float, name: str = "t") -> str:
+    claims = json.dumps({"sub": "42", "exp": time.time() + lifetime, "name": name}).encode()
+    return f"head.{urlsafe_b64encode(claims).decode().rstrip('=')}.{name}"
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+async def test_an_event_has_its_type_data_and_place() -> None:
+    async with playing([hello(news="a.4"), event("a.5")]) as gateway:
+        async for each in Follower(gateway.url, lambda: "t", topics=("news", "b")):
+            assert each == Event("news", "a.5", event("a.5")["event"])
+            assert (each.id, each.source, each.type) == ("a.5", "shop", "headline")
+            assert each.data == {"n": 1}
+            break
+
+    assert gateway.queries == [{"topics": ["news,b"]}]
+
+
+async def test_a_follower_reconnects_with_its_positions_and_drops_duplicates() -> None:
+    async with playing(
+        [hello(news="a.4", other="z.1"), event("a.5"), event("a.5"), event("a.6"), BYE_SOON, 4000],
+        [hello(news="a.6", other="z.1"), event("a.6"), event("a.7"), event("b.1")],
+    ) as gateway:
+        follower = Follower(gateway.url, lambda: "t")
+        got = await first(4, follower)
+
+    assert got == ["a.5", "a.6", "a.7", "b.1"]
+    assert gateway.queries[1] == {"since": ["news@a.6,other@z.1"]}
+    assert follower.cursor == "news@b.1,other@z.1"
+
+
+async def test_a_later_follower_goes_on_from_the_cursor() -> None:
+    async with playing([hello(news="a.4"), event("a.5")]) as gateway:
+        await first(1, Follower(gateway.url, lambda: "t", since="news@a.4,prices@start"))
+
+    assert gateway.queries == [{"since": ["news@a.4,prices@start.0"]}]
+
+
+async def test_bye_says_when_to_come_back() -> None:
+    notes: list[str] = []
+    bye = BYE_SOON | {"reconnect_after_ms": 7}
+    async with playing([hello(), bye, 4005], [hello(), event("a.1")]) as gateway:
+        await first(1, Follower(gateway.url, lambda: "t", note=notes.append))
+
+    assert notes == ["closed with 4005 reason; coming back in 0.0 s"]
+
+
+@pytest.mark.parametrize("code", [4500, 4501, 4502, 4504])
+async def test_a_final_close_code_ends_it_with_an_error(code: int) -> None:
+    async with playing([hello(), code]) as gateway:
+        with pytest.raises(Closed) as ended:
+            await first(1, Follower(gateway.url, lambda: "t"))
+
+    assert (ended.value.code, ended.value.reason) == (code, "reason")
+
+
+async def test_a_gap_is_told_before_later_events_come() -> None:
+    order: list[object] = []
+    gap = {"type": "gap", "topic": "news", "position": "b.9", "reason": "restarted"}
+
+    async def load_anew(told: Gap) -> None:
+        await asyncio.sleep(0)
+        order.append(told)
+
+    async with playing([hello(), gap, event("b.10")]) as gateway:
+        order += await first(1, Follower(gateway.url, lambda: "t", on_gap=load_anew))
+
+    assert order == [Gap("news", "b.9", "restarted"), "b.10"]
+
+
+async def test_a_gap_that_is_still_to_be_told_keeps_the_position() -> None:
+    missed = {"type": "hello", "topics": {"news": {"position": "b.9", "resumed": False}}}
+    async with playing([missed, BYE_SOON, 4000], [hello(), event("a.9")]) as gateway:
+        await first(1, Follower(gateway.url, lambda: "t", since="news@a.4"))
+
+    assert [query["since"] for query in gateway.queries] == [["news@a.4"]] * 2
+
+
+async def test_without_on_gap_a_gap_is_a_warning_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gap = {"type": "gap", "topic": "news", "position": "b.9", "reason": "expired"}
+    refusal = {"type": "error", "code": "forbidden", "message": "the token does not allow staff"}
+    with caplog.at_level(logging.WARNING, "notifier.client"):
+        async with playing([hello(), gap, refusal, event("b.10")]) as gateway:
+            await first(1, Follower(gateway.url, lambda: "t"))
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "events of news were missed (expired): fetch your state anew",
+        "the gateway refuses: the token does not allow staff",
+    ]
+
+
+async def test_a_token_is_renewed_in_place_before_it_expires() -> None:
+    tokens = iter([token(1.0, "first"), token(3600, "second")])
+    async with playing([hello(), event("a.1")]) as gateway:
+        frames = Follower(gateway.url, lambda: next(tokens)).frames()
+        for _ in range(2):
+            await anext(frames)
+        waiting = asyncio.ensure_future(anext(frames))
+        await eventually(lambda: bool(gateway.said))
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await frames.aclose()
+
+    [said] = gateway.said
+    assert said["type"] == "auth"
+    assert said["token"].endswith(".second")
+    assert len(gateway.tokens) == 1
+
+
+def failing(*errors: Exception) -> Callable[[], str]:
+    left = list(errors)
+
+    def get_token() -> str:
+        if left:
+            raise left.pop(0)
+        return "t"
+
+    return get_token
+
+
+async def test_a_token_that_the_network_fails_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("notifier.client.pauses.Pauses.next", lambda _: 0.0)
+    get_token = failing(httpx.ConnectError("down"), NoAnswer("down"), OSError("down"))
+    async with playing([hello(), event("a.1")]) as gateway:
+        got = await first(1, Follower(gateway.url, get_token, note=quiet))
+
+    assert got == ["a.1"]
+
+
+async def test_another_error_of_get_token_is_the_callers() -> None:
+    with pytest.raises(LookupError):
+        await first(1, Follower("ws://127.0.0.1:9", failing(LookupError())))
+
+
+async def test_a_full_gateway_is_asked_again_when_it_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr("notifier.client.follower.seconds_in", lambda text: float(text) / 100)
+    async with playing([hello(), event("a.1")]) as gateway:
+        full = Response(503, "Full", Headers({"Retry-After": "3"}))
+        gateway.refusals.append(full)
+        await first(1, Follower(gateway.url, lambda: "t", note=notes.append))
+
+    assert notes == ["refused with HTTP 503; coming back in 0.0 s"]
+
+
+async def test_an_address_that_is_none_of_a_gateway_is_told() -> None:
+    with pytest.raises(ClientError, match="no address of a gateway"):
+        await first(1, Follower("push.example", lambda: "t"))
+
+
+async def test_it_follows_a_real_gateway_through_the_expiry_of_its_tokens() -> None:
+    async with served() as house:
+        house.tokens.table["short"] = Identity("42", time.time() + 1, ("news",))
+        given = iter(["short", "ann"])
+        url = f"ws://127.0.0.1:{house.port}"
+        events = aiter(Follower(url, lambda: next(given), topics=("news",), note=quiet))
+        one = asyncio.ensure_future(anext(events))
+        await house.came(1)
+        house.broker.post("news", "before")
+        before = await one
+        await house.gone()
+        house.broker.post("news", "meanwhile")
+        meanwhile = await asyncio.wait_for(anext(events), 30)
+        await events.aclose()
+
+    ids = [each.attributes["id"] for each in (before, meanwhile)]
+    assert ids == ["before", "meanwhile"]
