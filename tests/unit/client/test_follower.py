@@ -262,15 +262,15 @@ async def test_it_follows_a_real_gateway_through_the_expiry_of_its_tokens() -> N
         house.tokens.table["short"] = Identity("42", time.time() + 1, ("news",))
         given = iter(["short", "ann"])
         url = f"ws://127.0.0.1:{house.port}"
-        events = aiter(Follower(url, lambda: next(given), topics=("news",), note=quiet))
-        one = asyncio.ensure_future(anext(events))
-        await house.came(1)
-        house.broker.post("news", "before")
-        before = await one
-        await house.gone()
-        house.broker.post("news", "meanwhile")
-        meanwhile = await asyncio.wait_for(anext(events), 30)
-        await events.aclose()
+        follower = Follower(url, lambda: next(given), topics=("news",), note=quiet)
+        async with asyncio.timeout(60), aclosing(aiter(follower)) as events:
+            one = asyncio.ensure_future(anext(events))
+            await eventually(lambda: "news@" in follower.cursor)  # hello has come
+            house.broker.post("news", "before")
+            before = await one
+            await house.gone()
+            house.broker.post("news", "meanwhile")
+            meanwhile = await anext(events)
 
     ids = [each.attributes["id"] for each in (before, meanwhile)]
     assert ids == ["before", "meanwhile"]
