@@ -40,12 +40,14 @@ def issuers(settings: Settings, on_fetch: OnFetch = unheard) -> list[Issuer]:
         raise SettingsError([f"{given}: {error}"]) from error
 
 
-def minted(
+def minted(  # noqa: PLR0913 - one argument for each claim
     settings: Settings,
     user: str,
     topics: Sequence[str],
     lifetime: float,
+    *,
     publish: Sequence[str] = (),
+    presence: Sequence[str] = (),
 ) -> str:
     """Make a token that a gateway of these settings accepts, signed with their first secret.
 
@@ -61,6 +63,7 @@ def minted(
         user_claim=settings.jwt_user_claim,
         topics_claim=settings.jwt_topics_claim,
         publish=publish,
+        presence=presence,
     )
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 @click.option(
     "--publish", multiple=True, help="A topic, or pattern with *, its clients may publish to."
 )
+@click.option(
+    "--presence", multiple=True, help="A topic, or pattern with *, it may be a member of."
+)
 @click.option("--lifetime", default=3600, show_default=True, help="In seconds.")
 @click.option(
     "--url",
@@ -25,13 +28,18 @@ if TYPE_CHECKING:
     show_default="this machine's",
     help="`notifier dev`.",
 )
-def token(
-    user: str, topics: tuple[str, ...], publish: tuple[str, ...], lifetime: int, url: str
+def token(  # noqa: PLR0913, PLR0917 - one for each option
+    user: str,
+    topics: tuple[str, ...],
+    publish: tuple[str, ...],
+    presence: tuple[str, ...],
+    lifetime: int,
+    url: str,
 ) -> None:
     """Print a development token.
 
     Signed with NOTIFIER_JWT_SECRET; without one a running `notifier dev` is asked for it, whose
-    tokens are always for all topics and 12 hours: --topic, --publish and --lifetime are ignored.
+    tokens are always for all topics and 12 hours: all options but --user are ignored.
     """
     settings = load_settings()
 
@@ -43,7 +51,7 @@ def token(
     if settings.jwt_secret is None:
         run_client(work())
     else:
-        click.echo(mint(settings, user, topics, lifetime, publish))
+        click.echo(mint(settings, user, topics, lifetime, publish=publish, presence=presence))
 
 
 @click.command()
@@ -75,17 +83,19 @@ def key(name: str, scopes: tuple[str, ...], patterns: tuple[str, ...]) -> None:
     click.echo(f"to add to NOTIFIER_API_KEYS:   {made.entry}")
 
 
-def mint(
+def mint(  # noqa: PLR0913 - one for each claim
     settings: "Settings",
     user: str,
     topics: tuple[str, ...],
     lifetime: int,
+    *,
     publish: tuple[str, ...] = (),
+    presence: tuple[str, ...] = (),
 ) -> str:
     """Sign a token with NOTIFIER_JWT_SECRET, for so many seconds; end if it is not to be."""
     from notifier.credentials import minted
 
     try:
-        return minted(settings, user, topics, lifetime, publish)
+        return minted(settings, user, topics, lifetime, publish=publish, presence=presence)
     except Invalid as error:
         fail(str(error), WRONG_USE)

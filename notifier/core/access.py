@@ -57,18 +57,44 @@ class Identity:
         """Whether this user's clients may publish to `topic`."""
         return False
 
+    @property
+    def has_presence(self) -> bool:
+        """Whether there are topics that this user may be a member of."""
+        return False
+
+    def may_attend(self, topic: str) -> bool:  # noqa: ARG002 - deny by default
+        """Whether this user may be a member of `topic`, and be told of the others."""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
-class PublishingIdentity(Identity):
-    """An Identity whose token has the claim `publish`. Others have no member for it."""
+class WiderIdentity(Identity):
+    """An Identity whose token has the claims `publish` or `presence`.
+
+    Others have no members for them. Personal topics and `everyone` are open to neither.
+    """
 
     publish: tuple[str, ...] = ()
+    presence: tuple[str, ...] = ()
 
     def may_publish(self, topic: str) -> bool:
-        """See Identity. Personal topics and `everyone` are open to no client."""
-        if topic == EVERYONE or is_personal(topic):
-            return False
-        return any(matches(pattern, topic) for pattern in self.publish)
+        """See Identity."""
+        return _opens(self.publish, topic)
+
+    @property
+    def has_presence(self) -> bool:
+        """See Identity."""
+        return bool(self.presence)
+
+    def may_attend(self, topic: str) -> bool:
+        """See Identity. The claim `topics` has to allow the topic too."""
+        return _opens(self.presence, topic) and self.may_follow(topic)
+
+
+def _opens(patterns: Iterable[str], topic: str) -> bool:
+    if topic == EVERYONE or is_personal(topic):
+        return False
+    return any(matches(pattern, topic) for pattern in patterns)
 
 
 def identity_of(  # noqa: PLR0913 - one argument for each claim
@@ -77,12 +103,13 @@ def identity_of(  # noqa: PLR0913 - one argument for each claim
     patterns: object,
     *,
     publish: object = None,
+    presence: object = None,
     names: tuple[str, str] = ("sub", "topics"),
     issued: float = 0,
 ) -> Identity:
     """Make an Identity of a token's claims for the user, `exp` and the topics; raises Unauthorized.
 
-    `publish` is the claim with the topics to publish to, `issued` is `iat`. `names` are those of
+    `publish` and `presence` are the claims of these names, `issued` is `iat`. `names` are those of
     the user's and the topics' claim. A whole number stands for its decimal digits: some issuers
     number their users.
     """
@@ -91,9 +118,10 @@ def identity_of(  # noqa: PLR0913 - one argument for each claim
     if not isinstance(user, str) or not is_name(user):
         raise Unauthorized(f"the token's {names[0]} is not a user id that notifier can carry")
     topics = tuple(_checked_patterns(patterns, names[1]))
-    open_to_it = tuple(_checked_patterns(publish, "publish"))
-    if open_to_it:
-        return PublishingIdentity(user, expires, topics, int(issued), open_to_it)
+    speaks_in = tuple(_checked_patterns(publish, "publish"))
+    attends = tuple(_checked_patterns(presence, "presence"))
+    if speaks_in or attends:
+        return WiderIdentity(user, expires, topics, int(issued), speaks_in, attends)
     return Identity(user, expires, topics, int(issued))
 
 

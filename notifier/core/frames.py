@@ -160,6 +160,19 @@ class Published(_ServerFrame, frozen=True, tag="published"):
     id: RequestId | UnsetType = UNSET
 
 
+class Presence(_ServerFrame, frozen=True, tag="presence"):
+    """The members of a topic, or how they changed; of more than are told, `count` alone.
+
+    `members` are all of them; `joined` and `left` changed since the topic's last frame.
+    """
+
+    topic: str
+    count: int
+    members: list[str] | UnsetType = UNSET
+    joined: list[str] | UnsetType = UNSET
+    left: list[str] | UnsetType = UNSET
+
+
 class Authenticated(_ServerFrame, frozen=True, tag="authenticated"):
     """The token was accepted; the session lasts until `expires`."""
 
@@ -180,7 +193,7 @@ class Pong(_ServerFrame, frozen=True, tag="pong"):
 
 
 class Relayed(NamedTuple):
-    """A frame that came as a signal, encoded once for all its clients."""
+    """A frame that is encoded once for all its clients, such as one that came as a signal."""
 
     name: str
     text: bytes
@@ -202,6 +215,7 @@ ServerFrame = (
     | Marked
     | Marks
     | Published
+    | Presence
     | Authenticated
     | Error
     | Pong
@@ -278,6 +292,20 @@ def event_frame(publication: Publication) -> bytes:
     epoch, offset = publication.position  # written out, as this is done for every publication
     head = f'{{"type":"event","topic":"{publication.topic}","position":"{epoch}.{offset}","event":'
     return b"".join((head.encode(), publication.event, b"}"))
+
+
+def presence_of(
+    topic: str,
+    count: int,
+    *,
+    members: list[str] | None = None,
+    joined: list[str] | None = None,
+    left: list[str] | None = None,
+) -> Relayed:
+    """Write a Presence for all its clients."""
+    lists = (UNSET if each is None else each for each in (members, joined, left))
+    frame = Presence(topic, count, *lists)
+    return Relayed(str(Presence.__struct_config__.tag), _encoder.encode(frame))
 
 
 EPHEMERAL = "ephemeral"

@@ -46,11 +46,11 @@ class Newcomer(Conversation):
     A Session then goes on with its connection.
     """
 
-    __slots__ = ("_cursor", "_marks", "_topics")
+    __slots__ = ("_cursor", "_marks", "_presence", "_topics")
 
     _host: NewcomerHost
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything that its session begins with
         self,
         host: NewcomerHost,
         connection: Connection,
@@ -58,11 +58,13 @@ class Newcomer(Conversation):
         cursor: dict[str, Position],
         *,
         marks: bool = False,
+        presence: bool = False,
     ) -> None:
         super().__init__(host, connection)
         self._topics = tuple(topics)
         self._cursor = cursor
         self._marks = marks
+        self._presence = presence
         host.deadlines.set(self, host.now() + host.terms.auth_timeout)
 
     def _handle(self, frame: frames.ClientFrame) -> None:
@@ -94,6 +96,7 @@ class Newcomer(Conversation):
             self._cursor,
             name=self.id,
             marks=self._marks,
+            presence=self._presence,
         )
         self._host.identified(self, session)
         return True

@@ -4,7 +4,7 @@ An adapter is one module in `notifier.adapters`; to add one, write it, add a lin
 `notifier.wiring.parts` and a parameter to the port's suite in `tests/contract`.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from notifier.core.access import Identity
@@ -14,7 +14,7 @@ from notifier.core.frames import ServerFrame
 from notifier.core.history import History, Published, Question
 from notifier.core.ingress import Entry
 from notifier.core.marks import Mark, Move
-from notifier.core.presence import Answer, Presence
+from notifier.core.presence import Answer, Exchanged, Presence
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
 
@@ -321,6 +321,19 @@ class Witnesses(Protocol):
 
     async def answer(self, question: str, answer: Answer) -> None:
         """Answer the question of this id for one gateway; raises Unavailable."""
+
+
+class Members(Protocol):
+    """The members of topics: each gateway tells its own, and reads those of all."""
+
+    async def exchange(self, own: Mapping[str, Collection[str]]) -> Exchanged:
+        """Tell this gateway's members of each topic, and return those of all gateways.
+
+        They replace those that it told before, as a whole; where they differ, the followers of the
+        topic are told an order `members`. To be called each second, also without topics: a gateway
+        that was not heard of for five seconds counts no more. Raises Unavailable when it is not
+        known what the others were told: repeating it changes nothing.
+        """
 
 
 class Observer(Protocol):

@@ -1,6 +1,7 @@
-"""Presence: which users are connected, as each gateway sees it when it is asked."""
+"""Presence: the users that are connected, and the members of topics, as gateways tell them."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -42,6 +43,18 @@ class Presence(Struct, frozen=True):
     counts: dict[str, int]
     connections: list[Seen]
     complete: bool
+
+
+class Exchanged(NamedTuple):
+    """What a gateway reads of the members of topics.
+
+    `gateways` are those heard of lately. `backend` names the backend's life: another one may have
+    forgotten all that gateways told before.
+    """
+
+    members: dict[str, frozenset[str]]
+    gateways: frozenset[str]
+    backend: str
 
 
 _questions = msgspec.json.Decoder(Question)

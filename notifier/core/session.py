@@ -7,6 +7,7 @@ from typing import Protocol, assert_never
 
 from notifier.core import frames, publishing
 from notifier.core.access import Identity
+from notifier.core.attendance import Attendance
 from notifier.core.badges import Badges, Outcome
 from notifier.core.conversation import Conversation, Host, iso, or_unset
 from notifier.core.errors import (
@@ -35,6 +36,7 @@ class SessionHost(Host, Protocol):
 
     hub: Hub
     badges: Badges
+    attendance: Attendance
     publishing: Publishing
 
     def renew(self, session: "Session", token: str, request_id: RequestId | None) -> None:
@@ -58,11 +60,12 @@ class Session(Conversation):
         *,
         name: str | None = None,
         marks: bool = False,
+        presence: bool = False,
     ) -> None:
         """Begin to follow `everyone`, the personal topic, `topics` and those of the cursor.
 
         Each is followed from the cursor's position, or from now on where it has none. With `marks`
-        the client is told of the user's marks.
+        the client is told of the user's marks, with `presence` it is a member of its topics.
         """
         super().__init__(host, connection, name)
         self.identity = identity
@@ -77,15 +80,17 @@ class Session(Conversation):
         wanted = dict.fromkeys((personal_topic(identity.user), EVERYONE, *topics, *cursor))
         self.topics = tuple(filter(identity.may_follow, wanted))
         refused = [topic for topic in wanted if topic not in self.topics]
-        self._follow_first(cursor, refused, marks=marks)
+        self._follow_first(cursor, refused, marks=marks, presence=presence)
 
     def _follow_first(
-        self, cursor: dict[str, Position], refused: list[str], *, marks: bool
+        self, cursor: dict[str, Position], refused: list[str], *, marks: bool, presence: bool
     ) -> None:
         def greet(starts: dict[str, Start]) -> None:
             self._greet(starts)
             if marks:
                 self._host.badges.tell(self)
+            if presence:
+                self._attend()
             for topic in refused:
                 sentence = f"the token does not allow topic {topic}"
                 self.connection.send(frames.Error(Forbidden.code, sentence))
@@ -94,6 +99,12 @@ class Session(Conversation):
             self.end(CloseCode.UNAVAILABLE)
 
         self._subscribe({topic: cursor.get(topic) for topic in self.topics}, greet, not_greeted)
+
+    def _attend(self) -> None:
+        self._host.attendance.attend(self)
+        if not self.identity.has_presence:
+            sentence = "the token does not allow presence: its claim presence must name the topics"
+            self.connection.send(frames.Error(Forbidden.code, sentence))
 
     def _next_moment(self) -> float:
         return min(self._ping_at, self._old_at, self.identity.expires)
@@ -171,6 +182,7 @@ class Session(Conversation):
                     frames.Subscribed(topic, start.position, request_id, start.resumed)
                 )
                 self._host.badges.tell_more(self)
+                self._host.attendance.refresh(self)
 
         self._subscribe({topic: since}, subscribed, not_subscribed)
 
@@ -178,6 +190,7 @@ class Session(Conversation):
         if frame.topic not in self.topics:
             raise Invalid("topic", "is not followed")
         self._unsubscribe(frame.topic)
+        self._host.attendance.refresh(self)
         self.connection.send(frames.Unsubscribed(frame.topic, or_unset(frame.id)))
 
     def _unsubscribe(self, topic: str) -> None:
@@ -229,6 +242,7 @@ class Session(Conversation):
             if not identity.may_follow(topic):
                 self._unsubscribe(topic)
                 self.connection.send(frames.Unsubscribed(topic))
+        self._host.attendance.refresh(self)
 
     def refused(self, error: NotifierError, request_id: RequestId | None) -> None:
         """Tell the client that its new token was refused; the old one still holds."""
@@ -267,6 +281,7 @@ class Session(Conversation):
         self._arrivals = ()
         self._host.hub.unsubscribe(self.connection, self.topics)
         self._host.badges.leave(self)
+        self._host.attendance.leave(self)
         self.topics = ()
         super()._leave()
 

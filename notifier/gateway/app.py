@@ -129,7 +129,14 @@ async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]
     gateway: Gateway = socket.app.state.gateway
     await gateway.seat(who.identity)
     await socket.accept(subprotocol=_subprotocol(socket))
-    session = gateway.open(connection, who.identity, who.topics, who.cursor, marks=who.marks)
+    session = gateway.open(
+        connection,
+        who.identity,
+        who.topics,
+        who.cursor,
+        marks=who.marks,
+        presence=who.presence,
+    )
     connection.hand_over(session)
 
 
@@ -153,8 +160,14 @@ def _following(transport: Transport) -> Callable[..., Awaitable[Response]]:
             gateway.unseat(who.identity)
         else:
             connection = respond(exchange, who.cursor, cors_lines(request))
-            identity, topics, cursor = who.identity, who.topics, who.cursor
-            session = gateway.open(connection, identity, topics, cursor, marks=who.marks)
+            session = gateway.open(
+                connection,
+                who.identity,
+                who.topics,
+                who.cursor,
+                marks=who.marks,
+                presence=who.presence,
+            )
             connection.hand_over(session)
         return TakenOver()
 

@@ -52,6 +52,13 @@ KNOWN_MARKS = parameter(
     "answer.",
     pattern="^(?:true|[0-9a-f]{8}(?:,[0-9a-f]{8}){0,101})$",
 )
+PRESENCE = parameter(
+    "presence",
+    "query",
+    "true: be a member of the topics that the token's claim `presence` names, and be told of the "
+    "other members.",
+    const="true",
+)
 _REFUSALS = problems(
     {
         400: "A parameter is unknown or malformed",
@@ -149,7 +156,7 @@ WEBSOCKET: dict[str, Any] = {
         ),
     },
     "openapi_extra": {
-        "parameters": [_TOPICS, _SINCE, MARKED],
+        "parameters": [_TOPICS, _SINCE, MARKED, PRESENCE],
         "security": [*_SECURITY, {}],
     },
 }

@@ -25,8 +25,8 @@ _NO_QUERY = QueryParams()
 _PARAMETERS = ("topics", "since")
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _OWN_PARAMETERS = {
-    "/v1/ws": ("marks",),
-    "/v1/sse": ("marks",),
+    "/v1/ws": ("marks", "presence"),
+    "/v1/sse": ("marks", "presence"),
     "/v1/poll": ("wait", "marks"),
     "/v1/history": ("limit", "order", "before"),
 }
@@ -173,6 +173,7 @@ class Visitor:
     topics: tuple[str, ...]
     cursor: dict[str, Position]
     marks: bool = False
+    presence: bool = False
 
 
 async def visitor(connection: HTTPConnection) -> Visitor:
@@ -185,7 +186,7 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     path = connection.scope["path"].rstrip("/")
     _check_names(path, query)
     topics, cursor = _topics(query.get("topics", "")), _cursor(connection)
-    marks = _wants_marks(path, query)
+    marks, presence = _wants_marks(path, query), _wants_presence(query)
     identity = await _verified(gateway, tokens)
     if identity is not None:
         connection.state.user = identity.user  # for the log, if it is refused from here on
@@ -193,7 +194,7 @@ async def visitor(connection: HTTPConnection) -> Visitor:
         gateway.terms.check_number(identity, (*topics, *cursor))
     if gateway.draining:  # it may have begun while the token was verified
         raise Unavailable("gateway", "draining")
-    return Visitor(identity, topics, cursor, marks)
+    return Visitor(identity, topics, cursor, marks, presence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +205,14 @@ class Caller:
     topics: tuple[str, ...]
     cursor: dict[str, Position]
     marks: bool = False
+    presence: bool = False
 
 
 async def caller(who: Annotated[Visitor, Depends(visitor)]) -> Caller:
     """Authenticate the client where no frame can: on all transports but WebSocket."""
     if who.identity is None:
         raise Unauthorized("a token is needed, in the header Authorization: Bearer <token>")
-    return Caller(who.identity, who.topics, who.cursor, who.marks)
+    return Caller(who.identity, who.topics, who.cursor, who.marks, who.presence)
 
 
 def _wants_marks(path: str, query: QueryParams) -> bool:
@@ -219,6 +221,12 @@ def _wants_marks(path: str, query: QueryParams) -> bool:
     if given != "true" and not (path == "/v1/poll" and _KNOWN_MARKS.fullmatch(given)):
         raise Invalid("marks", "must be true; with long-poll, afterwards the marks of its answer")
     return True
+
+
+def _wants_presence(query: QueryParams) -> bool:
+    if (given := query.get("presence")) not in (None, "true"):
+        raise Invalid("presence", "must be true")
+    return given is not None
 
 
 def _cursor(connection: HTTPConnection) -> dict[str, Position]:

@@ -10,6 +10,7 @@ from socket import gethostname
 import structlog
 
 from notifier.core.access import Identity
+from notifier.core.attendance import Attendance
 from notifier.core.background import LongLived
 from notifier.core.badges import Badges
 from notifier.core.conversation import Conversation, Terms
@@ -34,6 +35,7 @@ from notifier.core.ports import (
     Connection,
     Control,
     Marks,
+    Members,
     Seats,
     TokenVerifier,
     Witnesses,
@@ -83,6 +85,7 @@ class Gateway(LongLived):
         verifier: TokenVerifier,
         metrics: Metrics,
         marks: Marks,
+        members: Members,
         *,
         terms: Terms,
         capacity: Capacity = _CAPACITY,
@@ -96,6 +99,7 @@ class Gateway(LongLived):
         super().__init__()
         self.hub = Hub(broker, metrics)
         self.badges = Badges(self.hub, broker, marks, metrics)
+        self.attendance = Attendance(self.hub, members, metrics)
         self.publishing = Publishing(broker, metrics)
         self._posts = Paces(capacity.frames)
         self._posted_bytes = Paces(capacity.frame_bytes)
@@ -126,6 +130,7 @@ class Gateway(LongLived):
     def _start(self) -> None:
         self._background.start(self.hub.run(), "hub")
         self._background.start(self.badges.run(), "badges")
+        self._background.start(self.attendance.run(), "attendance")
         self._background.start(self.publishing.run(), "publishing")
         self._background.start(self._clock(), "clock")
         if self._obedience is not None:
@@ -212,7 +217,7 @@ class Gateway(LongLived):
         """Return Unix seconds by the clock that publications expire by."""
         return self._broker.now()
 
-    def open(
+    def open(  # noqa: PLR0913 - everything that a conversation begins with
         self,
         connection: Connection,
         identity: Identity | None,
@@ -220,16 +225,20 @@ class Gateway(LongLived):
         cursor: dict[str, Position],
         *,
         marks: bool = False,
+        presence: bool = False,
     ) -> Conversation:
         """Begin a conversation on a connection: a session, or without an identity a newcomer.
 
-        With `marks` the client is told of its user's marks.
+        With `marks` the client is told of its user's marks, with `presence` it is a member of its
+        topics.
         """
         client: Conversation
         if identity is None:
-            client = Newcomer(self, connection, topics, cursor, marks=marks)
+            client = Newcomer(self, connection, topics, cursor, marks=marks, presence=presence)
         else:
-            client = Session(self, connection, identity, topics, cursor, marks=marks)
+            client = Session(
+                self, connection, identity, topics, cursor, marks=marks, presence=presence
+            )
         self._clients.add(client)
         self.metrics.connections.labels(connection.transport).inc()
         self.metrics.connections_opened.labels(connection.transport).inc()
@@ -334,6 +343,7 @@ class Gateway(LongLived):
             self.deadlines.tick(self.now())
             self.hub.tick()
             self.badges.tick()
+            self.attendance.tick()
 
     async def drain(self) -> None:
         """Move all clients away: close `drain_rate` sessions a second, and see them gone."""

@@ -130,5 +130,7 @@ class SseConnection(OpenResponse):
 _STREAM = {MEDIA_TYPE: {"schema": {"type": "string"}}}
 _DOES = "Follow topics as a stream of server-sent events."
 SSE = Transport(
-    "sse", lambda _: SseConnection, description.follows(_DOES, _STREAM, description.MARKED)
+    "sse",
+    lambda _: SseConnection,
+    description.follows(_DOES, _STREAM, description.MARKED, description.PRESENCE),
 )

@@ -109,6 +109,16 @@ class Metrics(Metered):
             "Redis), unavailable (Redis did not answer, and the client was told so).",
             outcome=("published", "duplicate", "ephemeral", "refused", "unavailable"),
         )
+        self.exchanges = self._counters(
+            "notifier_presence_exchanges_total",
+            "Times that this gateway told the members of topics to the others and read theirs, by "
+            "outcome: done, unavailable (Redis did not answer; clients keep the members that they "
+            "know). None where no client asks for presence.",
+            outcome=("done", "unavailable"),
+        )
+        self.presences = self._counter(
+            "notifier_presence_frames_total", "Frames that told clients of the members of a topic."
+        )
         self.recounts = self._counter(
             "notifier_unread_recounts_total",
             "Users whose unread events were counted anew for their clients on this gateway.",
@@ -311,6 +321,14 @@ class Metrics(Metered):
     def recounted(self, users: int) -> None:
         """See BadgesObserver."""
         self.recounts.inc(users)
+
+    def exchanged(self, outcome: str) -> None:
+        """See AttendanceObserver."""
+        self.exchanges.labels(outcome).inc()
+
+    def presence_told(self, clients: int) -> None:
+        """See AttendanceObserver."""
+        self.presences.inc(clients)
 
     def client_published(self, outcome: str) -> None:
         """See PublishingObserver."""

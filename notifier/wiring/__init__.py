@@ -73,12 +73,13 @@ async def _run_gateway(
         parts.redis(settings, backends.redis, metrics) as broker,
         verifier,
         parts.marks(settings, backends.redis, metrics) as marks,
+        parts.members(backends.redis, metrics) as members,
         parts.seats(settings, backends.redis, metrics) as seats,
         parts.control(settings, backends.redis, metrics) as control,
         parts.witnesses(backends.redis, metrics) as witnesses,
         parts.gateway(
             settings,
-            parts.Ports(traces.broker(broker), verifier, marks, seats, control, witnesses),
+            parts.Ports(traces.broker(broker), verifier, marks, members, seats, control, witnesses),
             metrics,
         ) as gateway,
         parts.serve_gateway(

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from notifier.adapters.memory.broker import MemoryBroker
 from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
+from notifier.adapters.memory.members import MemoryMembers
 from notifier.adapters.memory.presence import MemoryWitnesses
 from notifier.adapters.memory.queue import MemoryEventQueue
 from notifier.adapters.memory.roster import MemoryRoster
@@ -29,6 +30,7 @@ from notifier.core.ports import (
     EventQueue,
     EventSource,
     Marks,
+    Members,
     Seats,
     Witnesses,
 )
@@ -68,6 +70,7 @@ async def run_dev(
                 backends.broker,
                 verifier,
                 backends.marks,
+                backends.members,
                 seats,
                 backends.control,
                 backends.witnesses,
@@ -90,6 +93,7 @@ class _Backends:
     source: EventSource
     broker: Broker
     marks: Marks
+    members: Members
     control: Control
     witnesses: Witnesses
 
@@ -109,6 +113,7 @@ async def _dev_backends(
             inbox_size=settings.inbox_size,
         )
         marks: Marks = MemoryMarks(broker)
+        members: Members = MemoryMembers(broker)
         control: Control = MemoryControl(broker)
         witnesses: Witnesses = MemoryWitnesses(broker)
         backends = Backends(settings)
@@ -121,6 +126,7 @@ async def _dev_backends(
         if settings.is_given("redis_url"):
             broker = await stack.enter_async_context(parts.redis(settings, backends.redis, metrics))
             marks = await stack.enter_async_context(parts.marks(settings, backends.redis, metrics))
+            members = await stack.enter_async_context(parts.members(backends.redis, metrics))
             control = await stack.enter_async_context(
                 parts.control(settings, backends.redis, metrics)
             )
@@ -133,6 +139,7 @@ async def _dev_backends(
             traces.source(source),
             traces.broker(broker),
             marks,
+            members,
             control,
             witnesses,
         )
@@ -158,7 +165,10 @@ class DevTokens:
 
     def mint(self, user: str) -> str:
         """Make a token for `user` that may follow every topic."""
-        return minted(self._settings, user, ["*"], _DEV_TOKEN_SECONDS, ["*"])
+        every = ["*"]
+        return minted(
+            self._settings, user, every, _DEV_TOKEN_SECONDS, publish=every, presence=every
+        )
 
     def verifier(self) -> JwtVerifier:
         """Make the verifier of these tokens."""

@@ -12,6 +12,7 @@ from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.adapters.redis.control import RedisControl
 from notifier.adapters.redis.marks import RedisMarks
+from notifier.adapters.redis.members import RedisMembers
 from notifier.adapters.redis.presence import RedisWitnesses
 from notifier.adapters.redis.seats import RedisSeats
 from notifier.adapters.tokens.verifier import JwtVerifier
@@ -26,6 +27,7 @@ from notifier.core.ports import (
     Control,
     EventSource,
     Marks,
+    Members,
     Roster,
     Seats,
     TokenVerifier,
@@ -84,6 +86,7 @@ class Ports:
     broker: Broker
     verifier: TokenVerifier
     marks: Marks
+    members: Members
     seats: Seats | None
     control: Control
     witnesses: Witnesses
@@ -102,6 +105,7 @@ def gateway(settings: Settings, ports: Ports, metrics: Metrics) -> Gateway:
         ports.verifier,
         metrics,
         ports.marks,
+        ports.members,
         terms=_terms(settings),
         capacity=capacity,
         seats=ports.seats,
@@ -193,6 +197,11 @@ def marks(settings: Settings, address: Address, metrics: Metrics) -> RedisMarks:
     """Make the read marks of users."""
     seconds = 2 * max(settings.inbox_seconds, settings.history_seconds)  # as long as heads
     return RedisMarks(address, metrics=metrics, seconds=seconds)
+
+
+def members(address: Address, metrics: Metrics) -> RedisMembers:
+    """Make the members of topics; it connects when it is used."""
+    return RedisMembers(address, metrics=metrics)
 
 
 def seats(

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
+from notifier.adapters.memory.members import MemoryMembers
 from notifier.adapters.memory.presence import MemoryWitnesses
 from notifier.core.access import Identity
 from notifier.core.control import Order
@@ -247,6 +248,7 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
         tokens,
         Metrics(),
         MemoryMarks(broker),
+        MemoryMembers(broker),
         terms=terms or Terms(),
         capacity=capacity or Capacity(),
         seats=seats,

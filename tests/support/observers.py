@@ -27,6 +27,15 @@ class RecordingObserver:
     def client_published(self, outcome: str) -> None:
         """See PublishingObserver."""
 
+    def exchanged(self, outcome: str) -> None:
+        """See AttendanceObserver."""
+        self.told.append(("exchanged", outcome))
+
+    def presence_told(self, clients: int) -> None:
+        """See AttendanceObserver."""
+        if clients:
+            self.told.append(("presence_told", clients))
+
     def marked(self, outcome: str, moves: int) -> None:
         """See BadgesObserver."""
         self.told.append(("marked", outcome, moves))

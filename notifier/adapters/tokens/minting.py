@@ -21,6 +21,7 @@ def mint(  # noqa: PLR0913  # one argument for each claim
     user_claim: str = "sub",
     topics_claim: str = "topics",
     publish: Sequence[str] = (),
+    presence: Sequence[str] = (),
 ) -> str:
     """Make a token for `lifetime` seconds from now, signed with HS256.
 
@@ -38,4 +39,6 @@ def mint(  # noqa: PLR0913  # one argument for each claim
         claims[topics_claim] = list(topics)
     if publish:
         claims["publish"] = list(publish)
+    if presence:
+        claims["presence"] = list(presence)
     return jwt.encode(claims, secret, algorithm="HS256")

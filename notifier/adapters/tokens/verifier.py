@@ -157,6 +157,7 @@ class JwtVerifier:
             expires,
             _claim(claims, topics),
             publish=claims.get("publish"),
+            presence=claims.get("presence"),
             names=(user, topics),
             issued=issued,
         )

@@ -114,6 +114,38 @@ def test_the_claim_publish_opens_topics_and_never_personal_ones_or_everyone(
     assert not identity.may_follow("room:7")  # that is another claim
 
 
+@pytest.mark.parametrize(
+    ("topic", "may"),
+    [
+        ("room:7", True),
+        ("team:7:chat", True),
+        ("hall:1", False),  # the claim topics does not open it
+        ("everyone", False),
+        ("user:42", False),
+    ],
+)
+def test_the_claim_presence_opens_topics_that_the_user_may_follow(topic: str, *, may: bool) -> None:
+    claim = ["room:7", "team:*", "hall:1", "*", "user:*", "everyone"]
+    identity = identity_of("42", 2e9, ["room:*", "team:*"], presence=claim)
+
+    assert identity.may_attend(topic) == may
+    assert identity.has_presence
+    assert not identity.may_publish(topic)  # that is another claim
+
+
+def test_a_token_without_the_claim_presence_attends_nothing() -> None:
+    identity = identity_of("42", 2e9, ["*"], publish=["*"])
+
+    assert not identity.has_presence
+    assert not identity.may_attend("room:7")
+
+
+@pytest.mark.parametrize("presence", ["room", True, {"room": 1}, [1], ["a b"], ["a"] * 101])
+def test_a_malformed_claim_presence_is_refused(presence: object) -> None:
+    with pytest.raises(Unauthorized, match="presence"):
+        identity_of("42", 2e9, None, presence=presence)
+
+
 @pytest.mark.parametrize("publish", ["room", True, {"room": 1}, [1], [""], ["a b"], ["a"] * 101])
 def test_a_malformed_claim_publish_is_refused(publish: object) -> None:
     with pytest.raises(Unauthorized, match="publish"):

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from notifier.core import publishing
-from notifier.core.access import Identity, PublishingIdentity
+from notifier.core.access import Identity, WiderIdentity
 from notifier.core.errors import Forbidden, Invalid, NotifierError, TooLarge, Unavailable
 from notifier.core.frames import Publish
 from notifier.core.positions import Position
@@ -20,7 +20,7 @@ from tests.support.brokers import SteeredBroker
 from tests.support.clock import quiet
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
-ANN = PublishingIdentity("42", NOW + 3600, publish=("room:*", "user:*", "everyone", "*"))
+ANN = WiderIdentity("42", NOW + 3600, publish=("room:*", "user:*", "everyone", "*"))
 
 
 def frame(
@@ -118,7 +118,7 @@ def test_a_source_is_a_uri_reference_for_each_user(user: str, source: str) -> No
     ("topic", "identity"),
     [
         ("room:7", Identity("42", NOW, ("*",))),  # following is not publishing
-        ("room:7", PublishingIdentity("42", NOW, publish=("room:8", "team:*"))),
+        ("room:7", WiderIdentity("42", NOW, publish=("room:8", "team:*"))),
         ("user:43", ANN),
         ("user:42", ANN),
         ("everyone", ANN),
@@ -206,7 +206,7 @@ async def test_a_repeated_event_is_published_once_and_has_the_same_position() ->
 
 
 async def test_the_same_id_of_another_user_is_another_event() -> None:
-    bob = PublishingIdentity("43", NOW + 3600, publish=("room:*",))
+    bob = WiderIdentity("43", NOW + 3600, publish=("room:*",))
     async with at_work() as desk:
         bobs = client_event_of(bob, frame(id="a"), NOW)
         events = (event_of("a"), bobs, event_of("a"), bobs)

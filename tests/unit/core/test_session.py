@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from notifier.adapters.memory.marks import MemoryMarks
+from notifier.adapters.memory.members import MemoryMembers
 from notifier.core.access import Identity
+from notifier.core.attendance import Attendance
 from notifier.core.badges import Badges
 from notifier.core.conversation import Conversation, Terms
 from notifier.core.deadlines import Deadlines
@@ -43,6 +45,7 @@ class House:
         observer = RecordingObserver()
         self.hub = Hub(self.broker, observer)
         self.badges = Badges(self.hub, self.broker, MemoryMarks(self.broker), observer)
+        self.attendance = Attendance(self.hub, MemoryMembers(self.broker), observer)
         self.publishing = Publishing(self.broker, observer)
         self.deadlines = Deadlines(START)
         self.terms = Terms(heartbeat=20.0, auth_timeout=10.0, most_topics=4)

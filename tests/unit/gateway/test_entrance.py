@@ -238,14 +238,15 @@ async def test_a_bad_query_is_told_in_frames_and_closed_with_4502(query: str) ->
         assert await client.closed_with() == 4502
 
 
+_OF_STREAMS = "is no parameter here; there are topics, since, marks, presence"
 _OF_HISTORY = "is no parameter here; there are topics, since, limit, order, before"
 
 
 @pytest.mark.parametrize(
     ("path", "query", "detail"),
     [
-        ("sse", "sinc=user:42@a.1", "sinc: is no parameter here; there are topics, since, marks"),
-        ("sse", "wait=5", "wait: is no parameter here; there are topics, since, marks"),
+        ("sse", "sinc=user:42@a.1", f"sinc: {_OF_STREAMS}"),
+        ("sse", "wait=5", f"wait: {_OF_STREAMS}"),
         ("poll", "limit=5", "limit: is no parameter here; there are topics, since, wait, marks"),
         ("history", "Since=a@b.1", f"Since: {_OF_HISTORY}"),
         ("history", "wait", f"wait: {_OF_HISTORY}"),

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from notifier.adapters.memory.marks import MemoryMarks
+from notifier.adapters.memory.members import MemoryMembers
 from notifier.core.access import Identity
 from notifier.core.conversation import Conversation, Terms
 from notifier.core.ports import Listener
@@ -171,7 +172,7 @@ async def test_a_gateway_fails_when_one_of_its_tasks_does() -> None:
 
     with pytest.raises(ExceptionGroup) as error:  # noqa: PT012  # it fails while it runs
         async with Gateway(
-            broker, Tokens(), Metrics(), MemoryMarks(broker), terms=Terms()
+            broker, Tokens(), Metrics(), MemoryMarks(broker), MemoryMembers(broker), terms=Terms()
         ) as gateway:
             gateway.open(RecordingConnection(), Identity("42", 4e9), (), {})
             (await broker.asked()).done.set_exception(ZeroDivisionError())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from notifier.core.access import Identity, PublishingIdentity
+from notifier.core.access import Identity, WiderIdentity
 from notifier.core.pace import Pace
 from notifier.gateway.gateway import Capacity
 from notifier.gateway.websocket import WebSocketConnection
@@ -24,7 +24,7 @@ async def chatting(**options: Any) -> AsyncIterator[House]:  # noqa: ANN401  # o
     async with served(**options) as it:
         later = time.time() + 3600
         it.tokens.table |= {
-            "ann": PublishingIdentity("42", later, ("room:*",), publish=("room:*", "user:*")),
+            "ann": WiderIdentity("42", later, ("room:*",), publish=("room:*", "user:*")),
             "bob": Identity("43", later, ("room:*",)),
         }
         yield it
