@@ -924,6 +924,19 @@ class ControlledRabbit(RabbitServer):
         )
 
 
+async def test_rabbitmq_sets_a_router_no_time_limit_for_its_acks(
+    amqp_url: str, amqp_management_url: str
+) -> None:
+    with httpx.Client(base_url=amqp_management_url, timeout=30) as management:
+
+        def limits() -> set[int | None]:
+            consumers = management.get(f"/api/consumers/{urlsplit(amqp_url).path[1:]}").json()
+            return {each["arguments"].get("x-consumer-timeout") for each in consumers}
+
+        async with event_source(amqp_url):
+            await eventually(lambda: limits() == {2**31 - 1})
+
+
 @pytest.fixture(scope="module")
 def rabbit() -> Iterator[ControlledRabbit]:
     with ControlledRabbit() as server:

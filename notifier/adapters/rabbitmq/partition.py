@@ -7,6 +7,7 @@ from contextlib import suppress
 from enum import Enum
 
 from aio_pika.abc import AbstractChannel
+from pamqp.common import FieldTable
 
 from notifier.adapters.rabbitmq.connection import Connection, Link, number_of
 from notifier.adapters.rabbitmq.deliveries import Deliveries, Held, Message
@@ -25,6 +26,11 @@ _HEIR_WAITS = 2  # longer than a beat of the roster, so that the owner is there 
 _OTHERS_WAIT = 4
 _TURN = 30
 _BELIEVED = 5  # of hearing nothing on a channel
+
+# An outage of Redis is no fault of the consumer. On a timeout RabbitMQ 4.3 takes back the oldest
+# deliveries alone, so that the next router gets them behind later ones. Milliseconds; the most that
+# 3.11.15 and later take. Older ones ignore it, and close the channel after half an hour.
+_PATIENCE: FieldTable = {"x-consumer-timeout": 2**31 - 1}
 
 
 class Place(Enum):
@@ -222,7 +228,7 @@ class Partition:
         await channel.set_qos(prefetch_count=_PREFETCH)
         self._believe(standstills, asked_at)
         queue = await channel.get_queue(self.queue, ensure=False)
-        await queue.consume(_never)
+        await queue.consume(_never, arguments=_PATIENCE)
         honour_cancellation()
 
     async def _close(self, link: Link) -> None:

@@ -12,7 +12,6 @@ _MAKE_ANEW = "once it is empty, delete it: a router makes it anew"
 _DEFAULT_LIMIT = 20
 _FEW_DELIVERIES = 1_000_000
 _NO_LIMIT = f"set delivery-limit to {ANY_NUMBER} in the policy, as `notifier topology` prints it"
-_HALF_AN_HOUR = 1_800_000  # milliseconds, RabbitMQ's default
 _NOT_OURS = (
     "leave notifier's queues out of that policy's pattern, or give `notifier-events` and "
     "`notifier-dead`, as `notifier topology` prints them, the higher priority"
@@ -132,9 +131,6 @@ def _rules_of_loss(queues: Sequence[Queue]) -> Iterator[_Rule]:
     elsewhere = [q for q in queues if any(k.startswith("dead-letter") for k in q.set_by_policy)]
     text = "a policy sends dead letters elsewhere; the queue's arguments win where it has any"
     yield "warning", elsewhere, text, _NOT_OURS
-    hurried = [q for q in events if 0 < q.options.get("consumer-timeout", 0) < _HALF_AN_HOUR]
-    text = "a low consumer-timeout cuts off a router that waits for Redis, again and again"
-    yield "warning", hurried, text, _NOT_OURS
 
 
 def _events(queues: Sequence[Queue]) -> list[Queue]:

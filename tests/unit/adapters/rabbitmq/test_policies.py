@@ -115,7 +115,6 @@ def test_a_policy_decides_on_a_full_queue_where_no_argument_does() -> None:
         ({"expires": 60000}, "error", "expires deletes the queue with all that is in it"),
         ({"overflow": "drop-head"}, "error", "drops the oldest events when full"),
         ({"dead-letter-exchange": "x"}, "warning", "a policy sends dead letters elsewhere"),
-        ({"consumer-timeout": 10000}, "warning", "a low consumer-timeout cuts off a router"),
         ({"delivery-limit": 5}, "error", "a delivery-limit puts good entries aside"),
     ],
 )
