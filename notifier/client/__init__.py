@@ -3,8 +3,9 @@
     async with Producer("http://notifier-api:8001", key) as producer:
         await producer.post("order.paid", users=["42"], id="order-7-paid", data={"order": 7})
 
-    async for event in Follower("wss://push.example", get_token):
-        print(event.type, event.data)
+    async with Follower("wss://push.example", get_token) as events:
+        async for event in events:
+            print(event.type, event.data)
 
 Importing it loads neither the server's framework nor Redis' or RabbitMQ's client.
 """

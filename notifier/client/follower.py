@@ -8,7 +8,7 @@ import time
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode
 
 import httpx
@@ -65,14 +65,27 @@ class Follower:
         self._pauses = Pauses(_FIRST_PAUSE, _LONGEST_PAUSE, _SHORTEST_PAUSE)
         self._after = 0.0  # as the server asked, in seconds
         self._renew_at: float | None = None  # by time.time()
+        self._iterating: AsyncGenerator[Event, None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Leaving the block closes the connection; a loop that never ends needs no block."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._iterating is not None:
+            await self._iterating.aclose()
+
+    def __aiter__(self) -> AsyncGenerator[Event, None]:
+        """Yield events for ever; raises ClientError when reconnecting is pointless."""
+        self._iterating = self._events()
+        return self._iterating
 
     @property
     def cursor(self) -> str:
         """The place behind the event that came last; give it as `since` to go on from there."""
         return format_cursor(self._positions)
 
-    async def __aiter__(self) -> AsyncGenerator[Event, None]:
-        """Yield events for ever; raises ClientError when reconnecting is pointless."""
+    async def _events(self) -> AsyncGenerator[Event, None]:
         async with aclosing(self.frames()) as frames:
             async for frame in frames:
                 match frame["type"]:

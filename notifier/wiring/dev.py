@@ -50,6 +50,19 @@ from notifier.wiring import parts
 _DEV_TOKEN_SECONDS = 12 * 3600
 
 
+@dataclass(frozen=True, slots=True)
+class DevHouse:
+    """All roles in one process, at work: on which ports, and what they are made of."""
+
+    host: str
+    gateway_port: int
+    api_port: int
+    kind: str
+    gateway: Gateway
+    tokens: "DevTokens"
+    memory: MemoryEventQueue
+
+
 async def run_dev(
     settings: Settings,
     metrics: Metrics,
@@ -58,6 +71,17 @@ async def run_dev(
     announce: Callable[[str], None],
 ) -> None:
     """Run until `stopping`; `announce` is given what there is to say to who started it."""
+    async with dev_house(settings, metrics, traces) as house:
+        announce(_welcome(house, settings))
+        await stopping.wait()
+        await house.gateway.drain()
+
+
+@asynccontextmanager
+async def dev_house(
+    settings: Settings, metrics: Metrics, traces: Traces
+) -> AsyncIterator[DevHouse]:
+    """Run all roles while inside; raises SettingsError, ServingError."""
     host = settings.host if settings.is_given("host") else "127.0.0.1"
     dev_tokens = DevTokens(settings)
     async with (
@@ -81,9 +105,7 @@ async def run_dev(
         _serve_dev(settings, host, gateway, backends, dev_tokens) as ports,
         parts.private(settings, host, metrics, lambda: {**gateway.trouble(), **router.trouble()}),
     ):
-        announce(_welcome(host, ports, dev_tokens.mint("42"), backends.kind, settings))
-        await stopping.wait()
-        await gateway.drain()
+        yield DevHouse(host, *ports, backends.kind, gateway, dev_tokens, backends.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +118,7 @@ class _Backends:
     members: Members
     control: Control
     witnesses: Witnesses
+    memory: MemoryEventQueue
 
 
 @asynccontextmanager
@@ -142,6 +165,7 @@ async def _dev_backends(
             members,
             control,
             witnesses,
+            memory,
         )
 
 
@@ -213,18 +237,18 @@ async def _serve_dev(
             yield public_port, api_port
 
 
-def _welcome(host: str, ports: tuple[int, int], token: str, kind: str, settings: Settings) -> str:
-    public_port, api_port = ports
+def _welcome(house: DevHouse, settings: Settings) -> str:
+    host, public_port, api_port = house.host, house.gateway_port, house.api_port
     key = ' -H "authorization: Bearer $NOTIFIER_API_KEY"' if settings.api_keys else ""
     keys = "those of NOTIFIER_API_KEYS" if settings.api_keys else "none needed, none checked"
     body = '{"users":["42"],"type":"greeting","data":{"text":"hello"}}'
     return f"""
-notifier is running on {kind}. Stop it with Ctrl+C.
+notifier is running on {house.kind}. Stop it with Ctrl+C.
 
   The page       http://{host}:{public_port}/#user=42
   Send an event  curl http://{host}:{api_port}/v1/events -H "content-type: application/json"{key} \\
                    -d '{body}'
   Listen         notifier listen --user 42 --url ws://{host}:{public_port}
-  A token of 42  {token}
+  A token of 42  {house.tokens.mint("42")}
   API keys       {keys}
 """

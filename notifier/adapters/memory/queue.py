@@ -71,6 +71,8 @@ class MemoryEventQueue:
         self._barrier: _Batch | None = None  # the others wait for this one
         self._is_stopped = False
         self._has_changed = asyncio.Event()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     async def __aenter__(self) -> Self:
         """Begin, or begin again."""
@@ -88,6 +90,7 @@ class MemoryEventQueue:
         if len(self._waiting) >= MOST_ENTRIES:
             raise Unavailable("rabbitmq", f"its stand-in in memory holds {MOST_ENTRIES} entries")
         self._waiting.append(msgspec.structs.replace(entry, message_id=uuid4().hex))
+        self._is_idle.clear()
         self._has_changed.set()
 
     async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
@@ -100,6 +103,10 @@ class MemoryEventQueue:
             except Unavailable as error:
                 outcomes.append(error)
         return outcomes
+
+    async def idle(self) -> None:
+        """Wait until each entry that was put is acked: published, or a dead letter."""
+        await self._is_idle.wait()
 
     def stop(self) -> None:
         """See EventSource."""
@@ -131,6 +138,8 @@ class MemoryEventQueue:
             raise Unavailable("rabbitmq", "not acked: it comes again")
         self._open.remove(batch)
         self.allow_next(batch)
+        if not (self._waiting or self._open):
+            self._is_idle.set()
 
     def allow_next(self, batch: _Batch) -> None:
         """Let the next batch come; for the batch's own use."""
