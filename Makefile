@@ -25,8 +25,9 @@ run: .venv/run ## start notifier with its web page; needs no Redis and no Rabbit
 # folders of their own. TEST_REDIS=valkey in the environment takes Valkey in place of Redis.
 ON_SERVERS = $(if $(SERVERS),TEST_SERVERS=$(SERVERS))
 
-test: .venv/dev ## run all tests with coverage; finds or installs Redis, RabbitMQ and Chromium
+test: .venv/dev ## run all tests with coverage; finds or installs Redis, RabbitMQ, Chromium and Node
 	sh tests/support/install-services.sh $(SERVERS)
+	$(MAKE) --no-print-directory clients/js/dist/.made
 	$(ON_SERVERS) $(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term
 
 chaos: .venv/dev ## break everything ROUNDS times, or one FAILURE, while events flow; about two hours
@@ -80,7 +81,7 @@ requirements: .venv/made ## pin the newest versions of all dependencies, with th
 clean: ## remove the virtual environment and everything made by tools
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* .hypothesis
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	rm -rf benchmarks/contenders/servers/socketio/node_modules
+	rm -rf benchmarks/contenders/servers/socketio/node_modules clients/js/node_modules clients/js/dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps below make set-up incremental: each is newer than what it was made from.
@@ -111,6 +112,18 @@ clean: ## remove the virtual environment and everything made by tools
 
 .venv/dev: .venv/run requirements/dev.txt
 	$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# The package for browsers: what npm brings is only to build and test it.
+JS := clients/js
+$(JS)/node_modules/.made: $(JS)/package-lock.json
+	@node -e 'process.exit(+(parseInt(process.versions.node) < 18))' 2>/dev/null && npm --version >/dev/null || \
+		{ echo "The client for browsers is built and tested by Node 18 or newer, with npm: nodejs.org, or sudo apt-get install nodejs npm"; exit 1; }
+	cd $(JS) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(JS)/dist/.made: $(JS)/node_modules/.made $(JS)/package.json $(JS)/tsconfig.json $(JS)/build.mjs $(wildcard $(JS)/src/*)
+	cd $(JS) && npm run --silent build
 	@touch $@
 
 .venv/bench: .venv/dev requirements/bench.txt

@@ -1,6 +1,7 @@
 """The services that tests ask for by name; nothing is imported or started for those that don't."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 settings.register_profile("any machine", deadline=None)  # however slow it is
 settings.load_profile("any machine")
 
-_SERVICES = {"amqp_url", "amqp_management_url", "redis_url", "chromium"}
+_SERVICES = {"amqp_url", "amqp_management_url", "redis_url", "chromium", "js_client"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -68,3 +69,14 @@ def chromium() -> str:
     from tests.support.services import find_chromium  # noqa: PLC0415  # see above
 
     return find_chromium()
+
+
+@pytest.fixture(scope="session")
+def js_client(pytestconfig: pytest.Config) -> Path:
+    """The folder of the package for browsers, built."""
+    folder = pytestconfig.rootpath / "clients/js"
+    if not (folder / "dist/.made").exists():
+        pytest.fail(
+            "Build the client for browsers first: make clients/js/dist/.made", pytrace=False
+        )
+    return folder

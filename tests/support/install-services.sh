@@ -39,6 +39,7 @@ apt_packages() {
         contenders
         return
     fi
+    if ! has node || ! has npm; then echo nodejs npm; fi
     if [ "$1" = image ]; then
         for tool in buildah debootstrap runc; do has "$tool" || echo "$tool"; done
     fi

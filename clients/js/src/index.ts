@@ -1,0 +1,2 @@
+export { Notifier } from "./notifier.js";
+export * from "./types.js";

@@ -1,0 +1,75 @@
+// One connection by one transport. A link tells of frames and of its end; it never comes back.
+import { asText } from "./positions.js";
+import type { Cursor, Frame, Transport } from "./types.js";
+
+export interface Target {
+  url: string;
+  token: string | undefined;
+  topics: string[];
+  since: Cursor;
+  marks: boolean;
+  user: string | undefined;
+  fetch: typeof fetch;
+  WebSocket: any;
+}
+
+/** `code` is a close code: one of docs/protocol.md, or 1006 for a connection that broke or never was. */
+export interface End {
+  code: number;
+  reason: string;
+  retryMs?: number;
+}
+
+export interface Heard {
+  frame(frame: Frame): void;
+  /** Bytes came that are no frame. */
+  alive(): void;
+  end(end: End): void;
+}
+
+export interface Link {
+  transport: Transport;
+  target: Target;
+  send(frame: Frame): void;
+  /** End it silently: nothing is heard of it any more. */
+  close(): void;
+}
+
+export const endOf = (bye: Frame): End => ({
+  code: bye["code"],
+  reason: bye["reason"],
+  retryMs: bye["reconnect_after_ms"],
+});
+
+export function webSocket(_: "websocket", target: Target, heard: Heard): Link {
+  const protocols = ["notifier.v1"];
+  if (target.token) protocols.push(`bearer.${target.token}`);
+  const socket = new target.WebSocket(address(target, "ws").replace(/^http/, "ws"), protocols);
+  let end: End | undefined;
+  socket.onmessage = ({ data }: MessageEvent) => {
+    const frame = JSON.parse(data) as Frame;
+    if (frame.type === "bye") end = endOf(frame);
+    heard.frame(frame);
+  };
+  socket.onclose = ({ code, reason }: CloseEvent) => heard.end(end ?? { code, reason });
+  return {
+    transport: "websocket",
+    target,
+    send: (frame) => socket.readyState === 1 && socket.send(JSON.stringify(frame)),
+    close() {
+      socket.onmessage = socket.onclose = null;
+      socket.onerror = () => {}; // some platforms throw an error that nobody listens to
+      socket.close(1000);
+    },
+  };
+}
+
+export function address(target: Target, path: string, more?: Record<string, string>): string {
+  const { topics, since, marks } = target;
+  const query = new URLSearchParams(more);
+  const further = topics.filter((topic) => !since[topic]);
+  if (further.length) query.set("topics", further.join());
+  if (asText(since)) query.set("since", asText(since));
+  if (marks && !query.has("marks")) query.set("marks", "true");
+  return `${target.url}/v1/${path}?${query}`;
+}

@@ -1,0 +1,58 @@
+// Frames that wait for an answer. They are sent again after each `hello`, in their order: marks only
+// move forward, and an event with the same id is published once.
+import { NotifierError, type Frame } from "./types.js";
+
+const MOST = 1_000;
+const AGAIN_MS = 3_000;
+const LARGEST = 65_536; // bytes of a frame
+
+interface Waiting {
+  frame: Frame;
+  resolve(answer: Frame): void;
+  reject(error: NotifierError): void;
+}
+
+export class Requests {
+  readonly #name = Math.random().toString(36).slice(2) + Date.now().toString(36);
+  #waiting = new Map<string, Waiting>();
+  #last = 0;
+
+  constructor(private readonly send: (frame: Frame) => void) {}
+
+  newId() {
+    return `${this.#name}-${++this.#last}`;
+  }
+
+  ask(asked: Frame): Promise<Frame> {
+    const frame = { ...asked, id: this.newId() };
+    if (this.#waiting.size >= MOST) throw new NotifierError("too_many", `${MOST} requests wait already`);
+    if (new TextEncoder().encode(JSON.stringify(frame)).length > LARGEST) {
+      throw new NotifierError("too_large", `a frame has at most ${LARGEST} bytes`);
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(frame.id, { frame, resolve, reject });
+      this.send(frame);
+    });
+  }
+
+  answered(answer: Frame) {
+    const waiting = this.#waiting.get(answer["id"]);
+    if (!waiting) return;
+    if (answer.type === "error" && answer["code"] === "unavailable") {
+      setTimeout(() => this.#waiting.has(waiting.frame["id"]) && this.send(waiting.frame), AGAIN_MS);
+      return;
+    }
+    this.#waiting.delete(answer["id"]);
+    if (answer.type === "error") waiting.reject(new NotifierError(answer["code"], answer["message"]));
+    else waiting.resolve(answer);
+  }
+
+  sendAgain() {
+    for (const { frame } of this.#waiting.values()) this.send(frame);
+  }
+
+  refuse(reason: string) {
+    for (const { reject } of this.#waiting.values()) reject(new NotifierError("stopped", reason));
+    this.#waiting.clear();
+  }
+}

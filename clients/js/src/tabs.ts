@@ -1,0 +1,165 @@
+// Many tabs, one connection: the tab that holds a Web Lock leads, all others hear it on a channel.
+// The browser releases the lock of a tab that is gone, however it went, and gives it to the next.
+import type { Given, Port } from "./alone.js";
+import { Lead, type Told, type Wants } from "./lead.js";
+import { claimsOf } from "./tokens.js";
+import type { Frame } from "./types.js";
+
+type Said =
+  | Told
+  | { join?: true; tab: string; wants: Wants }
+  | { send: Frame }
+  | { wake: true }
+  | { led: true; anew?: true };
+
+const ANSWERED_WITHIN = 5_000; // by a leading tab that is not frozen
+
+/** Tabs share if they are the same user's and ask for the same; rejects if no token can be had. */
+export async function join(...given: Given): Promise<Port | undefined> {
+  const [{ url, marks = true, user }, tokens] = given;
+  if (!navigator.locks || !globalThis.BroadcastChannel) return undefined;
+  const { iss, sub = user } = user === undefined ? claimsOf((await tokens.get()) ?? "") : {};
+  return sub === undefined ? undefined : new Tabs(`notifier ${[url, marks, iss, sub]}`, ...given);
+}
+
+class Tabs implements Port {
+  readonly #given: Given;
+  readonly #id = Math.random().toString(36).slice(2);
+  readonly #wants = new Map<string, Wants>(); // of each tab
+  readonly #channel: BroadcastChannel;
+  readonly #waiting = new AbortController();
+  #lead: Lead | undefined;
+  #release = () => {};
+  #doubt: ReturnType<typeof setTimeout> | undefined;
+  #isQueued = false;
+  #isClosed = false;
+
+  constructor(
+    private readonly name: string,
+    ...given: Given
+  ) {
+    this.#given = given;
+    this.#channel = new BroadcastChannel(name);
+    this.#channel.onmessage = ({ data }: MessageEvent<Said>) => this.#said(data);
+    this.#queue();
+  }
+
+  start() {
+    if (this.#lead) this.#lead.line.start();
+    else this.#say({ join: true, tab: this.#id, wants: this.#own });
+    this.wake();
+  }
+
+  want(wants: Wants) {
+    this.#changed(this.#id, { ...wants });
+    this.#say({ tab: this.#id, wants });
+  }
+
+  send(frame: Frame) {
+    if (this.#lead) this.#lead.line.send(frame);
+    else this.#say({ send: frame });
+  }
+
+  // A hidden tab that leads may be frozen, with its lock: a tab that is looked at takes it away.
+  wake() {
+    if (this.#lead) return this.#lead.line.wake();
+    this.#say({ wake: true });
+    this.#doubt ??= setTimeout(() => {
+      this.#doubt = undefined;
+      if (!this.#lead && !document.hidden) void this.#compete({ steal: true });
+    }, ANSWERED_WITHIN);
+  }
+
+  close() {
+    this.#say({ tab: this.#id, wants: {} });
+    this.#isClosed = true;
+    clearTimeout(this.#doubt);
+    this.#waiting.abort();
+    this.#resign();
+    this.#channel.close();
+  }
+
+  get #own(): Wants {
+    return this.#wants.get(this.#id) ?? {};
+  }
+
+  #say(said: Said) {
+    if (!this.#isClosed) this.#channel.postMessage(said);
+  }
+
+  #said(said: Said) {
+    if ("frame" in said || "state" in said || "led" in said) {
+      clearTimeout(this.#doubt);
+      this.#doubt = undefined;
+    }
+    if ("led" in said) {
+      if (said.anew) this.#say({ tab: this.#id, wants: this.#own });
+    } else if ("tab" in said) this.#asked(said);
+    else if ("send" in said) this.#lead?.line.send(said.send);
+    else if ("wake" in said) this.#woken();
+    else if (!("to" in said) || said.to === this.#id) this.#given[3](said);
+  }
+
+  #asked({ join, tab, wants }: { join?: true; tab: string; wants: Wants }) {
+    if (join && this.#lead) {
+      this.#lead.snapshot(tab);
+      this.#lead.line.start();
+    }
+    this.#changed(tab, wants);
+  }
+
+  #woken() {
+    if (!this.#lead) return;
+    this.#lead.line.wake();
+    this.#say({ led: true });
+  }
+
+  #changed(tab: string, wants: Wants) {
+    const before = this.#wants.get(tab) ?? {};
+    this.#wants.set(tab, wants);
+    this.#lead?.wanted(before, wants);
+  }
+
+  #queue() {
+    if (this.#isClosed || this.#isQueued) return;
+    this.#isQueued = true;
+    void this.#compete({ signal: this.#waiting.signal });
+  }
+
+  // Ends when the lock is lost: given back, or taken away by another tab.
+  async #compete(how: LockOptions) {
+    const held = () =>
+      new Promise<void>((release) => {
+        if (how.signal) this.#isQueued = false;
+        this.#takeOver(release);
+      });
+    try {
+      await navigator.locks.request(this.name, how, held);
+    } catch {
+      if (!this.#lead) return; // no longer waited for
+      this.#resign();
+      this.#queue();
+    }
+  }
+
+  #takeOver(release: () => void) {
+    this.#release = release;
+    if (this.#isClosed || this.#lead) return release();
+    const [settings, tokens, cursor, hear] = this.#given;
+    const lead: Lead = new Lead(settings, tokens, cursor(), this.#wants, (told) => {
+      if (lead !== this.#lead) return;
+      this.#say(told);
+      if (!("to" in told)) hear(told);
+    });
+    this.#lead = lead;
+    this.#say({ led: true, anew: true });
+    lead.line.start();
+  }
+
+  #resign() {
+    const lead = this.#lead;
+    this.#lead = undefined; // first, so that nobody hears that this connection ends
+    lead?.line.stop();
+    this.#release();
+  }
+}

@@ -1,0 +1,70 @@
+"""The package for browsers as npm would hand it out, and its own tests in Node."""
+
+import gzip
+import json
+import subprocess
+from pathlib import Path
+
+LARGEST_CORE = 6_700  # bytes
+PROGRAM = """
+import { Notifier, type EventFrame } from "notifier-push";
+
+const getToken = async () => "token";
+const notifier: Notifier = new Notifier({ url: "https://push.example", getToken });
+const stop: () => void = notifier.on("event", ({ event }: EventFrame<{ order: number }>) => {
+  console.log(event.data?.order);
+});
+"""
+
+
+def run(folder: Path, *command: str | Path) -> str:
+    ended = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+def test_the_tests_in_node_pass(js_client: Path) -> None:
+    run(js_client, "node", "--test", "test/core.test.mjs")
+
+
+def test_the_core_is_small(js_client: Path) -> None:
+    """As an application's bundler makes it; the other modules are loaded when they are needed."""
+    later = [f"--external:./{each}.js" for each in ("history", "http", "tabs")]
+    bundled = ("--bundle", "--minify", "--format=esm", "--target=es2022", *later)
+
+    core = run(js_client, "node_modules/.bin/esbuild", "src/index.ts", *bundled)
+
+    assert len(gzip.compress(core.encode())) <= LARGEST_CORE
+
+
+def test_the_package_is_installed_into_an_empty_project_offline(
+    js_client: Path, tmp_path: Path
+) -> None:
+    packed = run(
+        js_client, "npm", "pack", "--ignore-scripts", "--json", "--pack-destination", tmp_path
+    )
+    [description] = json.loads(packed)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "program.ts").write_text(PROGRAM)
+
+    run(tmp_path, "npm", "install", "--offline", "--no-audit", f"./{description['filename']}")
+
+    names = run(
+        tmp_path, "node", "-e", 'import("notifier-push").then(m => console.log(typeof m.Notifier))'
+    )
+    assert names == "function\n"
+    checked = ("--noEmit", "--strict", "--target", "es2022", "--moduleResolution", "bundler")
+    compiler = js_client / "node_modules/.bin/tsc"
+    run(tmp_path, compiler, *checked, "--module", "es2022", "--types", "", "program.ts")
+    paths = {file["path"] for file in description["files"]}
+    assert {"LICENSE", "README.md", "dist/index.d.ts", "dist/index.js.map"} <= paths
+    assert not any(path.startswith(("test/", "node_modules/")) for path in paths)
+
+
+def test_the_lock_names_hashes_and_no_registry(js_client: Path) -> None:
+    packages = json.loads((js_client / "package-lock.json").read_text())["packages"]
+
+    assert all(each.get("integrity") for name, each in packages.items() if name)
+    assert not any("resolved" in each for each in packages.values())
