@@ -133,6 +133,21 @@ RECOUNT = Row(
     less_is_better=True,
     digits=2,
 )
+PRESENCE = Row(
+    "presence",
+    "room of 1,000, 10 join and 10 leave a second: share of a core that the gateway takes",
+    "%",
+    (Bar(5),),
+    less_is_better=True,
+    digits=1,
+)
+CHAT = Row(
+    "chat",
+    "client publishes → 1,000 members of a room: 99th percentile",
+    "ms",
+    less_is_better=True,
+    digits=1,
+)
 
 ROWS = (
     BROADCAST,
@@ -149,4 +164,6 @@ ROWS = (
     HOLD_UP,
     MARKS,
     RECOUNT,
+    PRESENCE,
+    CHAT,
 )

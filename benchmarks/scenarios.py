@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks import delivering, marking, routing, rows, stalling
+from benchmarks import delivering, gathering, marking, routing, rows, stalling
 from benchmarks.contenders import ALL
 from benchmarks.contenders.bare import Bare
 from benchmarks.contenders.contender import Contender
@@ -62,4 +62,6 @@ SCENARIOS = (
     _routing(rows.HOLD_UP, stalling.hold_up),
     Scenario((rows.MARKS,), {NOTIFIER: marking.marks}),
     Scenario((rows.RECOUNT,), {NOTIFIER: marking.recount}),
+    Scenario((rows.PRESENCE,), {NOTIFIER: gathering.presence}),
+    Scenario((rows.CHAT,), {NOTIFIER: gathering.chat}),
 )

@@ -31,6 +31,11 @@ class Sizes:
     broadcast_rate: int = 5
     marks: int = 32_000
     recounts: int = 1_000
+    members: int = 1_000  # of a room
+    join_rate: int = 10
+    join_seconds: int = 20
+    chat_rate: int = 10
+    chat_events: int = 200
 
 
 FULL = Sizes()
@@ -48,4 +53,7 @@ SMALL = replace(
     seconds=2,
     marks=3_200,
     recounts=100,
+    members=200,
+    join_seconds=8,
+    chat_events=40,
 )

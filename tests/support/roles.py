@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,9 +35,24 @@ _PORTS = {
 _PRIVATE = "NOTIFIER_PRIVATE_PORT"
 
 
-def token(user: str, *topics: str, seconds: float = 600) -> str:
+def token(
+    user: str,
+    *topics: str,
+    seconds: float = 600,
+    publish: Sequence[str] = (),
+    presence: Sequence[str] = (),
+) -> str:
     """A token of `user`, who may follow what matches the patterns `topics`."""
-    return mint(SECRET, user, topics=topics, issuer=ISSUER, audience=AUDIENCE, lifetime=seconds)
+    return mint(
+        SECRET,
+        user,
+        topics=topics,
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        lifetime=seconds,
+        publish=publish,
+        presence=presence,
+    )
 
 
 class Role(Process):
