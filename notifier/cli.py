@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from notifier import __version__
 from notifier.commands import check, letters, listen, listings, roles, send, tokens, users
 from notifier.commands.pipes import ending_unread
 
@@ -27,7 +28,7 @@ class _Commands(click.Group):
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="notifier")
+@click.version_option(__version__, message="notifier %(version)s")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Push events from backend services to the people they concern.

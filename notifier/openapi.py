@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,7 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from notifier import reference
+from notifier import __version__, reference
 from notifier.problems import MEDIA_TYPE, SCHEMA
 from notifier.schemas import ref, referenced
 
@@ -32,7 +31,7 @@ class Application(FastAPI):
         super().__init__(
             title=title,
             description=description,
-            version=version("notifier"),
+            version=__version__,
             license_info={"name": "MIT", "identifier": "MIT"},
             openapi_url="/openapi.json" if docs else None,
             docs_url=None,

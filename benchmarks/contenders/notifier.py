@@ -19,6 +19,7 @@ from benchmarks.contenders.contender import (
     upgrade,
 )
 from benchmarks.machine import SERVER_CORE, on_core
+from notifier import __version__
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.core import events
 from notifier.core.errors import NotifierError
@@ -47,7 +48,7 @@ class Notifier(Contender):
 
     def version(self) -> str:
         """See Contender."""
-        return f"notifier {version('notifier')}, uvicorn {version('uvicorn')}"
+        return f"notifier {__version__}, uvicorn {version('uvicorn')}"
 
     @contextmanager
     def serve(self, backends: Backends) -> Iterator[Server]:

@@ -284,7 +284,7 @@ class Settings(BaseSettings):
     traces: bool = Field(
         default=False,
         description="Send traces by OpenTelemetry, to where its own variables (OTEL_…) say; needs "
-        "the extra notifier[otel].",
+        "the extra notifier-push[otel].",
         examples=["true"],
     )
     log_format: Literal["console", "json"] | None = Field(

@@ -5,10 +5,10 @@ import gc
 import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from importlib.metadata import version
 
 import structlog
 
+from notifier import __version__
 from notifier.adapters.redis.roster import RedisRoster
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
@@ -33,7 +33,7 @@ async def run(role: Role, settings: Settings, announce: Callable[[str], None]) -
     `announce` gets the lines of `dev` for the person at the terminal.
     """
     metrics = Metrics()
-    metrics.build_info.labels(role, version("notifier")).set(1)
+    metrics.build_info.labels(role, __version__).set(1)
     _spare_the_collector()
     # Whoever closes the terminal of `dev` has it end; others read their settings anew.
     hangup = (signal.SIGHUP,) if role == "dev" else ()
@@ -163,5 +163,5 @@ def _traces(role: Role, settings: Settings) -> AbstractAsyncContextManager[Trace
         return traces(role, wanted=settings.traces)
     except ImportError as error:
         raise SettingsError(
-            [f"NOTIFIER_TRACES: needs OpenTelemetry ({error}): pip install 'notifier[otel]'"]
+            [f"NOTIFIER_TRACES: needs OpenTelemetry ({error}): pip install 'notifier-push[otel]'"]
         ) from error

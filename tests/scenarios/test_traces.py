@@ -191,4 +191,4 @@ def test_without_the_extra_the_setting_names_it(tmp_path: Path) -> None:
 
     assert role.wait() == 2
     assert "NOTIFIER_TRACES: needs OpenTelemetry" in role.output()
-    assert "pip install 'notifier[otel]'" in role.output()
+    assert "pip install 'notifier-push[otel]'" in role.output()
