@@ -207,8 +207,10 @@ async def mark(request: Request, who: Who) -> Response:
 
     The answer says how far the topic is read, and how much of it is unread.
     """
-    frame = frames.decode_mark(await plain_content_of(request, frames.LARGEST_FRAME))
+    body = await plain_content_of(request, frames.LARGEST_FRAME)
     gateway: Gateway = request.app.state.gateway
+    gateway.pay_post(who.identity.user, len(body))
+    frame = frames.decode_mark(body)
     told = await gateway.badges.moved(move_of(who.identity, frame))
     return Response(frames.encode(told), headers=_NOT_STORED, media_type="application/json")
 

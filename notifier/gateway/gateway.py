@@ -196,7 +196,7 @@ class Gateway(LongLived):
         if not (self._posts.allow(user, now) and self._posted_bytes.allow(user, now, size)):
             frames, bytes_ = self.capacity.frames, self.capacity.frame_bytes
             raise TooManyEvents(
-                f"a user posts at most {frames.rate:g} events and {bytes_.rate:g} bytes a second"
+                f"a user posts at most {frames.rate:g} frames and {bytes_.rate:g} bytes a second"
             )
 
     def unseat(self, identity: Identity | None) -> None:
