@@ -1,14 +1,17 @@
 """Presence: the routes by which backends ask who is connected."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 import msgspec
 from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from notifier.api import description
 from notifier.api.control import NO_REDIS, Granted, User
 from notifier.bodies import plain_content_of
+from notifier.core.control import Act
 from notifier.core.errors import Invalid, TooLarge
 from notifier.core.grants import Grant, Scope
 from notifier.core.names import LONGEST_NAME, checked_name, personal_topic
@@ -38,6 +41,7 @@ def add_routes(app: FastAPI, witnesses: Witnesses | None) -> None:
 
 async def of_user(request: Request, user: User, grant: Granted) -> Response:
     """Tell a user's connections: where, since when, and how far each topic is served."""
+    _check_path(request.scope["raw_path"])
     found = await _ask(request, [user], grant, "user", detailed=True)
     told = {
         "user": user,
@@ -46,6 +50,17 @@ async def of_user(request: Request, user: User, grant: Granted) -> Response:
         "complete": found.complete,
     }
     return _answer(told)
+
+
+def _check_path(raw: bytes) -> None:
+    """Refuse a path that is of an order, or of nothing: a slash within an id is sent as %2F."""
+    match raw.decode("latin-1").split("/")[3:]:
+        case [_]:
+            pass
+        case [_, act] if act in tuple(Act):
+            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
+        case _:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
 
 
 async def of_users(request: Request, grant: Granted) -> Response:

@@ -48,6 +48,7 @@ Moment = Annotated[datetime, Meta(tz=True)]
 Attribute = (
     bool
     | Annotated[int, Meta(ge=-(2**31), lt=2**31)]
+    | Annotated[float, Meta(ge=-(2**31), lt=2**31, multiple_of=1)]  # 7.0, until it is checked
     | Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=_PRINTABLE)]
 )
 
@@ -129,7 +130,7 @@ RAW = Decoder(Raw)
 _decoder = Decoder(Event)
 _encoder = msgspec.json.Encoder()
 _any_extensions = Decoder(_Extensions)
-_attribute: Decoder[bool | int | str] = Decoder(Attribute)
+_attribute: Decoder[bool | int | float | str] = Decoder(Attribute)
 _LONGEST_SHOWN = 64
 _NAME_RULE = "must have a name of 1 to 64 of a-z 0-9, and none that an event has by itself"
 EXTENSION = "[a-z0-9]{1,64}"
@@ -186,7 +187,18 @@ def checked(event: Event) -> Event:
     for name in event.extensions or ():
         if not _EXTENSION.fullmatch(name) or name in RESERVED_EXTENSIONS:
             raise Invalid(f"extensions.{name[:_LONGEST_SHOWN]}", _NAME_RULE)
-    return _without_bad_trace(event)
+    return _without_bad_trace(_with_whole_numbers(event))
+
+
+def _with_whole_numbers(event: Event) -> Event:
+    # 7.0 is a whole number to JSON Schema, and some languages write it so.
+    if not any(isinstance(value, float) for value in (event.extensions or {}).values()):
+        return event
+    whole = {
+        name: int(value) if isinstance(value, float) else value
+        for name, value in (event.extensions or {}).items()
+    }
+    return msgspec.structs.replace(event, extensions=whole)
 
 
 def _without_bad_trace(event: Event) -> Event:

@@ -127,7 +127,8 @@ class SseConnection(OpenResponse):
         super().shutdown()
 
 
-_STREAM = {MEDIA_TYPE: {"schema": {"type": "string"}}}
+_SHOWN = "retry: 2711\n\nevent: hello\ndata: {…}\nid: user:42@k3x9q2ab.17,everyone@c81fz0cd.4\n\n"
+_STREAM = {MEDIA_TYPE: {"examples": {"stream": {"value": _SHOWN}}}}
 _DOES = "Follow topics as a stream of server-sent events."
 SSE = Transport(
     "sse",

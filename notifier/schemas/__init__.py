@@ -21,13 +21,15 @@ from notifier.schemas.rules import (
     RULES,
     Schema,
     converted,
-    one_of,
+    not_both_given,
+    one_given_of,
     ref,
     texts,
 )
 
 __all__ = ["PLACE", "Schema", "names_in", "ref", "referenced", "schemas"]
 
+_OF_FRAMES = ("type", "id")
 _TEMPLATE = PLACE + "{name}"
 
 
@@ -166,9 +168,11 @@ def _shared(schema: Any, kinds: Mapping[str, Schema]) -> Any:  # noqa: ANN401 - 
 
 
 def _bare(frame: Schema) -> Schema:
-    """Return a client's frame as a body, in which its type may be left out."""
-    required = [each for each in frame["required"] if each != "type"]
-    return {**frame, "title": f"{frame['title']}Body", "required": required}
+    """Return a client's frame as a body, which needs neither a type nor an id."""
+    members = {name: each for name, each in frame["properties"].items() if name not in _OF_FRAMES}
+    required = [each for each in frame["required"] if each not in _OF_FRAMES]
+    title = f"{frame['title']}Body"
+    return {**frame, "title": title, "properties": members, "required": required}
 
 
 def _client_event(event: Schema) -> Schema:
@@ -192,8 +196,7 @@ def _posted(event: Schema) -> Schema:
     own = {name: event["properties"][name] for name in cloudevents.KNOWN.values()}
     named = {name: own[member] for name, member in cloudevents.KNOWN.items()}
     required = {name: named.pop(name) for name in ("id", "source", "type")}
-    users = {"type": "string", "description": "Ids of users, separated by commas."}
-    optional = {**named, "user": ref("Name"), "users": users}
+    optional = {**named, "user": ref("Name"), "users": ref("Names")}
     nullable = {
         name: {"anyOf": [each, {"type": "null"}]} if each else {} for name, each in optional.items()
     }
@@ -204,8 +207,8 @@ def _posted(event: Schema) -> Schema:
         "type": "object",
         "properties": {"specversion": {"const": "1.0"}, **required, **nullable},
         "required": ["specversion", *required],
-        **one_of("user", "users", "topic", "everyone"),
-        "allOf": DATA,
+        **one_given_of("user", "users", "topic", "everyone"),
+        "allOf": [not_both_given("data", "data_base64"), not_both_given("ttl", "expires")],
         "additionalProperties": {"anyOf": [ref("Attribute"), {"type": "null"}]},
         "propertyNames": {
             "pattern": f"^(?:{events.EXTENSION}|data_base64)$",

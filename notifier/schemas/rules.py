@@ -54,21 +54,28 @@ def texts() -> dict[str, Schema]:
         name: converted(msgspec.json.schema(kind)) | {"examples": [example]}
         for name, (kind, example) in named.items()
     }
-    position = positions.PATTERN
+    position, user = positions.PATTERN, rf"\s*{names.PATTERN}\s*"
     place = rf"(?:{position}|{positions.START.epoch})"
     return made | {
-        "Attribute": converted(msgspec.json.schema(events.Attribute)),
+        "Attribute": _attribute(),
         "RequestId": converted(msgspec.json.schema(frames.RequestId)),
         "Name": _text(names.PATTERN, "42", "The id of a user."),
         "Topic": _text(_TOPIC, "user:42", "The name of a topic."),
         "Position": _text(position, "k3x9q2ab.17", "The place in a topic's stream."),
         "Since": _text(place, "k3x9q2ab.17", "A position, or `start`."),
+        "Names": _text(rf"{user}(?:,{user})*", "42,43", "Ids of users, separated by commas."),
         "Topics": _list_of(_TOPIC, "user:42,news", "Topics, separated by commas."),
         "Cursor": _list_of(
             f"{_TOPIC}@{place}", "user:42@k3x9q2ab.17,news@c81fz0cd.9", "Positions of topics."
         ),
         "Base64": {"type": "string", "contentEncoding": "base64", "pattern": _BASE64},
     }
+
+
+def _attribute() -> Schema:
+    kinds = converted(msgspec.json.schema(events.Attribute))["anyOf"]
+    # A float without a fraction is an integer to JSON Schema.
+    return {"anyOf": [each for each in kinds if each["type"] != "number"]}
 
 
 def _text(pattern: str, example: str, description: str) -> Schema:
@@ -96,8 +103,21 @@ def one_of(*members: str) -> Schema:
     return {"oneOf": [{"required": [each]} for each in members]}
 
 
+_IS_GIVEN = {"not": {"type": "null"}}
+
+
+def one_given_of(*members: str) -> Schema:
+    """Require exactly one of some members; those of null count as left out."""
+    return {"oneOf": [{"required": [m], "properties": {m: _IS_GIVEN}} for m in members]}
+
+
 def _not_both(*members: str) -> Schema:
     return {"not": {"required": list(members)}}
+
+
+def not_both_given(*members: str) -> Schema:
+    """Forbid two members together; those of null count as left out."""
+    return {"not": {"required": list(members), "properties": dict.fromkeys(members, _IS_GIVEN)}}
 
 
 DATA = [_not_both("data", "data_base64"), _not_both("ttl", "expires")]
@@ -151,6 +171,12 @@ RULES: Mapping[str, Schema] = {
     "Presence.members": {"items": ref("Name")},
     "Presence.joined": {"items": ref("Name")},
     "Presence.left": {"items": ref("Name")},
+    "Publish": {
+        "anyOf": [
+            {"properties": {"event": {"required": ["id"]}}},
+            {"required": ["ephemeral"], "properties": {"ephemeral": {"const": True}}},
+        ]
+    },
     "Publish.event": ref("ClientEvent"),
     "Seen.topics": {"propertyNames": ref("Topic")},
     "Seen.since": _MOMENT,

@@ -88,6 +88,8 @@ def test_a_position_is_good_in_the_schema_if_it_is_in_the_code(text: str) -> Non
         {"extensions": {"source": "x"}},
         {"extensions": {"shop": 2**31}},
         {"extensions": {"shop": True}},
+        {"extensions": {"shop": 7.0}},
+        {"extensions": {"shop": 7.5}},
         {"unknown": 1},
         {"everyone": True},
     ],

@@ -77,6 +77,18 @@ async def test_a_user_is_told_with_the_connections(user: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("42/disconnect", 405), ("42/revoke", 405), ("42/", 404), ("a/b", 404), ("a/b/revoke", 404)],
+)
+async def test_a_path_that_is_no_users_is_not_taken_for_an_odd_id(path: str, status: int) -> None:
+    async with asking(Known()) as http:
+        answer = await http.get(f"/v1/users/{path}")
+
+    assert answer.status_code == status
+    assert answer.headers.get("allow") == ("POST" if status == 405 else None)
+
+
 async def test_many_users_are_counted_each_asked_for_once() -> None:
     known = Known()
     users = [f"u{n}" for n in range(999)]

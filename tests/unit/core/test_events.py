@@ -58,6 +58,13 @@ def test_each_audience_is_taken(audience: dict[str, object]) -> None:
     assert members_of(event) == {"type": "order.paid", **audience}
 
 
+def test_a_whole_number_with_a_fraction_of_zero_is_a_whole_number() -> None:
+    extensions = decode(body(extensions={"shop": 7.0, "of": "x"})).extensions
+
+    assert extensions == {"shop": 7, "of": "x"}
+    assert isinstance(extensions["shop"], int)
+
+
 def test_the_audience_may_stand_elsewhere() -> None:
     assert not decode(body(users=None)).has_audience
 
