@@ -26,10 +26,14 @@ BINARY_REQUIRED = ("specversion", "id", "source", "type")
 
 KNOWN = {name: name for name in Event.__struct_fields__ if name not in ("users", "extensions")}
 KNOWN["collapsekey"] = KNOWN.pop("collapse_key")
+KNOWN["undeliveredafter"] = KNOWN.pop("undelivered_after")
+_HERE = {member: name for name, member in KNOWN.items()}
 AUDIENCE = frozenset({"user", "users", "topic", "everyone"})
 _DAPRS = "pubsubname"  # stands in each event of Dapr's, whose `topic` is its own
+_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?")
 _NOT_TEXT = {
-    "ttl": re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?"),
+    "ttl": _NUMBER,
+    "undeliveredafter": _NUMBER,
     "everyone": re.compile("true|false"),
     "silent": re.compile("true|false"),
 }
@@ -83,7 +87,7 @@ def _json_of(name: str, value: object) -> Raw:
     # Headers are all text; of the attributes that we read ourselves three are not.
     if isinstance(value, str) and (form := _NOT_TEXT.get(name)):
         if not form.fullmatch(value):
-            raise Invalid(name, RULES[name])
+            raise Invalid(name, RULES[KNOWN[name]])
         return Raw(value.encode())
     if isinstance(value, bytes | bytearray):
         raise Invalid(name, "is not UTF-8, as the text of an attribute must be")
@@ -139,9 +143,7 @@ def _event_of(members: dict[str, Raw], foreign: Collection[str]) -> Event:
 def _check_names(extensions: Collection[str]) -> None:
     for name in extensions:
         if not _NAME.fullmatch(name) and (meant := meant_by(name)):
-            raise Invalid(
-                name, f"is called {meant.replace('collapse_', 'collapse')} in a CloudEvent"
-            )
+            raise Invalid(name, f"is called {_HERE.get(meant, meant)} in a CloudEvent")
 
 
 def _audience_of(members: dict[str, Raw]) -> dict[str, Raw]:

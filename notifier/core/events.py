@@ -16,7 +16,14 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
 from notifier.core.errors import Invalid, TooLarge
-from notifier.core.members import LONGEST_TEXT, LONGEST_TTL, LONGEST_WORD, RULES, meant_by
+from notifier.core.members import (
+    LONGEST_TEXT,
+    LONGEST_TTL,
+    LONGEST_UNDELIVERED_AFTER,
+    LONGEST_WORD,
+    RULES,
+    meant_by,
+)
 from notifier.core.names import LONGEST_NAME, checked_name, checked_topic
 from notifier.core.reading import NOT_A_MEMBER, check_size, read_json
 from notifier.core.uris import URI, URI_REFERENCE
@@ -28,6 +35,7 @@ LARGEST_ENTRY = 8 * LARGEST_EVENT
 LARGEST_BATCH = 1024 * 1024
 MOST_IN_BATCH = 1_000
 MOST_USERS = 10_000
+MOST_AWAITED = 1_000  # users of an event that is to be handed back: their inboxes are searched
 # The list of users does not count towards an event's bytes: 10,000 real ids would not fit.
 _AROUND_USER = len('"", ')
 LARGEST_AUDIENCE = MOST_USERS * (LONGEST_NAME + _AROUND_USER)
@@ -59,7 +67,8 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     Exactly one of `users`, `topic` and `everyone` is the audience. `ttl` counts seconds from the
     acceptance; the router only ever sees `expires`. `source` + `id` are the event's identity: the
     same pair posted again within the deduplication window is delivered once. One that is `silent`
-    is delivered as any other, and never counts as unread.
+    is delivered as any other, and never counts as unread. With `undelivered_after` it is handed
+    back for each user who has not received it so many seconds after the acceptance.
     """
 
     type: Word
@@ -78,6 +87,9 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     expires: Moment | UnsetType = UNSET
     collapse_key: Word | UnsetType = UNSET
     silent: bool | UnsetType = UNSET
+    undelivered_after: Annotated[float, Meta(ge=1, le=LONGEST_UNDELIVERED_AFTER)] | UnsetType = (
+        UNSET
+    )
     traceparent: str | UnsetType = UNSET
     extensions: dict[str, Attribute] | UnsetType = UNSET
 
@@ -213,6 +225,8 @@ def _check_audience(event: Event) -> None:
         raise Invalid("users", "give one of users, topic and everyone, not several")
     if event.everyone is False:
         raise Invalid("everyone", "can only be true; leave it out otherwise")
+    if event.undelivered_after is not UNSET:
+        _check_awaited(event)
     if event.topic is not UNSET:
         checked_topic(event.topic, "topic")
     if event.users is UNSET:
@@ -223,6 +237,20 @@ def _check_audience(event: Event) -> None:
         raise TooLarge("users", f"at most {MOST_USERS} users an event; this has {len(event.users)}")
     for index, user in enumerate(event.users):
         checked_name(user, f"users[{index}]")
+
+
+def _check_awaited(event: Event) -> None:
+    if event.topic is not UNSET or event.everyone is not UNSET:
+        raise Invalid(
+            "undelivered_after",
+            "needs users as the audience: nobody knows who should have got an event of a topic",
+        )
+    if event.users is not UNSET and len(event.users) > MOST_AWAITED:
+        raise TooLarge(
+            "users",
+            f"at most {MOST_AWAITED} users an event with undelivered_after; "
+            f"this has {len(event.users)}",
+        )
 
 
 def addressed(event: Event, audience: Mapping[str, Any]) -> Event:

@@ -86,13 +86,16 @@ class Found(NamedTuple):
 
     @classmethod
     def gone(cls, place: Place, history: History, reaches: int, published: float | None) -> Self:
-        """Judge an event that history, which holds nothing up to `reaches`, does not hold."""
+        """Judge an event that history, which holds nothing up to `reaches`, does not hold.
+
+        With 0 there was nothing: the stream was lost, and no mark speaks of the event.
+        """
         if published is None:
             return cls(place.topic, Fate.NOT_PUBLISHED)
         mark, fate = place.mark.carried(history), Fate.BEYOND_HISTORY
-        if reaches <= mark.read:
+        if 0 < reaches <= mark.read:
             fate = Fate.READ
-        elif reaches <= mark.received:
+        elif 0 < reaches <= mark.received:
             fate = Fate.RECEIVED
         return cls(place.topic, fate, None, published)
 

@@ -3,6 +3,7 @@
 LONGEST_WORD = 256  # characters: ids and types as other platforms make them
 LONGEST_TEXT = 2048  # characters: a subject may name an object of 1,024 bytes by its path
 LONGEST_TTL = 30 * 24 * 3600  # seconds
+LONGEST_UNDELIVERED_AFTER = 24 * 3600  # seconds
 
 _WORD = f"must be text of 1 to {LONGEST_WORD} characters, none of them a control character"
 _TEXT = f"must be text of 1 to {LONGEST_TEXT} characters, none of them a control character"
@@ -25,6 +26,8 @@ RULES = {
     "topic": "must be text",
     "everyone": "can only be true; leave it out otherwise",
     "silent": "must be true or false",
+    "undelivered_after": "must be a number of seconds, at least 1 and at most "
+    f"{LONGEST_UNDELIVERED_AFTER}",
     "data_base64": "must be bytes in base64, padded with = (RFC 4648, section 4)",
     "traceparent": "must be text",
     "extensions": f"must be text of at most {LONGEST_TEXT} characters without control characters, "
@@ -46,6 +49,7 @@ _ALSO_CALLED = {
     "ttl": ("ttlseconds", "timetolive"),
     "collapse_key": ("collapsekey", "collapse", "collapseid"),
     "silent": ("quiet", "mute", "muted", "issilent"),
+    "undelivered_after": ("undelivered", "handbackafter", "fallbackafter"),
     "extensions": ("extension", "attributes"),
 }
 _MEANT = {name.replace("_", ""): name for name in RULES} | {

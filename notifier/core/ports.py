@@ -17,6 +17,7 @@ from notifier.core.marks import Mark, Move
 from notifier.core.presence import Answer, Exchanged, Presence
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
+from notifier.core.undelivered import HandedBack
 
 
 class Dependency(Protocol):
@@ -94,6 +95,19 @@ class EventSource(Dependency, Protocol):
         """Begin no further batch; `batches` then ends.
 
         Each partition passes to another router as soon as its batch is settled.
+        """
+
+    async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
+        """Have each entry delivered once more after its delay, one of `undelivered.DELAYS`.
+
+        Returns once they are kept. Raises Unavailable when that is not known; repeated, some may
+        come twice.
+        """
+
+    async def hand_back(self, events: Sequence[HandedBack]) -> None:
+        """Return once each is kept for the producers' consumers.
+
+        Raises Unavailable when that is not known; repeated, some may come twice.
         """
 
     @property

@@ -42,11 +42,13 @@ def collapse_key_of(event: Event) -> str:
 def record_of(event: Event, accepted: float) -> bytes:
     """Write a record: `accepted:expires:collapse_key`, a line end, and the event.
 
-    Times are Unix milliseconds, 0 meaning never. The gateway reads the first line and copies the
+    Times are Unix milliseconds, 0 meaning never; `+` stands before `accepted` where clients are to
+    mark the event received. The gateway reads the first line and copies the
     rest: it never parses an event.
     """
     expires = 0 if event.expires is UNSET else milliseconds(event.expires)
-    head = f"{int(accepted * 1000)}:{expires}:{collapse_key_of(event)}\n"
+    ack = "" if event.undelivered_after is UNSET else "+"
+    head = f"{ack}{int(accepted * 1000)}:{expires}:{collapse_key_of(event)}\n"
     return head.encode() + events.delivered(event)
 
 
@@ -62,9 +64,12 @@ def publications_of(event: Event, accepted: float) -> list[NewPublication]:
 
 
 class Publication:
-    """One event in one topic's stream; `event` is CloudEvents JSON on one line."""
+    """One event in one topic's stream; `event` is CloudEvents JSON on one line.
 
-    __slots__ = ("accepted", "collapse_key", "event", "expires", "position", "topic")
+    With `ack`, clients are to mark it received.
+    """
+
+    __slots__ = ("accepted", "ack", "collapse_key", "event", "expires", "position", "topic")
 
     def __init__(self, topic: str, position: Position, record: bytes) -> None:
         accepted, expires, rest = record.split(b":", 2)
@@ -72,6 +77,7 @@ class Publication:
         self.topic = topic
         self.position = position
         self.accepted = int(accepted)
+        self.ack = accepted[:1] == b"+"
         self.expires = int(expires)
 
     def __repr__(self) -> str:

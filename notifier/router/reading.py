@@ -4,12 +4,14 @@ import logging
 from collections.abc import Callable, Iterator
 
 import structlog
+from msgspec import UNSET
 
 from notifier.core.errors import NotifierError
 from notifier.core.events import Event
 from notifier.core.ingress import events_of
 from notifier.core.ports import Batch, Delivery
 from notifier.core.publications import NewPublication, publications_of
+from notifier.core.undelivered import WAITED, Waiting, waiting_in
 
 _log = structlog.get_logger("notifier.router")
 _logged = logging.getLogger("notifier.router")  # asked first, in a tenth of the time
@@ -47,6 +49,8 @@ class Reading:
         self.batch = batch
         self._now = now
         self.deliveries = [Progress(batch, delivery) for delivery in batch.deliveries]
+        self.waited: list[Waiting] = []  # events that come from where they waited
+        self._awaited: list[tuple[Progress, Waiting]] = []
         self._taken: list[float] = []
 
     def taken(self) -> list[float]:
@@ -54,18 +58,28 @@ class Reading:
         moments, self._taken = self._taken, []
         return moments
 
+    def awaited(self) -> list[Waiting]:
+        """Return the events whose receipt their producers wait for, but for refused ones."""
+        return [waiting for progress, waiting in self._awaited if not progress.error]
+
     def publications(self) -> Iterator[tuple[Progress, list[NewPublication]]]:
         """Yield the publications of each event, and an empty list for a refused delivery."""
         for progress in self.deliveries:
             try:
                 for event in self._understood(progress):
-                    yield progress, publications_of(event, progress.accepted or self._now())
+                    accepted = progress.accepted or self._now()
+                    if event.undelivered_after is not UNSET:
+                        self._awaited.append((progress, Waiting(event, accepted)))
+                    yield progress, publications_of(event, accepted)
             except Exception as error:  # noqa: BLE001 - see _refusal
                 progress.refuse(_refusal(error))
                 yield progress, []
 
     def _understood(self, progress: Progress) -> list[Event]:
         entry = progress.delivery.entry
+        if entry.content_type == WAITED:
+            self.waited.append(waiting_in(entry))
+            return []
         events = events_of(entry, self._now())
         progress.events, progress.accepted = len(events), entry.accepted
         self._taken += progress.moments()

@@ -1,7 +1,8 @@
 """The router: it takes events from the event queue, publishes them to their topics, then acks.
 
 The ack comes after the publishing. If the router dies in between, the batch comes again, and the
-broker drops the duplicates.
+broker drops the duplicates. An event that has to be received in time waits in RabbitMQ before the
+ack, so it comes back in any case.
 """
 
 import asyncio
@@ -11,10 +12,11 @@ import structlog
 
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.ingress import attributes_in, id_in
-from notifier.core.ports import Batch, Broker, Delivery, EventSource
+from notifier.core.ports import Batch, Delivery, EventSource
 from notifier.router.publisher import Publisher
 from notifier.router.reading import Progress, Reading
 from notifier.router.retry import Retry
+from notifier.router.undelivered import Knowledge, Undelivered
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.router")
@@ -23,12 +25,13 @@ _log = structlog.get_logger("notifier.router")
 class Router:
     """Routes the batches of an event source; several partitions' batches side by side."""
 
-    def __init__(self, source: EventSource, broker: Broker, metrics: Metrics) -> None:
+    def __init__(self, source: EventSource, knowledge: Knowledge, metrics: Metrics) -> None:
         self._source = source
-        self._broker = broker
+        self._broker = knowledge.broker
         self._metrics = metrics
         self._retry = Retry(metrics)
-        self._publisher = Publisher(broker, self._retry, metrics)
+        self._publisher = Publisher(self._broker, self._retry, metrics)
+        self._undelivered = Undelivered(source, knowledge, self._retry, metrics)
 
     def trouble(self) -> dict[str, str | None]:
         """Return each part that routing needs, with why it does not work, or None."""
@@ -54,6 +57,10 @@ class Router:
         # It understands each delivery when the publisher asks for it.
         reading = Reading(batch, self._broker.now)
         await self._publisher.publish(reading)
+        awaited = reading.awaited()
+        if awaited or reading.waited:
+            batch.allow_next()
+            await self._undelivered.settle(batch, awaited, reading.waited)
         for progress in reading.deliveries:
             if progress.error:
                 await self._put_aside(progress, progress.error)

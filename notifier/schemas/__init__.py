@@ -7,10 +7,10 @@ union of its direction in `notifier.core.frames`.
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from notifier.core import cloudevents, events, frames, presence
 from notifier.schemas.rules import (
@@ -33,11 +33,15 @@ _OF_FRAMES = ("type", "id")
 _TEMPLATE = PLACE + "{name}"
 
 
-class EventFrame(Struct, tag_field="type", tag="event"):
-    """An event that is kept, at its position in the topic."""
+class EventFrame(Struct, tag_field="type", tag="event", kw_only=True):
+    """An event that is kept, at its position in the topic.
+
+    With `ack`, the client is to mark it received.
+    """
 
     topic: str
     position: str
+    ack: Literal[True] | UnsetType = UNSET
     event: events.Delivered
 
 
@@ -208,7 +212,12 @@ def _posted(event: Schema) -> Schema:
         "properties": {"specversion": {"const": "1.0"}, **required, **nullable},
         "required": ["specversion", *required],
         **one_given_of("user", "users", "topic", "everyone"),
-        "allOf": [not_both_given("data", "data_base64"), not_both_given("ttl", "expires")],
+        "allOf": [
+            not_both_given("data", "data_base64"),
+            not_both_given("ttl", "expires"),
+            not_both_given("undeliveredafter", "topic"),
+            not_both_given("undeliveredafter", "everyone"),
+        ],
         "additionalProperties": {"anyOf": [ref("Attribute"), {"type": "null"}]},
         "propertyNames": {
             "pattern": f"^(?:{events.EXTENSION}|data_base64)$",

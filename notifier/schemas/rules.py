@@ -121,6 +121,14 @@ def not_both_given(*members: str) -> Schema:
 
 
 DATA = [_not_both("data", "data_base64"), _not_both("ttl", "expires")]
+_AWAITED = [
+    _not_both("undelivered_after", "topic"),
+    _not_both("undelivered_after", "everyone"),
+    {
+        "if": {"required": ["undelivered_after"]},
+        "then": {"properties": {"users": {"maxItems": events.MOST_AWAITED}}},
+    },
+]
 _USERS = {"items": ref("Name"), "minItems": 1, "maxItems": events.MOST_USERS}
 _EXTENSIONS = {
     "propertyNames": {
@@ -132,7 +140,7 @@ _EXTENSIONS = {
 RULES: Mapping[str, Schema] = {
     "Event": {
         **one_of("users", "topic", "everyone"),
-        "allOf": DATA,
+        "allOf": [*DATA, *_AWAITED],
         "examples": [
             {
                 "users": ["42"],

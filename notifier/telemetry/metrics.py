@@ -10,6 +10,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from notifier.core.control import Act
 from notifier.core.errors import CloseCode
+from notifier.core.undelivered import Reason
 from notifier.telemetry.series import Metered
 
 _AGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -84,6 +85,13 @@ class Metrics(Metered):
             "notifier.aside, by RabbitMQ's reason. Nobody had found them bad: they were published, "
             "perhaps after newer ones. A policy is then wrong: `notifier check` names it.",
             reason=("delivery_limit", "expired", "maxlen", "rejected", "unknown"),
+        )
+        self.undelivered = self._counters(
+            "notifier_undelivered_total",
+            "Events with undelivered_after that were handed back, once for each user: offline, "
+            "unconfirmed (connected, and no client marked it received), expired, superseded by its "
+            "collapse key, beyond_history, lost (with its stream).",
+            reason=tuple(Reason),
         )
         self.gaps = self._counters(
             "notifier_gaps_total",

@@ -20,6 +20,7 @@ from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Broker, BrokerListener, Delivery, EventQueue, EventSource
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
+from notifier.core.undelivered import HandedBack
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -152,6 +153,12 @@ class _Source:
     async def batches(self) -> AsyncIterator[Batch]:
         async for batch in self._source.batches():
             yield _Batch(batch, self._tracer)
+
+    async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
+        await self._source.wait(entries)
+
+    async def hand_back(self, events: Sequence[HandedBack]) -> None:
+        await self._source.hand_back(events)
 
 
 class _Batch:

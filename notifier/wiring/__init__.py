@@ -16,6 +16,7 @@ from notifier.backends import Backends
 from notifier.credentials import take_keys
 from notifier.gateway import app as gateway_app
 from notifier.reloading import reloading
+from notifier.router.undelivered import Knowledge
 from notifier.serving import serve, stop_signals, trouble_with_files
 from notifier.settings import Role, Settings, SettingsError
 from notifier.telemetry.metrics import Metrics
@@ -110,7 +111,11 @@ async def _run_router(
         parts.redis(settings, backends.redis, metrics) as broker,
         RedisRoster(backends.redis, metrics=metrics) as roster,
         parts.amqp_source(settings, backends.amqp, roster, metrics) as source,
-        parts.routing(traces.source(source), traces.broker(broker), metrics) as router,
+        parts.marks(settings, backends.redis, metrics) as marks,
+        parts.witnesses(backends.redis, metrics) as witnesses,
+        parts.routing(
+            traces.source(source), Knowledge(traces.broker(broker), marks, witnesses), metrics
+        ) as router,
         parts.private(
             settings,
             settings.host,

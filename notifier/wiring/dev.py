@@ -41,6 +41,7 @@ from notifier.gateway.gateway import Gateway
 from notifier.page import PublicApi, create_page
 from notifier.page.guard import LOOPBACK_ORIGINS, Guard
 from notifier.problems import no_route
+from notifier.router.undelivered import Knowledge
 from notifier.serving import serve
 from notifier.settings import Settings, SettingsError, variable
 from notifier.telemetry.metrics import Metrics
@@ -101,7 +102,11 @@ async def dev_house(
             ),
             metrics,
         ) as gateway,
-        parts.routing(backends.source, backends.broker, metrics) as router,
+        parts.routing(
+            backends.source,
+            Knowledge(backends.broker, backends.marks, backends.witnesses),
+            metrics,
+        ) as router,
         _serve_dev(settings, host, gateway, backends, dev_tokens) as ports,
         parts.private(settings, host, metrics, lambda: {**gateway.trouble(), **router.trouble()}),
     ):

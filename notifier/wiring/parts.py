@@ -43,6 +43,7 @@ from notifier.probes import Facts, Trouble, measured_loop
 from notifier.probes import create_app as create_private_app
 from notifier.reloading import Take
 from notifier.router.router import Router
+from notifier.router.undelivered import Knowledge
 from notifier.serving import room_for, serve
 from notifier.settings import Settings
 from notifier.telemetry.metrics import Metrics
@@ -67,9 +68,11 @@ def taking(backends: Backends, take: Callable[[Settings], None] | None = None) -
 
 
 @asynccontextmanager
-async def routing(source: EventSource, broker: Broker, metrics: Metrics) -> AsyncIterator[Router]:
+async def routing(
+    source: EventSource, knowledge: Knowledge, metrics: Metrics
+) -> AsyncIterator[Router]:
     """Run a router while inside; then let it finish its batches, for a while."""
-    router = Router(source, broker, metrics)
+    router = Router(source, knowledge, metrics)
     async with Background() as background:
         running = background.start(router.run(), "router")
         try:

@@ -15,7 +15,7 @@ import redis
 from aiormq.abc import DeliveredMessage
 
 from notifier.adapters.rabbitmq.check import check_rabbitmq
-from notifier.adapters.rabbitmq.declaring import declare
+from notifier.adapters.rabbitmq.declaring import declare, declare_returns
 from notifier.adapters.rabbitmq.errors import TopologyError
 from notifier.adapters.rabbitmq.topology import definitions
 from notifier.adapters.redis.check import check_redis
@@ -369,6 +369,27 @@ class TestRabbitMQ:
         findings = await check_rabbitmq(amqp_url, partitions=1, management_url=amqp_management_url)
 
         assert about("notifier.dead", findings) == [("warning", "dead letters waiting: 1")]
+
+    async def test_events_that_were_handed_back_to_nobody_are_counted(
+        self, amqp_url: str, amqp_management_url: str
+    ) -> None:
+        async with await aio_pika.connect(amqp_url) as connection:
+            await declare(connection, 1)
+            await declare_returns(connection)
+            channel = await connection.channel()
+            exchange = await channel.get_exchange("notifier.undelivered")
+            await exchange.publish(aio_pika.Message(b"x"), "user.42")
+            waiting = await channel.get_exchange("notifier.waiting")
+            await waiting.publish(aio_pika.Message(b"x"), "600.user.42")
+
+        findings = await check_rabbitmq(amqp_url, partitions=1, management_url=amqp_management_url)
+
+        assert about("notifier.unclaimed", findings) == [
+            ("warning", "events were handed back while no queue was bound: 1")
+        ]
+        assert about("notifier.waiting.600", findings) == [
+            ("ok", "events waiting to be received: 1")
+        ]
 
     async def test_a_user_with_few_rights_learns_which_checks_were_left_out(
         self, limited_url: str, amqp_management_url: str

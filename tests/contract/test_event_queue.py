@@ -23,10 +23,12 @@ from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, EventQueue, EventSource
+from notifier.core.undelivered import WAITED, HandedBack, Reason
 from notifier.telemetry.metrics import Metrics
 from tests.support.eventually import eventually
 
 LARGEST_BATCH = 64
+NOW = 1_769_851_800.0
 
 
 class Kept(NamedTuple):
@@ -38,10 +40,20 @@ class Kept(NamedTuple):
     reason: str
 
 
+class Back(NamedTuple):
+    """An event that was handed back, as a consumer of producers gets it."""
+
+    user: str
+    reason: str
+    event: bytes
+    id: str
+
+
 class Harness(Protocol):
     def queue(self) -> AbstractAsyncContextManager[EventQueue]: ...
     def source(self) -> AbstractAsyncContextManager[EventSource]: ...
     async def dead_letters(self) -> list[Kept]: ...
+    async def handed_back(self) -> list[Back]: ...
     async def limit(self) -> None: ...
 
 
@@ -59,6 +71,11 @@ class MemoryHarness:
         return [
             Kept(letter.entry.body, letter.entry.routing_key, letter.code, letter.reason)
             for letter in self._memory.dead_letters
+        ]
+
+    async def handed_back(self) -> list[Back]:
+        return [
+            Back(each.user, each.reason, each.event, each.id) for each in self._memory.handed_back
         ]
 
     async def limit(self) -> None:
@@ -99,12 +116,19 @@ class AmqpHarness:
         )
 
     async def dead_letters(self) -> list[Kept]:
+        return [_kept(message) for message in await self._taken_from("notifier.dead")]
+
+    async def handed_back(self) -> list[Back]:
+        """Take them from where they are while no consumer has bound a queue."""
+        return [_back(message) for message in await self._taken_from("notifier.unclaimed")]
+
+    async def _taken_from(self, queue: str) -> list[aiormq.abc.DeliveredMessage]:
         async with aiormq.connect(self._url) as connection:
             channel = await connection.channel()
-            found = [await channel.basic_get("notifier.dead", no_ack=True)]
+            found = [await channel.basic_get(queue, no_ack=True)]
             while found[-1].message_count:
-                found.append(await channel.basic_get("notifier.dead", no_ack=True))
-        return [_kept(message) for message in found if message.delivery_tag]
+                found.append(await channel.basic_get(queue, no_ack=True))
+        return [message for message in found if message.delivery_tag]
 
     async def limit(self) -> None:
         policy = {"pattern": ".*", "apply-to": "queues", "definition": {"max-length": 1}}
@@ -121,6 +145,18 @@ def _kept(message: aiormq.abc.DeliveredMessage) -> Kept:
         headers["notifier-routing-key"],
         headers["notifier-reason"],
         headers["notifier-error"],
+    )
+
+
+def _back(message: aiormq.abc.DeliveredMessage) -> Back:
+    headers: dict[str, Any] = message.header.properties.headers or {}
+    assert message.routing_key == f"user.{headers['notifier-user']}"
+    assert message.header.properties.content_type == "application/cloudevents+json"
+    return Back(
+        headers["notifier-user"],
+        headers["notifier-reason"],
+        message.body,
+        message.header.properties.message_id or "",
     )
 
 
@@ -469,3 +505,39 @@ async def test_there_is_no_trouble_while_both_ends_work(
     await take(source, 1)
 
     await eventually(lambda: queue.trouble is None and source.trouble is None)
+
+
+async def test_an_entry_that_waits_is_delivered_once_more_after_its_delay(harness: Harness) -> None:
+    entries = [Entry(b"a", "user.42", WAITED, accepted=NOW), Entry(b"b", "users.ab", WAITED)]
+    async with harness.source() as source:
+        await eventually(lambda: source.trouble is None, seconds=30)
+        before = asyncio.get_running_loop().time()
+        await source.wait([(entry, 1) for entry in entries])
+
+        taken: list[Entry] = []
+        async with asyncio.timeout(30):
+            async for batch in source.batches():
+                taken += [delivery.entry for delivery in batch.deliveries]
+                await batch.ack()
+                if len(taken) == len(entries):
+                    break
+
+    assert asyncio.get_running_loop().time() - before > 0.9
+    assert sorted((each.body, each.content_type) for each in taken) == [
+        (b"a", WAITED),
+        (b"b", WAITED),
+    ]
+    [first] = [each for each in taken if each.body == b"a"]
+    assert first.accepted == NOW
+
+
+async def test_events_are_handed_back_with_their_user_reason_and_id(harness: Harness) -> None:
+    users = ("42", "ann@example.org")
+    back = [HandedBack(user, Reason.OFFLINE, b"{}", user * 2) for user in users]
+    async with harness.source() as source:
+        await eventually(lambda: source.trouble is None, seconds=30)
+
+        await source.hand_back(back)
+
+        found = await harness.handed_back()
+    assert found == [Back(user, "offline", b"{}", user * 2) for user in users]

@@ -9,16 +9,24 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from notifier.adapters.memory.broker import page_of
+from notifier.adapters.memory.marks import MemoryMarks
+from notifier.adapters.memory.presence import MemoryWitnesses
 from notifier.core.errors import NotifierError, Refused, Unavailable
 from notifier.core.history import PAGE, History, Published, Question, Since
-from notifier.core.ports import BrokerListener
+from notifier.core.ports import Broker, BrokerListener
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
+from notifier.router.undelivered import Knowledge
 
 T = TypeVar("T")
 
 _EPOCHS = count(1)
+
+
+def knowledge_of(broker: Broker) -> Knowledge:
+    """Return what a router knows by a broker, with marks and gateways in memory beside it."""
+    return Knowledge(broker, MemoryMarks(broker), MemoryWitnesses(broker))
 
 
 def record(name: str, *, expires: int = 0, collapse_key: str = "") -> bytes:

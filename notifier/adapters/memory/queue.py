@@ -12,6 +12,7 @@ import msgspec
 from notifier.core.errors import Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery
+from notifier.core.undelivered import HandedBack
 
 MOST_ENTRIES = 10_000
 LARGEST_BATCH = 64
@@ -57,8 +58,8 @@ class _Batch:
 class MemoryEventQueue:
     """Both ends of an event queue of one partition; takes 10,000 entries, then raises Unavailable.
 
-    Unacked entries are back in their place when it is left and entered again. `dead_letters` holds
-    the last 1,000.
+    Unacked entries are back in their place when it is left and entered again. `dead_letters`
+    and `handed_back` hold the last 1,000.
     """
 
     trouble: str | None = None
@@ -66,6 +67,7 @@ class MemoryEventQueue:
 
     def __init__(self) -> None:
         self.dead_letters: deque[DeadLetter] = deque(maxlen=MOST_DEAD_LETTERS)
+        self.handed_back: deque[HandedBack] = deque(maxlen=MOST_DEAD_LETTERS)
         self._waiting: deque[Entry] = deque()
         self._open: list[_Batch] = []
         self._barrier: _Batch | None = None  # the others wait for this one
@@ -123,6 +125,19 @@ class MemoryEventQueue:
             else:
                 self._has_changed.clear()
                 await self._has_changed.wait()
+
+    async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
+        """See EventSource."""
+        for entry, delay in entries:
+            asyncio.get_running_loop().call_later(delay, self._deliver, entry)
+
+    def _deliver(self, entry: Entry) -> None:
+        self._waiting.append(entry)
+        self._has_changed.set()
+
+    async def hand_back(self, events: Sequence[HandedBack]) -> None:
+        """See EventSource."""
+        self.handed_back.extend(events)
 
     def _next_batch(self) -> _Batch:
         size = min(len(self._waiting), LARGEST_BATCH)

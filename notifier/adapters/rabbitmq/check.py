@@ -21,7 +21,16 @@ from aiormq.exceptions import ChannelAccessRefused, ConnectionCommandInvalid
 
 from notifier.adapters.rabbitmq.connection import Connection
 from notifier.adapters.rabbitmq.management import check_management, vhost_of
-from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, EVENTS, UNROUTABLE, partition
+from notifier.adapters.rabbitmq.topology import (
+    ASIDE,
+    DEAD,
+    EVENTS,
+    NOT_CONSUMED,
+    UNCLAIMED,
+    UNDELIVERED,
+    UNROUTABLE,
+    partition,
+)
 from notifier.core.findings import (
     PATIENCE,
     TOO_LATE,
@@ -124,7 +133,7 @@ async def _topology(connection: AbstractConnection, queues: Sequence[str]) -> li
         findings = [_hidden(EVENTS, error)]
     else:
         findings = [Finding("ok", EVENTS, "the exchange is there")]
-    for queue in (*queues, DEAD):
+    for queue in (*queues, *NOT_CONSUMED):
         channel = await connection.channel()
         try:
             declared = (await channel.get_queue(queue)).declaration_result
@@ -135,7 +144,7 @@ async def _topology(connection: AbstractConnection, queues: Sequence[str]) -> li
         except ChannelClosed as error:
             findings.append(Finding("error", queue, str(error), "see RabbitMQ's log"))
         else:
-            judge = _judge_dead if queue == DEAD else _judge_queue
+            judge = _JUDGES.get(queue, _judge_queue)
             findings.append(judge(queue, declared.message_count or 0, declared.consumer_count or 0))
     return findings
 
@@ -160,6 +169,25 @@ def _judge_dead(queue: str, waiting: int, _: int) -> Finding:
         )
         return Finding("warning", queue, f"dead letters waiting: {waiting}", mend)
     return Finding("ok", queue, "no dead letters")
+
+
+def _judge_waiting(queue: str, waiting: int, _: int) -> Finding:
+    return Finding("ok", queue, f"events waiting to be received: {waiting}")
+
+
+def _judge_unclaimed(queue: str, waiting: int, consumers: int) -> Finding:
+    if waiting and not consumers:
+        mend = f"bind a queue to the exchange {UNDELIVERED}, or consume from {queue}"
+        text = f"events were handed back while no queue was bound: {waiting}"
+        return Finding("warning", queue, text, mend)
+    return Finding("ok", queue, "no event was handed back without a queue for it")
+
+
+_JUDGES = {
+    **dict.fromkeys(NOT_CONSUMED, _judge_waiting),
+    DEAD: _judge_dead,
+    UNCLAIMED: _judge_unclaimed,
+}
 
 
 async def _alarm(connection: AbstractConnection) -> Finding:

@@ -1,11 +1,17 @@
-"""Dead letters: entries that a router found bad, kept in the queue `notifier.dead` for a person."""
+"""The letters of a router: dead letters, and events that wait or are handed back.
+
+Dead letters are entries that a router found bad, kept in the queue `notifier.dead` for a person.
+"""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from notifier.adapters.rabbitmq import frames, properties
 from notifier.adapters.rabbitmq.confirms import Letter
+from notifier.adapters.rabbitmq.connection import Connection
+from notifier.adapters.rabbitmq.declaring import declare_returns
 from notifier.adapters.rabbitmq.delivered import Delivered
 from notifier.adapters.rabbitmq.probe import Probe, Publishing
 from notifier.adapters.rabbitmq.publisher import Publisher
@@ -32,12 +38,20 @@ class DeadLetters(Publisher):
         """
         return self.link.trouble or self.probe.trouble
 
+    async def _declare(self, connection: Connection) -> Sequence[str]:
+        queues = await super()._declare(connection)
+        await declare_returns(connection)
+        return queues
+
     async def keep(self, delivery: Delivered, code: str, reason: str) -> None:
         """Return once it is kept, else raise Unavailable."""
-        letter = _dead_letter_of(delivery, code, reason)
+        await self.put([_dead_letter_of(delivery, code, reason)])
+
+    async def put(self, letters: Sequence[Letter]) -> None:
+        """Return once all of them are kept, else raise Unavailable."""
         async with self._one_at_a_time:
-            [failure] = await self.publish([letter], tries=1)
-        if failure:
+            failures = await self.publish(letters, tries=1)
+        for failure in filter(None, failures):
             raise failure
 
 

@@ -20,6 +20,7 @@ from notifier.adapters.rabbitmq.topology import (
     Exchange,
     Queue,
     partition,
+    returns,
     topology,
 )
 
@@ -87,6 +88,18 @@ async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
         await _declare_entrance(channels, wanted.entrance)
         await _permitted(channels, wanted.entrance_binding.bind)
     return [*(partition(number) for number in range(partitions)), UNROUTABLE, ASIDE, *former]
+
+
+async def declare_returns(connection: AbstractConnection) -> None:
+    """Declare, in the same way, the objects by which events are handed back."""
+    wanted = returns()
+    async with channels_of(connection) as channels:
+        for exchange in wanted.exchanges:
+            await _declare(channels, exchange)
+        for queue in wanted.queues:
+            await _declare(channels, queue)
+        for binding in wanted.bindings:
+            await _permitted(channels, binding.bind)
 
 
 async def _declare_queue(channels: Channels, queue: Queue) -> None:

@@ -85,6 +85,14 @@ def of_entry(entry: Entry) -> Letterhead:
     return Letterhead(b"".join(before), after)
 
 
+def with_id(content_type: str, headers: FieldTable, message_id: str) -> Letterhead:
+    """Write properties with a message id that stays the same at each try."""
+    flags = _CONTENT_TYPE | _HEADERS | _DELIVERY_MODE | _MESSAGE_ID
+    table, mode = tables.written(headers), bytes((PERSISTENT,))
+    parts = (_FLAGS.pack(flags), short(content_type), table, mode, short(message_id))
+    return Letterhead(b"".join(parts))
+
+
 def _table(entry: Entry) -> bytes:
     accepted = round(entry.accepted * 1000)
     if accepted and not entry.headers:

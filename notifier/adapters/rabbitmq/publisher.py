@@ -83,8 +83,11 @@ class Publisher:
     ) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 
+    async def _declare(self, connection: Connection) -> Sequence[str]:
+        return await declare(connection, self._partitions)
+
     async def _use(self, connection: Connection) -> None:
-        queues = await declare(connection, self._partitions)
+        queues = await self._declare(connection)
         channel = await connection.channel()
         self.link.watch(channel)
         confirms = self._confirms = Confirms(connection.wire, number_of(channel))

@@ -14,9 +14,12 @@ from notifier.adapters.rabbitmq.partition import Partition
 from notifier.adapters.rabbitmq.partitions import Sharing
 from notifier.adapters.rabbitmq.probe import Consuming, Probe
 from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, topology
+from notifier.adapters.rabbitmq.undelivered import letter_back, waiting_letter
 from notifier.core.addresses import Url
 from notifier.core.errors import Unavailable
+from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery, Roster
+from notifier.core.undelivered import HandedBack
 from notifier.telemetry.metrics import Metrics
 
 
@@ -107,6 +110,14 @@ class AmqpEventSource(Keeping):
         while partition := await self._ready.get():
             if messages := partition.take():
                 yield _Batch(partition, messages, self._dead_letters, self._metrics)
+
+    async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
+        """See EventSource."""
+        await self._dead_letters.put([waiting_letter(entry, delay) for entry, delay in entries])
+
+    async def hand_back(self, events: Sequence[HandedBack]) -> None:
+        """See EventSource."""
+        await self._dead_letters.put([letter_back(event) for event in events])
 
     async def _use(self, connection: Connection) -> None:
         queues = await declare(connection, self._number)

@@ -7,6 +7,10 @@
     nowhere to go               ─▶ notifier.unroutable (fanout) ─▶ notifier.unroutable
     put aside by RabbitMQ       ─▶ notifier.dead (direct)       ─▶ notifier.aside
     found bad by a router       ─▶ notifier.dead                ─▶ notifier.dead
+    to be received in time      ─▶ notifier.waiting (topic)     ─▶ notifier.waiting.1 … 600
+    the delay is over           ─▶ notifier.entries
+    not received in time        ─▶ notifier.undelivered (topic) ─▶ queues of producers' consumers
+    none of these is bound      ─▶ notifier.unclaimed (fanout)  ─▶ notifier.unclaimed
 
 Arguments hold the values that cannot be changed later, or that safety rests on. Policies hold those
 that operators may tune; they are part of `definitions`.
@@ -17,12 +21,17 @@ from dataclasses import dataclass, field
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
 from aiormq.abc import ArgumentsType
 
+from notifier.core.undelivered import DELAYS
+
 EVENTS = "notifier.events"
 ENTRIES = "notifier.entries"
 PARTITIONS = "notifier.partitions"
 UNROUTABLE = "notifier.unroutable"
 DEAD = "notifier.dead"
 ASIDE = "notifier.aside"
+WAITING = "notifier.waiting"
+UNDELIVERED = "notifier.undelivered"
+UNCLAIMED = "notifier.unclaimed"
 # Routing keys of the exchange DEAD: RabbitMQ's own dead letters, and those that a router judged.
 _BY_RABBITMQ = DEAD
 JUDGED = "notifier.judged"
@@ -46,6 +55,13 @@ _CONSUMED: ArgumentsType = {
 }
 # An entry that RabbitMQ puts aside once more, by a foreign policy, waits for a person.
 _CONSUMED_ASIDE: ArgumentsType = {**_CONSUMED, "x-dead-letter-routing-key": JUDGED}
+# Nobody consumes these. A full one refuses, which at-least-once dead lettering needs.
+_WAITING: ArgumentsType = {
+    **_LASTING,
+    "x-dead-letter-exchange": ENTRIES,
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +155,27 @@ class Topology:
         return (*self.bindings, self.entrance_binding)
 
 
+@dataclass(frozen=True, slots=True)
+class Returns:
+    """The objects by which events are handed back, which routers alone need."""
+
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+    bindings: tuple[Binding, ...]
+
+
 def partition(number: int) -> str:
     """Return the name of a partition's queue."""
     return f"{EVENTS}.{number}"
+
+
+def waiting(delay: int) -> str:
+    """Return the name of the queue in which entries wait for so many seconds."""
+    return f"{WAITING}.{delay}"
+
+
+# The queues that no router consumes.
+NOT_CONSUMED = (DEAD, *(waiting(delay) for delay in DELAYS), UNCLAIMED)
 
 
 def pattern_of(*others: str) -> str:
@@ -191,19 +225,41 @@ _OF_OLDER_VERSIONS = (
 )
 
 
+def returns() -> Returns:
+    """Return what routers declare in addition, once `notifier.entries` is there."""
+    return Returns(
+        exchanges=(
+            Exchange(WAITING, "topic", _NOWHERE_ELSE),
+            Exchange(UNCLAIMED, "fanout"),
+            Exchange(UNDELIVERED, "topic", {"alternate-exchange": UNCLAIMED}),
+        ),
+        queues=(
+            *(Queue(waiting(d), {**_WAITING, "x-message-ttl": d * 1000}) for d in DELAYS),
+            Queue(UNCLAIMED, _LASTING),
+        ),
+        bindings=(
+            *(Binding(WAITING, waiting(delay), f"{delay}.#") for delay in DELAYS),
+            Binding(UNCLAIMED, UNCLAIMED, ""),
+        ),
+    )
+
+
 def definitions(partitions: int, vhost: str = "/") -> dict[str, object]:
     """Return the topology and its policies as a RabbitMQ definitions file.
 
     For `rabbitmqctl import_definitions`. The virtual host must exist.
     """
-    wanted = topology(partitions)
+    wanted, back = topology(partitions), returns()
     place = {"vhost": vhost, "durable": True, "auto_delete": False}
     return {
         "exchanges": [
             {"name": e.name, "type": e.type, "internal": False, "arguments": e.arguments, **place}
-            for e in (*wanted.exchanges, wanted.entrance)
+            for e in (*wanted.exchanges, *back.exchanges, wanted.entrance)
         ],
-        "queues": [{"name": q.name, "arguments": q.arguments, **place} for q in wanted.queues],
+        "queues": [
+            {"name": q.name, "arguments": q.arguments, **place}
+            for q in (*wanted.queues, *back.queues)
+        ],
         "bindings": [
             {
                 "source": b.source,
@@ -213,7 +269,7 @@ def definitions(partitions: int, vhost: str = "/") -> dict[str, object]:
                 "routing_key": b.routing_key,
                 "arguments": {},
             }
-            for b in wanted.all_bindings
+            for b in (*wanted.all_bindings, *back.bindings)
         ],
         "policies": [{"vhost": vhost, "apply-to": "queues", **policy} for policy in _policies()],
     }
@@ -223,7 +279,7 @@ def _policies() -> list[dict[str, object]]:
     return [
         {
             "name": "notifier-events",
-            "pattern": pattern_of(UNROUTABLE, ASIDE),
+            "pattern": pattern_of(UNROUTABLE, ASIDE, rf"{WAITING}\.[0-9]+"),
             "priority": 1,
             # `overflow` is already reject-publish: a full queue refuses, it never drops.
             # The limit is for queues of older versions, which were declared without.
@@ -231,7 +287,7 @@ def _policies() -> list[dict[str, object]]:
         },
         {
             "name": "notifier-dead",
-            "pattern": r"^notifier\.dead$",
+            "pattern": r"^notifier\.(dead|unclaimed)$",
             "priority": 1,
             "definition": {
                 "max-length": _MOST_ENTRIES,

@@ -10,8 +10,9 @@ from notifier.adapters.memory.broker import MemoryBroker
 from notifier.core import events
 from notifier.core.events import Event
 from notifier.core.fate import Fate, Found, Place, Sought, fates
-from notifier.core.history import Before
+from notifier.core.history import Before, History
 from notifier.core.marks import UNMARKED, Mark
+from notifier.core.positions import Position
 from notifier.core.publications import publications_of
 
 PAID = Sought("paid", "shop")
@@ -106,6 +107,16 @@ async def test_the_memory_of_duplicates_knows_an_event_beyond_history() -> None:
     assert (gone.fate, gone.publication) == (Fate.BEYOND_HISTORY, None)
     assert gone.published == pytest.approx(time.time(), abs=30)
     assert (received.fate, not_all.fate) == (Fate.RECEIVED, Fate.BEYOND_HISTORY)
+
+
+async def test_no_mark_speaks_of_an_event_whose_stream_is_lost() -> None:
+    broker = MemoryBroker()
+    await publish(broker)
+    place = Place("user:42", await mark(broker, received=1))
+
+    lost = Found.gone(place, History(Position("another", 0)), 0, published=1.0)
+
+    assert lost.fate is Fate.BEYOND_HISTORY
 
 
 @pytest.mark.parametrize(

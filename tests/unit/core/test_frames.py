@@ -14,6 +14,7 @@ from notifier.core.frames import (
     Unsubscribe,
     decode,
     event_frame,
+    listed_frame,
     request_id_in,
 )
 from notifier.core.positions import Position
@@ -79,6 +80,13 @@ def test_an_event_frame_is_json_for_every_topic(topic: str) -> None:
         "position": "k3x9q2.18",
         "event": {"id": "e1"},
     }
+
+
+def test_the_frame_of_an_event_says_that_its_producer_waits_for_a_mark() -> None:
+    publication = Publication("user:42", Position("k3x9q2", 18), b"+" + record("e1"))
+
+    assert json.loads(event_frame(publication))["ack"] is True
+    assert json.loads(listed_frame(publication, read=False))["ack"] is True
 
 
 @pytest.mark.parametrize("depth", [256, 2_900])

@@ -11,11 +11,12 @@ from notifier.core.errors import Unavailable
 from notifier.core.history import Since
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery
+from notifier.core.undelivered import HandedBack
 from notifier.router import publisher
 from notifier.router.order import CHUNK, LARGE, MOST_AUDIENCES
 from notifier.router.router import Router
 from notifier.telemetry.metrics import Metrics
-from tests.support.brokers import SteeredBroker
+from tests.support.brokers import SteeredBroker, knowledge_of
 from tests.support.clock import in_virtual_time, pass_time, quiet
 
 
@@ -79,6 +80,12 @@ class Source:
     def stop(self) -> None:
         self._stopped.set()
 
+    async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
+        raise NotImplementedError(entries)
+
+    async def hand_back(self, events: Sequence[HandedBack]) -> None:
+        raise NotImplementedError(events)
+
 
 class House:
     """A router, and what it works with."""
@@ -87,7 +94,7 @@ class House:
         self.broker = SteeredBroker()
         self.source = Source(*batches)
         self.metrics = Metrics()
-        self.router = Router(self.source, self.broker, self.metrics)
+        self.router = Router(self.source, knowledge_of(self.broker), self.metrics)
 
     @property
     def published(self) -> list[tuple[str, str]]:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from notifier.adapters.rabbitmq.topology import Binding, definitions, topology
+from notifier.adapters.rabbitmq.topology import Binding, definitions, returns, topology
+from notifier.core.undelivered import DELAYS
 
 
 def queue_names(partitions: int) -> list[str]:
@@ -32,7 +33,11 @@ def test_all_that_producers_publish_goes_on_to_an_exchange_of_our_own() -> None:
 
 
 def test_one_partition_is_bound_directly_and_needs_no_plugin() -> None:
-    assert exchange_names(1) == ["notifier.unroutable", "notifier.dead", "notifier.entries"]
+    assert exchange_names(1) == [
+        "notifier.unroutable",
+        "notifier.dead",
+        "notifier.entries",
+    ]
     assert bindings_from("notifier.entries", 1) == [
         Binding("notifier.entries", "notifier.events.0", "")
     ]
@@ -65,6 +70,32 @@ def test_there_is_a_queue_for_each_partition_for_dead_letters_and_for_the_unrout
     ]
 
 
+@pytest.mark.parametrize("delay", DELAYS)
+def test_an_entry_that_has_waited_becomes_an_entry_again_and_none_is_lost(delay: int) -> None:
+    name = f"notifier.waiting.{delay}"
+    [arguments] = [queue.arguments for queue in returns().queues if queue.name == name]
+
+    assert arguments == {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 2**31 - 1,
+        "x-message-ttl": delay * 1000,
+        "x-dead-letter-exchange": "notifier.entries",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    assert Binding("notifier.waiting", name, f"{delay}.#") in returns().bindings
+
+
+def test_an_event_that_no_queue_takes_back_is_kept() -> None:
+    ways = {e.name: e.arguments.get("alternate-exchange") for e in returns().exchanges}
+
+    assert ways == {
+        "notifier.waiting": "notifier.unroutable",
+        "notifier.unclaimed": None,
+        "notifier.undelivered": "notifier.unclaimed",
+    }
+
+
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_what_an_exchange_of_producers_cannot_route_goes_to_the_unroutable(
     partitions: int,
@@ -95,14 +126,14 @@ def test_a_consumed_queue_loses_nothing_and_has_one_consumer_at_a_time(name: str
 
 
 def test_every_queue_has_one_policy_for_its_tunable_limits() -> None:
-    assert [policies_for(name)[0]["name"] for name in queue_names(2)] == [
+    names = [*queue_names(2), *(queue.name for queue in returns().queues)]
+
+    assert [policies_for(name)[0]["name"] for name in names] == [
         "notifier-dead",
-        "notifier-events",
-        "notifier-events",
-        "notifier-events",
-        "notifier-events",
+        *["notifier-events"] * 8,
+        "notifier-dead",
     ]
-    assert {len(policies_for(name)) for name in queue_names(2)} == {1}
+    assert {len(policies_for(name)) for name in names} == {1}
 
 
 def test_dead_letters_are_kept_for_seven_days() -> None:
@@ -121,9 +152,14 @@ def test_definitions_are_json_for_the_virtual_host_named() -> None:
 def test_definitions_hold_the_whole_topology() -> None:
     file: Any = definitions(3)
 
-    assert [queue["name"] for queue in file["queues"]] == queue_names(3)
+    back = returns()
+    assert [queue["name"] for queue in file["queues"]] == [
+        *queue_names(3),
+        *(queue.name for queue in back.queues),
+    ]
     assert [exchange["name"] for exchange in file["exchanges"]] == [
         *exchange_names(3),
+        *(exchange.name for exchange in back.exchanges),
         "notifier.events",
     ]
-    assert len(file["bindings"]) == len(topology(3).bindings) + 1
+    assert len(file["bindings"]) == len(topology(3).bindings) + 1 + len(back.bindings)

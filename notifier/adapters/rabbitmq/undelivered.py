@@ -1,0 +1,29 @@
+"""Letters of events that are to be received in time: on their way to wait, and on their way back.
+
+A letter that waits has its delay before its routing key. The exchange `notifier.waiting` finds the
+queue by it, and the hash of `notifier.partitions` spreads the letters afterwards.
+"""
+
+from aiormq.abc import FieldTable
+
+from notifier.adapters.rabbitmq import frames, properties
+from notifier.adapters.rabbitmq.confirms import Letter
+from notifier.adapters.rabbitmq.topology import UNDELIVERED, WAITING
+from notifier.core.ingress import Entry
+from notifier.core.undelivered import HandedBack
+
+_CLOUD_EVENT = "application/cloudevents+json"
+
+
+def waiting_letter(entry: Entry, delay: int) -> Letter:
+    """Return the letter that has an entry wait for so many seconds."""
+    address = frames.address(WAITING, f"{delay}.{entry.routing_key}")
+    return Letter(address, properties.of_entry(entry), entry.body, is_numbered=True)
+
+
+def letter_back(back: HandedBack) -> Letter:
+    """Return the letter that hands an event back."""
+    headers: FieldTable = {"notifier-reason": str(back.reason), "notifier-user": back.user}
+    letterhead = properties.with_id(_CLOUD_EVENT, headers, back.id)
+    address = frames.address(UNDELIVERED, f"user.{back.user}")
+    return Letter(address, letterhead, back.event, is_numbered=False)
