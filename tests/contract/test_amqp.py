@@ -31,6 +31,7 @@ from notifier.core.background import Background
 from notifier.core.errors import Expired, Invalid, Rejected, TooLarge, Unavailable
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery
+from notifier.core.undelivered import HandedBack, Reason
 from notifier.telemetry.metrics import Metrics
 from tests.support.eventually import eventually
 from tests.support.process import free_port
@@ -575,11 +576,12 @@ async def test_the_definitions_file_makes_every_queue_that_the_adapter_needs(
 async def test_the_rights_that_the_documents_name_are_enough(
     amqp_url: str, amqp_management_url: str
 ) -> None:
-    async with event_queue(amqp_url) as queue:
+    async with event_queue(amqp_url) as queue, event_source(amqp_url) as source:
         await eventually(lambda: queue.trouble is None)
+        await eventually(lambda: source.trouble is None)
     posts = {"write": r"^notifier\.events$", "read": "^$"}
     takes = {
-        "write": r"^notifier\.dead$",
+        "write": r"^notifier\.(dead|waiting|undelivered)$",
         "read": r"^notifier\.(events\.[0-9]+|unroutable|aside)$",
     }
     with user_without_rights(amqp_url, amqp_management_url, **posts) as url:
@@ -590,6 +592,8 @@ async def test_the_rights_that_the_documents_name_are_enough(
             async with event_source(url) as source:
                 assert len(await take(source, 1)) == 1
                 await eventually(lambda: source.trouble is None)
+                await source.wait([(Entry(b"{}", "user.42"), 600)])
+                await source.hand_back([HandedBack("42", Reason.OFFLINE, b"{}", "1")])
 
 
 async def test_a_user_who_may_not_declare_a_missing_queue_is_told_the_remedy(

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from notifier.adapters.rabbitmq import frames, properties
 from notifier.adapters.rabbitmq.confirms import Letter
 from notifier.adapters.rabbitmq.connection import Connection
 from notifier.adapters.rabbitmq.declaring import declare_returns
 from notifier.adapters.rabbitmq.delivered import Delivered
+from notifier.adapters.rabbitmq.errors import TopologyError
 from notifier.adapters.rabbitmq.probe import Probe, Publishing
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, JUDGED
@@ -20,6 +23,8 @@ from notifier.core.addresses import Url
 from notifier.telemetry.metrics import Metrics
 
 _LONGEST_REASON = 500
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class DeadLetters(Publisher):
@@ -40,7 +45,10 @@ class DeadLetters(Publisher):
 
     async def _declare(self, connection: Connection) -> Sequence[str]:
         queues = await super()._declare(connection)
-        await declare_returns(connection)
+        try:
+            await declare_returns(connection)
+        except TopologyError as error:  # an older one was imported: routing does not need these
+            _log.warning("cannot_hand_back", reason=str(error))
         return queues
 
     async def keep(self, delivery: Delivered, code: str, reason: str) -> None:
