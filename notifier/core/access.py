@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from notifier.core.errors import Unauthorized
 from notifier.core.names import EVERYONE, is_name, is_personal, personal_topic
@@ -35,8 +36,7 @@ def matches(pattern: str, topic: str) -> bool:
     return topic.startswith(first) and topic.endswith(last) and len(topic) - len(last) >= at
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True, gc=False):
     """What a verified token says. `patterns` may contain `*`.
 
     `expires` and `issued` are in Unix seconds; `issued` is whole ones, 0 where the token says none.
@@ -67,8 +67,7 @@ class Identity:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class WiderIdentity(Identity):
+class WiderIdentity(Identity, frozen=True, gc=False):
     """An Identity whose token has the claims `publish` or `presence`.
 
     Others have no members for them. Personal topics and `everyone` are open to neither.

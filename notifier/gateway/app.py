@@ -248,7 +248,7 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
     """
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
     connection.app.state.gateway.metrics.refusals.labels(error.code).inc()
-    user = getattr(connection.state, "user", "")
+    user = connection.scope["state"].get("user", "")
     _log.info(
         "refused", user=user, client=client_of(connection), code=error.code, reason=str(error)
     )

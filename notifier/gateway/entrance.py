@@ -1,8 +1,7 @@
 """The entrance: FastAPI dependencies, shared by every transport, that let a client in."""
 
 import re
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import Depends
 from starlette.datastructures import QueryParams
@@ -165,8 +164,7 @@ async def _verified(gateway: Gateway, tokens: list[str]) -> Identity | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(NamedTuple):
     """A client at the entrance, and its topics. `identity` is None while the token is to come."""
 
     identity: Identity | None
@@ -189,16 +187,14 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     marks, presence = _wants_marks(path, query), _wants_presence(query)
     identity = await _verified(gateway, tokens)
     if identity is not None:
-        connection.state.user = identity.user  # for the log, if it is refused from here on
-    if identity is not None:
+        connection.scope["state"]["user"] = identity.user  # for the log, if it is refused later
         gateway.terms.check_number(identity, (*topics, *cursor))
     if gateway.draining:  # it may have begun while the token was verified
         raise Unavailable("gateway", "draining")
     return Visitor(identity, topics, cursor, marks, presence)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """A visitor whose identity is known."""
 
     identity: Identity
