@@ -47,15 +47,21 @@ class Member:
 
 
 class SteeredMembers(MemoryMembers):
-    """Fulfils Members; an `away` one fails, and each life of the backend has a name."""
+    """Fulfils Members.
+
+    An `away` one fails, a `slow` one answers late. Each life of the backend has a name.
+    """
 
     away = False
     life = "first"
+    slow = 0.0  # seconds
 
     async def exchange(self, own: Mapping[str, Collection[str]]) -> Exchanged:
         if self.away:
             raise Unavailable("redis", "no answer")
-        return (await super().exchange(own))._replace(backend=self.life)
+        exchanged = await super().exchange(own)
+        await asyncio.sleep(self.slow)
+        return exchanged._replace(backend=self.life)
 
 
 class House:
@@ -247,6 +253,36 @@ async def test_the_members_of_a_gateway_that_died_are_gone_within_ten_seconds() 
         await pass_time(LAPSE + 3)
 
         assert ann.told[-1] == {"topic": ROOM, "joined": [], "left": ["bob"], "count": 1}
+
+
+@in_virtual_time
+async def test_of_many_topics_all_have_the_members_of_a_dead_gateway_removed_in_time() -> None:
+    rooms = [f"room:{number}" for number in range(200)]
+    async with gateways(2) as [one, other]:
+        ann = await one.member("ann", *rooms)
+        await other.member("bob", *rooms)
+        await pass_time(5)
+
+        other.die()
+        await pass_time(LAPSE + 4)
+
+        assert {frame["topic"] for frame in ann.told if frame.get("left") == ["bob"]} == {*rooms}
+
+
+@in_virtual_time
+async def test_a_member_that_leaves_during_an_exchange_has_left_on_other_gateways_too() -> None:
+    async with gateways(2) as [one, other]:
+        ann = await one.member("ann")
+        bob = await other.member("bob")
+        await pass_time(3)
+
+        other.members.slow = 0.5
+        await pass_time(1.1)  # one is under way now
+        bob.topics = bob.topics[:2]
+        other.attendance.refresh(bob)
+        await pass_time(3)  # before the gateway itself would no longer count
+
+        assert ann.knows == {"ann"}
 
 
 @in_virtual_time
