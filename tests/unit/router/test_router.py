@@ -11,7 +11,7 @@ from notifier.core.errors import Unavailable
 from notifier.core.history import Since
 from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery
-from notifier.core.undelivered import HandedBack
+from notifier.core.undelivered import WAITED, HandedBack
 from notifier.router import publisher
 from notifier.router.order import CHUNK, LARGE, MOST_AUDIENCES
 from notifier.router.router import Router
@@ -69,6 +69,8 @@ class Source:
 
     def __init__(self, *batches: Settled) -> None:
         self.trouble: str | None = None
+        self.waiting: list[tuple[Entry, int]] = []
+        self.handed_back: list[HandedBack] = []
         self._batches = batches
         self._stopped = asyncio.Event()
 
@@ -81,10 +83,10 @@ class Source:
         self._stopped.set()
 
     async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
-        raise NotImplementedError(entries)
+        self.waiting.extend(entries)
 
     async def hand_back(self, events: Sequence[HandedBack]) -> None:
-        raise NotImplementedError(events)
+        self.handed_back.extend(events)
 
 
 class House:
@@ -825,3 +827,38 @@ async def test_of_an_audience_that_was_lost_nothing_is_taken_along() -> None:
     await routing
 
     assert it.published == [(f"user:{MANY[-1]}", "2")]
+
+
+# Events that are to be received in time.
+
+
+def awaited(name: str, *users: str) -> Entry:
+    body = {"type": "t", "id": name, "source": "a", "users": users or ["42"]}
+    return Entry(json.dumps({**body, "undelivered_after": 60}).encode())
+
+
+@in_virtual_time
+async def test_an_event_waits_before_its_entry_is_acked_unless_it_was_refused() -> None:
+    batch = Settled(awaited("1"), awaited("2", "41"), event("3"))
+    it = House()
+    it.broker.refused_topics = {"user:41"}
+
+    await it.router.route(batch)
+
+    assert [(json.loads(each.body)["id"], delay) for each, delay in it.source.waiting] == [
+        ("1", 60)
+    ]
+    assert (batch.acks, len(batch.dead), batch.allows_next) == (1, 1, True)
+
+
+@pytest.mark.parametrize("accepted", [0.0, time.time()], ids=["is over", "is not over"])
+@in_virtual_time
+async def test_another_routers_batch_neither_waits_nor_is_handed_back(accepted: float) -> None:
+    waited = replace(awaited("1"), content_type=WAITED, accepted=accepted)
+    batch = Settled(awaited("2"), waited)
+    batch.lost = True
+    it = House()
+
+    await it.router.route(batch)
+
+    assert (it.source.waiting, it.source.handed_back) == ([], [])

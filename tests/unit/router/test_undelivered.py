@@ -1,6 +1,7 @@
 """Events that are to be received in time, through a router on memory, in virtual time."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -67,12 +68,14 @@ class Queue(MemoryEventQueue):
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[int] = []
+        self.waiting_users: list[list[str]] = []
         self.failures = 0
         self._back = asyncio.Event()
 
     async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
         self._fail()
         self.waits += [delay for _, delay in entries]
+        self.waiting_users += [json.loads(entry.body)["users"] for entry, _ in entries]
         await super().wait(entries)
 
     async def hand_back(self, events_: Sequence[HandedBack]) -> None:
@@ -178,6 +181,7 @@ async def test_users_who_received_it_are_dropped_while_the_others_wait() -> None
         await asyncio.sleep(12)
 
     assert house.queue.waits == [60, 10]
+    assert house.queue.waiting_users == [["1", "2"], ["2"]]
     assert house.back == {"2": Reason.OFFLINE}
 
 
