@@ -15,7 +15,7 @@ WORKERS ?= $(shell echo $$((1 + $$(getconf _NPROCESSORS_ONLN))))
 SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile -q
 WITHOUT_SERVICES = -m "not services and not long and not image" tests/unit tests/contract tests/deploy
 
-.PHONY: help run test coverage chaos autobahn lint check check-other pictures bench requirements clean image-test chart
+.PHONY: help run test coverage chaos autobahn lint check check-other pictures bench requirements clean image-test chart contracts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,10 @@ image-test: .venv/dev .venv/scan-made ## build the image and run it as the chart
 
 chart: .venv/dev ## write what the chart takes from settings and values.yaml
 	$(BIN)/python -m deploy.helm.generate
+
+# RELEASE=1: what holds from then on is what later changes are compared with.
+contracts: .venv/dev ## write docs/contracts/ from the code, and tell changes that break clients
+	$(BIN)/python -m contracts.generate $(if $(RELEASE),--release)
 
 pictures: .venv/dev ## draw the dashboards in docs/ from a local run of two minutes
 	sh tests/support/install-services.sh

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from contracts.generate import FOLDER, files
 from notifier.cli import main
 from notifier.telemetry.metrics import Metrics
 
@@ -104,3 +105,8 @@ def test_each_decision_has_status_and_date_and_agrees_with_the_one_it_supersedes
     assert [int(number) for number in heads] == list(range(1, len(files) + 1))
     superseded = {(number, head[3]) for number, head in heads.items() if head[3]}
     assert superseded == {(head[5], number) for number, head in heads.items() if head[5]}
+
+
+@pytest.mark.parametrize("name", sorted(files()))
+def test_a_contract_is_the_one_that_the_code_makes(name: str) -> None:
+    assert (FOLDER / name).read_text() == files()[name], "make contracts"
