@@ -7,7 +7,7 @@ import logging
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -20,6 +20,7 @@ from notifier.client.asking import NOT_HERE, TIMEOUT
 from notifier.client.errors import ClientError, Closed, NoAnswer
 from notifier.client.events import Event, Gap
 from notifier.client.pauses import Pauses, seconds_in
+from notifier.client.receipts import Receipts
 from notifier.core.positions import Position, format_cursor, parse_cursor
 
 GetToken = Callable[[], str | Awaitable[str]]
@@ -36,6 +37,8 @@ _WHERE_THE_GATEWAY_IS = (
 
 class Follower:
     """The events of a user and of `topics`, each once and in the order of its topic.
+
+    Events whose producers wait for it are marked received, at most once a second.
 
     `url` is the gateway's, ws:// or wss://. `get_token` returns a token, or an awaitable of one;
     it is asked before each connection and before a token expires, and asked again when the
@@ -65,6 +68,7 @@ class Follower:
         self._pauses = Pauses(_FIRST_PAUSE, _LONGEST_PAUSE, _SHORTEST_PAUSE)
         self._after = 0.0  # as the server asked, in seconds
         self._renew_at: float | None = None  # by time.time()
+        self._receipts = Receipts()
         self._iterating: AsyncGenerator[Event, None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -108,6 +112,7 @@ class Follower:
                 async with self._connection(await self._token()) as socket:
                     while True:
                         frame = json.loads(await self._next(socket))
+                        self._receipts.take(frame)
                         if self._is_new(frame):
                             yield frame
             except InvalidURI as error:
@@ -136,17 +141,25 @@ class Follower:
         try:
             yield socket
         finally:
+            with suppress(*_PASSING):
+                await self._receipts.tell(socket.send, time.time())
             await socket.close()
 
     async def _next(self, socket: ClientConnection) -> str | bytes:
-        """Return the next message, and renew the token meanwhile when it is time for that."""
-        while self._renew_at is not None:
+        """Return the next message; renew the token and mark events when it is time for that."""
+        while moments := [each for each in (self._renew_at, self._receipts.due) if each]:
             try:
-                async with asyncio.timeout(max(0.0, self._renew_at - time.time())):
+                async with asyncio.timeout(max(0.0, min(moments) - time.time())):
                     return await socket.recv()
             except TimeoutError:
-                await self._renew(socket)
+                await self._catch_up(socket, time.time())
         return await socket.recv()
+
+    async def _catch_up(self, socket: ClientConnection, now: float) -> None:
+        if (due := self._receipts.due) and due <= now:
+            await self._receipts.tell(socket.send, now)
+        if self._renew_at and self._renew_at <= now:
+            await self._renew(socket)
 
     async def _renew(self, socket: ClientConnection) -> None:
         """Renew the session in place; where that fails, the gateway's 4001 brings a new one."""

@@ -274,3 +274,15 @@ async def test_it_follows_a_real_gateway_through_the_expiry_of_its_tokens() -> N
 
     ids = [each.attributes["id"] for each in (before, meanwhile)]
     assert ids == ["before", "meanwhile"]
+
+
+async def test_events_are_marked_received_where_their_producers_wait_for_it() -> None:
+    asking = [{**event(f"e.{number}"), "ack": True} for number in (1, 2, 3)]
+    async with playing([hello(news="e.0"), asking[0], event("e.9", "other"), *asking[1:]]) as it:
+        follower = Follower(it.url, lambda: token(600), note=quiet)
+        found = await first(4, follower)
+        await eventually(lambda: {"type": "mark", "topic": "news", "received": "e.3"} in it.said)
+
+    assert found == ["e.1", "e.9", "e.2", "e.3"]
+    assert {said["topic"] for said in it.said} == {"news"}
+    assert len(it.said) <= len(asking)
