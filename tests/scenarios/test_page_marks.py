@@ -1,7 +1,9 @@
 """The developer page shows what is unread, and all tabs of a user agree on it."""
 
+import asyncio
 import re
 
+import httpx
 from playwright.async_api import expect
 
 from tests.support.producers import http_producer
@@ -77,6 +79,20 @@ async def test_a_silent_event_is_never_unread(visit: Visit, dev: Role) -> None:
 
     await expect(me.types_seen).to_have_text(["refresh"])
     await sees(me)
+
+
+async def test_an_event_whose_producer_waits_for_it_is_marked_received(
+    visit: Visit, dev: Role
+) -> None:
+    me = await visit("frieda")
+    async with http_producer(dev.api_url) as producer:
+        await producer.post({"users": ["frieda"], "type": "t", "id": "e", "undelivered_after": 60})
+
+    await expect(me.events).to_have_count(1)
+    async with httpx.AsyncClient(base_url=dev.api_url) as api, asyncio.timeout(30):
+        while (told := (await api.get("/v1/users/frieda/events/e")).json())["fate"] == "published":
+            pass
+    assert told["fate"] == "received"
 
 
 async def test_text_of_an_event_can_be_selected_without_marking_it(visit: Visit) -> None:

@@ -8,6 +8,7 @@ import { fill, part } from "./dom.js";
 export const MARK = "mark"; // the id of our mark frames, which an error repeats
 
 const marks = new Map(); // topic → the last frame
+const owed = new Map(); // topic → the position up to which we have not told yet that we received it
 
 export function marked(frame) {
   marks.set(frame.topic, frame);
@@ -17,7 +18,10 @@ export function marked(frame) {
 }
 
 export function forgetMarks(topics = [...marks.keys()]) {
-  for (const topic of topics) marks.delete(topic);
+  for (const topic of topics) {
+    marks.delete(topic);
+    owed.delete(topic);
+  }
   part("marks-error").textContent = "";
   showBadges();
 }
@@ -46,6 +50,20 @@ export function clicked({ target }) {
 
 export function markAll() {
   for (const [topic, { unread }] of marks) if (unread) mark({ topic, read: positions.get(topic) });
+}
+
+// Once a second at most: many events may come at once.
+export function received({ topic, position, ack }) {
+  if (!ack) return;
+  if (!owed.size) setTimeout(tellReceived, 1000);
+  owed.set(topic, position);
+}
+
+// Without a connection it is told on the next one.
+export function tellReceived() {
+  if (!isOpen()) return;
+  for (const [topic, position] of owed) send({ type: "mark", id: MARK, topic, received: position });
+  owed.clear();
 }
 
 export function unreadOf(topic) {

@@ -58,6 +58,7 @@ function greeted(frame) {
   topics.connectionOpened();
   sending.connectionOpened();
   marks.showBadges();
+  marks.tellReceived();
   part("session").textContent = frame.session;
   part("heartbeat").textContent = `${frame.heartbeat} s`;
   part("connected").textContent = new Date(frame.time).toLocaleTimeString();
@@ -68,6 +69,7 @@ function greeted(frame) {
 function arrived(frame) {
   cursor.positions.set(frame.topic, frame.position);
   showArrived(frame);
+  marks.received(frame);
   topics.showTopics();
 }
 
@@ -151,7 +153,10 @@ function start() {
   part("clear").addEventListener("click", clearEvents);
   addEventListener("online", tryNow);
   addEventListener("hashchange", signInFromUrl);
-  addEventListener("pagehide", () => cursor.keep(connection.user));
+  addEventListener("pagehide", () => {
+    marks.tellReceived();
+    cursor.keep(connection.user);
+  });
   sending.showAudience(null); // a reload may keep the choice made before
   signInFromUrl();
 }
