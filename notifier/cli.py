@@ -6,7 +6,17 @@ from typing import Any
 import click
 
 from notifier import __version__
-from notifier.commands import check, letters, listen, listings, roles, send, tokens, users
+from notifier.commands import (
+    check,
+    conformance,
+    letters,
+    listen,
+    listings,
+    roles,
+    send,
+    tokens,
+    users,
+)
 from notifier.commands.pipes import ending_unread
 
 _ROLES = ("gateway", "router", "api", "dev")
@@ -50,7 +60,7 @@ for _command in (
     *(roles.gateway, roles.router, roles.api, roles.dev),
     *(send.send, listen.listen),
     *(tokens.token, tokens.key),
-    *(check.check, letters.letters),
+    *(check.check, conformance.conformance, letters.letters),
     *(users.users, users.events),
     *(listings.settings, listings.metrics, listings.topology),
 ):

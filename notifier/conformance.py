@@ -1,0 +1,209 @@
+"""The promises of the protocol as named cases, tried against a deployment by a client of it."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.typing import Subprotocol
+
+_PATIENCE = 10.0  # seconds
+_GONE = "gone.7"  # a position of no stream
+Frame = dict[str, Any]
+
+
+class Broken(Exception):
+    """The deployment does not keep a promise; the text says what it did."""
+
+
+class Deployment(NamedTuple):
+    """A deployment: the gateway's address and a token; the api's and a key, or None."""
+
+    url: str
+    token: str
+    api_url: str | None = None
+    key: str | None = None
+
+    @asynccontextmanager
+    async def client(self, query: str = "", token: str | None = None) -> AsyncIterator["_Client"]:
+        """Connect by WebSocket, with another token if one is given."""
+        address = self.url.replace("http", "ws", 1) + f"/v1/ws{query}"
+        offered = ("notifier.v1", f"bearer.{token or self.token}")
+        subprotocols = [Subprotocol(each) for each in offered]
+        async with connect(address, subprotocols=subprotocols, open_timeout=_PATIENCE) as socket:
+            yield _Client(socket)
+
+    async def get(self, path: str, *, accept: str = "*/*") -> httpx.Response:
+        """Ask the gateway, with the token."""
+        headers = {"authorization": f"Bearer {self.token}", "accept": accept}
+        async with httpx.AsyncClient(base_url=self.url, timeout=_PATIENCE) as http:
+            return await http.get(path, headers=headers)
+
+    async def post(self, user: str, name: str) -> None:
+        """Post an event of this id for a user, and wait until it is confirmed."""
+        headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        event = {"type": "conformance", "users": [user], "id": name, "silent": True, "ttl": 60}
+        async with httpx.AsyncClient(base_url=self.api_url or "", timeout=_PATIENCE) as http:
+            answer = await http.post("/v1/events", json=event, headers=headers)
+        _expect(answer.status_code == httpx.codes.ACCEPTED, f"the api answered {answer.text}")
+
+
+class _Client:
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+
+    async def say(self, **frame: object) -> None:
+        await self._socket.send(json.dumps(frame))
+
+    async def next_of(self, *kinds: str) -> Frame:
+        """Return the next frame of these types, and pass over others."""
+        async with asyncio.timeout(_PATIENCE):
+            while True:
+                frame: Frame = json.loads(await self._socket.recv())
+                if frame["type"] in kinds:
+                    return frame
+
+    async def ids(self, last: str) -> list[str]:
+        """Return the ids of the events up to one."""
+        found: list[str] = []
+        while last not in found:
+            found.append((await self.next_of("event"))["event"]["id"])
+        return found
+
+    async def closed_with(self) -> int:
+        async with asyncio.timeout(_PATIENCE):
+            try:
+                while True:
+                    await self._socket.recv()
+            except ConnectionClosed as closed:
+                return closed.rcvd.code if closed.rcvd else 1006
+
+
+def _expect(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise Broken(otherwise)
+
+
+async def _greeted(to: Deployment) -> None:
+    async with to.client() as client:
+        hello = await client.next_of("hello")
+    own = f"user:{hello['user']}"
+    _expect({own, "everyone"} <= hello["topics"].keys(), f"hello has topics {hello['topics']}")
+
+
+async def _bad_token(to: Deployment) -> None:
+    async with to.client(token="x.y.z") as client:  # noqa: S106 - not a good one
+        code = await client.closed_with()
+    _expect(code == 4500, f"it closed with {code}")  # noqa: PLR2004 - of the protocol
+
+
+async def _token_in_url(to: Deployment) -> None:
+    answer = await to.get("/v1/history?token=x")
+    _expect(answer.status_code == httpx.codes.UNAUTHORIZED, f"it answered {answer.status_code}")
+
+
+async def _unknown_parameter(to: Deployment) -> None:
+    answer = await to.get("/v1/history?sinse=x")
+    told = answer.status_code == httpx.codes.BAD_REQUEST and answer.json().get("field")
+    _expect(told == "sinse", f"it answered {answer.status_code} {answer.text[:200]}")
+
+
+async def _malformed(to: Deployment) -> None:
+    async with to.client() as client:
+        await client.say(type="subscribe", topic="a,b", id=7)
+        error = await client.next_of("error")
+        await client.say(type="ping")
+        await client.next_of("pong")
+    _expect((error["code"], error.get("id")) == ("invalid", 7), f"it sent {error}")
+
+
+async def _gap(to: Deployment) -> None:
+    async with to.client(f"?since=everyone@{_GONE}") as client:
+        hello = await client.next_of("hello")
+        gap = await client.next_of("gap")
+    _expect(hello["topics"]["everyone"].get("resumed") is False, f"hello was {hello}")
+    _expect(gap["topic"] == "everyone", f"it sent {gap}")
+
+
+async def _polled(to: Deployment) -> None:
+    answer = (await to.get("/v1/poll")).json()
+    _expect("everyone@" in answer.get("cursor", ""), f"it answered {answer}")
+
+
+async def _once_in_order(to: Deployment) -> None:
+    names = _names(3)
+    async with to.client() as client:
+        user = (await client.next_of("hello"))["user"]
+        for name in (*names[:2], names[0], names[1], names[2]):
+            await to.post(user, name)
+        ids = [each for each in await client.ids(names[-1]) if each in names]
+    _expect(ids == names, f"{names}, the first two posted again, arrived as {ids}")
+
+
+async def _resumed(to: Deployment) -> None:
+    names = _names(3)
+    async with to.client() as client:
+        hello = await client.next_of("hello")
+    own = f"user:{hello['user']}"
+    for name in names:
+        await to.post(hello["user"], name)
+    since = quote(f"{own}@{hello['topics'][own]['position']}", safe="")
+    async with to.client(f"?since={since}") as client:
+        ids = [each for each in await client.ids(names[-1]) if each in names]
+    _expect(ids == names, f"{names} were missed, and {ids} came")
+
+
+def _names(number: int) -> list[str]:
+    run = secrets.token_hex(8)
+    return [f"{run}-{index}" for index in range(number)]
+
+
+class Case(NamedTuple):
+    """A promise, and how it is tried; some need the api."""
+
+    promise: str
+    attempt: Callable[[Deployment], Awaitable[None]]
+    needs_api: bool = False
+
+
+CASES = (
+    Case("a good token is greeted by hello, with the personal topic and everyone", _greeted),
+    Case("a bad token is closed with 4500", _bad_token),
+    Case("a token in the URL is refused", _token_in_url),
+    Case("an unknown parameter is refused by its name", _unknown_parameter),
+    Case("a malformed frame is answered by its id, and the connection stays", _malformed),
+    Case("a position of a stream that is gone leads to a gap", _gap),
+    Case("a first long-poll answers with a cursor", _polled),
+    Case("events arrive once and in the order of their posts", _once_in_order, needs_api=True),
+    Case("a client that reconnects gets the events it missed", _resumed, needs_api=True),
+)
+
+
+class Outcome(NamedTuple):
+    """What became of a case: `result` is `kept`, `broken` or `skipped`."""
+
+    promise: str
+    result: str
+    reason: str = ""
+
+
+async def tried(to: Deployment) -> AsyncIterator[Outcome]:
+    """Try each promise, and yield its outcome."""
+    for promise, attempt, needs_api in CASES:
+        if needs_api and to.api_url is None:
+            yield Outcome(promise, "skipped", "it needs --api-url")
+            continue
+        try:
+            await attempt(to)
+        except TimeoutError:
+            yield Outcome(promise, "broken", f"nothing came within {_PATIENCE:.0f} s")
+        except (Broken, OSError, httpx.HTTPError, WebSocketException, ValueError) as error:
+            yield Outcome(promise, "broken", str(error) or type(error).__name__)
+        else:
+            yield Outcome(promise, "kept")
