@@ -168,7 +168,7 @@ export class Notifier {
     const mine = ++this.#life;
     const { shared = !!page } = this.#settings;
     const given = [this.#settings, this.#tokens, () => this.#stream.positions, this.#hear] as const;
-    const port = shared ? await this.#join(given) : undefined;
+    const port = await (shared ? this.#join(given) : undefined);
     if (mine !== this.#life) return port?.close();
     this.#port = port ?? new Alone(...given);
     this.#port.want(this.#wants);

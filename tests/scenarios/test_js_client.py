@@ -1,0 +1,248 @@
+"""The package for browsers, in a real Chromium against the real service."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page, WebSocket, async_playwright
+
+from tests.support.browser import QUIET
+from tests.support.eventually import eventually
+from tests.support.gatekeeper import Gatekeeper
+from tests.support.producers import HttpProducer, http_producer
+from tests.support.roles import Service, running, service_of
+from tests.support.services import Broker, emptied, fresh_vhost
+from tests.support.shop import shop
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TABS = 30
+GOT = "n => window.got && window.got.length >= n"
+
+
+@dataclass
+class Tab:
+    """A tab of the shop, its WebSockets, and the lines of its console that complain."""
+
+    page: Page
+    sockets: list[WebSocket] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    is_gone: bool = False
+
+    def opens(self, socket: WebSocket) -> None:
+        """Note a WebSocket that the tab opens."""
+        self.sockets.append(socket)
+
+    @property
+    def leads(self) -> bool:
+        return not self.is_gone and any(not socket.is_closed() for socket in self.sockets)
+
+    async def opened(self, transport: str = "websocket") -> None:
+        """Return once the tab says that events flow by a transport."""
+        is_open = "by => window.notifier?.state.transport === by"
+        await self.page.wait_for_function(is_open, arg=transport)
+
+    async def got(self, count: int) -> list[str]:
+        """The ids of all events that the tab was told of, once there are so many."""
+        await self.page.wait_for_function(GOT, arg=count)
+        ids: list[str] = await self.page.evaluate("window.got")
+        return ids
+
+
+@dataclass
+class Street:
+    """The service, a proxy before its gateway, a shop that uses it, and a browser."""
+
+    service: Service
+    keeper: Gatekeeper
+    address: str
+    browser: Browser
+    producer: HttpProducer
+
+    async def visit(self, context: BrowserContext, user: str, **asked: str) -> Tab:
+        """Open a tab of the shop."""
+        url = f"http://127.0.0.1:{self.keeper.port}"
+        tab = Tab(await context.new_page())
+        tab.page.set_default_timeout(60_000)
+        tab.page.on("websocket", tab.opens)
+        tab.page.on("console", lambda line: tab.complaints.append(line.text))
+        tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+        tab.page.on("crash", lambda _: setattr(tab, "is_gone", True))
+        await tab.page.goto(f"{self.address}?{urlencode({'user': user, 'url': url, **asked})}")
+        return tab
+
+    @asynccontextmanager
+    async def posting(self, user: str) -> AsyncIterator[list[str]]:
+        """Post events one after the other meanwhile; the list has the ids of those accepted."""
+        posted: list[str] = []
+        enough = asyncio.Event()
+
+        async def post() -> None:
+            while not enough.is_set():
+                event = {"users": [user], "type": "t", "id": f"{len(posted)}"}
+                posted.append(await self.producer.send(event))
+
+        task = asyncio.create_task(post())
+        try:
+            yield posted
+        finally:
+            enough.set()
+            await task
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def street(
+    _rabbitmq: Broker, _redis_address: str, logs: Path, chromium: str, js_client: Path
+) -> AsyncIterator[Street]:
+    async with AsyncExitStack() as stack:
+        amqp_url = stack.enter_context(fresh_vhost(_rabbitmq))
+        redis_url = stack.enter_context(emptied(_redis_address))
+        settings = {
+            "NOTIFIER_ALLOWED_ORIGINS": "http://127.0.0.1:*",
+            "NOTIFIER_HISTORY_SIZE": "10000",
+            "NOTIFIER_INBOX_SIZE": "10000",
+        }
+        service = service_of(logs, amqp_url, redis_url, **settings)
+        stack.enter_context(running(service.api, service.router, service.gateway))
+        keeper = await stack.enter_async_context(Gatekeeper(port_of(service)))
+        address = await stack.enter_async_context(shop(js_client))
+        playwright = await stack.enter_async_context(async_playwright())
+        browser = await playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        stack.push_async_callback(browser.close)
+        producer = await stack.enter_async_context(http_producer(service.api.api_url))
+        yield Street(service, keeper, address, browser, producer)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def context(street: Street) -> AsyncIterator[BrowserContext]:
+    """The profile of a person of the test's own: its tabs share nothing with others."""
+    context = await street.browser.new_context()
+    yield context
+    await context.close()
+
+
+def port_of(service: Service) -> int:
+    return service.gateway.port("NOTIFIER_GATEWAY_PORT")
+
+
+def connections(service: Service) -> float:
+    return service.gateway.metric("notifier_connections", transport="websocket")
+
+
+async def leader_of(tabs: list[Tab]) -> Tab:
+    """The tab that has the connection."""
+    await eventually(lambda: sum(tab.leads for tab in tabs) == 1)
+    return next(tab for tab in tabs if tab.leads)
+
+
+async def crash(tab: Tab) -> None:
+    """End the tab's process as a bug or the lack of memory would."""
+    session = await tab.page.context.new_cdp_session(tab.page)
+    ended = asyncio.ensure_future(session.send("Page.crash"))
+    await eventually(lambda: tab.is_gone)
+    ended.cancel()
+
+
+async def leave(tab: Tab) -> None:
+    tab.is_gone = True
+    await tab.page.close()
+
+
+async def test_thirty_tabs_hold_one_connection_and_lose_nothing_when_the_leading_one_ends(
+    street: Street, context: BrowserContext
+) -> None:
+    before = await asyncio.to_thread(connections, street.service)
+    visits = (street.visit(context, "many", shared="") for _ in range(TABS))
+    tabs = list(await asyncio.gather(*visits))
+    await asyncio.gather(*(tab.opened() for tab in tabs))
+    assert await asyncio.to_thread(connections, street.service) == before + 1
+
+    ways: list[Callable[[Tab], Awaitable[None]]] = [leave, crash, leave, crash]
+    async with street.posting("many") as posted:
+        for end in ways:
+            await end(await leader_of(tabs))
+            tabs = [tab for tab in tabs if not tab.is_gone]
+            seen = len(posted)
+            await asyncio.gather(*(tab.got(seen + 1) for tab in tabs))
+
+    for tab in tabs:
+        assert await tab.got(len(posted)) == posted
+        assert tab.complaints == []
+    assert await asyncio.to_thread(connections, street.service) == before + 1
+
+
+async def test_events_go_on_by_other_transports_while_a_proxy_refuses_websockets(
+    street: Street, context: BrowserContext
+) -> None:
+    ways: list[tuple[str, tuple[str, ...]]] = [
+        ("websocket", ()),
+        ("sse", ("/v1/ws",)),
+        ("poll", ("/v1/ws", "/v1/sse")),
+        ("websocket", ()),
+    ]
+    tab = await street.visit(context, "mover", shared="")
+    await tab.opened()
+
+    async with street.posting("mover") as posted:
+        for transport, refused in ways:
+            street.keeper.refuse(*refused)
+            await tab.opened(transport)
+            await tab.got(len(posted) + 1)
+
+    assert await tab.got(len(posted)) == posted
+    assert await tab.page.evaluate("window.gaps") == []
+
+
+async def test_tabs_resume_when_their_gateway_was_killed(
+    street: Street, context: BrowserContext
+) -> None:
+    tabs = [await street.visit(context, "survivor", shared="") for _ in range(2)]
+    await asyncio.gather(*(tab.opened() for tab in tabs))
+    gateway = street.service.gateway
+
+    async with street.posting("survivor") as posted:
+        await asyncio.to_thread(gateway.kill)
+        await asyncio.to_thread(gateway.start)
+        await asyncio.to_thread(gateway.wait_until_ready)
+        street.keeper.target = port_of(street.service)
+        await asyncio.gather(*(tab.got(len(posted) + 1) for tab in tabs))
+
+    for tab in tabs:
+        assert await tab.got(len(posted)) == posted
+        assert await tab.page.evaluate("window.gaps") == []
+
+
+async def test_events_go_on_past_the_life_of_a_token(
+    street: Street, context: BrowserContext
+) -> None:
+    tab = await street.visit(context, "renewed", shared="", seconds="3")
+    await tab.opened()
+
+    async with street.posting("renewed") as posted:
+        for _ in range(2):
+            async with tab.page.expect_response("**/token?*"):
+                pass
+        await tab.got(len(posted) + 1)
+
+    assert await tab.got(len(posted)) == posted
+
+
+async def test_a_tab_that_is_loaded_anew_gets_the_events_it_missed(
+    street: Street, context: BrowserContext
+) -> None:
+    other = await street.visit(context, "reader", shared="")
+    tab = await street.visit(context, "reader", shared="", persist="")
+    await asyncio.gather(other.opened(), tab.opened())
+    address = tab.page.url
+    await tab.page.goto("about:blank")
+
+    posted = await street.producer.send({"users": ["reader"], "type": "t"})
+    await other.got(1)
+    await tab.page.goto(address)
+
+    assert await tab.got(1) == [posted]

@@ -1,0 +1,70 @@
+"""A shop's web site, with the package for browsers in its pages."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from tests.support.roles import token
+
+# As strict as a policy gets: no inline script, no inline style, no eval.
+POLICY = "default-src 'none'; script-src 'self'; connect-src 'self' http: ws:; base-uri 'none'"
+_TYPES = {".js": "text/javascript", ".html": "text/html", ".map": "application/json"}
+PAGE = '<!doctype html><title>Shop</title><script type="module" src="/page.js"></script>'
+SCRIPT = """
+import { Notifier } from "./index.js";
+import "./inbox.js";
+const asked = new URLSearchParams(location.search);
+const user = asked.get("user"), seconds = asked.get("seconds") ?? 600;
+window.got = []; window.gaps = []; window.states = [];
+const getToken = async () => (await fetch(`/token?user=${user}&seconds=${seconds}`)).text();
+const notifier = window.notifier = new Notifier({
+  url: asked.get("url"),
+  getToken,
+  topics: asked.getAll("topic"),
+  shared: asked.has("shared"),
+  persist: asked.has("persist"),
+  timing: { retry: [20, 50, 200], upgrade: [300, 600], patience: 8000 },
+});
+notifier.on("event", ({ event }) => window.got.push(event.id));
+notifier.on("gap", (gap) => window.gaps.push(gap));
+notifier.on("state", (state) => window.states.push(state));
+notifier.on("stopped", (stopped) => { window.stopped = stopped; });
+const inbox = document.createElement("notifier-inbox");
+inbox.notifier = notifier;
+if (asked.has("inbox")) document.body.append(inbox);
+"""
+
+
+@asynccontextmanager
+async def shop(package: Path) -> AsyncIterator[str]:
+    """Serve the pages and tokens for anybody, and yield the address."""
+
+    def answer(target: str) -> tuple[str, bytes]:
+        path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
+        if path == "/token":
+            life = float(query["seconds"][0])
+            return "text/plain", token(query["user"][0], "*", seconds=life).encode()
+        made = {"/": ("text/html", PAGE), "/page.js": ("text/javascript", SCRIPT)}
+        if path in made:
+            return made[path][0], made[path][1].encode()
+        file = package / "dist" / path.removeprefix("/")
+        return _TYPES[file.suffix], file.read_bytes()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        try:
+            kind, body = answer(request.split(" ")[1])
+            status = "200 OK"
+        except (OSError, KeyError):
+            status, kind, body = "404 Not Found", "text/plain", b""
+        head = (
+            f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n"
+            f"content-security-policy: {POLICY}\r\nconnection: close\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
