@@ -64,10 +64,9 @@ class Incoming(Outgoing):
     def close_with(self, code: int, reason: str) -> None:
         """Flush, send a close frame, and wait a while for the client's own."""
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
+    def _lost(self) -> None:
         self._wait_no_longer()
-        super().connection_lost(exc)
+        super()._lost()
 
     def _feed(self, data: bytes) -> None:
         reader = self._reader or FrameReader(

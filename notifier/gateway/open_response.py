@@ -17,6 +17,7 @@ from notifier.core.positions import Position, format_cursor
 from notifier.gateway.outgoing import Outgoing
 from notifier.http.exchange import Exchange
 from notifier.http.port import HANDOVER, Header
+from notifier.http.turns import Turns
 
 
 class TakenOver(Response):
@@ -69,10 +70,13 @@ class OpenResponse(Outgoing):
         """See asyncio.Protocol."""
         self._exchange.keep_early(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
+    @property
+    def _turns(self) -> Turns:
+        return self._exchange.turns
+
+    def _lost(self) -> None:
         self._exchange.let_go(self)
-        super().connection_lost(exc)
+        super()._lost()
 
 
 class Follower(Connection, Protocol):

@@ -5,12 +5,14 @@ Back-pressure is the transport's own buffer. Nothing is queued a second time.
 
 import asyncio
 import time
+from abc import abstractmethod
 from typing import ClassVar, cast
 
 from notifier.core.errors import CloseCode
 from notifier.core.ports import Listener
 from notifier.core.publications import Publication
 from notifier.http.backlog import Backlog
+from notifier.http.turns import Turns
 
 _CLOSE_TIMEOUT = 5.0
 _LONGEST_PAUSE = 15.0
@@ -36,10 +38,24 @@ class Outgoing(asyncio.Protocol):
         self._paused_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    # Called by asyncio.
+    # Called by asyncio. All clients of a gateway may go in one moment: each one's end has its turn.
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol. The transport stays open until the turn of this client."""
+        self._turns.take(self._transport.close)
+        return True
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """See asyncio.Protocol."""
+        self._turns.take(self._lost)
+
+    @property
+    @abstractmethod
+    def _turns(self) -> Turns:
+        """The turns of the port that the client came to."""
+
+    def _lost(self) -> None:
+        """Forget the client, which is gone."""
         if self._timer is not None:
             self._timer.cancel()
         self.backlog.forget(self)

@@ -161,10 +161,9 @@ class PollConnection(OpenResponse):
         self.backlog.forget(self)
         self._exchange.give_back(self, is_paused=not super().has_room)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
+    def _lost(self) -> None:
         self._wait.cancel()
-        super().connection_lost(exc)
+        super()._lost()
 
 
 def _response_to(request: Request) -> Callable[..., PollConnection]:

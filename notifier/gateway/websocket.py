@@ -20,6 +20,7 @@ from notifier.gateway.handshake import HandshakeRequest
 from notifier.gateway.incoming import Incoming
 from notifier.gateway.opening import Opening
 from notifier.http.port import MOST_EARLY, Header, Port, address_of
+from notifier.http.turns import Turns
 
 
 def encode(publication: Publication) -> bytes:
@@ -67,13 +68,13 @@ _PING = websocket_frame(Opcode.PING, b"")
 class WebSocketConnection(Incoming):
     """One client's WebSocket. Fulfils Connection, once it has been handed over."""
 
-    __slots__ = ("_connections", "_early", "_opening", "encode")
+    __slots__ = ("_early", "_opening", "_port", "encode")
 
     transport = "websocket"
 
     def __init__(self, port: Port) -> None:
         super().__init__()
-        self._connections = port.state.connections
+        self._port = port
         self._opening: Opening | None = Opening(self, port)
         self.agree_on(0)
         self._early = b""
@@ -88,7 +89,7 @@ class WebSocketConnection(Incoming):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
-        self._connections.add(self)
+        self._port.state.connections.add(self)
 
     def begin_handshake(self, target: bytes, headers: list[Header]) -> None:
         """See WebSocketProtocol."""
@@ -104,13 +105,16 @@ class WebSocketConnection(Incoming):
         else:
             self._feed(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
-        self._connections.discard(self)
+    @property
+    def _turns(self) -> Turns:
+        return self._port.turns
+
+    def _lost(self) -> None:
+        self._port.state.connections.discard(self)
         if self._opening is not None:
             self._opening.lost()
             self._opening = None
-        super().connection_lost(exc)
+        super()._lost()
 
     def shutdown(self) -> None:
         """Close at once; the server calls this for open connections when it stops."""

@@ -9,6 +9,7 @@ import httptools
 from notifier.http.exchange import Exchange, Manner
 from notifier.http.incoming import Incoming, Part
 from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, WebSocketProtocol
+from notifier.http.turns import Turns
 
 
 class Connection(Incoming):
@@ -140,6 +141,11 @@ class Connection(Incoming):
     def default_headers(self) -> list[Header]:
         """See Carrier."""
         return self._port.state.default_headers
+
+    @property
+    def turns(self) -> Turns:
+        """See Carrier."""
+        return self._port.turns
 
     def read_on(self) -> None:
         """See Carrier."""

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Scope
 
 from notifier.http.port import Header
+from notifier.http.turns import Turns
 
 _log = structlog.get_logger("notifier.http")
 _MOST_BODY = 64 * 1024  # bytes of a request that are kept until the application takes them
@@ -36,6 +37,10 @@ class Carrier(Protocol):
     @property
     def client(self) -> str:
         """The address of the other end."""
+
+    @property
+    def turns(self) -> Turns:
+        """The turns of the port that the client came to."""
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
@@ -263,6 +268,11 @@ class Exchange:
     def is_gone(self) -> bool:
         """Whether the client has gone."""
         return self._carrier.is_closing
+
+    @property
+    def turns(self) -> Turns:
+        """The turns of the port that the client came to."""
+        return self._carrier.turns
 
     @property
     def takes_chunks(self) -> bool:

@@ -1,4 +1,4 @@
-"""Time for clients' requests: a little in each turn of the event loop."""
+"""Time for clients' requests and ends: a little in each turn of the event loop."""
 
 import asyncio
 from collections import deque
@@ -10,8 +10,8 @@ _TURN = 0.001  # seconds
 class Turns:
     """Does work while this turn of the event loop has time for it, and the rest in later turns.
 
-    When thousands come back at once, all their requests are there at once, and the loop would serve
-    nobody else until it had taken the last of them.
+    When thousands come back or go at once, all their requests or ends are there at once, and the
+    loop would serve nobody else until it had taken the last of them.
     """
 
     def __init__(self) -> None:
