@@ -46,7 +46,7 @@ class Opening:
         self._agreement: Agreement
         self._refusal: tuple[int, Headers] | None = None
         self._received = False
-        self._gone = asyncio.get_running_loop().create_future()
+        self._gone: asyncio.Future[None] | None = None  # while the application waits for it
 
     def begin(self, request: HandshakeRequest, transport: asyncio.Transport) -> None:
         """Answer the upgrade request, or run the application on it."""
@@ -66,7 +66,7 @@ class Opening:
 
     def lost(self) -> None:
         """Let an application that still waits know that the client is gone."""
-        if not self._gone.done():
+        if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
 
     def _scope(self, request: HandshakeRequest) -> types.Scope:
@@ -103,7 +103,9 @@ class Opening:
         if not self._received:
             self._received = True
             return {"type": "websocket.connect"}
-        await self._gone
+        if not self._transport.is_closing():
+            self._gone = asyncio.get_running_loop().create_future()
+            await self._gone
         return {"type": "websocket.disconnect", "code": 1006}
 
     async def _send(self, message: types.Message) -> None:

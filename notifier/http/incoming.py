@@ -208,8 +208,9 @@ class Incoming(Outgoing):
         """See httptools."""
         if self._part not in (Part.NOTHING, Part.HEAD):
             raise ValueError("a request began where none could")  # so that it is never answered
-        self._part = Part.HEAD
-        self._limit()
+        if self._part is Part.NOTHING:
+            self._part = Part.HEAD
+            self._limit()
 
     def on_url(self, target: bytes) -> None:
         """See httptools."""
