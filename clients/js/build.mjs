@@ -6,7 +6,7 @@ import { build } from "esbuild";
 for (const old of readdirSync("dist")) if (/\.js(\.map)?$/.test(old)) rmSync(`dist/${old}`);
 cpSync("../../LICENSE", "LICENSE");
 await build({
-  entryPoints: ["src/index.ts", "src/react.ts", "src/inbox.ts"],
+  entryPoints: ["src/index.ts"],
   outdir: "dist",
   bundle: true,
   splitting: true, // a page loads the transports over HTTP and the sharing of tabs when it needs them
@@ -15,7 +15,6 @@ await build({
   target: "es2022",
   minify: true,
   sourcemap: true,
-  external: ["react"],
 });
 for (const file of readdirSync("dist").filter((name) => name.endsWith(".js"))) {
   console.log(`${file}: ${gzipSync(readFileSync(`dist/${file}`), { level: 9 }).length} bytes gzipped`);

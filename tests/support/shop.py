@@ -14,7 +14,6 @@ _TYPES = {".js": "text/javascript", ".html": "text/html", ".map": "application/j
 PAGE = '<!doctype html><title>Shop</title><script type="module" src="/page.js"></script>'
 SCRIPT = """
 import { Notifier } from "./index.js";
-import "./inbox.js";
 const asked = new URLSearchParams(location.search);
 const user = asked.get("user"), seconds = asked.get("seconds") ?? 600;
 window.got = []; window.gaps = []; window.states = [];
@@ -31,9 +30,6 @@ notifier.on("event", ({ event }) => window.got.push(event.id));
 notifier.on("gap", (gap) => window.gaps.push(gap));
 notifier.on("state", (state) => window.states.push(state));
 notifier.on("stopped", (stopped) => { window.stopped = stopped; });
-const inbox = document.createElement("notifier-inbox");
-inbox.notifier = notifier;
-if (asked.has("inbox")) document.body.append(inbox);
 """
 
 
