@@ -1,8 +1,13 @@
 """The parts that roles are made of, each from the settings."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp
@@ -134,23 +139,38 @@ def _terms(settings: Settings) -> Terms:
     )
 
 
-def serve_gateway(
+@asynccontextmanager
+async def serve_gateway(
     settings: Settings, host: str, gateway: Gateway, app: ASGIApp
-) -> AbstractAsyncContextManager[int]:
+) -> AsyncIterator[int]:
     """Serve clients on the public port; yield it."""
-    Outgoing.send_buffer = settings.send_buffer_bytes
-    Outgoing.backlog = backlog = _backlog(settings, gateway.metrics)
+    backlog = _backlog(settings, gateway.metrics)
+    with _bounds(settings, backlog):
+        async with serve(
+            app,
+            host=host,
+            port=settings.gateway_port,
+            setting="NOTIFIER_GATEWAY_PORT",
+            websocket=WebSocketConnection,
+            backlog=backlog,
+            most=gateway.capacity.connections + _OTHER_CLIENTS,
+        ) as port:
+            yield port
+
+
+@contextmanager
+def _bounds(settings: Settings, backlog: Backlog) -> Iterator[None]:
+    """Set the bounds of all connections while inside: a test may run a house in its own process."""
+    before = Outgoing.send_buffer, Outgoing.backlog
+    paces = WebSocketConnection.frame_pace, WebSocketConnection.byte_pace
+    Outgoing.send_buffer, Outgoing.backlog = settings.send_buffer_bytes, backlog
     WebSocketConnection.frame_pace = Pace(settings.frame_rate, _INBOUND_AT_ONCE)
     WebSocketConnection.byte_pace = Pace(settings.byte_rate, _INBOUND_AT_ONCE)
-    return serve(
-        app,
-        host=host,
-        port=settings.gateway_port,
-        setting="NOTIFIER_GATEWAY_PORT",
-        websocket=WebSocketConnection,
-        backlog=backlog,
-        most=gateway.capacity.connections + _OTHER_CLIENTS,
-    )
+    try:
+        yield
+    finally:
+        Outgoing.send_buffer, Outgoing.backlog = before
+        WebSocketConnection.frame_pace, WebSocketConnection.byte_pace = paces
 
 
 def proxies(settings: Settings) -> Proxies:

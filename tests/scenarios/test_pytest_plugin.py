@@ -5,11 +5,14 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from notifier.client import Event, SyncProducer
+from notifier.gateway.outgoing import Outgoing
+from notifier.gateway.websocket import WebSocketConnection
 from notifier.testing import running
 
 # Of a developer whose own notifier is set up: none of it may reach a test.
@@ -72,6 +75,20 @@ def test_each_has_a_notifier_of_its_own_that_knows_all_a_user_was_sent() -> None
         ]
 
     assert seen == [["users", "everyone"], ["users", "everyone", "topic"], ["everyone"], []]
+
+
+def test_it_leaves_nothing_behind_in_the_process_of_the_test() -> None:
+    def bounds() -> tuple[object, ...]:
+        paces = WebSocketConnection.frame_pace, WebSocketConnection.byte_pace
+        return (*paces, Outgoing.send_buffer, Outgoing.backlog)
+
+    before, threads = bounds(), threading.active_count()
+    with running():
+        within = bounds()
+
+    assert within != before
+    assert bounds() == before
+    assert threading.active_count() == threads
 
 
 def test_events_that_do_not_come_are_told_with_those_that_did() -> None:
