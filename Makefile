@@ -15,7 +15,7 @@ WORKERS ?= $(shell echo $$((1 + $$(getconf _NPROCESSORS_ONLN))))
 SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile -q
 WITHOUT_SERVICES = -m "not services and not long and not image" tests/unit tests/contract tests/deploy
 
-.PHONY: help run test coverage chaos autobahn lint check check-other pictures bench requirements clean image-test chart contracts
+.PHONY: help run example test coverage chaos autobahn lint check check-other pictures bench requirements clean image-test chart contracts
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,10 @@ run: .venv/run ## start notifier with its web page; needs no Redis and no Rabbit
 # SERVERS=new: on RabbitMQ and Redis of Debian 13; SERVERS=newest: of Debian unstable. As root, in
 # folders of their own. TEST_REDIS=valkey in the environment takes Valkey in place of Redis.
 ON_SERVERS = $(if $(SERVERS),TEST_SERVERS=$(SERVERS))
+
+# NAME=notifications|chat|dashboard|collaboration
+example: .venv/run clients/js/dist/.made ## run an example on http://127.0.0.1:8080; see docs/examples.md
+	$(BIN)/python -m examples.$(or $(NAME),notifications)
 
 test: .venv/dev ## run all tests; finds or installs Redis, RabbitMQ, Chromium and Node
 	sh tests/support/install-services.sh $(SERVERS)
@@ -68,9 +72,10 @@ chart: .venv/dev ## write what the chart takes from settings and values.yaml
 contracts: .venv/dev ## write docs/contracts/ from the code, and tell changes that break clients
 	$(BIN)/python -m contracts.generate $(if $(RELEASE),--release)
 
-pictures: .venv/dev ## draw the dashboards in docs/ from a local run of two minutes
+pictures: .venv/dev ## draw the pictures in docs/: dashboards from a run of two minutes, and examples
 	sh tests/support/install-services.sh
 	$(BIN)/python -m tests.support.picture
+	PICTURES=docs $(BIN)/python -m pytest -q tests/scenarios/test_examples.py
 
 # ROWS=broadcast,memory  RUNS=5  SIZE=full|small  PROFILE=1 (of ours, where the time goes)
 bench: .venv/bench ## compare notifier with its peers, side by side: see benchmarks/README.md
