@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from notifier.adapters.memory.marks import MemoryMarks
 from notifier.adapters.memory.members import MemoryMembers
@@ -752,7 +753,7 @@ async def test_a_token_renewed_in_place_does_not_make_a_connection_younger() -> 
 
         await it.pass_time(5)
         await client.say(type="auth", token="t")
-        await it.verify(replace(ANN, expires=START + 7200))
+        await it.verify(structs.replace(ANN, expires=START + 7200))
         await it.pass_time(6)
 
         assert client.closed_with == CloseCode.MAX_AGE
