@@ -195,9 +195,9 @@ async def test_without_on_gap_a_gap_is_a_warning_in_the_log(
 
 
 async def test_a_token_is_renewed_in_place_before_it_expires() -> None:
-    tokens = iter([token(1.0, "first"), token(3600, "second")])
+    lives = iter([(1.0, "first"), (3600.0, "second")])
     async with playing([hello(), event("a.1")]) as gateway:
-        frames = Follower(gateway.url, lambda: next(tokens)).frames()
+        frames = Follower(gateway.url, lambda: token(*next(lives))).frames()
         for _ in range(2):
             await anext(frames)
         waiting = asyncio.ensure_future(anext(frames))
