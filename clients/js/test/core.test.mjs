@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { FakeSocket, client, reached, tokenOf } from "./gateway.mjs";
+import { afterEach, test as testOfNode } from "node:test";
+import { FakeSocket, client, closeAll, reached, tokenOf } from "./gateway.mjs";
+
+// A test that fails must end: it neither waits for ever nor leaves a client behind.
+const test = (name, run) => testOfNode(name, { timeout: 30_000 }, run);
+afterEach(closeAll);
 
 test("a client that reconnects resumes from its last positions", async () => {
   const { notifier, ids } = client({ topics: ["news"] });

@@ -66,6 +66,12 @@ export class FakeSocket {
   }
 }
 
+const clients = [];
+
+export function closeAll() {
+  for (const notifier of clients.splice(0)) notifier.close();
+}
+
 export function tokenOf(seconds, sub = "42") {
   const part = (json) => Buffer.from(JSON.stringify(json)).toString("base64url");
   return `${part({})}.${part({ sub, exp: Date.now() / 1000 + seconds })}.x`;
@@ -84,6 +90,7 @@ export function client(options = {}) {
     timing: { retry: [1, 1, 1], pong: 20 },
     ...options,
   });
+  clients.push(notifier);
   const told = [];
   for (const name of ["event", "gap", "marks", "error", "stopped"]) {
     notifier.on(name, (frame) => told.push([name, frame]));
