@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from notifier import __version__, reference
-from notifier.problems import MEDIA_TYPE, SCHEMA
+from notifier.problems import MEDIA_TYPE, SCHEMA, title_of
 from notifier.schemas import ref, referenced
 
 _NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False}  # ours is at the ports, ADR 15
@@ -98,5 +98,5 @@ def problems(described: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
 
 
 def _example(status: int, description: str) -> dict[str, Any]:
-    title = HTTPStatus(status).phrase
+    title = title_of(HTTPStatus(status))
     return {"type": "about:blank", "title": title, "status": status, "detail": description}

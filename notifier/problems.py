@@ -28,6 +28,15 @@ SCHEMA = {
 }
 
 
+# RFC 9110's names, which Python has since 3.13: a title is the same on every Python.
+_TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+
+
+def title_of(status: HTTPStatus) -> str:
+    """Return the name of a status (RFC 9110, section 15)."""
+    return _TITLES.get(status, status.phrase)
+
+
 def problem_of(error: NotifierError, status: HTTPStatus) -> dict[str, Any]:
     """Describe an error, with the member `field` where there is one."""
     field = {"field": error.field} if isinstance(error, Invalid) and error.field else {}
@@ -57,7 +66,7 @@ def no_route(there_is: str) -> Callable[[Request, Exception], Awaitable[Response
     async def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
         status = HTTPStatus(error.status_code)
-        asked = f"{request.method} {request.url.path}: {status.phrase.lower()}"
+        asked = f"{request.method} {request.url.path}: {title_of(status).lower()}"
         told = _problem(status, detail=f"{asked}; there is {there_is}")
         return JSONResponse(told, status, error.headers, media_type=MEDIA_TYPE)
 
@@ -65,4 +74,4 @@ def no_route(there_is: str) -> Callable[[Request, Exception], Awaitable[Response
 
 
 def _problem(status: HTTPStatus, **members: str) -> dict[str, Any]:
-    return {"type": "about:blank", "title": status.phrase, "status": status.value, **members}
+    return {"type": "about:blank", "title": title_of(status), "status": status.value, **members}

@@ -65,7 +65,7 @@ _RESULTS = {
 }
 _PROBLEM = {
     "type": "about:blank",
-    "title": "Unprocessable Entity",
+    "title": "Unprocessable Content",
     "status": 422,
     "code": "invalid",
     "detail": "type: is missing",
