@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
 from tests.support.roles import Role, Service, clean_environment, running, service_of
 from tests.support.services import Broker, emptied, fresh_vhost
 
 if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
     from tests.support.visitor import Visit
 
 
@@ -42,12 +45,23 @@ def dev(logs: Path) -> Iterator[Role]:
         yield role
 
 
-@pytest.fixture
-async def visit(dev: Role, chromium: str) -> AsyncIterator["Visit"]:
-    """How to open a tab of the page in Chromium: `await visit(user)`."""
-    from tests.support.visitor import tabs  # noqa: PLC0415  # the other tests need no browser
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def _browser(chromium: str) -> AsyncIterator["Browser"]:
+    from tests.support.visitor import browser_of  # noqa: PLC0415  # the other tests need no browser
 
-    async with tabs(chromium, dev.page_url) as visit:
+    async with browser_of(chromium) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visit(dev: Role, _browser: "Browser") -> AsyncIterator["Visit"]:
+    """How to open a tab of the page in Chromium: `await visit(user)`.
+
+    A module's tests share the browser, and so the event loop: mark them with `loop_scope="module"`.
+    """
+    from tests.support.visitor import tabs  # noqa: PLC0415  # as above
+
+    async with tabs(_browser, dev.page_url) as visit:
         yield visit
 
 

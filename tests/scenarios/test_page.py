@@ -4,10 +4,13 @@ Each test has users and topics of its own: the process may be shared.
 """
 
 import httpx
+import pytest
 from playwright.async_api import expect
 
 from tests.support.roles import Role
 from tests.support.visitor import Visit
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_an_event_sent_by_the_form_to_my_user_appears_live(visit: Visit) -> None:

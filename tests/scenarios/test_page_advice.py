@@ -1,10 +1,13 @@
 """The developer page says so when an event is accepted that its tab does not get."""
 
 import httpx
+import pytest
 from playwright.async_api import expect
 
 from tests.support.roles import Role
 from tests.support.visitor import Visit
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_a_send_to_a_topic_that_nobody_follows_says_so_and_offers_to_follow(
@@ -63,8 +66,9 @@ async def test_a_send_that_this_tab_gets_needs_no_advice(visit: Visit) -> None:
     await expect(me.page.locator("#advice")).to_be_hidden()
 
 
-def test_a_bad_topic_is_refused_with_its_rule(dev: Role) -> None:
-    answer = httpx.get(f"{dev.page_url}dev/followed", params={"topic": "two words"})
+async def test_a_bad_topic_is_refused_with_its_rule(dev: Role) -> None:
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(f"{dev.page_url}dev/followed", params={"topic": "two words"})
 
     assert (answer.status_code, answer.json()["field"]) == (422, "topic")
     assert "must be 1 to 128" in answer.json()["detail"]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from playwright.async_api import WebSocketRoute, expect
 
 from notifier.adapters.tokens.minting import mint
@@ -13,6 +14,8 @@ from tests.support.process import free_port
 from tests.support.producers import http_producer
 from tests.support.roles import SECRET, Role
 from tests.support.visitor import Visit
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @asynccontextmanager

@@ -15,6 +15,8 @@ from notifier.api.keys import new_key
 from tests.support.roles import Role, running
 from tests.support.visitor import INSECURE_HOST, Visit, Visitor
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 NODE = shutil.which("node") or "node"
 RUN = {
     "curl": ["bash", "-euc"],

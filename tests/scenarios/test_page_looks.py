@@ -7,6 +7,8 @@ from playwright.async_api import FloatRect, expect
 
 from tests.support.visitor import Visit, Visitor
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 # The least contrast between a text and its ground (WCAG 2.2, 1.4.3), with the text it was found at.
 # A canvas turns every notation of a colour into red, green, blue.
 LEAST_CONTRAST = """() => {

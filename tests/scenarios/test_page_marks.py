@@ -4,11 +4,14 @@ import asyncio
 import re
 
 import httpx
+import pytest
 from playwright.async_api import expect
 
 from tests.support.producers import http_producer
 from tests.support.roles import Role
 from tests.support.visitor import Visit, Visitor
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def sees(me: Visitor, *unread: str) -> None:

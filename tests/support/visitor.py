@@ -83,19 +83,32 @@ Visit = Callable[..., Awaitable[Visitor]]
 
 
 @asynccontextmanager
-async def tabs(chromium: str, page_url: str) -> AsyncIterator[Visit]:
-    """Yield how to open a tab: `await visit(user)`; `url` is that of another server's page."""
+async def browser_of(chromium: str) -> AsyncIterator[Browser]:
+    """Start a browser."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=[*QUIET, _NAMES])
-
-        async def visit(user: str, width: int = 1280, url: str = page_url) -> Visitor:
-            visitor = await _opened(browser, width)
-            await visitor.page.goto(f"{url}#user={user}")
-            await visitor.signed_in(user)
-            return visitor
-
-        yield visit
+        yield browser
         await browser.close()
+
+
+@asynccontextmanager
+async def tabs(browser: Browser, page_url: str) -> AsyncIterator[Visit]:
+    """Yield how to open a tab: `await visit(user)`; `url` is that of another server's page.
+
+    A tab shares no storage with another, and is closed at the end.
+    """
+
+    async def visit(user: str, width: int = 1280, url: str = page_url) -> Visitor:
+        visitor = await _opened(browser, width)
+        await visitor.page.goto(f"{url}#user={user}")
+        await visitor.signed_in(user)
+        return visitor
+
+    try:
+        yield visit
+    finally:
+        for context in browser.contexts:
+            await context.close()
 
 
 async def _opened(browser: Browser, width: int) -> Visitor:
