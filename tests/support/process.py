@@ -1,6 +1,7 @@
 """Processes that tests start: never left behind, however the test run ends."""
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -15,17 +16,20 @@ from typing import Self
 # signal, closes the pipe that `cat` reads.
 _LEASH = 'trap "" HUP INT TERM; cat >/dev/null; kill -s KILL -- "-$1"'
 
+_turns = itertools.count(random.randrange(1_000))
+
 
 def free_port() -> int:
     """A loopback port that nobody listens on.
 
     Below the ports that the kernel hands out for outgoing connections, so that a server can come
     back on it: no client takes it meanwhile, nor connects to itself while it retries. Each of the
-    suite's workers has a thousand ports of its own.
+    suite's workers has a thousand ports of its own, and takes each in turn: one that was handed out
+    is not handed out again before its server listens.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
     while True:
-        port = 20_000 + 1_000 * worker + random.randrange(1_000)
+        port = 20_000 + 1_000 * worker + next(_turns) % 1_000
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
