@@ -186,7 +186,7 @@ CASES = (
 
 
 class Outcome(NamedTuple):
-    """What became of a case: `result` is `kept`, `broken` or `skipped`."""
+    """The outcome of a case: `result` is `kept`, `broken` or `skipped`."""
 
     promise: str
     result: str

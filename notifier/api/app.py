@@ -67,7 +67,7 @@ _ORIGIN = re.compile(r"[!-~]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class Producer:
-    """Who posts: what the API key allows, and what stands for what an event does not say."""
+    """The producer of a post: its grant, and the defaults for members that an event leaves out."""
 
     grant: Grant
     traceparent: str | None

@@ -37,7 +37,7 @@ def matches(pattern: str, topic: str) -> bool:
 
 
 class Identity(Struct, frozen=True, gc=False):
-    """What a verified token says. `patterns` may contain `*`.
+    """The claims of a verified token. `patterns` may contain `*`.
 
     `expires` and `issued` are in Unix seconds; `issued` is whole ones, 0 where the token says none.
     """

@@ -32,7 +32,7 @@ class Address:
 
 
 Url = str | Address
-"""What adapters take: a URL, or one whose password may change meanwhile."""
+"""An address as adapters take it: a URL, or one whose password may change meanwhile."""
 
 
 def _place_of(url: str) -> str:

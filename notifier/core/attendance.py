@@ -46,7 +46,7 @@ class Attendant(Protocol):
 
 
 class AttendanceObserver(Protocol):
-    """Who counts the work of presence in topics."""
+    """Counts the work of presence in topics."""
 
     def exchanged(self, outcome: str) -> None:
         """One exchange with the other gateways ended as `done` or `unavailable`."""

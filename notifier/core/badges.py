@@ -50,7 +50,7 @@ class Reader(Protocol):
 
 
 class BadgesObserver(Protocol):
-    """Who counts what becomes of marks."""
+    """Counts the outcomes of marks."""
 
     def marked(self, outcome: str, moves: int) -> None:
         """So many moves ended as `moved`, `refused` or `unavailable`."""

@@ -10,7 +10,7 @@ LOOK = "look"
 
 
 class Act(StrEnum):
-    """What is ordered about a user."""
+    """The acts that an order about a user can name."""
 
     DISCONNECT = "disconnect"
     """End the connections that there are now; they may come back."""

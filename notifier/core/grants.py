@@ -1,4 +1,4 @@
-"""What an API key allows, and how NOTIFIER_API_KEYS spells it.
+"""The grant of an API key, and how NOTIFIER_API_KEYS spells it.
 
     name:sha256                         may post, to every audience
     name:sha256:read+control            may do these
@@ -36,7 +36,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a key of this name may do. `patterns` are the topics it is bound to; None: any."""
+    """The rights of a key of this name. `patterns` are the topics it is bound to; None: any."""
 
     name: str
     scopes: tuple[Scope, ...] = (Scope.POST,)

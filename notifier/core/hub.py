@@ -32,7 +32,7 @@ _LONGEST_WAIT = 10.0
 
 
 class Watcher(Protocol):
-    """Who hears that something happened in a topic. Its methods return at once and never raise."""
+    """Hears that something happened in a topic. Its methods return at once and never raise."""
 
     def on_event(self, topic: str) -> None:
         """Hear that a live publication came in."""

@@ -1,4 +1,4 @@
-"""What clients say and are answered about marks, on every surface."""
+"""Marks as clients send them, and the answers, on every surface."""
 
 from msgspec import UNSET, UnsetType
 

@@ -31,7 +31,7 @@ TOO_MANY_SINGLES = f"at most {MOST_SINGLES} single events are read above `read`:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What a user says of a topic: read and received up to here, and these single ones read."""
+    """A user's mark in a topic: read and received up to here, and these single ones read."""
 
     user: str
     topic: str

@@ -31,7 +31,7 @@ _REFUSALS = {
 
 
 class NewcomerHost(SessionHost, Protocol):
-    """What a newcomer needs of its gateway beside."""
+    """The gateway, as far as a newcomer needs it."""
 
     def identify(self, newcomer: "Newcomer", token: str, request_id: RequestId | None) -> None:
         """Have the token verified, then call `authenticated` or `refused`."""

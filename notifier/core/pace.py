@@ -31,7 +31,7 @@ class Paces:
         self._paid: dict[str, float] = {}  # the one that came last stands last
 
     def allow(self, name: str, now: float, count: float = 1) -> bool:
-        """Whether `name` may go on; what it may not do is not counted."""
+        """Whether `name` may go on; a refused act is not counted."""
         until = self._paid.pop(name, 0.0)
         paid = self._pace.paid(until, now, count)
         self._paid[name] = until if paid is None else paid

@@ -258,7 +258,7 @@ class Connection(Protocol):
 
     @property
     def listener(self) -> Listener | None:
-        """Who is called back; None before `hand_over`, and once it is gone."""
+        """The listener that is called back; None before `hand_over`, and once it is gone."""
 
     @property
     def has_room(self) -> bool:

@@ -46,7 +46,7 @@ class Presence(Struct, frozen=True):
 
 
 class Exchanged(NamedTuple):
-    """What a gateway reads of the members of topics.
+    """The members of topics, as a gateway reads them.
 
     `gateways` are those heard of lately. `backend` names the backend's life: another one may have
     forgotten all that gateways told before.

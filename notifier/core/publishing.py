@@ -31,11 +31,11 @@ _MOST_BYTES = 16 * 1024 * 1024  # that wait
 _OVERHEAD = 512  # bytes of one that waits, beside its event
 
 Outcome = Position | NotifierError | None
-"""What became of an event: its position or an error. None: ephemeral, or repeated too late."""
+"""The outcome of an event: its position or an error. None: ephemeral, or repeated too late."""
 
 
 class PublishingObserver(Protocol):
-    """Who counts what becomes of the events."""
+    """Counts the outcomes of events."""
 
     def client_published(self, outcome: str) -> None:
         """One ended as `published`, `duplicate`, `ephemeral`, `refused` or `unavailable`."""

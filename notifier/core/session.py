@@ -32,7 +32,7 @@ _OWN_TOPICS = 2  # `everyone` and the personal one, which every session follows
 
 
 class SessionHost(Host, Protocol):
-    """What a session needs of its gateway beside."""
+    """The gateway, as far as a session needs it."""
 
     hub: Hub
     badges: Badges

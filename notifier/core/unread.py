@@ -1,4 +1,4 @@
-"""What is unread: derived from a topic's stream and a mark, and never kept."""
+"""The unread events: derived from a topic's stream and a mark, and never kept."""
 
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple

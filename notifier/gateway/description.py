@@ -160,12 +160,12 @@ WEBSOCKET: dict[str, Any] = {
         "security": [*_SECURITY, {}],
     },
 }
-"""What `add_api_route` takes of `GET /v1/ws`."""
+"""Arguments of `add_api_route` for `GET /v1/ws`."""
 HISTORY = follows(
     "Read the events that topics still hold, without following them.",
     *(_HELD, _LIMIT, _ORDER, _BEFORE),
 )
-"""What `add_api_route` takes of `GET /v1/history`."""
+"""Arguments of `add_api_route` for `GET /v1/history`."""
 
 
 def _posted(answered: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +183,7 @@ MARKS = _posted(
     ),
     body(ref("MarkBody"), read={"read": "k3x9q2ab.15"}, single={"read_only": ["k3x9q2ab.17"]}),
 )
-"""What `add_api_route` takes of `POST /v1/marks`."""
+"""Arguments of `add_api_route` for `POST /v1/marks`."""
 _CHAT = {"type": "chat.message", "id": "5f0c", "data": {"text": "hi"}}
 PUBLISH = _posted(
     answer(
@@ -197,4 +197,4 @@ PUBLISH = _posted(
         ephemeral={"topic": "room:7", "event": {"type": "typing"}, "ephemeral": True},
     ),
 )
-"""What `add_api_route` takes of `POST /v1/publish`."""
+"""Arguments of `add_api_route` for `POST /v1/publish`."""

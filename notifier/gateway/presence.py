@@ -1,4 +1,4 @@
-"""What this gateway answers when it is asked who is connected."""
+"""The answers of this gateway to questions about connected users."""
 
 from collections import Counter
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,4 @@
-"""What is wrong with settings, in our words: each line names the variable, and a good value."""
+"""Sentences about wrong settings, in our words: each names the variable, and a good value."""
 
 import difflib
 import re

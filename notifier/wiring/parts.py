@@ -89,7 +89,7 @@ async def routing(
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What a gateway needs of the world."""
+    """The ports that a gateway needs."""
 
     broker: Broker
     verifier: TokenVerifier

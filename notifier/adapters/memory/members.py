@@ -10,7 +10,7 @@ from notifier.core.signals import Kind, Signal
 
 
 class MemberTable:
-    """What gateways have told: their members by topic, and when each was heard of last."""
+    """The members that gateways told of, by topic, and when each gateway was heard of last."""
 
     def __init__(self) -> None:
         self.told: dict[str, dict[str, frozenset[str]]] = {}

@@ -24,7 +24,7 @@ _OF_RABBITMQ = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count"
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What a dead letter says of itself. `why_not` says why it cannot be put back, if so."""
+    """A dead letter, as its headers describe it. `why_not`: why it cannot be put back, if so."""
 
     time: str
     reason: str
