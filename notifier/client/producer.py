@@ -74,25 +74,16 @@ class Producer(LongLived):
         return str(event["id"])
 
     async def __aenter__(self) -> Self:
-        """Begin; does not wait for a connection."""
+        """Begin; does not wait for a connection. Ending waits for events, unless with an error."""
         await self._way.__aenter__()
         await super().__aenter__()
         self._is_open = True
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Wait for the events under way, unless an error ends the block."""
+    async def _finish(self, error: BaseException | None) -> None:
         self._is_open = False
-        try:
-            if kind is None:
-                await self._waiting.join()
-        finally:
-            await super().__aexit__(kind, error, trace)
+        if error is None:
+            await self._waiting.join()
 
     def _start(self) -> None:
         self._background.start(self._send_all(), "notifier-producer")

@@ -11,12 +11,10 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from notifier.core import frames
-from notifier.core.access import Identity
-from notifier.core.backoff import Backoff
-from notifier.core.errors import Unavailable
 from notifier.core.hub import Hub
-from notifier.core.ports import Connection, Members
+from notifier.core.ports import Members
 from notifier.core.signals import Signal
+from notifier.core.worker import Subscriber, Worker
 
 ORDER = "members"
 """The order (`notifier.core.signals`) to read the members of a topic anew."""
@@ -27,22 +25,6 @@ _RENEWAL = 30  # ticks in which each topic is told and read once, though nobody 
 _LARGE_TICKS = 10  # between two readings of a topic that is told as a number
 _CAUTION = 3.0  # seconds in which gateways are heard again that could not be for a while
 _ROUND = 64  # topics
-
-
-class Attendant(Protocol):
-    """A session that may be a member of the topics that it follows."""
-
-    @property
-    def connection(self) -> Connection:
-        """How frames reach its client."""
-
-    @property
-    def identity(self) -> Identity:
-        """Whose session it is, and where it may be a member."""
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """The topics that it follows."""
 
 
 class AttendanceObserver(Protocol):
@@ -62,7 +44,7 @@ class _Topic:
 
     def __init__(self) -> None:
         self.own = Counter[str]()  # the connections of each user here
-        self.told: dict[Attendant, bool] = {}
+        self.told: dict[Subscriber, bool] = {}
         self.members: frozenset[str] = frozenset()
 
     @property
@@ -101,20 +83,20 @@ class _Leaving(NamedTuple):
     user: str
 
 
-class Attendance:
+class Attendance(Worker):
     """Tells clients of this process; `run` must be running, and `tick` be called each second."""
 
     def __init__(self, hub: Hub, members: Members, observer: AttendanceObserver) -> None:
+        super().__init__()
         self._members = members
         self._observer = observer
         self._topics: dict[str, _Topic] = {}
-        self._topics_of: dict[Attendant, frozenset[str]] = {}
+        self._topics_of: dict[Subscriber, frozenset[str]] = {}
         self._leaving: deque[_Leaving] = deque()
         self._changed: set[str] = set()  # topics that are due with the next tick
         self._due: dict[str, None] = {}
         self._renewals: deque[str] = deque()
         self._ticks = 0
-        self._work = asyncio.Event()
         self._gateways: frozenset[str] = frozenset()
         self._backend = ""  # its life that was heard of last
         self._heard_at: float | None = None  # by the event loop's clock
@@ -123,39 +105,39 @@ class Attendance:
 
     # Called by sessions.
 
-    def attend(self, who: Attendant) -> None:
+    def attend(self, session: Subscriber) -> None:
         """Make a session a member of the topics that its token allows, and tell it the members.
 
         To be repeated (`refresh`) when its topics or its token have changed.
         """
-        before = self._topics_of.get(who, frozenset())
-        now = frozenset(filter(who.identity.may_attend, who.topics))
-        self._topics_of[who] = now
+        before = self._topics_of.get(session, frozenset())
+        now = frozenset(filter(session.identity.may_attend, session.topics))
+        self._topics_of[session] = now
         for topic in before - now:
-            self._topics[topic].told.pop(who, None)
-            self._withdraw(topic, who.identity.user)
+            self._topics[topic].told.pop(session, None)
+            self._withdraw(topic, session.identity.user)
         for topic in now - before:
-            self._enter(topic, who)
+            self._enter(topic, session)
 
-    def refresh(self, who: Attendant) -> None:
+    def refresh(self, session: Subscriber) -> None:
         """See `attend`; nothing for a session that has not asked for it."""
-        if who in self._topics_of:
-            self.attend(who)
+        if session in self._topics_of:
+            self.attend(session)
 
-    def leave(self, who: Attendant) -> None:
+    def leave(self, session: Subscriber) -> None:
         """Tell a session nothing any more; its user stays a member for a while."""
-        for topic in self._topics_of.pop(who, ()):
-            self._topics[topic].told.pop(who, None)
-            self._leaving.append(_Leaving(self._ticks + LINGER, topic, who.identity.user))
+        for topic in self._topics_of.pop(session, ()):
+            self._topics[topic].told.pop(session, None)
+            self._leaving.append(_Leaving(self._ticks + LINGER, topic, session.identity.user))
 
-    def _enter(self, name: str, who: Attendant) -> None:
+    def _enter(self, name: str, session: Subscriber) -> None:
         topic = self._topics.get(name)
         if topic is None:  # nothing is known of it yet: it does not wait for the tick
             topic = self._topics[name] = _Topic()
             self._due[name] = None
             self._work.set()
-        topic.own[who.identity.user] += 1
-        topic.told[who] = False
+        topic.own[session.identity.user] += 1
+        topic.told[session] = False
         self._changed.add(name)
 
     def _withdraw(self, name: str, user: str) -> None:
@@ -204,21 +186,13 @@ class Attendance:
 
     # The worker.
 
-    async def run(self) -> None:
-        """Exchange members with the other gateways and tell clients, for ever."""
-        backoff = Backoff(0.05, 1.0)
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            try:
-                await self._exchange_some()
-                backoff.reset()
-            except Unavailable:
-                self._observer.exchanged("unavailable")
-                await asyncio.sleep(backoff.next())
-                self._work.set()
-            if self._due:
-                self._work.set()
+    async def _run_round(self) -> None:
+        await self._exchange_some()
+        if self._due:
+            self._work.set()
+
+    def _on_unavailable(self) -> None:
+        self._observer.exchanged("unavailable")
 
     async def _exchange_some(self) -> None:
         some = list(self._due)[:_ROUND]
@@ -260,13 +234,13 @@ class Attendance:
 
     def _tell(self, name: str, topic: _Topic, news: _News) -> None:
         clients = 0
-        for who, is_told in topic.told.items():
+        for session, is_told in topic.told.items():
             if is_told and not news.is_change:
                 continue
-            has_room = topic.told[who] = who.connection.has_room
+            has_room = topic.told[session] = session.connection.has_room
             if has_room:
                 is_current = is_told and not news.is_small_again
-                who.connection.send(news.change if is_current else news.whole)
+                session.connection.send(news.change if is_current else news.whole)
                 clients += 1
             else:  # it gets the whole list once it has
                 self._changed.add(name)

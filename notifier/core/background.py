@@ -64,12 +64,18 @@ class LongLived:
         trace: TracebackType | None,
     ) -> None:
         try:
-            await self._background.__aexit__(kind, error, trace)
+            await self._finish(error)
         finally:
-            await self._close()
+            try:
+                await self._background.__aexit__(kind, error, trace)
+            finally:
+                await self._close()
 
     def _start(self) -> None:
         """Start the tasks that run from the beginning."""
+
+    async def _finish(self, error: BaseException | None) -> None:
+        """Hear that the block has ended, by `error` if there is one; the tasks still run."""
 
     async def _close(self) -> None:
         """Close connections and release resources; called once."""

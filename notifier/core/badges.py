@@ -14,39 +14,22 @@ from typing import Protocol
 from msgspec import UNSET
 
 from notifier.core import frames
-from notifier.core.access import Identity
-from notifier.core.backoff import Backoff
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.events import SILENT
 from notifier.core.history import Before, History
 from notifier.core.hub import Hub
 from notifier.core.marks import ORDER, UNMARKED, Mark, Move
 from notifier.core.names import is_personal, user_of
-from notifier.core.ports import Broker, Connection, Marks
+from notifier.core.ports import Broker, Marks
 from notifier.core.positions import Position
 from notifier.core.signals import Signal
 from notifier.core.unread import Countable
+from notifier.core.worker import Subscriber, Worker
 
 _MOVES = 250  # a round
 _USERS = 64  # a round
 _MOST_WAITING = 10_000  # moves
 Outcome = Mark | NotifierError
-
-
-class Reader(Protocol):
-    """A session whose client is told of marks, in the topics that it follows."""
-
-    @property
-    def connection(self) -> Connection:
-        """How frames reach its client."""
-
-    @property
-    def identity(self) -> Identity:
-        """Whose session it is."""
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """The topics that it follows."""
 
 
 class BadgesObserver(Protocol):
@@ -60,61 +43,61 @@ class BadgesObserver(Protocol):
 
 
 class _User:
-    """One user's clients here. `readers` says of each whether it is still to be told anything."""
+    """One user's clients here. `sessions` says of each whether it is still to be told anything."""
 
-    __slots__ = ("is_stale", "marks", "readers", "told", "topics")
+    __slots__ = ("is_stale", "marks", "sessions", "told", "topics")
 
     def __init__(self) -> None:
-        self.readers: dict[Reader, bool] = {}
+        self.sessions: dict[Subscriber, bool] = {}
         self.topics: set[str] = set()
         self.marks: Mapping[str, Mark] = {}
         self.is_stale = True  # whether `marks` have to be read
         self.told: dict[str, frames.Marks] = {}
 
 
-class Badges:
+class Badges(Worker):
     """Tells clients of this process; `run` must be running, and `tick` be called each second.
 
     Fulfils `notifier.core.hub.Watcher`.
     """
 
     def __init__(self, hub: Hub, broker: Broker, marks: Marks, observer: BadgesObserver) -> None:
+        super().__init__()
         self._hub = hub
         self._broker = broker
         self._marks = marks
         self._observer = observer
         self._users: dict[str, _User] = {}
-        self._users_of: dict[str, set[str]] = {}  # by the topics that their readers follow
+        self._users_of: dict[str, set[str]] = {}  # by the topics that their sessions follow
         self._due: dict[str, None] = {}  # users to be told
         self._moved_topics: set[str] = set()  # of many users, who are due with the next tick
         self._waiting: deque[tuple[Move, Callable[[Outcome], None]]] = deque()
-        self._work = asyncio.Event()
         hub.obey(ORDER, self._on_order)
 
     # Called by sessions.
 
-    def tell(self, reader: Reader) -> None:
+    def tell(self, session: Subscriber) -> None:
         """Tell a session its user's marks in its topics, now and whenever they change."""
-        name = reader.identity.user
+        name = session.identity.user
         user = self._users.setdefault(name, _User())
-        user.readers[reader] = True
-        user.topics.update(reader.topics)
-        for topic in reader.topics:
+        user.sessions[session] = True
+        user.topics.update(session.topics)
+        for topic in session.topics:
             self._users_of.setdefault(topic, set()).add(name)
             self._hub.watch(topic, self)
         self._set_due(name)
 
-    def tell_more(self, reader: Reader) -> None:
+    def tell_more(self, session: Subscriber) -> None:
         """Tell a session of a topic that it has come to follow, if it is told of marks at all."""
-        user = self._users.get(reader.identity.user)
-        if user is not None and reader in user.readers:
-            self.tell(reader)
+        user = self._users.get(session.identity.user)
+        if user is not None and session in user.sessions:
+            self.tell(session)
 
-    def leave(self, reader: Reader) -> None:
+    def leave(self, session: Subscriber) -> None:
         """Tell a session nothing any more."""
-        name = reader.identity.user
+        name = session.identity.user
         user = self._users.get(name)
-        if user is None or user.readers.pop(reader, None) is None or user.readers:
+        if user is None or user.sessions.pop(session, None) is None or user.sessions:
             return
         del self._users[name]
         for topic in user.topics:
@@ -179,20 +162,11 @@ class Badges:
 
     # The worker.
 
-    async def run(self) -> None:
-        """Move marks and tell clients, for ever."""
-        backoff = Backoff(0.05, 1.0)
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            try:
-                await self._move_some()
-                await self._tell_some()
-                backoff.reset()
-            except Unavailable:
-                await asyncio.sleep(backoff.next())
-            if self._waiting or self._due:
-                self._work.set()
+    async def _run_round(self) -> None:
+        await self._move_some()
+        await self._tell_some()
+        if self._waiting or self._due:
+            self._work.set()
 
     async def _move_some(self) -> None:
         some = list(islice(self._waiting, _MOVES))
@@ -271,10 +245,10 @@ class Badges:
             frame = _frame(topic, mark, *histories[topic])
             is_news = user.told.get(topic) != frame
             user.told[topic] = frame
-            for reader, is_new in user.readers.items():
-                if (is_news or is_new) and topic in reader.topics:
-                    reader.connection.send(frame)
-        user.readers.update(dict.fromkeys(user.readers, False))
+            for session, is_new in user.sessions.items():
+                if (is_news or is_new) and topic in session.topics:
+                    session.connection.send(frame)
+        user.sessions.update(dict.fromkeys(user.sessions, False))
 
 
 def frame_of(topic: str, mark: Mark, history: History, now: int) -> frames.Marks:

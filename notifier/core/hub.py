@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
-from notifier.core.backoff import Backoff
 from notifier.core.errors import Unavailable
 from notifier.core.feed import Feed
 from notifier.core.frames import Relayed, Start
@@ -21,6 +20,7 @@ from notifier.core.positions import Position
 from notifier.core.publications import Publication
 from notifier.core.round import Arrival, Entered
 from notifier.core.signals import Kind, Signal
+from notifier.core.worker import Worker
 
 _ROUND = 256
 _REST_TURNS = 4  # of the event loop, in which more clients come in while many do
@@ -41,10 +41,11 @@ class Watcher(Protocol):
         """Hear that the topic was compared with history, after a loss or without one."""
 
 
-class Hub:
+class Hub(Worker):
     """The feeds of this process. Fulfils BrokerListener; `run` must be running."""
 
     def __init__(self, broker: Broker, observer: Observer) -> None:
+        super().__init__()
         self._broker = broker
         self._observer = observer
         self._now = broker.now  # once, or each feed would keep a method of its own
@@ -56,7 +57,6 @@ class Hub:
         self._checks: deque[str] = deque()
         self._ticks = 0
         self._size = _ROUND
-        self._work = asyncio.Event()
         self._orders: dict[str, Callable[[Signal], None]] = {}
         self._watchers: dict[str, Watcher] = {}
         broker.listen(self)
@@ -196,23 +196,15 @@ class Hub:
 
     # The worker.
 
-    async def run(self) -> None:
-        """Run rounds for ever. Without the broker, retry with a back-off."""
-        backoff = Backoff(0.05, 1.0)
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            try:
-                fitting = await self._round()
-                self._size = max(1, min(self._size * 2, fitting, _ROUND))
-                backoff.reset()
-                await self._rest()
-            except Unavailable:
-                # It may have been too much at once: large histories of hundreds of clients.
-                self._size = max(self._size // 2, 1)
-                self._refuse_overdue()
-                await asyncio.sleep(backoff.next())
-                self._work.set()
+    async def _run_round(self) -> None:
+        fitting = await self._round()
+        self._size = max(1, min(self._size * 2, fitting, _ROUND))
+        await self._rest()
+
+    def _on_unavailable(self) -> None:
+        # It may have been too much at once: large histories of hundreds of clients.
+        self._size = max(self._size // 2, 1)
+        self._refuse_overdue()
 
     async def _rest(self) -> None:
         # A round costs much more than one more arrival in it: while many come, let some gather.

@@ -24,6 +24,7 @@ from notifier.core.ports import Broker
 from notifier.core.positions import Position
 from notifier.core.publications import NewPublication, publications_of
 from notifier.core.signals import Kind, Signal
+from notifier.core.worker import Worker
 
 _ROUND = 125  # events
 _ROUND_BYTES = 1024 * 1024
@@ -111,15 +112,15 @@ def published(
     return frames.Published(UNSET if position is None else str(position), request_id)
 
 
-class Publishing:
+class Publishing(Worker):
     """Publishes the events of this process' clients; `run` must be running."""
 
     def __init__(self, broker: Broker, observer: PublishingObserver) -> None:
+        super().__init__()
         self._broker = broker
         self._observer = observer
         self._waiting: deque[tuple[ClientEvent, Callable[[Outcome], None]]] = deque()
         self._bytes = 0  # of those that wait
-        self._work = asyncio.Event()
 
     def publish(self, event: ClientEvent, answer: Callable[[Outcome], None]) -> None:
         """Have an event published, then call `answer`; raises Unavailable when too many wait."""
@@ -138,13 +139,9 @@ class Publishing:
             raise outcome
         return outcome
 
-    async def run(self) -> None:
-        """Publish for ever."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            while self._waiting:
-                await self._publish_some()
+    async def _run_round(self) -> None:
+        while self._waiting:
+            await self._publish_some()
 
     async def _publish_some(self) -> None:
         some = self._next_round()

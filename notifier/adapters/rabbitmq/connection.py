@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
-from types import TracebackType
 
 import aio_pika
 import structlog
@@ -236,13 +235,6 @@ class Keeping(LongLived):
         for link in self._links:
             self._background.start(link.keep(), f"rabbitmq: {link.purpose}")
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Disconnect."""
+    async def _finish(self, _: BaseException | None) -> None:
         for link in self._links:
             link.hurry()
-        await super().__aexit__(kind, error, trace)

@@ -22,7 +22,7 @@ ROOM = "room:7"
 
 
 class Member:
-    """Fulfils Attendant: a session that follows its topics."""
+    """Fulfils Subscriber: a session that follows its topics."""
 
     def __init__(self, user: str, *topics: str) -> None:
         self.connection = RecordingConnection()

@@ -20,7 +20,7 @@ from tests.support.observers import RecordingObserver
 
 
 class Reader:
-    """Fulfils Reader: a session that follows its topics."""
+    """Fulfils Subscriber: a session that follows its topics."""
 
     def __init__(self, user: str, *topics: str) -> None:
         self.connection = RecordingConnection()
