@@ -1,6 +1,6 @@
 """What every broker promises (`notifier.core.ports.Broker`).
 
-To add an adapter: write a Backend for it below, and name it in `_BACKENDS`.
+To add an adapter: write a Backend for it below, and name it in `backend`.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from notifier.core.publications import NewPublication
 from notifier.core.recovery import missed
 from notifier.core.signals import Kind, Signal
 from notifier.telemetry.metrics import Metrics
+from tests.support.backends import on_each
 from tests.support.brokers import record
 from tests.support.listening import Listening
 
@@ -77,16 +78,7 @@ class RedisBackend:
             client.flushdb()
 
 
-_BACKENDS = [
-    pytest.param(MemoryBackend, id="memory"),
-    pytest.param(RedisBackend, id="redis", marks=pytest.mark.services),
-]
-
-
-@pytest.fixture(params=_BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    made: Backend = request.param(request)
-    return made
+backend = on_each(memory=MemoryBackend, redis=RedisBackend)
 
 
 def new(

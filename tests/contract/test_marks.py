@@ -1,6 +1,6 @@
 """What all marks promise (`notifier.core.ports.Marks`).
 
-To add an adapter: write a Backend for it below, and name it in `_BACKENDS`.
+To add an adapter: write a Backend for it below, and name it in `backend`.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from notifier.core.positions import Position
 from notifier.core.publications import NewPublication
 from notifier.core.signals import Kind, Signal
 from notifier.telemetry.metrics import Metrics
+from tests.support.backends import on_each
 from tests.support.brokers import record
 from tests.support.listening import Listening
 
@@ -64,16 +65,7 @@ class RedisBackend:
             yield broker, marks
 
 
-_BACKENDS = [
-    pytest.param(MemoryBackend, id="memory"),
-    pytest.param(RedisBackend, id="redis", marks=pytest.mark.services),
-]
-
-
-@pytest.fixture(params=_BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    made: Backend = request.param(request)
-    return made
+backend = on_each(memory=MemoryBackend, redis=RedisBackend)
 
 
 async def publish(broker: Broker, topic: str, number: int) -> list[Position]:

@@ -1,6 +1,6 @@
 """What all members promise (`notifier.core.ports.Members`).
 
-To add an adapter: write a Backend for it below, and name it in `_BACKENDS`.
+To add an adapter: write a Backend for it below, and name it in `backend`.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from notifier.core.errors import Unavailable
 from notifier.core.ports import Broker, Members
 from notifier.core.signals import Kind, Signal
 from notifier.telemetry.metrics import Metrics
+from tests.support.backends import on_each
 from tests.support.listening import Listening
 
 ROOM = "room:7"
@@ -65,16 +66,7 @@ class RedisBackend:
             yield broker, members
 
 
-_BACKENDS = [
-    pytest.param(MemoryBackend, id="memory"),
-    pytest.param(RedisBackend, id="redis", marks=pytest.mark.services),
-]
-
-
-@pytest.fixture(params=_BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    made: Backend = request.param(request)
-    return made
+backend = on_each(memory=MemoryBackend, redis=RedisBackend)
 
 
 async def test_the_members_of_all_gateways_are_read_each_user_once(backend: Backend) -> None:

@@ -23,6 +23,7 @@ from notifier.core.hub import Hub
 from notifier.core.ports import Broker
 from notifier.core.publications import NewPublication
 from notifier.telemetry.metrics import Metrics
+from tests.support.backends import on_each
 from tests.support.brokers import record
 from tests.support.followers import Follower, Posted
 from tests.support.observers import RecordingObserver
@@ -74,15 +75,7 @@ class RedisBackend:
             command(client)
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(MemoryBackend, id="memory"),
-        pytest.param(RedisBackend, id="redis", marks=pytest.mark.services),
-    ]
-)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    made: Backend = request.param(request)
-    return made
+backend = on_each(memory=MemoryBackend, redis=RedisBackend)
 
 
 class Story:

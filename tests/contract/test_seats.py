@@ -1,6 +1,6 @@
 """What all seats promise (`notifier.core.ports.Seats`).
 
-To add an adapter: write a Backend for it below, and name it in `_BACKENDS`.
+To add an adapter: write a Backend for it below, and name it in `backend`.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from notifier.adapters.memory.seats import MemorySeats
 from notifier.adapters.redis.seats import RedisSeats
 from notifier.core.ports import Seats
 from notifier.telemetry.metrics import Metrics
+from tests.support.backends import on_each
 from tests.support.services import RedisServer
 
 
@@ -41,16 +42,7 @@ class RedisBackend:
         return RedisSeats(self._url, most, metrics=Metrics())
 
 
-_BACKENDS = [
-    pytest.param(MemoryBackend, id="memory"),
-    pytest.param(RedisBackend, id="redis", marks=pytest.mark.services),
-]
-
-
-@pytest.fixture(params=_BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    made: Backend = request.param(request)
-    return made
+backend = on_each(memory=MemoryBackend, redis=RedisBackend)
 
 
 async def taken(seats: Seats, user: str) -> None:

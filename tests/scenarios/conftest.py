@@ -4,10 +4,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import aio_pika
 import pytest
 import pytest_asyncio
+from aio_pika.abc import AbstractQueue
 
-from tests.support.roles import Role, Service, clean_environment, running, service_of
+from tests.support.clients import Client, connected
+from tests.support.roles import Role, Service, clean_environment, running, service_of, token
 from tests.support.services import Broker, emptied, fresh_vhost
 
 if TYPE_CHECKING:
@@ -72,3 +75,19 @@ def service(_rabbitmq: Broker, _redis_address: str, logs: Path) -> Iterator[Serv
         service = service_of(logs, amqp_url, redis_url)
         with running(service.api, service.router, service.gateway):
             yield service
+
+
+@pytest.fixture
+async def client(service: Service) -> AsyncIterator[Client]:
+    """User 42, connected."""
+    async with connected(service.gateway.gateway_url, token("42")) as client:
+        yield client
+
+
+@pytest.fixture
+async def dead(service: Service) -> AsyncIterator[AbstractQueue]:
+    """The dead letters, none there yet."""
+    async with await aio_pika.connect(service.amqp_url) as connection:
+        queue = await (await connection.channel()).get_queue("notifier.dead")
+        await queue.purge()
+        yield queue

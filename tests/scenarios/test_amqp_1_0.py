@@ -3,16 +3,15 @@
 import gzip
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import aio_pika
 import pytest
 from aio_pika.abc import AbstractQueue
 
 from tests.support.amqp_1_0 import send
-from tests.support.clients import Client, connected
-from tests.support.roles import Service, token
+from tests.support.clients import Client
+from tests.support.roles import Service
 from tests.support.services import version_of
 
 CLOUD = "application/cloudevents+json"
@@ -32,21 +31,6 @@ def publish(service: Service, amqp_management_url: str) -> Publish:
         await send(service.amqp_url, version, "user.42", body, **message)
 
     return to_user
-
-
-@pytest.fixture
-async def client(service: Service) -> AsyncIterator[Client]:
-    async with connected(service.gateway.gateway_url, token("42")) as client:
-        yield client
-
-
-@pytest.fixture
-async def dead(service: Service) -> AsyncIterator[AbstractQueue]:
-    """The dead letters, none there yet."""
-    async with await aio_pika.connect(service.amqp_url) as connection:
-        queue = await (await connection.channel()).get_queue("notifier.dead")
-        await queue.purge()
-        yield queue
 
 
 @pytest.fixture

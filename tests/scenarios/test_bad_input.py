@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aio_pika
 import pytest
 from aio_pika.abc import AbstractQueue
 
@@ -30,21 +29,6 @@ async def http(service: Service) -> AsyncIterator[HttpProducer]:
 async def amqp(service: Service) -> AsyncIterator[AmqpProducer]:
     async with amqp_producer(service.amqp_url) as producer:
         yield producer
-
-
-@pytest.fixture
-async def dead(service: Service) -> AsyncIterator[AbstractQueue]:
-    """The dead letters, none there yet."""
-    async with await aio_pika.connect(service.amqp_url) as connection:
-        queue = await (await connection.channel()).get_queue("notifier.dead")
-        await queue.purge()
-        yield queue
-
-
-@pytest.fixture
-async def client(service: Service) -> AsyncIterator[Client]:
-    async with connected(service.gateway.gateway_url, token("42")) as client:
-        yield client
 
 
 # Over HTTP.
