@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 import structlog
 
 from notifier import __version__
+from notifier.adapters.redis.presence import RedisWitnesses
 from notifier.adapters.redis.roster import RedisRoster
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
@@ -71,18 +72,10 @@ async def _run_gateway(
     take = parts.taking(backends, lambda changed: take_keys(verifier, changed))
     async with (
         reloading("gateway", settings, take, metrics),
-        parts.redis(settings, backends.redis, metrics) as broker,
+        parts.on_redis(settings, backends.redis, metrics, traces) as shared,
         verifier,
-        parts.marks(settings, backends.redis, metrics) as marks,
-        parts.members(backends.redis, metrics) as members,
         parts.seats(settings, backends.redis, metrics) as seats,
-        parts.control(settings, backends.redis, metrics) as control,
-        parts.witnesses(backends.redis, metrics) as witnesses,
-        parts.gateway(
-            settings,
-            parts.Ports(traces.broker(broker), verifier, marks, members, seats, control, witnesses),
-            metrics,
-        ) as gateway,
+        parts.gateway(settings, shared, verifier, seats, metrics) as gateway,
         parts.serve_gateway(
             settings,
             settings.host,
@@ -112,7 +105,7 @@ async def _run_router(
         RedisRoster(backends.redis, metrics=metrics) as roster,
         parts.amqp_source(settings, backends.amqp, roster, metrics) as source,
         parts.marks(settings, backends.redis, metrics) as marks,
-        parts.witnesses(backends.redis, metrics) as witnesses,
+        RedisWitnesses(backends.redis, metrics=metrics) as witnesses,
         parts.routing(
             traces.source(source), Knowledge(traces.broker(broker), marks, witnesses), metrics
         ) as router,
@@ -137,7 +130,7 @@ async def _run_api(
         reloading("api", settings, take, metrics),
         parts.amqp_queue(settings, backends.amqp, metrics) as queue,
         parts.control(settings, backends.redis, metrics) as control,
-        parts.witnesses(backends.redis, metrics) as witnesses,
+        RedisWitnesses(backends.redis, metrics=metrics) as witnesses,
         parts.streams(backends.redis, metrics) if has_redis else nullcontext() as streams,
     ):
         app = api_app.create_app(

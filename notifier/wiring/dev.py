@@ -3,9 +3,10 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
+from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 
@@ -25,14 +26,9 @@ from notifier.backends import Backends
 from notifier.core.grants import Grant, Scope
 from notifier.core.origins import Origins
 from notifier.core.ports import (
-    Broker,
-    Control,
     EventQueue,
     EventSource,
-    Marks,
-    Members,
     Seats,
-    Witnesses,
 )
 from notifier.credentials import minted
 from notifier.credentials import verifier as verifier_of
@@ -58,7 +54,6 @@ class DevHouse:
     host: str
     gateway_port: int
     api_port: int
-    kind: str
     gateway: Gateway
     tokens: "DevTokens"
     memory: MemoryEventQueue
@@ -84,94 +79,62 @@ async def dev_house(
 ) -> AsyncIterator[DevHouse]:
     """Run all roles while inside; raises SettingsError, ServingError."""
     host = settings.host if settings.is_given("host") else "127.0.0.1"
-    dev_tokens = DevTokens(settings)
+    dev_tokens, memory = DevTokens(settings), MemoryEventQueue()
     async with (
-        _dev_backends(settings, metrics, traces) as backends,
+        _event_queue(settings, memory, metrics, traces) as (queue, source),
+        _shared_ports(settings, metrics, traces) as shared,
         dev_tokens.verifier() as verifier,
         _dev_seats(settings, metrics) as seats,
-        parts.gateway(
-            settings,
-            parts.Ports(
-                backends.broker,
-                verifier,
-                backends.marks,
-                backends.members,
-                seats,
-                backends.control,
-                backends.witnesses,
-            ),
-            metrics,
-        ) as gateway,
+        parts.gateway(settings, shared, verifier, seats, metrics) as gateway,
         parts.routing(
-            backends.source,
-            Knowledge(backends.broker, backends.marks, backends.witnesses),
-            metrics,
+            source, Knowledge(shared.broker, shared.marks, shared.witnesses), metrics
         ) as router,
-        _serve_dev(settings, host, gateway, backends, dev_tokens) as ports,
+        _serve_dev(
+            settings, host, gateway, _api_apps(settings, queue, shared, metrics), dev_tokens
+        ) as ports,
         parts.private(settings, host, metrics, lambda: {**gateway.trouble(), **router.trouble()}),
     ):
-        yield DevHouse(host, *ports, backends.kind, gateway, dev_tokens, backends.memory)
-
-
-@dataclass(frozen=True, slots=True)
-class _Backends:
-    kind: str
-    queue: EventQueue
-    source: EventSource
-    broker: Broker
-    marks: Marks
-    members: Members
-    control: Control
-    witnesses: Witnesses
-    memory: MemoryEventQueue
+        yield DevHouse(host, *ports, gateway, dev_tokens, memory)
 
 
 @asynccontextmanager
-async def _dev_backends(
+async def _event_queue(
+    settings: Settings, memory: MemoryEventQueue, metrics: Metrics, traces: Traces
+) -> AsyncIterator[tuple[EventQueue, EventSource]]:
+    """Yield both ends of RabbitMQ where its address is given, else those in memory."""
+    if not settings.is_given("amqp_url"):
+        yield traces.queue(memory), traces.source(memory)
+        return
+    address = Backends(settings).amqp
+    async with (
+        parts.amqp_queue(settings, address, metrics) as queue,
+        parts.amqp_source(settings, address, MemoryRoster(), metrics) as source,
+    ):
+        yield traces.queue(queue), traces.source(source)
+
+
+@asynccontextmanager
+async def _shared_ports(
     settings: Settings, metrics: Metrics, traces: Traces
-) -> AsyncIterator[_Backends]:
-    """Yield the in-memory adapters, and the real ones in place of those whose address is given."""
-    async with AsyncExitStack() as stack:
-        memory = MemoryEventQueue()
-        queue: EventQueue = memory
-        source: EventSource = memory
-        broker: Broker = MemoryBroker(
-            deduplication_seconds=settings.deduplication_seconds,
-            history_size=settings.history_size,
-            inbox_size=settings.inbox_size,
-        )
-        marks: Marks = MemoryMarks(broker)
-        members: Members = MemoryMembers(broker)
-        control: Control = MemoryControl(broker)
-        witnesses: Witnesses = MemoryWitnesses(broker)
-        backends = Backends(settings)
-        if settings.is_given("amqp_url"):
-            queue = await stack.enter_async_context(
-                parts.amqp_queue(settings, backends.amqp, metrics)
-            )
-            amqp_source = parts.amqp_source(settings, backends.amqp, MemoryRoster(), metrics)
-            source = await stack.enter_async_context(amqp_source)
-        if settings.is_given("redis_url"):
-            broker = await stack.enter_async_context(parts.redis(settings, backends.redis, metrics))
-            marks = await stack.enter_async_context(parts.marks(settings, backends.redis, metrics))
-            members = await stack.enter_async_context(parts.members(backends.redis, metrics))
-            control = await stack.enter_async_context(
-                parts.control(settings, backends.redis, metrics)
-            )
-            witnesses = await stack.enter_async_context(parts.witnesses(backends.redis, metrics))
-        real = (settings.is_given("amqp_url"), settings.is_given("redis_url"))
-        names = ("RabbitMQ" if real[0] else "memory", "Redis" if real[1] else "memory")
-        yield _Backends(
-            " and ".join(dict.fromkeys(names)),
-            traces.queue(queue),
-            traces.source(source),
-            traces.broker(broker),
-            marks,
-            members,
-            control,
-            witnesses,
-            memory,
-        )
+) -> AsyncIterator[parts.SharedPorts]:
+    """Yield the ports on Redis where its address is given, else those in memory."""
+    if settings.is_given("redis_url"):
+        address = Backends(settings).redis
+        async with parts.on_redis(settings, address, metrics, traces) as shared:
+            yield shared
+        return
+    broker = MemoryBroker(
+        deduplication_seconds=settings.deduplication_seconds,
+        history_size=settings.history_size,
+        inbox_size=settings.inbox_size,
+    )
+    yield parts.SharedPorts(
+        traces.broker(broker),
+        MemoryMarks(broker),
+        MemoryMembers(broker),
+        MemoryControl(broker),
+        MemoryWitnesses(broker),
+    )
 
 
 def _dev_seats(settings: Settings, metrics: Metrics) -> AbstractAsyncContextManager[Seats | None]:
@@ -204,26 +167,34 @@ class DevTokens:
         return verifier_of(self._settings)
 
 
-@asynccontextmanager
-async def _serve_dev(
-    settings: Settings, host: str, gateway: Gateway, backends: _Backends, dev_tokens: DevTokens
-) -> AsyncIterator[tuple[int, int]]:
-    """Serve clients, with the page, and producers; yield both ports."""
+def _api_apps(
+    settings: Settings, queue: EventQueue, shared: parts.SharedPorts, metrics: Metrics
+) -> tuple[FastAPI, FastAPI]:
+    """Make the application for producers, and the one by which the page sends its own events."""
     anybody = None if settings.api_keys else Grant("dev", tuple(Scope))
-    keys = ApiKeys(settings.api_keys, open_to=anybody)
-    api = api_app.create_app(
-        backends.queue,
-        gateway.metrics,
-        keys,
+    public = api_app.create_app(
+        queue,
+        metrics,
+        ApiKeys(settings.api_keys, open_to=anybody),
         parts.proxies(settings),
-        control=backends.control,
-        witnesses=backends.witnesses,
-        streams=Streams(backends.broker, backends.marks),
+        control=shared.control,
+        witnesses=shared.witnesses,
+        streams=Streams(shared.broker, shared.marks),
         docs=settings.docs,
     )
-    page_api = api_app.create_app(
-        backends.queue, gateway.metrics, ApiKeys((), open_to=Grant("page"))
-    )
+    return public, api_app.create_app(queue, metrics, ApiKeys((), open_to=Grant("page")))
+
+
+@asynccontextmanager
+async def _serve_dev(
+    settings: Settings,
+    host: str,
+    gateway: Gateway,
+    apis: tuple[FastAPI, FastAPI],
+    dev_tokens: DevTokens,
+) -> AsyncIterator[tuple[int, int]]:
+    """Serve clients, with the page, and producers; yield both ports."""
+    api, page_api = apis
     allowed = (*settings.allowed_origins, *LOOPBACK_ORIGINS)
     app = gateway_app.create_app(gateway, allowed, parts.proxies(settings), docs=settings.docs)
     guarded, guarded_api = (Guard(each, host, Origins(allowed)) for each in (app, api))
@@ -247,8 +218,10 @@ def _welcome(house: DevHouse, settings: Settings) -> str:
     key = ' -H "authorization: Bearer $NOTIFIER_API_KEY"' if settings.api_keys else ""
     keys = "those of NOTIFIER_API_KEYS" if settings.api_keys else "none needed, none checked"
     body = '{"users":["42"],"type":"greeting","data":{"text":"hello"}}'
+    real = {"amqp_url": "RabbitMQ", "redis_url": "Redis"}
+    backends = [name if settings.is_given(url) else "memory" for url, name in real.items()]
     return f"""
-notifier is running on {house.kind}. Stop it with Ctrl+C.
+notifier is running on {" and ".join(dict.fromkeys(backends))}. Stop it with Ctrl+C.
 
   The page       http://{host}:{public_port}/#user=42
   Send an event  curl http://{host}:{api_port}/v1/events -H "content-type: application/json"{key} \\

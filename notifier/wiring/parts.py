@@ -52,6 +52,7 @@ from notifier.router.undelivered import Knowledge
 from notifier.serving import room_for, serve
 from notifier.settings import Settings
 from notifier.telemetry.metrics import Metrics
+from notifier.telemetry.traces import Traces
 
 _ROUTER_GRACE = 10.0
 _FEWEST_CONNECTIONS = 1_000  # of a gateway, unless its setting names fewer
@@ -88,19 +89,38 @@ async def routing(
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
-    """The ports that a gateway needs."""
+class SharedPorts:
+    """The ports that all processes meet at: on Redis, or in the memory of one process."""
 
     broker: Broker
-    verifier: TokenVerifier
     marks: Marks
     members: Members
-    seats: Seats | None
     control: Control
     witnesses: Witnesses
 
 
-def gateway(settings: Settings, ports: Ports, metrics: Metrics) -> Gateway:
+@asynccontextmanager
+async def on_redis(
+    settings: Settings, address: Address, metrics: Metrics, traces: Traces
+) -> AsyncIterator[SharedPorts]:
+    """Yield the ports on Redis; all but the broker connect when they are used."""
+    async with (
+        redis(settings, address, metrics) as broker,
+        marks(settings, address, metrics) as read_marks,
+        RedisMembers(address, metrics=metrics) as members,
+        control(settings, address, metrics) as orders,
+        RedisWitnesses(address, metrics=metrics) as witnesses,
+    ):
+        yield SharedPorts(traces.broker(broker), read_marks, members, orders, witnesses)
+
+
+def gateway(
+    settings: Settings,
+    shared: SharedPorts,
+    verifier: TokenVerifier,
+    seats: Seats | None,
+    metrics: Metrics,
+) -> Gateway:
     """Make a gateway."""
     capacity = Capacity(
         room_for(settings.max_connections),
@@ -109,16 +129,16 @@ def gateway(settings: Settings, ports: Ports, metrics: Metrics) -> Gateway:
         frame_bytes=Pace(settings.byte_rate, _INBOUND_AT_ONCE),
     )
     return Gateway(
-        ports.broker,
-        ports.verifier,
+        shared.broker,
+        verifier,
         metrics,
-        ports.marks,
-        ports.members,
+        shared.marks,
+        shared.members,
         terms=_terms(settings),
         capacity=capacity,
-        seats=ports.seats,
-        control=ports.control,
-        witnesses=ports.witnesses,
+        seats=seats,
+        control=shared.control,
+        witnesses=shared.witnesses,
         revocation_seconds=settings.revocation_seconds,
         drain_rate=settings.drain_rate,
         drain_deadline=settings.drain_seconds,
@@ -222,11 +242,6 @@ def marks(settings: Settings, address: Address, metrics: Metrics) -> RedisMarks:
     return RedisMarks(address, metrics=metrics, seconds=seconds)
 
 
-def members(address: Address, metrics: Metrics) -> RedisMembers:
-    """Make the members of topics; it connects when it is used."""
-    return RedisMembers(address, metrics=metrics)
-
-
 def seats(
     settings: Settings, address: Address, metrics: Metrics
 ) -> AbstractAsyncContextManager[Seats | None]:
@@ -239,11 +254,6 @@ def seats(
 def control(settings: Settings, address: Address, metrics: Metrics) -> RedisControl:
     """Make the orders about users; it connects when it is used."""
     return RedisControl(address, settings.revocation_seconds, metrics=metrics)
-
-
-def witnesses(address: Address, metrics: Metrics) -> RedisWitnesses:
-    """Make what asks gateways who is connected; it connects when it is used."""
-    return RedisWitnesses(address, metrics=metrics)
 
 
 @asynccontextmanager
