@@ -1,10 +1,15 @@
 // Bundles each entry; what several share becomes one chunk. Types come from tsc.
+import { createHash } from "node:crypto";
 import { cpSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 for (const old of readdirSync("dist")) if (/\.js(\.map)?$/.test(old)) rmSync(`dist/${old}`);
 cpSync("../../LICENSE", "LICENSE");
+
+const sources = createHash("sha256");
+for (const name of readdirSync("src").sort()) sources.update(readFileSync(`src/${name}`));
+
 await build({
   entryPoints: ["src/index.ts"],
   outdir: "dist",
@@ -14,6 +19,8 @@ await build({
   format: "esm",
   target: "es2022",
   minify: true,
+  mangleProps: /^_/, // members that the package alone uses
+  define: { BUILD: JSON.stringify(sources.digest("hex").slice(0, 8)) },
   sourcemap: true,
 });
 for (const file of readdirSync("dist").filter((name) => name.endsWith(".js"))) {

@@ -1,6 +1,7 @@
 """The package for browsers, in a real Chromium against the real service."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,9 +10,9 @@ from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, WebSocket, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, Route, WebSocket, async_playwright
 
-from tests.support.browser import QUIET
+from tests.support.browser import QUIET, BareTab, bare_tabs
 from tests.support.eventually import eventually
 from tests.support.gatekeeper import Gatekeeper
 from tests.support.producers import HttpProducer, http_producer
@@ -66,15 +67,23 @@ class Street:
 
     async def visit(self, context: BrowserContext, user: str, **asked: str) -> Tab:
         """Open a tab of the shop."""
-        url = f"http://127.0.0.1:{self.keeper.port}"
         tab = Tab(await context.new_page())
         tab.page.set_default_timeout(60_000)
         tab.page.on("websocket", tab.opens)
         tab.page.on("console", lambda line: tab.complaints.append(line.text))
         tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
         tab.page.on("crash", lambda _: setattr(tab, "is_gone", True))
-        await tab.page.goto(f"{self.address}?{urlencode({'user': user, 'url': url, **asked})}")
+        await tab.page.goto(self.page_of(user, **asked))
         return tab
+
+    def page_of(self, user: str, **asked: str) -> str:
+        """The address of a user's page."""
+        url = f"http://127.0.0.1:{self.keeper.port}"
+        return f"{self.address}?{urlencode({'user': user, 'url': url, **asked})}"
+
+    async def has_connections(self, count: int) -> None:
+        """Return once the gateway has so many connections."""
+        await eventually(lambda: connections(self.service) == count)
 
     @asynccontextmanager
     async def posting(self, user: str) -> AsyncIterator[list[str]]:
@@ -255,3 +264,76 @@ async def test_a_tab_that_is_loaded_anew_gets_the_events_it_missed(
     await tab.page.goto(address)
 
     assert await tab.got(1) == [posted]
+
+
+@pytest.mark.parametrize("shared", [{"shared": ""}, {}], ids=["shared", "alone"])
+async def test_a_frozen_tab_hands_on_the_connection_and_gets_what_it_missed_later(
+    street: Street, shared: dict[str, str]
+) -> None:
+    async def got(tab: BareTab, count: int) -> list[str]:
+        await tab.until(f"window.got.length >= {count}")
+        ids: list[str] = await tab.evaluate("window.got")
+        return ids
+
+    await street.has_connections(0)
+    address = street.page_of("frozen", **shared)
+    async with bare_tabs(street.browser, address, address) as (first, second):
+        for tab in (first, second):
+            await tab.until("window.notifier?.state.phase === 'open'")
+
+        await first.turn("frozen")
+        posted = [await street.producer.send({"users": ["frozen"], "type": "t"}) for _ in range(3)]
+        assert await got(second, 3) == posted
+        await street.has_connections(1)
+        await first.turn("active")
+
+        assert await got(first, 3) == posted
+        posted.append(await street.producer.send({"users": ["frozen"], "type": "t"}))
+        for tab in (first, second):
+            assert await got(tab, 4) == posted
+            assert await tab.evaluate("window.gaps") == []
+
+
+async def test_tabs_of_two_builds_of_the_package_do_not_share_a_connection(
+    street: Street, context: BrowserContext
+) -> None:
+    async def serve_another_build(route: Route) -> None:
+        answer = await route.fetch()
+        text, count = re.subn(r"notifier \$\{\[\"\w+\"", 'notifier ${["other"', await answer.text())
+        assert count == 1
+        await route.fulfill(response=answer, body=text)
+
+    await street.has_connections(0)
+    old = [await street.visit(context, "builds", shared="") for _ in range(2)]
+    await context.route("**/tabs-*.js", serve_another_build)
+    new = [await street.visit(context, "builds", shared="") for _ in range(2)]
+    await asyncio.gather(*(tab.opened() for tab in (*old, *new)))
+
+    await street.has_connections(2)
+    posted = await street.producer.send({"users": ["builds"], "type": "t"})
+    for tab in (*old, *new):
+        assert await tab.got(1) == [posted]
+
+
+async def test_members_of_a_room_are_known_in_each_tab_also_in_one_that_comes_later(
+    street: Street, context: BrowserContext
+) -> None:
+    async def shown(tab: Tab, *members: str) -> None:
+        """Return once the tab shows these members."""
+        are = "names => `${window.notifier?.presence['room:1']?.members?.toSorted()}` === names"
+        await tab.page.wait_for_function(are, arg=",".join(members))
+
+    async def visit(user: str) -> Tab:
+        return await street.visit(context, user, topic="room:1", presence="", shared="")
+
+    first = await visit("ann")
+    await shown(first, "ann")
+    bob = await visit("bob")
+    await shown(first, "ann", "bob")
+    later = await visit("ann")
+    await shown(later, "ann", "bob")
+    await leave(bob)
+
+    for tab in (first, later):
+        await shown(tab, "ann")
+        assert tab.complaints == []

@@ -23,6 +23,7 @@ const notifier = window.notifier = new Notifier({
   getToken,
   topics: asked.getAll("topic"),
   shared: asked.has("shared"),
+  presence: asked.has("presence"),
   persist: asked.has("persist"),
   timing: { retry: [20, 50, 200], upgrade: [300, 600], patience: 8000 },
 });
@@ -41,7 +42,9 @@ async def shop(package: Path) -> AsyncIterator[str]:
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
         if path == "/token":
             life = float(query["seconds"][0])
-            return "text/plain", token(query["user"][0], "*", seconds=life).encode()
+            return "text/plain", token(
+                query["user"][0], "*", seconds=life, presence=["room:*"]
+            ).encode()
         made = {"/": ("text/html", PAGE), "/page.js": ("text/javascript", SCRIPT)}
         if path in made:
             return made[path][0], made[path][1].encode()

@@ -1,10 +1,12 @@
 // Reads of history, loaded when one is asked for.
+import { urlOf } from "./link.js";
+import { parseCursor } from "./positions.js";
 import { refusal, request } from "./requesting.js";
+import type { Page } from "./stream.js";
 import type { Tokens } from "./tokens.js";
-import { NotifierError, type HistoryPage, type NotifierOptions, type Position } from "./types.js";
+import { NotifierError, type HistoryPage, type Position, type Settings } from "./types.js";
 
-interface Asking extends Pick<NotifierOptions, "fetch"> {
-  url: string;
+interface Asking extends Settings {
   tokens: Tokens;
 }
 interface Asked {
@@ -22,7 +24,7 @@ const CODES: Record<number, string> = {
 
 /** A page of the events before `before`, newest first. */
 export function readBack(asking: Asking, { topic, before, limit }: Asked): Promise<HistoryPage> {
-  return get(asking, { order: "newest", topics: topic, before, limit: limit && `${limit}` });
+  return get(asking, { order: "newest", topics: topic, before, limit });
 }
 
 /** A page of the events behind a position. Tries until there is an answer, while it `isWanted`. */
@@ -31,10 +33,11 @@ export async function readOn(
   topic: string,
   since: Position,
   isWanted: () => boolean,
-): Promise<HistoryPage & { cursor: string }> {
+): Promise<Page> {
   for (;;) {
     try {
-      return await get(asking, { topics: topic, since: `${topic}@${since}`, limit: "256" });
+      const page = await get(asking, { topics: topic, since: `${topic}@${since}`, limit: 256 });
+      return { ...page, at: parseCursor(page.cursor)[topic] };
     } catch (error) {
       const isFinal = error instanceof NotifierError && error.code !== "unavailable";
       if (isFinal || !isWanted()) throw error;
@@ -45,16 +48,14 @@ export async function readOn(
 
 async function get(
   asking: Asking,
-  query: Record<string, string | 0 | undefined>,
+  query: Record<string, unknown>,
   isSecond = false,
 ): Promise<any> {
-  const { url, tokens, fetch = globalThis.fetch.bind(globalThis) } = asking;
-  const given = Object.entries(query).filter(([, value]) => value) as [string, string][];
-  const address = `${url}/v1/history?${new URLSearchParams(given)}`;
-  const response = await request({ token: await tokens.get(), fetch }, address);
+  const { tokens, fetch } = asking;
+  const response = await request({ token: await tokens.get(), fetch }, urlOf(asking, "history", query));
   if (response.ok) return response.json();
   const { code, reason } = await refusal(response);
   if (code !== 4001 || isSecond) throw new NotifierError(CODES[code] ?? "unavailable", reason);
-  tokens.forget();
+  tokens._forget();
   return get(asking, query, true);
 }

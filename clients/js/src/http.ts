@@ -19,7 +19,7 @@ export function overHttp(transport: "sse" | "poll", target: Target, heard: Heard
   );
   return {
     transport,
-    target,
+    _target: target,
     // One after the other: events of a client are published in its order.
     send(frame) {
       posted = posted.then(() => (signal.aborted ? undefined : post(target, frame, heard, signal)));
@@ -36,7 +36,7 @@ async function stream(target: Target, heard: Heard, signal: AbortSignal): Promis
   for (let text = ""; text.length < LONGEST_TEXT; ) {
     const { done, value } = await reader.read();
     if (done || signal.aborted) break;
-    heard.alive();
+    heard._alive();
     const events = (text + decoder.decode(value, { stream: true })).split("\n\n");
     text = events.pop()!;
     for (const event of events) {
@@ -58,7 +58,7 @@ async function poll(target: Target, heard: Heard, signal: AbortSignal): Promise<
     if (!response.ok) return refusal(response);
     const answer = await response.json();
     if (signal.aborted) break;
-    heard.alive();
+    heard._alive();
     if (!wait) heard.frame(greeting(target, answer));
     for (const frame of answer.frames as Frame[]) {
       heard.frame(frame);

@@ -3,41 +3,24 @@
 import { webSocket, type End, type Heard, type Link, type Target } from "./link.js";
 import { Pace } from "./pace.js";
 import type { Tokens } from "./tokens.js";
-import type { Cursor, Frame, NotifierOptions, State, Timing, Transport } from "./types.js";
+import type { Cursor, Frame, Settings, State, Transport } from "./types.js";
 
-export const TIMING: Timing = {
-  patience: 10_000,
-  retry: [500, 1_000, 20_000],
-  upgrade: [5_000, 300_000],
-  pong: 10_000,
-};
 const STEADY = 5_000; // a connection that lasted so long was no failure
 const TICK = 5_000;
 const REMEDIES: Record<number, string> = {
-  1000: "Call start().",
-  4500: "Sign in again: another token is needed. Then call start().",
-  4501: "Another token or another page is needed: see NOTIFIER_ALLOWED_ORIGINS.",
-  4502: "The client must be changed: it sent too much, or a frame or name that is not allowed.",
-  4503: "Give getToken, or set the cookie notifier_token.",
-  4504: "Close other tabs or devices of this user, then call start().",
+  4500: "Sign in again",
+  4501: "Use another token, or name the page's origin in NOTIFIER_ALLOWED_ORIGINS",
+  4502: "Correct the client",
+  4503: "Give getToken, or set the cookie notifier_token",
+  4504: "Close other tabs or devices of this user",
 };
-
-export interface Host {
-  readonly user: string | undefined;
-  /** All topics to follow but those that each session follows by itself. */
-  topics(): string[];
-  since(): Cursor;
-  heard(frame: Frame, link: Link): void;
-  moved(state: State): void;
-}
 
 type Open = (transport: any, target: Target, heard: Heard) => Link;
 
-export class Line {
+export abstract class Line {
   state: State = { phase: "connecting" };
-  readonly timing: Timing;
+  user: string | undefined;
   #transports: readonly Transport[];
-  #random: () => number;
   #pace = new Pace((frame) => this.#current?.send(frame));
   #current: Link | undefined;
   #candidate: Link | undefined;
@@ -52,21 +35,21 @@ export class Line {
   #cannotWait = false;
 
   constructor(
-    private readonly options: NotifierOptions & { url: string },
-    private readonly tokens: Tokens,
-    private readonly host: Host,
+    private readonly _settings: Settings,
+    private readonly _tokens: Tokens,
   ) {
-    this.timing = { ...TIMING, ...options.timing };
-    this.#random = options.random ?? Math.random;
-    const all = options.transports ?? ["websocket", "sse", "poll"];
-    this.#transports = all.filter((each) => each !== "websocket" || this.#webSocket);
+    const { transports, WebSocket } = _settings;
+    this.user = _settings.user;
+    this.#transports = transports.filter((each) => each !== "websocket" || WebSocket);
   }
 
-  get #webSocket() {
-    return this.options.WebSocket ?? globalThis.WebSocket;
-  }
+  /** All topics to follow but those that each session follows by itself. */
+  abstract _topics(): string[];
+  abstract _since(): Cursor;
+  abstract _heard(frame: Frame, link: Link): void;
+  abstract _moved(state: State): void;
 
-  get isOpen() {
+  get _isOpen() {
     return !!this.#current;
   }
 
@@ -74,16 +57,15 @@ export class Line {
   start() {
     if (this.#attempt && this.state.phase !== "stopped") return;
     this.#failures = 0;
-    this.tokens.forget();
+    this._tokens._forget();
     void this.#connect();
   }
 
-  stop(code = 1000, reason = "closed") {
+  /** End silently. */
+  close() {
     this.#attempt++;
     this.#drop();
     this.#cancel(...Object.keys(this.#timers));
-    const remedy = REMEDIES[code] ?? REMEDIES[4502]!;
-    this.#move({ phase: "stopped", code, reason, remedy });
   }
 
   /** Send a frame, at the pace that gateways allow; a frame is lost with its link. */
@@ -92,14 +74,14 @@ export class Line {
   }
 
   /** Follow the present topics, where that takes a new request. False: send frames instead. */
-  refresh(): boolean {
+  _refresh(): boolean {
     if (!this.#current || this.#current.transport === "websocket") return false;
     this.#later("refresh", 0, () => this.#connect(this.#current?.transport));
     return true;
   }
 
   /** The network or the page came back: try now, or see whether the connection still lives. */
-  wake() {
+  _wake() {
     if (this.state.phase === "waiting" && !this.#cannotWait) void this.#connect();
     else if (this.#current) this.#check();
   }
@@ -111,37 +93,32 @@ export class Line {
     this.#cancel("retry");
     if (!this.#current) this.#move({ phase: "connecting" });
     try {
-      const token = await this.tokens.get();
+      const token = await this._tokens.get();
       const open = transport === "websocket" ? webSocket : (await import("./http.js")).overHttp;
       if (mine === this.#attempt) this.#open(transport, token, open);
     } catch (error) {
       if (mine !== this.#attempt) return;
-      if (this.#current) this.#later("refresh", this.timing.retry[2], () => this.#connect(transport));
+      if (this.#current) this.#later("refresh", this._settings.timing.retry[2], () => this.#connect(transport));
       else this.#failed({ code: 1006, reason: `${error}` });
     }
   }
 
   // The best one twice, as a gateway that restarts is no reason to leave it; then each in turn.
   #choice(): Transport {
-    const turn = this.#failures < 2 ? 0 : this.#failures - 1;
-    return this.#transports[turn % this.#transports.length]!;
+    return this.#transports[Math.max(0, this.#failures - 1) % this.#transports.length]!;
   }
 
   #open(transport: Transport, token: string | undefined, open: Open) {
     this.#candidate?.close();
-    const { marks = true, url, fetch = globalThis.fetch.bind(globalThis) } = this.options;
-    const { host } = this;
-    const target = {
-      ...{ url, token, marks, fetch, WebSocket: this.#webSocket },
-      ...{ topics: host.topics(), since: host.since(), user: host.user },
-    };
+    const { _settings: settings, user } = this;
+    const target = { ...settings, token, topics: this._topics(), since: this._since(), user };
     const link: Link = open(transport, target, {
       frame: (frame) => this.#heard(link, frame),
-      alive: () => this.#alive(link),
+      _alive: () => this.#alive(link),
       end: (end) => this.#ended(link, end),
     });
     this.#candidate = link;
-    this.#later("hello", this.timing.patience, () =>
+    this.#later("hello", this._settings.timing.patience, () =>
       this.#ended(link, { code: 1006, reason: `${transport}: no hello in time` }),
     );
   }
@@ -152,7 +129,7 @@ export class Line {
     if (link !== this.#current) return;
     this.#alive(link);
     if (frame["id"] === "auth") this.#renewed(frame);
-    else if (frame.type !== "pong") this.host.heard(frame, link);
+    else if (frame.type !== "pong") this._heard(frame, link);
   }
 
   #alive(link: Link) {
@@ -168,7 +145,7 @@ export class Line {
     this.#candidate = undefined;
     this.#complaint = "";
     this.#openedAt = this.#heardAt = Date.now();
-    if (hello["time"]) this.tokens.ahead = Date.parse(hello["time"]) - Date.now();
+    if (hello["time"]) this._tokens._ahead = Date.parse(hello["time"]) - Date.now();
     this.#heartbeat = (hello["heartbeat"] ?? 25) * 1000;
     this.#pace.clear();
     this.#move({ phase: "open", transport: link.transport, user: hello["user"] });
@@ -195,18 +172,21 @@ export class Line {
   }
 
   #failed(end: End) {
-    const isFinal = end.code >= 4500 && end.code < 5000;
+    const isFinal = end.code >= 4500;
     const reason = (isFinal && this.#complaint) || end.reason || `closed with ${end.code}`;
-    const isBrief = end.code === 4001 && this.#openedAt;
+    const given = end.retryMs ?? (end.code === 4001 && this.#openedAt ? 0 : undefined);
     this.#drop();
-    if (isFinal) return this.stop(end.code, reason);
-    if (end.code === 4001) this.tokens.forget();
-    const [least, first, most] = this.timing.retry;
+    if (isFinal) {
+      this.close();
+      const remedy = `${REMEDIES[end.code] ?? REMEDIES[4502]}, then call start().`;
+      return this.#move({ phase: "stopped", code: end.code, reason, remedy });
+    }
+    if (end.code === 4001) this._tokens._forget();
+    const [least, first, most] = this._settings.timing.retry;
     const ceiling = Math.min(most, first * 2 ** this.#failures);
-    const jitter = least + this.#random() * Math.max(0, ceiling - least);
-    const retryMs = end.retryMs ?? (isBrief ? 0 : jitter);
-    if (end.retryMs === undefined && !isBrief) this.#failures++;
-    this.#cannotWait = end.retryMs !== undefined;
+    const retryMs = given ?? least + this._settings.random() * Math.max(0, ceiling - least);
+    this.#cannotWait = given !== undefined;
+    if (!this.#cannotWait) this.#failures++;
     this.#move({ phase: "waiting", retryMs, reason });
     this.#later("retry", retryMs, () => this.#connect());
   }
@@ -222,12 +202,10 @@ export class Line {
 
   // While it is open.
 
-  // Nothing tells a page that its connection is half-open: silence does, and a clock that jumped.
+  // Nothing tells a page that its connection is half-open: silence does, also that of a sleep.
   #watch() {
-    const began = Date.now();
     this.#later("watch", Math.min(TICK, this.#heartbeat), () => {
-      const hasSlept = Date.now() - began > 4 * TICK;
-      if (hasSlept || Date.now() - this.#heardAt >= this.#heartbeat) this.#check();
+      if (Date.now() - this.#heardAt >= this.#heartbeat) this.#check();
       if (this.#current) this.#watch();
     });
   }
@@ -238,22 +216,22 @@ export class Line {
     if (link.transport === "websocket") {
       if (this.#timers["pong"]) return;
       link.send({ type: "ping" });
-      this.#later("pong", this.timing.pong, () => this.#ended(link, { code: 1006, reason: "no pong" }));
-    } else if (silence > this.#heartbeat + this.timing.pong) {
+      this.#later("pong", this._settings.timing.pong, () => this.#ended(link, { code: 1006, reason: "no pong" }));
+    } else if (silence > this.#heartbeat + this._settings.timing.pong) {
       this.#ended(link, { code: 1006, reason: "silence" });
     }
   }
 
   #renewLater() {
-    const { left } = this.tokens;
+    const { _left: left } = this._tokens;
     // Spread, so that clients that came together do not renew together.
-    const wait = Math.max(1_000, left * (0.7 + 0.1 * this.#random()));
+    const wait = Math.max(1_000, left * (0.7 + 0.1 * this._settings.random()));
     if (left < Infinity) this.#later("renew", wait, () => this.#renew());
   }
 
   async #renew() {
     const link = this.#current!;
-    const token = await this.tokens.get(true).catch(() => undefined);
+    const token = await this._tokens.get(true).catch(() => undefined);
     if (link !== this.#current) return;
     if (!token) this.#renewed({ type: "error" });
     else if (link.transport === "websocket") link.send({ type: "auth", token, id: "auth" });
@@ -262,20 +240,20 @@ export class Line {
 
   #renewed({ type }: Frame) {
     if (type === "authenticated") this.#renewLater();
-    else this.#later("renew", this.timing.retry[2] / 2, () => this.#renew());
+    else this.#later("renew", this._settings.timing.retry[2] / 2, () => this.#renew());
   }
 
   #upgradeLater() {
-    const [first, most] = this.timing.upgrade;
-    const wait = Math.min(most, first * 2 ** this.#upgrades++);
-    const better = this.#transports.indexOf(this.#current!.transport);
-    const next = this.#upgrades % 2 ? 0 : Math.max(0, better - 1);
-    this.#later("upgrade", wait, () => this.#connect(this.#transports[next]));
+    const [first, most] = this._settings.timing.upgrade;
+    const wait = Math.min(most, first * 2 ** this.#upgrades);
+    const present = this.#transports.indexOf(this.#current!.transport);
+    const better = this.#transports[this.#upgrades++ % present];
+    this.#later("upgrade", wait, () => this.#connect(better));
   }
 
   #move(state: State) {
     this.state = state;
-    this.host.moved(state);
+    this._moved(state);
   }
 
   #later(name: string, wait: number, act: () => unknown) {

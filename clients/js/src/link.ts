@@ -1,16 +1,11 @@
 // One connection by one transport. A link tells of frames and of its end; it never comes back.
 import { asText } from "./positions.js";
-import type { Cursor, Frame, Transport } from "./types.js";
+import type { Cursor, Frame, Settings, Transport } from "./types.js";
 
-export interface Target {
-  url: string;
+export interface Target extends Settings {
   token: string | undefined;
   topics: string[];
   since: Cursor;
-  marks: boolean;
-  user: string | undefined;
-  fetch: typeof fetch;
-  WebSocket: any;
 }
 
 /** `code` is a close code: one of docs/protocol.md, or 1006 for a connection that broke or never was. */
@@ -23,13 +18,13 @@ export interface End {
 export interface Heard {
   frame(frame: Frame): void;
   /** Bytes came that are no frame. */
-  alive(): void;
+  _alive(): void;
   end(end: End): void;
 }
 
 export interface Link {
   transport: Transport;
-  target: Target;
+  _target: Target;
   send(frame: Frame): void;
   /** End it silently: nothing is heard of it any more. */
   close(): void;
@@ -44,7 +39,7 @@ export const endOf = (bye: Frame): End => ({
 export function webSocket(_: "websocket", target: Target, heard: Heard): Link {
   const protocols = ["notifier.v1"];
   if (target.token) protocols.push(`bearer.${target.token}`);
-  const socket = new target.WebSocket(address(target, "ws").replace(/^http/, "ws"), protocols);
+  const socket = new target.WebSocket!(address(target, "ws").replace(/^http/, "ws"), protocols);
   let end: End | undefined;
   socket.onmessage = ({ data }: MessageEvent) => {
     const frame = JSON.parse(data) as Frame;
@@ -54,7 +49,7 @@ export function webSocket(_: "websocket", target: Target, heard: Heard): Link {
   socket.onclose = ({ code, reason }: CloseEvent) => heard.end(end ?? { code, reason });
   return {
     transport: "websocket",
-    target,
+    _target: target,
     send: (frame) => socket.readyState === 1 && socket.send(JSON.stringify(frame)),
     close() {
       socket.onmessage = socket.onclose = null;
@@ -64,12 +59,19 @@ export function webSocket(_: "websocket", target: Target, heard: Heard): Link {
   };
 }
 
+/** An address with those parameters that have a value. */
+export function urlOf({ url }: { url: string }, path: string, query: Record<string, unknown>): string {
+  const given = Object.entries(query).filter(([, value]) => value);
+  return `${url}/v1/${path}?${new URLSearchParams(given as [string, string][])}`;
+}
+
 export function address(target: Target, path: string, more?: Record<string, string>): string {
-  const { topics, since, marks } = target;
-  const query = new URLSearchParams(more);
-  const further = topics.filter((topic) => !since[topic]);
-  if (further.length) query.set("topics", further.join());
-  if (asText(since)) query.set("since", asText(since));
-  if (marks && !query.has("marks")) query.set("marks", "true");
-  return `${target.url}/v1/${path}?${query}`;
+  const { topics, since, marks, presence } = target;
+  return urlOf(target, path, {
+    topics: topics.filter((topic) => !since[topic]).join(),
+    since: asText(since),
+    marks,
+    presence: presence && path !== "poll",
+    ...more,
+  });
 }

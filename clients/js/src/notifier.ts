@@ -1,8 +1,5 @@
 // The face of the package. Each page has one; its cursor is its own, whichever tab has the connection.
-import { Alone, type Given, type Port } from "./alone.js";
-import type { Told, Wants } from "./lead.js";
-import { TIMING } from "./line.js";
-import { EventQueue } from "./queue.js";
+import { Lead, type Given, type Port, type Told, type Wants } from "./lead.js";
 import { Requests } from "./requests.js";
 import { Stream, type Reader } from "./stream.js";
 import { Tokens } from "./tokens.js";
@@ -16,13 +13,23 @@ import {
   type MarksFrame,
   type NotifierOptions,
   type Position,
+  type PresenceFrame,
   type PublishedEvent,
+  type Settings,
   type State,
   type Timing,
 } from "./types.js";
 
 type Listener = (told: any) => void;
-const SAVED_EVERY = 1_000;
+type Start = { position: Position; resumed?: boolean };
+const MOST_EVENTS = 10_000; // that wait for a loop
+const TURNS = ["online", "visibilitychange", "pagehide", "freeze", "pageshow", "resume"]; // of a page's life
+const TIMING: Timing = {
+  patience: 10_000,
+  retry: [500, 1_000, 20_000],
+  upgrade: [5_000, 300_000],
+  pong: 10_000,
+};
 const page: typeof globalThis | undefined = typeof document === "undefined" ? undefined : globalThis;
 
 export class Notifier {
@@ -31,32 +38,30 @@ export class Notifier {
   user: string | undefined;
   /** How far the user has read each topic. Frames are replaced, never changed. */
   marks: Readonly<Record<string, MarksFrame>> = {};
-  readonly #settings: NotifierOptions & { url: string };
-  readonly #timing: Timing;
+  /** The members of each topic, with the option `presence`. Frames are replaced, never changed. */
+  presence: Readonly<Record<string, PresenceFrame>> = {};
+  readonly #settings: Settings;
   readonly #tokens: Tokens;
   readonly #stream: Stream;
   readonly #requests = new Requests((frame) => this.#port?.send(frame));
   readonly #listeners = new Map<string, Set<Listener>>();
-  readonly #queues = new Set<EventQueue>();
   readonly #wants: Wants = {};
-  readonly #subscribing = new Map<string, { resolve(): void; reject(error: NotifierError): void }[]>();
   #port: Port | undefined;
   #life = 0; // grows with each start and end: an answer to an older one is ignored
-  #saving: ReturnType<typeof setTimeout> | undefined;
+  #isResting = false;
 
   /** Connects at once. `on` in the same turn misses nothing. */
   constructor(options: NotifierOptions) {
+    const { marks = true, random = Math.random } = options;
+    const { fetch = globalThis.fetch.bind(globalThis), WebSocket = globalThis.WebSocket } = options;
+    const { transports = ["websocket", "sse", "poll"] } = options;
+    const timing = { ...TIMING, ...options.timing };
     const url = `${options.url}`.replace(/^ws/, "http").replace(/\/+$/, "");
-    this.#settings = { ...options, url };
-    this.#timing = { ...TIMING, ...options.timing };
-    this.#tokens = new Tokens(options.getToken, this.#timing.patience);
-    this.#stream = new Stream({ ...this.#saved, ...options.since }, this.#reader);
+    this.#settings = { ...options, marks, random, fetch, WebSocket, transports, timing, url };
+    this.#tokens = new Tokens(options.getToken, timing.patience);
+    this.#stream = new Stream({ ...this.#stored(), ...options.since }, this.#reader);
     this.user = options.user;
     for (const topic of options.topics ?? []) this.#wants[topic] = options.since?.[topic];
-    page?.addEventListener("online", this.#wake);
-    page?.addEventListener("pageshow", this.#shown);
-    page?.addEventListener("pagehide", this.#hidden);
-    page?.document.addEventListener("visibilitychange", this.#wake);
     void this.#begin();
   }
 
@@ -64,34 +69,57 @@ export class Notifier {
 
   /** Call `listener` from now on; returns how to stop that. */
   on<Name extends keyof Happenings>(name: Name, listener: (told: Happenings[Name]) => void): () => void {
-    const listeners = this.#listeners.get(name) ?? new Set();
-    this.#listeners.set(name, listeners.add(listener));
-    return () => void listeners.delete(listener);
+    return this.#listen(name, listener);
   }
 
   /** Events from now on, for `for await`; ends with `close()`. Gaps are told by `on("gap", …)`. */
-  events(): AsyncIterableIterator<EventFrame> {
-    const queue = new EventQueue((left) => this.#queues.delete(left));
-    this.#queues.add(queue);
-    return queue;
+  events(): AsyncGenerator<EventFrame> {
+    const waiting: EventFrame[] = [];
+    let isOver = false;
+    let wake = () => {};
+    const stopEvents = this.on("event", (frame) => {
+      if (waiting.push(frame) > MOST_EVENTS) stopEvents();
+      wake();
+    });
+    const stopEnd = this.#listen("closed", () => {
+      isOver = true;
+      wake();
+    });
+    return (async function* () {
+      try {
+        while (waiting.length <= MOST_EVENTS) {
+          if (waiting.length) yield waiting.shift()!;
+          else if (isOver) return;
+          else await new Promise<void>((due) => (wake = due));
+        }
+        throw new NotifierError("too_slow", `${MOST_EVENTS} events wait for the loop: it must read faster`);
+      } finally {
+        stopEvents();
+        stopEnd();
+      }
+    })();
   }
 
   /** Follow a topic, from `since` on if given; resolves when it is followed, rejects if refused. */
   async subscribe(topic: string, { since }: { since?: Position } = {}): Promise<void> {
     if (topic in this.#wants && !since) return;
-    if (since) this.#stream.positions[topic] = since;
+    if (since) this.#stream._positions[topic] = since;
     this.#wants[topic] = since;
     const followed = new Promise<void>((resolve, reject) => {
-      this.#subscribing.set(topic, [...(this.#subscribing.get(topic) ?? []), { resolve, reject }]);
+      const stop = this.#listen(`followed ${topic}`, (error) => {
+        stop();
+        error ? reject(error) : resolve();
+      });
     });
-    this.#port?.want(this.#wants);
+    this.#port?._want(this.#wants);
     return followed;
   }
 
   unsubscribe(topic: string) {
     delete this.#wants[topic];
-    this.#settle(topic, new NotifierError("unsubscribed", `${topic} was unsubscribed from`));
-    this.#port?.want(this.#wants);
+    this.#stream._forget(topic);
+    this.#settle(topic, new NotifierError("unsubscribed", topic));
+    this.#port?._want(this.#wants);
   }
 
   get topics(): string[] {
@@ -100,8 +128,7 @@ export class Notifier {
 
   /** Where to go on, for `since` of another client. */
   get cursor(): Cursor {
-    const followed = Object.entries(this.#stream.positions).filter(([topic]) => this.#follows(topic));
-    return Object.fromEntries(followed);
+    return { ...this.#stream._positions };
   }
 
   // Marks.
@@ -115,22 +142,22 @@ export class Notifier {
 
   /** All events up to this one are read; without one, all that this page was told of. */
   async markRead(upTo?: EventFrame | Position, topic = this.#personal): Promise<void> {
-    const [at, read] = placeOf(upTo ?? this.#stream.positions[topic], topic);
-    if (read) await this.#requests.ask({ type: "mark", topic: at, read });
+    const [at, read] = placeOf(upTo ?? this.#stream._positions[topic], topic);
+    if (read) await this.#requests._ask({ type: "mark", topic: at, read });
   }
 
   /** This single event is read. */
   async markReadOnly(one: EventFrame | Position, topic = this.#personal): Promise<void> {
     const [at, read] = placeOf(one, topic);
-    await this.#requests.ask({ type: "mark", topic: at, read_only: [read] });
+    await this.#requests._ask({ type: "mark", topic: at, read_only: [read] });
   }
 
   // Publish.
 
   /** Publish once, however often the connection breaks. Resolves to the position, if it is known. */
   async publish(topic: string, event: PublishedEvent): Promise<Position | undefined> {
-    const whole = { id: this.#requests.newId(), ...event };
-    const answer = await this.#requests.ask({ type: "publish", topic, event: whole });
+    const whole = { id: this.#requests._newId(), ...event };
+    const answer = await this.#requests._ask({ type: "publish", topic, event: whole });
     return answer["position"];
   }
 
@@ -157,131 +184,101 @@ export class Notifier {
   /** Leave. Requests without an answer are rejected; other tabs stay connected. */
   close() {
     this.#leave();
-    this.#requests.refuse("the client was closed");
-    for (const topic of [...this.#subscribing.keys()]) this.#settle(topic, new NotifierError("stopped", "closed"));
-    for (const queue of [...this.#queues]) queue.end();
+    for (const name of TURNS) page?.removeEventListener(name, this.#turned, true);
+    const error = new NotifierError("stopped", "the client was closed");
+    this.#requests._refuse(error);
+    for (const topic of this.topics) this.#settle(topic, error);
+    this.#emit("closed");
     if (this.state.phase === "stopped") return;
     this.#moved({ phase: "stopped", code: 1000, reason: "closed", remedy: "Call start()." });
   }
 
   async #begin() {
     const mine = ++this.#life;
+    for (const name of TURNS) page?.addEventListener(name, this.#turned, true);
+    const given: Given = [this.#settings, this.#tokens, () => this.#stream._positions, this.#hear];
     const { shared = !!page } = this.#settings;
-    const given = [this.#settings, this.#tokens, () => this.#stream.positions, this.#hear] as const;
-    const port = await (shared ? this.#join(given) : undefined);
-    if (mine !== this.#life) return port?.close();
-    this.#port = port ?? new Alone(...given);
-    this.#port.want(this.#wants);
+    const tabs = shared ? await import("./tabs.js").catch(() => {}) : undefined;
+    const isWanted = () => mine === this.#life;
+    const port = await tabs?.join(given, isWanted);
+    if (!isWanted()) return port?.close();
+    this.#port = port || new Lead(given);
+    this.#port._want(this.#wants);
     this.#port.start();
-  }
-
-  // The token tells the user, so tabs can share once there is one.
-  async #join(given: Given): Promise<Port | undefined> {
-    const mine = this.#life;
-    for (let failures = 0; ; failures++) {
-      try {
-        return await (await import("./tabs.js")).join(...given);
-      } catch (error) {
-        if (mine !== this.#life) return undefined;
-        const [least, , most] = this.#timing.retry;
-        const retryMs = Math.min(most, least * 2 ** failures) * (0.5 + Math.random());
-        this.#moved({ phase: "waiting", retryMs, reason: `${error}` });
-        await new Promise((due) => setTimeout(due, retryMs));
-      }
-    }
   }
 
   #leave() {
     this.#life++;
-    this.#save();
+    this.#stored(this.cursor);
     this.#port?.close();
     this.#port = undefined;
   }
 
-  #wake = () => {
-    if (!page!.document.hidden) this.#port?.wake();
-    else this.#save();
-  };
-
-  // A page that is kept for the way back must not keep the connection of all tabs.
-  #hidden = () => this.#leave();
-
-  #shown = ({ persisted }: PageTransitionEvent) => {
-    if (persisted && this.state.phase !== "stopped") void this.#begin();
+  // A page that is frozen, or kept for the way back, must not keep the connection of all tabs.
+  #turned = ({ type }: Event) => {
+    if (type === "pagehide" || type === "freeze") {
+      this.#leave();
+      this.#isResting = true;
+    } else if (type === "pageshow" || type === "resume") {
+      if (this.#isResting && this.state.phase !== "stopped") void this.#begin();
+      this.#isResting = false;
+    } else if (page!.document.hidden) this.#stored(this.cursor);
+    else this.#port?._wake();
   };
 
   // Hear.
 
   #hear = (told: Told) => {
     if ("frame" in told) this.#heard(told.frame, told.from);
-    else if ("chain" in told) this.#joined(told);
     else this.#moved(told.state);
   };
 
-  #joined({ chain, marks, state, user }: Extract<Told, { chain: Cursor }>) {
-    this.user = user ?? this.user;
-    for (const topic in chain) this.#started(topic, undefined, chain[topic]!);
-    for (const frame of marks) this.#marked(frame as unknown as MarksFrame);
-    this.#moved(state);
-    this.#requests.sendAgain();
-  }
-
-  #heard(frame: Frame, from: Cursor) {
+  #heard(frame: Frame, from: Cursor = {}) {
     const { type, id, topic } = frame;
     if (type === "hello") this.#greeted(frame, from);
-    else if (type === "subscribed") {
-      if (frame["resumed"] !== false) this.#started(topic, from[topic], frame["position"]);
-      this.#settle(topic);
-    } else if (type === "unsubscribed") this.#unfollowed(topic);
-    else if (type === "event" || type === "gap") this.#stream.take(frame as unknown as EventFrame, from[topic]);
-    else if (type === "marks") this.#marked(frame as unknown as MarksFrame);
-    else if (id !== undefined) this.#requests.answered(frame);
+    else if (type === "subscribed") this.#started(topic, from, frame as unknown as Start);
+    else if (type === "unsubscribed") this.#unfollowed(topic);
+    else if (type === "event" || type === "gap") this.#stream._take(frame as unknown as EventFrame, from[topic]);
+    else if (type === "marks" || type === "presence") this.#kept(type, frame);
+    else if (id !== undefined) this.#requests._answered(frame);
     else if (type === "error") this.#complained(frame);
     else if (!topic || this.#follows(topic)) this.#emit(type, frame);
-    if (this.#settings.persist) this.#saving ??= setTimeout(() => this.#save(), SAVED_EVERY);
   }
 
   #greeted(frame: Frame, from: Cursor) {
     this.user = frame["user"] ?? this.user;
-    const topics = frame["topics"] as Record<string, { position: Position; resumed?: boolean }>;
-    for (const topic in this.#stream.positions) if (!topics[topic]) this.#stream.forget(topic);
-    for (const topic in topics) {
-      const { position, resumed } = topics[topic]!;
-      if (resumed !== false) this.#stream.start(topic, from[topic], position);
-      this.#settle(topic);
-    }
-    this.#requests.sendAgain();
+    for (const topic in frame["topics"]) this.#started(topic, from, frame["topics"][topic]);
+    this.#requests._sendAgain();
   }
 
-  #started(topic: string, from: Position | undefined, to: Position) {
-    this.#stream.start(topic, from, to);
+  // Not resumed: the gap is still to come.
+  #started(topic: string, from: Cursor, { position, resumed }: Start) {
+    if (resumed !== false) this.#stream.start(topic, from[topic], position);
     this.#settle(topic);
   }
 
   #unfollowed(topic: string) {
-    this.#stream.forget(topic);
-    const { [topic]: _, ...others } = this.marks;
-    this.marks = others;
+    this.#stream._forget(topic);
+    const { [topic]: _, ...marks } = this.marks;
+    const { [topic]: __, ...presence } = this.presence;
+    Object.assign(this, { marks, presence });
   }
 
   #complained({ topic, code, message }: Frame) {
     const error = new NotifierError(code, message);
-    const isAwaited = topic && this.#subscribing.has(topic);
     const isOurs = !topic || topic in this.#wants;
-    if (topic) delete this.#wants[topic];
-    if (isAwaited) this.#settle(topic, error);
-    else if (isOurs) this.#emit("error", error);
+    delete this.#wants[topic];
+    if (!this.#settle(topic, error) && isOurs) this.#emit("error", error);
   }
 
+  /** Whether somebody waited for the topic. */
   #settle(topic: string, error?: NotifierError) {
-    const waiting = this.#subscribing.get(topic) ?? [];
-    this.#subscribing.delete(topic);
-    for (const { resolve, reject } of waiting) error ? reject(error) : resolve();
+    return this.#emit(`followed ${topic}`, error);
   }
 
-  #marked(frame: MarksFrame) {
-    this.marks = { ...this.marks, [frame.topic]: frame };
-    if (this.#follows(frame.topic)) this.#emit("marks", frame);
+  #kept(type: "marks" | "presence", frame: Frame) {
+    this[type] = { ...this[type], [frame["topic"]]: frame as any };
+    if (this.#follows(frame["topic"])) this.#emit(type, frame);
   }
 
   #moved(state: State) {
@@ -290,8 +287,18 @@ export class Notifier {
     if (state.phase === "stopped") this.#emit("stopped", state);
   }
 
-  #emit(name: string, told: unknown) {
-    for (const listener of [...(this.#listeners.get(name) ?? [])]) {
+  #listen(name: string, listener: Listener) {
+    const listeners = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, listeners.add(listener));
+    return () => {
+      if (listeners.delete(listener) && !listeners.size) this.#listeners.delete(name);
+    };
+  }
+
+  /** Whether anybody listened. */
+  #emit(name: string, told?: unknown): boolean {
+    const listeners = [...(this.#listeners.get(name) ?? [])];
+    for (const listener of listeners) {
       try {
         listener(told);
       } catch (error) {
@@ -301,6 +308,7 @@ export class Notifier {
         });
       }
     }
+    return !!listeners.length;
   }
 
   // What the stream asks for.
@@ -309,12 +317,9 @@ export class Notifier {
     topic in this.#wants || topic === "everyone" || topic === this.#personal;
 
   #reader: Reader = {
-    wants: this.#follows,
-    pass: (frame) => {
-      this.#emit(frame.type, frame);
-      if (frame.type === "event") for (const queue of [...this.#queues]) queue.push(frame);
-    },
-    history: async (topic, since) =>
+    _follows: this.#follows,
+    _pass: (frame) => this.#emit(frame.type, frame),
+    _history: async (topic, since) =>
       (await import("./history.js")).readOn(this.#asking, topic, since, () => !!this.#port),
   };
 
@@ -324,26 +329,14 @@ export class Notifier {
 
   // The cursor outlives a reload.
 
-  get #key() {
-    return `notifier ${this.#settings.url}`;
-  }
-
-  get #saved(): Cursor {
-    if (!this.#settings.persist || !page) return {};
+  #stored(cursor?: Cursor): Cursor | undefined {
+    const key = `notifier ${this.#settings.url}`;
+    if (!this.#settings.persist) return;
     try {
-      return JSON.parse(page.sessionStorage.getItem(this.#key) ?? "{}");
-    } catch {
-      return {};
-    }
-  }
-
-  #save() {
-    clearTimeout(this.#saving);
-    this.#saving = undefined;
-    if (!this.#settings.persist || !page) return;
-    try {
-      page.sessionStorage.setItem(this.#key, JSON.stringify(this.cursor));
-    } catch {} // storage is full, or not for this page: the cursor ends with it
+      if (!cursor) return JSON.parse(sessionStorage.getItem(key)!);
+      sessionStorage.setItem(key, JSON.stringify(cursor));
+    } catch {} // there is none, it is full, or not for this page: the cursor ends with the page
+    return;
   }
 
   get #personal() {

@@ -11,7 +11,7 @@ export class Pace {
   #at = Date.now();
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(private readonly pass: (frame: Frame) => void) {}
+  constructor(private readonly _pass: (frame: Frame) => void) {}
 
   send(frame: Frame) {
     this.#waiting.push(frame);
@@ -29,7 +29,7 @@ export class Pace {
     while (this.#room > 0 && this.#waiting.length) {
       const frame = this.#waiting.shift()!;
       this.#room -= Math.max(1, JSON.stringify(frame).length / BYTES);
-      this.pass(frame);
+      this._pass(frame);
     }
     clearTimeout(this.#timer);
     if (this.#waiting.length) this.#timer = setTimeout(() => this.#pump(), 100);

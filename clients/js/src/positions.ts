@@ -1,12 +1,12 @@
 // Positions and cursors, as text and as what they mean for one another.
 import type { Cursor, Position } from "./types.js";
 
-export const epochOf = (position: Position) => position.slice(0, position.lastIndexOf("."));
-export const offsetOf = (position: Position) => +position.slice(position.lastIndexOf(".") + 1);
-
 /** Whether `own` is in the same stream as `other`, and at least as far. */
-export const hasReached = (own: Position, other: Position) =>
-  epochOf(own) === epochOf(other) && offsetOf(own) >= offsetOf(other);
+export function hasReached(own: Position, other: Position) {
+  const [epoch, offset] = own.split(".");
+  const [epochOfOther, offsetOfOther] = other.split(".");
+  return epoch === epochOfOther && +offset! >= +offsetOfOther!;
+}
 
 export const asText = (cursor: Cursor) =>
   Object.entries(cursor)

@@ -17,29 +17,29 @@ export class Requests {
   #waiting = new Map<string, Waiting>();
   #last = 0;
 
-  constructor(private readonly send: (frame: Frame) => void) {}
+  constructor(private readonly _send: (frame: Frame) => void) {}
 
-  newId() {
+  _newId() {
     return `${this.#name}-${++this.#last}`;
   }
 
-  ask(asked: Frame): Promise<Frame> {
-    const frame = { ...asked, id: this.newId() };
+  _ask(asked: Frame): Promise<Frame> {
+    const frame = { ...asked, id: this._newId() };
     if (this.#waiting.size >= MOST) throw new NotifierError("too_many", `${MOST} requests wait already`);
     if (new TextEncoder().encode(JSON.stringify(frame)).length > LARGEST) {
       throw new NotifierError("too_large", `a frame has at most ${LARGEST} bytes`);
     }
     return new Promise((resolve, reject) => {
       this.#waiting.set(frame.id, { frame, resolve, reject });
-      this.send(frame);
+      this._send(frame);
     });
   }
 
-  answered(answer: Frame) {
+  _answered(answer: Frame) {
     const waiting = this.#waiting.get(answer["id"]);
     if (!waiting) return;
     if (answer.type === "error" && answer["code"] === "unavailable") {
-      setTimeout(() => this.#waiting.has(waiting.frame["id"]) && this.send(waiting.frame), AGAIN_MS);
+      setTimeout(() => this.#waiting.has(waiting.frame["id"]) && this._send(waiting.frame), AGAIN_MS);
       return;
     }
     this.#waiting.delete(answer["id"]);
@@ -47,12 +47,12 @@ export class Requests {
     else waiting.resolve(answer);
   }
 
-  sendAgain() {
-    for (const { frame } of this.#waiting.values()) this.send(frame);
+  _sendAgain() {
+    for (const { frame } of this.#waiting.values()) this._send(frame);
   }
 
-  refuse(reason: string) {
-    for (const { reject } of this.#waiting.values()) reject(new NotifierError("stopped", reason));
+  _refuse(error: NotifierError) {
+    for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
   }
 }

@@ -1,7 +1,6 @@
 // Many tabs, one connection: the tab that holds a Web Lock leads, all others hear it on a channel.
 // The browser releases the lock of a tab that is gone, however it went, and gives it to the next.
-import type { Given, Port } from "./alone.js";
-import { Lead, type Told, type Wants } from "./lead.js";
+import { Lead, type Given, type Port, type Told, type Wants } from "./lead.js";
 import { claimsOf } from "./tokens.js";
 import type { Frame } from "./types.js";
 
@@ -12,14 +11,30 @@ type Said =
   | { wake: true }
   | { led: true; anew?: true };
 
+declare const BUILD: string; // of the package: tabs of two builds may say things differently
+
 const ANSWERED_WITHIN = 5_000; // by a leading tab that is not frozen
 
-/** Tabs share if they are the same user's and ask for the same; rejects if no token can be had. */
-export async function join(...given: Given): Promise<Port | undefined> {
-  const [{ url, marks = true, user }, tokens] = given;
+/** Tabs share if they are the same user's and ask for the same. Waits for a token while `isWanted`. */
+export async function join(given: Given, isWanted: () => boolean): Promise<Port | undefined> {
+  const [{ url, marks, presence, user }] = given;
   if (!navigator.locks || !globalThis.BroadcastChannel) return undefined;
-  const { iss, sub = user } = user === undefined ? claimsOf((await tokens.get()) ?? "") : {};
-  return sub === undefined ? undefined : new Tabs(`notifier ${[url, marks, iss, sub]}`, ...given);
+  const { iss, sub = user } = user === undefined ? claimsOf(await tokenFor(given, isWanted)) : {};
+  return sub === undefined ? undefined : new Tabs(`notifier ${[BUILD, url, marks, presence, iss, sub]}`, ...given);
+}
+
+async function tokenFor([settings, tokens, , hear]: Given, isWanted: () => boolean) {
+  const [least, , most] = settings.timing.retry;
+  for (let ceiling = least; isWanted(); ceiling = Math.min(most, ceiling * 2)) {
+    try {
+      return (await tokens.get()) ?? "";
+    } catch (error) {
+      const retryMs = ceiling * (0.5 + settings.random());
+      if (isWanted()) hear({ state: { phase: "waiting", retryMs, reason: `${error}` } });
+      await new Promise<void>((due) => setTimeout(due, retryMs));
+    }
+  }
+  return "";
 }
 
 class Tabs implements Port {
@@ -45,24 +60,24 @@ class Tabs implements Port {
   }
 
   start() {
-    if (this.#lead) this.#lead.line.start();
+    if (this.#lead) this.#lead.start();
     else this.#say({ join: true, tab: this.#id, wants: this.#own });
-    this.wake();
+    this._wake();
   }
 
-  want(wants: Wants) {
-    this.#changed(this.#id, { ...wants });
+  _want(wants: Wants) {
+    this.#changed(this.#id, wants);
     this.#say({ tab: this.#id, wants });
   }
 
   send(frame: Frame) {
-    if (this.#lead) this.#lead.line.send(frame);
+    if (this.#lead) this.#lead.send(frame);
     else this.#say({ send: frame });
   }
 
   // A hidden tab that leads may be frozen, with its lock: a tab that is looked at takes it away.
-  wake() {
-    if (this.#lead) return this.#lead.line.wake();
+  _wake() {
+    if (this.#lead) return this.#lead._wake();
     this.#say({ wake: true });
     this.#doubt ??= setTimeout(() => {
       this.#doubt = undefined;
@@ -95,29 +110,36 @@ class Tabs implements Port {
     if ("led" in said) {
       if (said.anew) this.#say({ tab: this.#id, wants: this.#own });
     } else if ("tab" in said) this.#asked(said);
-    else if ("send" in said) this.#lead?.line.send(said.send);
+    else if ("send" in said) this.#lead?.send(said.send);
     else if ("wake" in said) this.#woken();
-    else if (!("to" in said) || said.to === this.#id) this.#given[3](said);
+    else if (!said.to || said.to === this.#id) this.#given[3](said);
   }
 
   #asked({ join, tab, wants }: { join?: true; tab: string; wants: Wants }) {
     if (join && this.#lead) {
-      this.#lead.snapshot(tab);
-      this.#lead.line.start();
+      this.#welcome(this.#lead, tab);
+      this.#lead.start();
     }
     this.#changed(tab, wants);
   }
 
+  // A tab that has just come is told all that the others know.
+  #welcome({ user, _chain, _last, state }: Lead, to: string) {
+    const starts = Object.entries(_chain).map(([topic, position]) => [topic, { position }]);
+    this.#say({ to, frame: { type: "hello", user, topics: Object.fromEntries(starts) } });
+    for (const frame of _last.values()) this.#say({ to, frame });
+    this.#say({ to, state });
+  }
+
   #woken() {
     if (!this.#lead) return;
-    this.#lead.line.wake();
+    this.#lead._wake();
     this.#say({ led: true });
   }
 
   #changed(tab: string, wants: Wants) {
-    const before = this.#wants.get(tab) ?? {};
-    this.#wants.set(tab, wants);
-    this.#lead?.wanted(before, wants);
+    if (this.#lead) this.#lead._want(wants, tab);
+    else this.#wants.set(tab, { ...wants });
   }
 
   #queue() {
@@ -146,20 +168,21 @@ class Tabs implements Port {
     this.#release = release;
     if (this.#isClosed || this.#lead) return release();
     const [settings, tokens, cursor, hear] = this.#given;
-    const lead: Lead = new Lead(settings, tokens, cursor(), this.#wants, (told) => {
+    const tell = (told: Told) => {
       if (lead !== this.#lead) return;
       this.#say(told);
-      if (!("to" in told)) hear(told);
-    });
+      if (!told.to) hear(told);
+    };
+    const lead: Lead = new Lead([settings, tokens, cursor, tell], this.#wants);
     this.#lead = lead;
     this.#say({ led: true, anew: true });
-    lead.line.start();
+    lead.start();
   }
 
   #resign() {
     const lead = this.#lead;
     this.#lead = undefined; // first, so that nobody hears that this connection ends
-    lead?.line.stop();
+    lead?.close();
     this.#release();
   }
 }

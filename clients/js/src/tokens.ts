@@ -18,30 +18,30 @@ export function claimsOf(token: string): Claims {
 
 export class Tokens {
   /** How far the server's clock is ahead of this one, in milliseconds. */
-  ahead = 0;
+  _ahead = 0;
   #token: string | undefined;
   #asked: Promise<string> | undefined;
 
   constructor(
-    private readonly ask: (() => string | Promise<string>) | undefined,
-    private readonly patience: number,
+    private readonly _ask: (() => string | Promise<string>) | undefined,
+    private readonly _patience: number,
   ) {}
 
   /** Milliseconds until the token expires; infinite where it does not say when. */
-  get left(): number {
+  get _left(): number {
     const { exp } = this.#token ? claimsOf(this.#token) : {};
-    return exp ? exp * 1000 - Date.now() - this.ahead : Infinity;
+    return exp ? exp * 1000 - Date.now() - this._ahead : Infinity;
   }
 
-  forget() {
+  _forget() {
     this.#token = undefined;
   }
 
   /** A token that is still good, or else a `fresh` one; rejects when none comes in time. */
-  async get(fresh = !(this.left > 5_000 && this.left < Infinity)): Promise<string | undefined> {
-    if (!this.ask || !fresh) return this.#token;
+  async get(fresh = !(this._left > 5_000 && this._left < Infinity)): Promise<string | undefined> {
+    if (!this._ask || !fresh) return this.#token;
     // Several that ask at once share one answer.
-    this.#asked ??= inTime(Promise.resolve().then(this.ask), this.patience).finally(() => {
+    this.#asked ??= inTime(Promise.resolve().then(this._ask), this._patience).finally(() => {
       this.#asked = undefined;
     });
     return (this.#token = await this.#asked);

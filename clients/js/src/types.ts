@@ -55,11 +55,15 @@ export interface EphemeralFrame<Data = any> {
   event: CloudEvent<Data>;
 }
 
-/** Who joined or left a topic. Gateways send it if they know presence; members may be added. */
+/** The users who are members of a topic, and those who have just joined or left. */
 export interface PresenceFrame {
   type: "presence";
   topic: string;
-  [member: string]: unknown;
+  count: number;
+  /** All of them; left out where there are more than 1,000. */
+  members?: string[];
+  joined?: string[];
+  left?: string[];
 }
 
 /** Any frame from the server: ignore types that you do not know. */
@@ -136,6 +140,8 @@ export interface NotifierOptions {
   topics?: Iterable<string>;
   /** Whether to be told of marks and unread events; `true` unless a page shows neither. */
   marks?: boolean;
+  /** Whether to be a member of the topics that the token's claim `presence` names; not by long-poll. */
+  presence?: boolean;
   /**
    * Whether all tabs of the user share one connection; `true` in browsers. Tabs of different users
    * never share: the user is taken from the token, or from `user`. Without both there is no sharing.
@@ -158,6 +164,13 @@ export interface NotifierOptions {
   /** Milliseconds; for tests, and networks that need others. */
   timing?: Partial<Timing>;
 }
+
+/** The options with all that was left out. */
+export type Settings = Omit<NotifierOptions, "topics" | "since"> &
+  Required<Pick<NotifierOptions, "marks" | "transports" | "fetch" | "random">> & {
+    url: string;
+    timing: Timing;
+  };
 
 export interface Timing {
   /** Longest wait for a token, and for a connection's `hello`. */

@@ -253,3 +253,73 @@ test("events() gives each event in order, and ends with close()", async () => {
 
   assert.deepEqual(got, ["a.2", "a.3"]);
 });
+
+test("members of a topic are told as a whole, whatever a frame says of them", async () => {
+  const { notifier } = client({ topics: ["room:7"], presence: true });
+  const told = [];
+  notifier.on("presence", ({ members, joined, left }) => told.push([members, joined, left]));
+  const socket = await FakeSocket.next();
+  socket.hello({ "room:7": { position: "r.1" } });
+  assert.equal(socket.url.searchParams.get("presence"), "true");
+
+  const say = (frame) => socket.say({ type: "presence", topic: "room:7", ...frame });
+  say({ count: 2, members: ["ann", "bob"] });
+  say({ count: 2, joined: ["cid"], left: ["ann"] });
+  say({ count: 1200 });
+  say({ count: 1, members: ["dee"] });
+
+  assert.deepEqual(told, [
+    [["ann", "bob"], undefined, undefined],
+    [["bob", "cid"], ["cid"], ["ann"]],
+    [undefined, undefined, undefined],
+    [["dee"], undefined, undefined],
+  ]);
+  assert.deepEqual(notifier.presence["room:7"].members, ["dee"]);
+});
+
+test("a token without presence is told as an error, one without a topic is told once", async () => {
+  const { notifier, told } = client({ topics: ["staff"], presence: true });
+  const socket = await FakeSocket.next();
+  socket.hello();
+  const message = "the token does not allow presence: its claim presence must name the topics";
+
+  socket.say({ type: "error", code: "forbidden", message });
+  socket.say({ type: "error", code: "forbidden", message: "the token does not allow topic staff" });
+
+  const errors = told.filter(([name]) => name === "error").map(([, error]) => error.message);
+  assert.deepEqual(errors, ["the token does not allow topic staff", message]);
+  assert.deepEqual(notifier.topics, []);
+});
+
+test("a loop that does not keep up ends with an error", async () => {
+  const { notifier } = client();
+  const loop = notifier.events();
+  const socket = await FakeSocket.next();
+  socket.hello();
+  for (let offset = 2; offset < 10_010; offset++) socket.event(`a.${offset}`);
+
+  await assert.rejects(loop.next(), { code: "too_slow" });
+});
+
+test("a loop that is left no longer listens, and two subscriptions of a topic share its answer", async () => {
+  const { notifier } = client();
+  const socket = await FakeSocket.next();
+  socket.hello();
+  const followed = notifier.subscribe("room:7");
+  const { id, topic } = await socket.received("subscribe");
+  socket.say({ type: "subscribed", topic, position: "r.3", id });
+  await followed;
+  await notifier.subscribe("room:7");
+  const loop = notifier.events();
+  socket.event("r.4", "room:7");
+
+  for await (const { position } of loop) {
+    assert.equal(position, "r.4");
+    break;
+  }
+
+  assert.deepEqual(await loop.next(), { value: undefined, done: true });
+  notifier.unsubscribe("room:7");
+  assert.equal((await socket.received("unsubscribe")).topic, "room:7");
+  assert.equal(notifier.cursor["room:7"], undefined);
+});
