@@ -149,11 +149,12 @@ class Flow(Crew):
             goes_on.clear()
             await asyncio.gather(*tasks)
 
-    async def flood(self, topic: str, count: int) -> None:
-        """Post so many small events to a topic, in no order."""
-        for begin in range(0, count, _FLOOD):
-            size = min(_FLOOD, count - begin)
-            await self.post([self._next(f"flood{begin + n}", topic, size=1) for n in range(size)])
+    async def flood(self, topics: Sequence[str]) -> list[str]:
+        """Post a small event to each of these topics, in no order; returns their names."""
+        postings = [self._next(f"flood{n}", topic, size=1) for n, topic in enumerate(topics)]
+        for begin in range(0, len(postings), _FLOOD):
+            await self.post(postings[begin:][:_FLOOD])
+        return [each.name for each in postings]
 
     # The producers.
 

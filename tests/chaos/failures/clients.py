@@ -55,7 +55,7 @@ async def long_absence(world: World) -> AsyncIterator[None]:
     client = world.chance.choice(world.crowd.steady)
     client.leave()
     try:
-        await world.flow.flood(client.recipient.topics[0], 5_000)
+        await world.flow.flood([client.recipient.topics[0]] * 5_000)
     finally:
         client.come_back()
     yield
@@ -70,7 +70,7 @@ async def history_of_one(world: World) -> AsyncIterator[None]:
     client = world.chance.choice(world.crowd.steady)
     client.leave()
     try:
-        await world.flow.flood(client.recipient.topics[0], 3)
+        await world.flow.flood([client.recipient.topics[0]] * 3)
         await asyncio.sleep(world.seconds(0, 1))
     finally:
         client.come_back()

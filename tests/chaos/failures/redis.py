@@ -1,9 +1,9 @@
 """What can become of Redis."""
 
 import asyncio
-import time
+import threading
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -12,7 +12,10 @@ from tests.chaos.clients import NEWS
 from tests.chaos.failures.registry import failure
 from tests.chaos.producers import Style
 from tests.chaos.world import FORGETFUL, Ground, World, off, until, until_told
+from tests.support.clients import connected
+from tests.support.invariants import streams_of
 from tests.support.proxy import Proxy
+from tests.support.roles import token
 from tests.support.services import LocalRedis
 
 
@@ -144,7 +147,11 @@ async def pubsub_overflow(world: World) -> AsyncIterator[None]:
 @failure()
 async def redis_full_by_turns(world: World) -> AsyncIterator[None]:
     """Redis has memory, and has none, and has again: within one pipeline."""
-    await _by_turns(world, "CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0")
+    async with (
+        world.flow.busier(3, _IN_BURSTS),
+        _turns(world, "CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+    ):
+        await asyncio.sleep(world.seconds(3, 5))
     yield
     await world.ready()
 
@@ -153,30 +160,68 @@ async def redis_full_by_turns(world: World) -> AsyncIterator[None]:
 async def replicas_short_by_turns(world: World) -> AsyncIterator[None]:
     """Redis has too few replicas to take writes, now and then."""
     setting = "CONFIG SET min-replicas-to-write"
-    await _by_turns(world, f"{setting} 1", f"{setting} 0")
+    async with world.flow.busier(3, _IN_BURSTS), _turns(world, f"{setting} 1", f"{setting} 0"):
+        await asyncio.sleep(world.seconds(3, 5))
     yield
     await world.ready()
 
 
 @failure()
 async def scripts_flushed(world: World) -> AsyncIterator[None]:
-    """SCRIPT FLUSH, again and again."""
-    await _by_turns(world, "SCRIPT FLUSH", "PING")
+    """SCRIPT FLUSH, again and again, between the parts of what gateways ask to greet a client."""
+    missed = await _scripts_missed(world)
+    links = [world.links.redis[gateway.log.stem] for gateway in world.gateways]
+    for link in links:
+        link.rate = _ASKED_IN_PARTS
+    try:
+        async with asyncio.timeout(60), _turns(world, "SCRIPT FLUSH", "PING"):
+            await asyncio.gather(*(_follow_many(world, f"new{n}") for n in range(8)))
+    finally:
+        for link in links:
+            link.heal()
+    assert await _scripts_missed(world) > missed, "no script was missed"
     yield
 
 
-async def _by_turns(world: World, bad: str, good: str) -> None:
-    """Let Redis change its mind between the parts in which it reads one long pipeline."""
+# Bytes a second: 20 KB come at once, of the 30 that ask for 100 topics.
+_ASKED_IN_PARTS = 400_000
+
+
+async def _scripts_missed(world: World) -> int:
+    """How often Redis was asked for a script that it had forgotten."""
+    _, found, count = (await _info(world, "errorstats")).partition(b"errorstat_NOSCRIPT:count=")
+    return int(count.split()[0]) if found else 0
+
+
+async def _follow_many(world: World, user: str) -> None:
+    """Connect with topics of one event each; AssertionError unless that and a later one come."""
+    topics = [f"fresh:{user}.{world.flow.count}.{n}" for n in range(100)]
+    first = await world.flow.flood(topics)
+    door, start = world.chance.choice(world.crowd.doors), ",".join(f"{t}@start" for t in topics)
+    async with connected(f"ws://{door}", token(user, "fresh:*"), since=start) as client:
+        later = await world.flow.flood(topics)
+        await client.read_until(lambda this: {*first, *later} <= {*this.events})
+    streams = streams_of(client.frames)
+    assert [tuple(streams[t].events) for t in topics] == list(zip(first, later, strict=True))
+
+
+@asynccontextmanager
+async def _turns(world: World, bad: str, good: str) -> AsyncIterator[None]:
+    """Let Redis change its mind as fast as it answers: within one pipeline, too."""
+    over = threading.Event()
 
     def take_turns() -> None:
-        ends = time.monotonic() + world.seconds(3, 5)
         with world.admin() as client:
-            while time.monotonic() < ends:
+            while not over.is_set():
                 client.execute_command(*bad.split())
                 client.execute_command(*good.split())
 
-    async with world.flow.busier(3, _IN_BURSTS):
-        await off(take_turns)
+    turns = asyncio.create_task(off(take_turns), name="turns")
+    try:
+        yield
+    finally:
+        over.set()
+        await turns
 
 
 # A router's batch, of which Redis reads 16 KB at a time.
@@ -277,6 +322,6 @@ async def repeated_on_a_busy_topic(world: World) -> AsyncIterator[None]:
     topic = world.crowd.steady[0].recipient.topics[0]
     first = world.flow.large("repeated", topic, 20)
     await world.flow.post([first])
-    await world.flow.flood(topic, 11_500)
+    await world.flow.flood([topic] * 11_500)
     await world.flow.answer_to(first.body())
     yield
