@@ -31,7 +31,7 @@ from notifier.core.positions import Position
 from notifier.core.publishing import client_event_of, published
 from notifier.gateway import description, sse
 from notifier.gateway.cors import Cors, cors_lines
-from notifier.gateway.direct_route import DirectWebSocketRoute
+from notifier.gateway.direct_route import DirectApplication
 from notifier.gateway.entrance import (
     SUBPROTOCOL,
     Caller,
@@ -50,7 +50,6 @@ from notifier.gateway.sse import SSE
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.http.port import HANDOVER
 from notifier.http.proxies import Proxies, client_of
-from notifier.openapi import Application
 from notifier.problems import no_route, problem, problem_of, refusal
 
 _log = structlog.get_logger("notifier.gateway")
@@ -92,12 +91,13 @@ def create_app(
 
     Tests replace `entrance.visitor` by `app.dependency_overrides`.
     """
-    app = Application("notifier gateway", description.GATEWAY, description.SECURITY, docs=docs)
+    title = "notifier gateway"
+    app = DirectApplication(title, description.GATEWAY, description.SECURITY, docs=docs)
     app.state.gateway = gateway
     app.state.proxies = proxies or Proxies()
     app.state.origins = origins = Origins(allowed_origins)
     for path in ("/v1/ws", "/v1/ws/"):
-        app.router.routes.append(DirectWebSocketRoute(path, websocket, app))
+        app.add_direct_websocket_route(path, websocket)
     _add_get(app, "ws", upgrade_required, description.WEBSOCKET)
     _add_get(app, "history", history, description.HISTORY)
     for transport in TRANSPORTS:

@@ -1,10 +1,10 @@
 """The entrance: FastAPI dependencies, shared by every transport, that let a client in."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends
-from starlette.datastructures import QueryParams
 from starlette.requests import HTTPConnection
 
 from notifier.core.access import Identity
@@ -20,7 +20,7 @@ COOKIE = "notifier_token"
 _MOST_COOKIES = 4  # that are verified: each takes a signature
 _BEARER = re.compile(r"(?:^|,)\s*bearer\s+([^\s,]+)\s*(?:,|$)", re.IGNORECASE)
 _BARE_TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")
-_NO_QUERY = QueryParams()
+_NO_QUERY: Mapping[str, str] = {}  # Starlette's raise and catch an error for each name they lack
 _PARAMETERS = ("topics", "since")
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _OWN_PARAMETERS = {
@@ -64,7 +64,7 @@ def header(connection: HTTPConnection, name: bytes) -> str | None:
     return None
 
 
-def query_of(connection: HTTPConnection) -> QueryParams:
+def query_of(connection: HTTPConnection) -> Mapping[str, str]:
     """Return the query's parameters."""
     return connection.query_params if connection.scope["query_string"] else _NO_QUERY
 
@@ -84,9 +84,8 @@ def gateway_of(connection: HTTPConnection) -> Gateway:
     return gateway
 
 
-def admission(connection: HTTPConnection) -> None:
+def admission(connection: HTTPConnection, gateway: Gateway) -> None:
     """Refuse while draining, unable to deliver or full, and refuse pages of other sites."""
-    gateway = gateway_of(connection)
     check_origin(connection)
     for part, trouble in gateway.trouble().items():
         if trouble is not None:  # which /readyz tells in full; strangers get no addresses
@@ -177,12 +176,13 @@ class Visitor(NamedTuple):
 async def visitor(connection: HTTPConnection) -> Visitor:
     """Authenticate the client: the dependency of every transport."""
     # Plain calls: FastAPI would run each dependency that does not wait in a thread of its own.
-    admission(connection)
-    tokens = credentials(connection)
     gateway = gateway_of(connection)
+    admission(connection, gateway)
+    tokens = credentials(connection)
     query = query_of(connection)
     path = connection.scope["path"].rstrip("/")
-    _check_names(path, query)
+    if query:
+        _check_names(path, [name for name, _ in connection.query_params.multi_items()])
     topics, cursor = _topics(query.get("topics", "")), _cursor(connection)
     marks, presence = _wants_marks(path, query), _wants_presence(query)
     identity = await _verified(gateway, tokens)
@@ -211,7 +211,7 @@ async def caller(who: Annotated[Visitor, Depends(visitor)]) -> Caller:
     return Caller(who.identity, who.topics, who.cursor, who.marks, who.presence)
 
 
-def _wants_marks(path: str, query: QueryParams) -> bool:
+def _wants_marks(path: str, query: Mapping[str, str]) -> bool:
     if (given := query.get("marks")) is None:
         return False
     if given != "true" and not (path == "/v1/poll" and _KNOWN_MARKS.fullmatch(given)):
@@ -219,7 +219,7 @@ def _wants_marks(path: str, query: QueryParams) -> bool:
     return True
 
 
-def _wants_presence(query: QueryParams) -> bool:
+def _wants_presence(query: Mapping[str, str]) -> bool:
     if (given := query.get("presence")) not in (None, "true"):
         raise Invalid("presence", "must be true")
     return given is not None
@@ -244,10 +244,9 @@ def _remedy(text: str) -> str:
     return "; in a URL write + as %2B, as it stands for a space" if " " in text else ""
 
 
-def _check_names(path: str, query: QueryParams) -> None:
+def _check_names(path: str, given: list[str]) -> None:
     own = _OWN_PARAMETERS.get(path, ())
     common = () if path in _POSTED else _PARAMETERS
-    given = [name for name, _ in query.multi_items()]
     for name in given:
         if name.startswith("_"):
             continue

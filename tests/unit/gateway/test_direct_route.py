@@ -1,12 +1,14 @@
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
 from fastapi.routing import APIWebSocketRoute
 from starlette.requests import HTTPConnection
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 
-from notifier.gateway.direct_route import DirectWebSocketRoute
+from notifier.core.errors import NotifierError, Unauthorized
+from notifier.gateway.direct_route import DirectApplication
 
 
 async def visitor(connection: HTTPConnection) -> str:
@@ -45,9 +47,9 @@ async def subprotocol_of(app: FastAPI) -> str:
     return str(sent[0]["subprotocol"])
 
 
-def made() -> FastAPI:
-    app = FastAPI()
-    app.router.routes.append(DirectWebSocketRoute("/ws", endpoint, app))
+def made() -> DirectApplication:
+    app = DirectApplication("direct", "", {})
+    app.add_direct_websocket_route("/ws", endpoint)
     return app
 
 
@@ -79,4 +81,32 @@ async def test_a_dependency_that_needs_more_than_the_connection_is_refused_at_st
         pass
 
     with pytest.raises(TypeError, match="must depend on the connection alone"):
-        DirectWebSocketRoute("/ws", nested, FastAPI())
+        made().add_direct_websocket_route("/nested", nested)
+
+
+@pytest.mark.parametrize("overrides", [{}, {visitor: replacement}], ids=["direct", "by FastAPI"])
+async def test_the_handler_of_refusals_answers_for_an_endpoint(
+    overrides: dict[Callable[..., Any], Callable[..., Any]],
+) -> None:
+    async def refusing(_socket: WebSocket, who: Annotated[str, Depends(visitor)]) -> None:
+        raise Unauthorized(f"not {who}")
+
+    async def refuse(socket: WebSocket, error: Exception) -> None:
+        await socket.accept(subprotocol=str(error))
+
+    app = DirectApplication("direct", "", {})
+    app.add_direct_websocket_route("/ws", refusing)
+    app.add_exception_handler(NotifierError, refuse)
+    app.dependency_overrides = overrides
+
+    assert await subprotocol_of(app) == ("not replaced" if overrides else "not ann")
+
+
+async def test_a_direct_route_is_called_past_the_middleware() -> None:
+    async def deaf(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        pass
+
+    app = made()
+    app.add_middleware(lambda _: deaf)
+
+    assert await subprotocol_of(app) == "ann"

@@ -1,10 +1,11 @@
 from base64 import urlsafe_b64encode
 
+import jwt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notifier.adapters.tokens.signed_token import LONGEST_TOKEN, SignedToken, decoded
+from notifier.adapters.tokens.signed_token import LONGEST_TOKEN, Jws, SignedToken, decoded
 from notifier.core.errors import Unauthorized
 from tests.support.tokens import (
     SECRET,
@@ -117,3 +118,51 @@ def test_a_token_is_decoded_into_its_parts() -> None:
         payload=b'{"sub": "42"}',
         signature=b"signature",
     )
+
+
+# The check of base64url is ours; PyJWT's is the measure of it.
+
+SEGMENTS = st.one_of(
+    st.binary(max_size=40),
+    st.binary(max_size=40).map(urlsafe_b64encode),
+    st.text("AZaz09+/-_= !", max_size=12).map(str.encode),
+    st.binary(max_size=40).map(lambda raw: urlsafe_b64encode(raw).rstrip(b"=")),
+)
+
+
+def data_of(decoder: type[jwt.PyJWS], segment: bytes) -> bytes | None:
+    try:
+        return decoder._decode_base64url_segment(segment, "part")  # noqa: SLF001 - replaced
+    except jwt.DecodeError:
+        return None
+
+
+@settings(deadline=None)
+@given(segment=SEGMENTS)
+@example(b"")
+@example(b"YQ")  # "a"
+@example(b"YR")  # with a surplus bit
+@example(b"YQ==")
+@example(b"YQ=")
+@example(b"YWJj====")
+@example(b"=YQ=")
+@example(b"Y Q")
+@example(b"++//")
+def test_base64url_is_taken_and_refused_as_pyjwt_does(segment: bytes) -> None:
+    assert data_of(Jws, segment) == data_of(jwt.PyJWS, segment)
+
+
+def test_pyjwt_still_decodes_each_part_by_the_method_that_is_replaced() -> None:
+    """A canary: a release that decodes elsewhere would check each character again."""
+    names: list[str] = []
+
+    class Seen(jwt.PyJWS):
+        @staticmethod
+        def _decode_base64url_segment(segment: bytes, name: str) -> bytes:
+            names.append(name)
+            return super(Seen, Seen)._decode_base64url_segment(segment, name)
+
+    token = f"{encoded({'alg': 'HS256'})}.{encoded(claims())}.{encoded(None)}"
+    Seen().decode_complete(token, options={"verify_signature": False})
+
+    assert names == ["header", "payload", "crypto"]
