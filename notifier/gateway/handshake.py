@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
+from itertools import chain
 from typing import NamedTuple
 
 from websockets.datastructures import Headers
@@ -22,7 +23,7 @@ _EXTENSIONS = b"sec-websocket-extensions"
 _TERMS = frozenset({b"connection", b"upgrade", b"sec-websocket-version", _EXTENSIONS})
 _KEY = b"sec-websocket-key"
 _LONGEST_TERMS = 512  # bytes that are worth remembering
-_GOOD_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # sixteen bytes
+_GOOD_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # sixteen bytes
 _EXAMPLE_KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 _ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -49,8 +50,8 @@ class HandshakeRequest(NamedTuple):
 
     def answer(self) -> Agreement | Response:
         """Return the agreement, or the response that refuses the request."""
-        terms = tuple(header for header in self.headers if header[0] in _TERMS)
-        keys = [value for name, value in self.headers if name == _KEY]
+        terms = tuple([header for header in self.headers if header[0] in _TERMS])
+        keys = self.values(_KEY)
         if len(keys) == 1 and _GOOD_KEY.fullmatch(keys[0]) and _is_short(terms):
             answer = _answer_of_kind(terms)
             if isinstance(answer, Agreement):
@@ -65,7 +66,7 @@ class HandshakeRequest(NamedTuple):
 
 
 def _is_short(headers: tuple[Header, ...]) -> bool:
-    return sum(len(name) + len(value) for name, value in headers) <= _LONGEST_TERMS
+    return sum(map(len, chain.from_iterable(headers))) <= _LONGEST_TERMS
 
 
 @lru_cache(maxsize=256)

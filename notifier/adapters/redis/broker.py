@@ -92,8 +92,8 @@ class RedisBroker(LongLived):
     def trouble(self) -> str | None:
         """See Dependency."""
         subscribers = self._subscribers if self._listens else ()
-        troubles = (self._commands.trouble, *(s.trouble for s in subscribers))
-        return "; ".join(dict.fromkeys(trouble for trouble in troubles if trouble)) or None
+        troubles = (self._commands.trouble, *[each.trouble for each in subscribers])
+        return "; ".join(dict.fromkeys(filter(None, troubles))) or None
 
     def now(self) -> float:
         """See Broker."""

@@ -6,7 +6,6 @@ from hashlib import blake2b
 from secrets import token_bytes
 
 _PREFIX = "notifier:"
-_OF_STREAM = ("head", "log", "ids", "newest")
 
 
 def channel_of(topic: str) -> str:
@@ -21,7 +20,8 @@ def topic_of(channel: bytes) -> str:
 
 def stream_keys(topic: str) -> tuple[str, ...]:
     """Return the keys of a topic's stream, in the order that the scripts take them."""
-    return tuple(f"{_PREFIX}{{{topic}}}:{key}" for key in _OF_STREAM)
+    stream = channel_of(topic)
+    return f"{stream}:head", f"{stream}:log", f"{stream}:ids", f"{stream}:newest"
 
 
 @lru_cache(1_000)  # those of one event for many topics

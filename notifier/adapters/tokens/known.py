@@ -9,38 +9,40 @@ from notifier.core.access import Identity
 MOST_KNOWN = 50_000
 
 
-class _Known(NamedTuple):
+class Known(NamedTuple):
+    """The identity of a token that was verified, and the number of the keys that did it."""
+
     identity: Identity
     keys: int
 
+    def holds(self, keys: int, now: float) -> bool:
+        """Whether it is still so, under the keys that are in force now.
+
+        A key that is withdrawn takes all that it signed with it.
+        """
+        return self.keys == keys and self.identity.expires > now
+
 
 class KnownTokens:
-    """At most `most` identities by the hash of their token; the token itself is not kept.
-
-    Each is known until it expires, or until `keys`, a number for the keys in force, is another one:
-    a key that is withdrawn takes all that it signed with it.
-    """
+    """At most `most` tokens by their hash (`name_of`); the token itself is not kept."""
 
     def __init__(self, most: int = MOST_KNOWN) -> None:
         self._most = most
         # A dictionary searches for its first item past all that were removed before it.
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
 
-    def get(self, token: str, keys: int, now: float) -> Identity | None:
-        """Return the identity of a known token, None for any other."""
-        known = self._known.get(_hash(token))
-        if known is None or known.keys != keys or known.identity.expires <= now:
-            return None
-        return known.identity
+    def get(self, name: bytes) -> Known | None:
+        """Return the record of a token, which may have expired; None without one."""
+        return self._known.get(name)
 
-    def add(self, token: str, keys: int, identity: Identity) -> None:
-        """Remember a token verified by these keys; the one known longest may have to go."""
-        name = _hash(token)
+    def add(self, name: bytes, known: Known) -> None:
+        """Remember a token; the one known longest may have to go."""
         self._known.pop(name, None)
         if len(self._known) >= self._most:
             self._known.popitem(last=False)
-        self._known[name] = _Known(identity, keys)
+        self._known[name] = known
 
 
-def _hash(token: str) -> bytes:
+def name_of(token: str) -> bytes:
+    """Return the hash that stands for a token."""
     return sha256(token.encode(errors="surrogatepass")).digest()

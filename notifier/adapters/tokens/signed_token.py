@@ -3,8 +3,7 @@
 All that leans on PyJWT's internals stands here.
 """
 
-import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error, a2b_base64, b2a_base64
 from typing import NamedTuple
 
 import jwt
@@ -12,6 +11,7 @@ import jwt
 from notifier.core.errors import Unauthorized
 
 LONGEST_TOKEN = 8 * 1024
+_STANDARD = bytes.maketrans(b"-_+/", b"+/!!")  # the other alphabet of RFC 4648, section 5
 
 
 class Jws(jwt.PyJWS):
@@ -22,13 +22,14 @@ class Jws(jwt.PyJWS):
 
     @staticmethod
     def _decode_base64url_segment(segment: bytes, name: str) -> bytes:
+        text = segment.translate(_STANDARD)
         try:
-            data = urlsafe_b64decode(segment + b"==")
-        except binascii.Error:
+            data = a2b_base64(text + b"==")
+        except Error:
             raise jwt.DecodeError(f"Invalid {name} padding") from None
         # Characters of no alphabet are skipped, and surplus bits dropped: they are missed here.
-        padded = urlsafe_b64encode(data)  # as some issuers do
-        if segment not in (padded.rstrip(b"="), padded):
+        padded = b2a_base64(data, newline=False)  # as some issuers do
+        if text not in (padded.rstrip(b"="), padded):
             raise jwt.DecodeError(f"Invalid {name} padding")
         return data
 

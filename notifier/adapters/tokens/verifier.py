@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from notifier.adapters.tokens.issuer import IssuerKeys, OnFetch, discovery_url, issuers_at, unheard
 from notifier.adapters.tokens.keys import FixedKeys, KeySource, key_of_secret, keys_of_pem
-from notifier.adapters.tokens.known import KnownTokens
+from notifier.adapters.tokens.known import Known, KnownTokens, name_of
 from notifier.adapters.tokens.signed_token import LONGEST_TOKEN, SignedToken, decoded
 from notifier.core.access import Identity, identity_of
 from notifier.core.errors import Invalid, TokenExpired, Unauthorized
@@ -101,9 +101,10 @@ class JwtVerifier:
 
     async def verify(self, token: str) -> Identity:
         """Return the identity of a token; raises Unauthorized, or Unavailable (`issuer`)."""
-        known = self._known.get(token, self._generation, time())
-        if known is not None and all(issuer.keys.is_fresh for issuer in self._issuers):
-            return known
+        name, now = name_of(token), time()
+        known = self._known.get(name)
+        if known is not None and known.holds(self._generation, now) and self._is_fresh:
+            return known.identity
         signed = decoded(token)
         issuer = self._issuer_of(signed)
         await issuer.keys.check(signed)
@@ -111,12 +112,16 @@ class JwtVerifier:
         claims, every = _claims_of(signed.payload)
         self._check_origin(claims, issuer)
         identity = self._identity(every, self._check_times(claims, time()), claims.iat)
-        self._known.add(token, generation, identity)
+        self._known.add(name, Known(identity, generation))
         return identity
 
     @property
+    def _is_fresh(self) -> bool:
+        return all(issuer.keys.is_fresh for issuer in self._issuers)
+
+    @property
     def _generation(self) -> int:
-        return sum(issuer.keys.generation for issuer in self._issuers)
+        return sum([issuer.keys.generation for issuer in self._issuers])
 
     def _issuer_of(self, token: SignedToken) -> Issuer:
         """Find the issuer whose keys are to verify the token: nothing else of it is believed."""
@@ -147,7 +152,7 @@ class JwtVerifier:
             raise Unauthorized(f"the token's iss is not {' or '.join(sorted(issuer.names))}")
         allowed = self._rules.audiences
         given = claims.aud if isinstance(claims.aud, list) else [claims.aud]
-        if allowed is not None and not any(audience in allowed for audience in given):
+        if allowed is not None and not set(allowed).intersection(given):
             raise Unauthorized(f"the token's aud is not {' or '.join(sorted(allowed))}")
 
     def _identity(self, claims: dict[str, Any], expires: float, issued: float) -> Identity:
@@ -176,8 +181,8 @@ def _claims_of(payload: bytes) -> tuple[_Claims, dict[str, Any]]:
 
 def _claim(claims: dict[str, Any], path: str) -> object:
     """Return the member of that name, else of that path; None without it."""
-    if path in claims:
-        return claims[path]
+    if path in claims or "." not in path:
+        return claims.get(path)
     for name, rest in _splits(path):
         if isinstance(inner := claims.get(name), dict):
             return _claim(inner, rest)

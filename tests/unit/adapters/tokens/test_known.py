@@ -1,44 +1,45 @@
-from notifier.adapters.tokens.known import KnownTokens
+from notifier.adapters.tokens.known import Known, KnownTokens, name_of
 from notifier.core.access import Identity
 
-ANN = Identity("42", 100.0)
+ANN = Known(Identity("42", 100.0), keys=1)
 
 
-def test_a_token_is_known_until_it_expires() -> None:
-    known = KnownTokens()
-    known.add("t", 1, ANN)
-
-    assert known.get("t", 1, 99.9) is ANN
-    assert known.get("t", 1, 100.0) is None
-
-
-def test_another_token_is_not_known() -> None:
-    known = KnownTokens()
-    known.add("t", 1, ANN)
-
-    assert known.get("u", 1, 0.0) is None
-    assert known.get("t\udc80", 1, 0.0) is None
+def known_of(*tokens: str, most: int = 10) -> KnownTokens:
+    known = KnownTokens(most)
+    for token in tokens:
+        known.add(name_of(token), ANN)
+    return known
 
 
-def test_under_other_keys_a_token_is_not_known_and_may_be_known_anew() -> None:
-    known = KnownTokens()
-    known.add("t", 1, ANN)
+def test_a_token_is_known_and_another_is_not() -> None:
+    known = known_of("t")
 
-    assert known.get("t", 2, 0.0) is None
-    known.add("t", 2, ANN)
-    assert known.get("t", 2, 0.0) is ANN
+    assert known.get(name_of("t")) is ANN
+    assert known.get(name_of("u")) is None
+    assert known.get(name_of("t\udc80")) is None
+
+
+def test_a_record_holds_until_the_token_expires() -> None:
+    assert ANN.holds(keys=1, now=99.9)
+    assert not ANN.holds(keys=1, now=100.0)
+
+
+def test_a_record_does_not_hold_under_other_keys() -> None:
+    assert not ANN.holds(keys=2, now=0.0)
+
+
+def test_a_record_may_be_replaced() -> None:
+    known, anew = known_of("t"), Known(ANN.identity, keys=2)
+    known.add(name_of("t"), anew)
+
+    assert known.get(name_of("t")) is anew
 
 
 def test_the_one_known_longest_makes_room() -> None:
-    known = KnownTokens(most=2)
-    for token in ("t", "u", "t", "v"):
-        known.add(token, 1, ANN)
+    known = known_of("t", "u", "t", "v", most=2)
 
-    assert [known.get(token, 1, 0.0) for token in ("t", "u", "v")] == [ANN, None, ANN]
+    assert [known.get(name_of(token)) for token in ("t", "u", "v")] == [ANN, None, ANN]
 
 
 def test_a_token_itself_is_not_kept() -> None:
-    known = KnownTokens()
-    known.add("s3cret", 1, ANN)
-
-    assert "s3cret" not in repr(vars(known))
+    assert "s3cret" not in repr(vars(known_of("s3cret")))
