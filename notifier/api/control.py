@@ -6,10 +6,12 @@ from typing import Annotated
 
 import structlog
 from fastapi import Depends, FastAPI, Path, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from notifier.api import description
 from notifier.api.keys import granted
+from notifier.api.requests import check_parameters
 from notifier.core.control import Act
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.grants import Grant, Scope
@@ -21,6 +23,7 @@ from notifier.telemetry.metrics import Metrics
 
 _audit = structlog.get_logger("notifier.audit")
 _LONGEST_SHOWN = 200
+_SLASHES = 4  # of an order's path; one within the user's id is sent as %2F
 NO_REDIS = Unavailable("redis", "this api has none; set NOTIFIER_REDIS_URL")
 
 
@@ -73,6 +76,9 @@ async def revoke(request: Request, user: User, grant: Granted) -> Response:
 
 
 async def _give(request: Request, act: Act, user: str, grant: Grant) -> Response:
+    check_parameters(request)
+    if request.scope["raw_path"].count(b"/") != _SLASHES:  # else it is not this user's
+        raise HTTPException(HTTPStatus.NOT_FOUND)
     controlling: Controlling = request.app.state.controlling
     return await controlling.give(act, user, grant, client_of(request))
 

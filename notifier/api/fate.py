@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from notifier.api import description, presence
 from notifier.api.control import NO_REDIS, Granted, User
+from notifier.api.requests import check_parameters
 from notifier.core.errors import Forbidden, Invalid
 from notifier.core.fate import Fate, Found, Place, Sought, fates
 from notifier.core.grants import Grant, Scope
@@ -69,6 +70,7 @@ async def of_event(request: Request, user: User, event: EventId, grant: Granted)
             user, event = unquote(first), unquote(last)
         case _:
             pass  # an id has slashes that are not encoded
+    check_parameters(request, ("source", "topic"))
     grant.check(Scope.READ)
     grant.check_topic(personal_topic(checked_name(user, "user")))
     sought = _sought(event, request.query_params)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from notifier.api import description
 from notifier.api.control import NO_REDIS, Granted, User
+from notifier.api.requests import check_parameters
 from notifier.bodies import plain_content_of
 from notifier.core.control import Act
 from notifier.core.errors import Invalid, TooLarge
@@ -42,6 +43,7 @@ def add_routes(app: FastAPI, witnesses: Witnesses | None) -> None:
 async def of_user(request: Request, user: User, grant: Granted) -> Response:
     """Tell a user's connections: where, since when, and how far each topic is served."""
     _check_path(request.scope["raw_path"])
+    check_parameters(request)
     found = await _ask(request, [user], grant, "user", detailed=True)
     told = {
         "user": user,
@@ -66,6 +68,7 @@ def _check_path(raw: bytes) -> None:
 async def of_users(request: Request, grant: Granted) -> Response:
     """Tell how many connections each of up to 1,000 users has."""
     grant.check(Scope.READ)
+    check_parameters(request)
     body = await plain_content_of(request, _LARGEST_BODY)
     users = read_json(body, _asked, _LARGEST_BODY, _RULES).users
     if not users:

@@ -23,7 +23,7 @@ async def body_of(request: Request) -> Body:
     An audience in the query is for senders that cannot choose their body: only it counts then.
     """
     headers, query = request.headers, request.query_params
-    _check_names(query.multi_items())
+    check_parameters(request, _PARAMETERS)
     audience = _audience_in(query)
     return Body(
         content=await content_of(request, events.LARGEST_BODY),
@@ -78,16 +78,20 @@ def _text_of(attribute: str, value: bytes) -> str:
         ) from error
 
 
-def _check_names(query: Sequence[tuple[str, str]]) -> None:
-    names = [name for name, _ in query]
+def check_parameters(request: Request, known: Sequence[str] = ()) -> None:
+    """Raise Invalid for a parameter of the query that is not `known`, or is there twice.
+
+    Names that begin with `_` are anybody's.
+    """
+    names = [name for name, _ in request.query_params.multi_items()]
     for name in names:
-        if name in _PARAMETERS and names.count(name) > 1:
+        if name in known and names.count(name) > 1:
             separated = "; separate several by commas" if name == "users" else ""
             raise Invalid(name, f"is given more than once{separated}")
-        if name in _MISNOMERS:
+        if name not in known and _MISNOMERS.get(name) in known:
             raise Invalid(name, f"is called {_MISNOMERS[name]} in the query")
-        if name not in _PARAMETERS and not name.startswith("_"):
-            there_are = ", ".join(_PARAMETERS)
+        if name not in known and not name.startswith("_"):
+            there_are = ", ".join(known) or "none"
             raise Invalid(name[:_LONGEST_SHOWN], f"is no parameter here; there are {there_are}")
 
 

@@ -97,6 +97,25 @@ async def test_what_is_no_users_id_is_refused(user: str) -> None:
         assert await support.given() == []
 
 
+async def test_a_slash_that_is_not_encoded_makes_no_other_users_order() -> None:
+    async with caller() as support:
+        headers = {"authorization": f"Bearer {SUPPORT.secret}"}
+        answer = await support._http.post("/v1/users/a/b/revoke", headers=headers)  # noqa: SLF001 - a path that `order` encodes
+
+        assert answer.status_code == 404
+        assert await support.given() == []
+
+
+async def test_an_order_with_a_parameter_is_refused_by_its_name() -> None:
+    async with caller() as support:
+        headers = {"authorization": f"Bearer {SUPPORT.secret}"}
+        answer = await support._http.post("/v1/users/42/revoke?before=1", headers=headers)  # noqa: SLF001 - as above
+
+        assert (answer.status_code, answer.json()["field"]) == (422, "before")
+        assert answer.json()["detail"] == "before: is no parameter here; there are none"
+        assert await support.given() == []
+
+
 @pytest.mark.parametrize("key", [POSTS, READS], ids=["post", "read"])
 @pytest.mark.parametrize("act", Act)
 async def test_a_key_without_the_scope_orders_nothing(act: Act, key: NewKey) -> None:

@@ -186,8 +186,11 @@ async def test_a_user_whose_id_looks_like_this_route_is_still_a_user() -> None:
         ("/v1/users/42/events/e?source=", "source"),
         (f"/v1/users/42/events/e?source={'s' * 2049}", "source"),
         ("/v1/users/42/events/e?topic=a%20b", "topic"),
+        ("/v1/users/42/events/e?topics=a", "topics"),
+        ("/v1/users/42/events/e?topic=a&topic=b", "topic"),
+        ("/v1/users/42?topic=a", "topic"),
     ],
-    ids=["user", "event", "no source", "source", "topic"],
+    ids=["user", "event", "no source", "source", "topic", "topics", "twice", "of a user"],
 )
 async def test_a_bad_question_is_a_problem_that_names_the_field(path: str, field: str) -> None:
     async with House().asking() as http:
