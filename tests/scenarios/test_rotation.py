@@ -4,10 +4,11 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import redis
@@ -18,7 +19,7 @@ from notifier.api.keys import new_key
 from tests.support.clients import Client, connected
 from tests.support.commands import Listener
 from tests.support.invariants import assert_delivered
-from tests.support.process import wait_until
+from tests.support.process import Process, Spawned, wait_until
 from tests.support.producers import HttpProducer, http_producer
 from tests.support.roles import AUDIENCE, ISSUER, KEY, TOKENS, Role, Service, running
 from tests.support.services import RabbitServer, RedisServer
@@ -286,6 +287,9 @@ class Early(Role):
     def __init__(self, log: Path, **settings: str) -> None:
         super().__init__("gateway", log, **settings)
         self._command = [sys.executable, "-c", EARLY]
+
+    def _spawn(self, environment: Mapping[str, str], log: BinaryIO) -> Spawned:
+        return Process._spawn(self, environment, log)  # noqa: SLF001  # no fork: it is to import
 
 
 def test_a_sighup_while_a_role_starts_is_taken_once_it_runs(tmp_path: Path, redis_url: str) -> None:

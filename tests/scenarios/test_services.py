@@ -14,14 +14,25 @@ import pytest
 import redis
 
 from tests.support.process import wait_until
+from tests.support.roles import Role
 from tests.support.services import RabbitServer, RedisServer
 
-_A_RUN_THAT_DIES = """
+_A_RUN_THAT_DIES = {
+    "server": """
 from tests.support.services import RedisServer
 with RedisServer() as server:
     print(server.url, flush=True)
     input()
-"""
+""",
+    "role": """
+from pathlib import Path
+from tests.support.roles import Role
+with Role("dev", Path("dev.log")) as dev:
+    dev.wait_until_ready()
+    print(dev.gateway_url, flush=True)
+    input()
+""",
+}
 
 
 @pytest.fixture
@@ -87,13 +98,23 @@ async def test_each_test_has_a_virtual_host_of_its_own(amqp_url: str) -> None:
     assert queue.declaration_result.message_count == 0
 
 
-def test_servers_die_with_the_test_run_that_started_them(
-    pytestconfig: pytest.Config, tmp_path: Path
+def test_a_role_is_a_process_of_its_own(tmp_path: Path) -> None:
+    with Role("dev", tmp_path / "dev.log") as dev:
+        dev.wait_until_ready()
+
+        assert os.getsid(dev.pid) == os.getpgid(dev.pid) == dev.pid
+        dev.kill()
+        assert dev.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("kind", ["server", "role"])
+def test_processes_die_with_the_test_run_that_started_them(
+    pytestconfig: pytest.Config, tmp_path: Path, kind: str
 ) -> None:
     run = subprocess.Popen(
-        [sys.executable, "-c", _A_RUN_THAT_DIES],
-        cwd=pytestconfig.rootpath,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        [sys.executable, "-c", _A_RUN_THAT_DIES[kind]],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(pytestconfig.rootpath)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -108,4 +129,4 @@ def test_servers_die_with_the_test_run_that_started_them(
         with socket.socket() as connection:
             return connection.connect_ex(("127.0.0.1", port)) != 0
 
-    wait_until(is_gone, seconds=20, otherwise=lambda: "the server outlives its test run")
+    wait_until(is_gone, seconds=20, otherwise=lambda: "it outlives its test run")

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Protocol, Self
 
 # Runs beside a process and kills its group when the test run is gone: its death, by whatever
 # signal, closes the pipe that `cat` reads.
@@ -45,6 +45,17 @@ def wait_until(ready: Callable[[], bool], *, seconds: float, otherwise: Callable
         time.sleep(0.02)
 
 
+class Spawned(Protocol):
+    """A child process: these parts of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float) -> int: ...
+
+
 class Process:
     """A command in a process group of its own, with its output in `log`; signals go to the group.
 
@@ -57,25 +68,28 @@ class Process:
         self._command = command
         self._log = log
         self._environment = environment
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Spawned | None = None
         self._leash: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the command; returns before it is ready."""
         assert not self.is_running, f"{self._command[0]} runs already"
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **self._environment},
-                start_new_session=True,
-            )
+            self._process = self._spawn({**os.environ, **self._environment}, log)
         self._leash = subprocess.Popen(
             ["sh", "-c", _LEASH, "leash", str(self._process.pid)],
             stdin=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _spawn(self, environment: Mapping[str, str], log: BinaryIO) -> Spawned:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
             start_new_session=True,
         )
 

@@ -14,8 +14,8 @@ import httpx
 
 from notifier.adapters.tokens.minting import mint
 from notifier.api.keys import new_key
-from tests.support.commands import notifier
-from tests.support.process import Process, wait_until
+from tests.support.commands import Command
+from tests.support.process import wait_until
 
 ISSUER = "https://issuer.example/"
 AUDIENCE = "notifier"
@@ -55,7 +55,7 @@ def token(
     )
 
 
-class Role(Process):
+class Role(Command):
     """One role's process; the system chooses its ports unless `settings` do.
 
     Leaving the `with` block stops it by SIGTERM, if it runs, and wants exit code 0.
@@ -65,7 +65,7 @@ class Role(Process):
         self.log = log
         self._ports = (*_PORTS[role], _PRIVATE)
         environment = {"NOTIFIER_HOST": "127.0.0.1", **dict.fromkeys(self._ports, "0"), **settings}
-        super().__init__(notifier(role), log=log, environment=environment)
+        super().__init__(role, log=log, **environment)
         self._begin = 0
         self._is_ending = False
 
