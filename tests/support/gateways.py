@@ -30,6 +30,7 @@ from notifier.serving import serve
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import SteeredBroker
 from tests.support.eventually import eventually
+from tests.support.tls import NO_AUTHORITIES
 
 _PATIENCE = 10.0
 PROTOCOL = "notifier.v1"
@@ -148,7 +149,9 @@ class House:
         """A client over plain HTTP, with the token in a header unless it is None."""
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         url = f"http://127.0.0.1:{self.port}"
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_PATIENCE) as http:
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=_PATIENCE, verify=NO_AUTHORITIES
+        ) as http:
             yield http
 
     @asynccontextmanager

@@ -3,8 +3,8 @@
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +12,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from notifier.adapters.tokens.issuer import trusted_authorities
 from notifier.telemetry.metrics import Metrics
+
+NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For a client over plain HTTP: reading the authorities takes more CPU than most tests."""
+
+
+@contextmanager
+def authorities_read_anew() -> Iterator[None]:
+    """Have those of this test's environment trusted inside, and by no other test."""
+    trusted_authorities.cache_clear()
+    yield
+    trusted_authorities.cache_clear()
 
 
 def expiry(metrics: Metrics, backend: str) -> float | None:

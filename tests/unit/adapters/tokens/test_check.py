@@ -17,7 +17,7 @@ from notifier.core.findings import Finding
 from tests.support.commands import run
 from tests.support.issuer import Issuer
 from tests.support.process import free_port
-from tests.support.tls import tls_in_front_of
+from tests.support.tls import authorities_read_anew, tls_in_front_of
 
 SETTING = "NOTIFIER_JWKS_URL"
 
@@ -116,8 +116,9 @@ async def test_a_certificate_of_another_host_is_no_matter_of_trust(
     with Issuer() as issuer:
         async with tls_in_front_of(urlsplit(issuer.url).port or 0, authority) as port:
             monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-            good = await checked(f"https://127.0.0.1:{port}/keys")
-            other = await checked(f"https://localhost:{port}/keys")
+            with authorities_read_anew():
+                good = await checked(f"https://127.0.0.1:{port}/keys")
+                other = await checked(f"https://localhost:{port}/keys")
 
     assert good.level == "ok"
     assert "has the certificate of another host" in other.text

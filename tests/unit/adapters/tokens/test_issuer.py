@@ -21,7 +21,7 @@ from notifier.adapters.tokens.signed_token import decoded
 from notifier.adapters.tokens.verifier import Issuer as Trusted
 from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.core.errors import Unavailable
-from tests.support.tls import tls_in_front_of
+from tests.support.tls import authorities_read_anew, tls_in_front_of
 from tests.support.tokens import (
     ANY,
     EAGER,
@@ -644,7 +644,8 @@ async def test_a_private_authority_is_trusted_beside_the_public_ones(
         monkeypatch.setenv("SSL_CERT_FILE", str(files["private"]))
         at = {"public": public, "private": private}[issuer_has]
 
-        keys = IssuerKeys(f"https://127.0.0.1:{at}/jwks", EAGER)
+        with authorities_read_anew():
+            keys = IssuerKeys(f"https://127.0.0.1:{at}/jwks", EAGER)
 
         await keys.check(decoded(signed(ED25519, "EdDSA", "a")))
 
