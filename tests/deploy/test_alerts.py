@@ -1,5 +1,6 @@
 """The alerts: each fires and stays quiet when it should, and has a runbook."""
 
+import functools
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,17 @@ RUNBOOKS = ROOT / "docs/runbooks"
 ALERTS: dict[str, dict[str, Any]] = {
     rule["alert"]: rule
     for file in RULES
-    for group in yaml.safe_load(file.read_text())["groups"]
+    for group in yaml.load(file.read_text(), yaml.CSafeLoader)["groups"]
     for rule in group["rules"]
 }
+
+
+@functools.cache
+def cases() -> dict[str, dict[str, Any]]:
+    """The case of each alert, by its name."""
+    found = yaml.load(TESTS.read_text(), yaml.CSafeLoader)["tests"]
+    assert len({case["name"] for case in found}) == len(found)
+    return {case["name"]: case for case in found}
 
 
 def promtool(*arguments: str | Path) -> None:
@@ -43,7 +52,7 @@ def test_each_alert_fires_for_the_sick_and_not_for_the_well() -> None:
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_there_is_a_case_that_fires_and_one_that_does_not(alert: str) -> None:
-    (case,) = (test for test in yaml.safe_load(TESTS.read_text())["tests"] if test["name"] == alert)
+    case = cases()[alert]
 
     fires = [each["exp_alerts"] for each in case["alert_rule_test"] if each["alertname"] == alert]
 

@@ -19,7 +19,7 @@ ROOT = CHART.parents[2]
 TRIAL = ROOT / "deploy/trial"
 VALUES = read_values(TRIAL / "values.yaml")
 OBJECTS: dict[str, list[Object]] = {
-    name: list(yaml.safe_load_all((TRIAL / f"{name}.yaml").read_text()))
+    name: list(yaml.load_all((TRIAL / f"{name}.yaml").read_text(), yaml.CSafeLoader))
     for name in ("memory", "backends")
 }
 

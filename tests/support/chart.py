@@ -28,7 +28,7 @@ def values_files() -> list[Path]:
 
 def read_values(path: Path) -> Values:
     """The values of a file."""
-    values: Values = yaml.safe_load(path.read_text())
+    values: Values = yaml.load(path.read_text(), yaml.CSafeLoader)
     return values
 
 
