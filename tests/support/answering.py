@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import hiredis
 
@@ -27,17 +27,19 @@ class Answering:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
         commands = hiredis.Reader(notEnoughData=NOTHING_YET)
-        while data := await reader.read(65536):
-            commands.feed(data)
-            read = list(iter(commands.gets, NOTHING_YET))
-            self.reads.append(read)
-            for words in read:
-                writer.write(self.answer(words))
+        with suppress(ConnectionResetError):  # a client that leaves may have left an answer unread
+            while data := await reader.read(65536):
+                commands.feed(data)
+                read = list(iter(commands.gets, NOTHING_YET))
+                self.reads.append(read)
+                for words in read:
+                    writer.write(self.answer(words))
 
     async def close(self) -> None:
         for writer in self.writers:
             writer.close()
-            await writer.wait_closed()
+            with suppress(ConnectionResetError):
+                await writer.wait_closed()
 
     def answer(self, words: Words) -> bytes:
         match words:
