@@ -7,6 +7,7 @@ from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, settings
+from requests import Session
 from schemathesis import Case
 from schemathesis.config import SchemathesisConfig
 from schemathesis.generation.hypothesis.builder import (
@@ -72,10 +73,13 @@ def fuzz(schema: schemathesis.BaseSchema, method: str, path: str, url: str) -> N
     the same in each run.
     """
 
-    def check(case: "Case[Any]") -> None:
-        case.call_and_validate(base_url=url)
-
     config = HypothesisTestConfig(
         project=schema.config, modes=list(HypothesisTestMode), settings=_SETTINGS
     )
-    create_test(operation=schema[path][method], test_func=check, config=config)()
+    with Session() as session:
+        session.trust_env = False  # it would look for proxies, passwords and authorities each time
+
+        def check(case: "Case[Any]") -> None:
+            case.call_and_validate(base_url=url, session=session)
+
+        create_test(operation=schema[path][method], test_func=check, config=config)()
