@@ -1,10 +1,12 @@
 """The services that tests ask for by name; nothing is imported or started for those that don't."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
 
 settings.register_profile("any machine", deadline=None)  # however slow it is
 settings.load_profile("any machine")
+
+# As in production: a rich traceback of a handled error takes two seconds of CPU.
+structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 _SERVICES = {"amqp_url", "amqp_management_url", "redis_url", "chromium", "js_client"}
 
@@ -21,6 +26,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and _SERVICES.intersection(item.fixturenames):
             item.add_marker(pytest.mark.services)
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that collection made out of each search for garbage from here on."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
