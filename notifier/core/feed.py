@@ -6,10 +6,11 @@ tells a gap. Plain state and plain functions: nothing here waits, so nothing can
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NewType
 
+from notifier.core.crowd import Crowd
 from notifier.core.frames import Gap, Relayed, Start
 from notifier.core.history import History, Since
 from notifier.core.ports import Connection, Observer
@@ -19,10 +20,6 @@ from notifier.core.recovery import missed, newest_of, recoverable
 
 # A feed keeps so many while history is read, which takes a round trip. Past it, it asks again.
 _MOST_RECENT = 10_000
-# Followers by kind of connection: one kind gets the same bytes. A dictionary keeps the order in
-# which they came, which is that of their memory: a set makes a broadcast to 10,000 a sixth slower.
-_Kinds = dict[Callable[[Publication], bytes], dict[Connection, None]]
-
 
 Asked = NewType("Asked", Since)
 """The question that a feed has asked last."""
@@ -53,7 +50,7 @@ class Feed:
     """
 
     __slots__ = (
-        "_followers",
+        "_crowd",
         "_now",
         "_observer",
         "_only",
@@ -73,9 +70,9 @@ class Feed:
         self.joins: tuple[Join, ...] = ()
         self.subscribed = False
         self.unsettled = False
-        # Most topics are a user's, with one follower: a dictionary and a set would double its cost.
+        # Most topics are a user's, with one follower: a crowd of one would double its cost.
         self._only: Connection | None = None
-        self._followers: _Kinds | None = None
+        self._crowd: Crowd | None = None
         self._recent: list[Publication] | None = []  # None when nothing has to be kept
         self._observer = observer
         self._now = now
@@ -83,7 +80,7 @@ class Feed:
     @property
     def empty(self) -> bool:
         """Whether it has neither followers nor joins."""
-        return self._only is None and not self._followers and not self.joins
+        return self._only is None and not self._crowd and not self.joins
 
     def join(self, join: Join) -> None:
         """Add a connection on its way in."""
@@ -95,36 +92,31 @@ class Feed:
 
     def add(self, connection: Connection) -> None:
         """Make a connection a follower, from `position` on."""
-        if self._followers is None:
+        if self._crowd is None:
             if self._only is None:
                 self._only = connection
                 return
-            self._followers = {self._only.encode: {self._only: None}}
+            self._crowd = Crowd(self._observer, self._now)
+            self._crowd.add(self._only)
             self._only = None
-        self._followers.setdefault(connection.encode, {})[connection] = None
+        self._crowd.add(connection)
 
     def drop(self, connection: Connection) -> None:
         """Remove a connection: a follower, or one on its way in."""
         if self._only is connection:
             self._only = None
-        elif self._followers is not None:
-            connections = self._followers.get(connection.encode, {})
-            connections.pop(connection, None)
-            if not connections:
-                self._followers.pop(connection.encode, None)
+        elif self._crowd is not None:
+            self._crowd.drop(connection)
         self.joins = tuple(join for join in self.joins if join.connection is not connection)
 
     def connections(self) -> Iterator[Connection]:
         """Yield its followers, and the connections on their way in."""
-        for _, connections in self._kinds():
-            yield from connections
+        yield from self._followers()
         for join in self.joins:
             yield join.connection
 
-    def _kinds(self) -> Iterable[tuple[Callable[[Publication], bytes], Collection[Connection]]]:
-        if self._only is not None:
-            return ((self._only.encode, (self._only,)),)
-        return self._followers.items() if self._followers else ()
+    def _followers(self) -> Iterable[Connection]:
+        return (self._only,) if self._only is not None else self._crowd or ()
 
     def accept_publication(self, publication: Publication) -> bool:
         """Take a live publication; False when history must be asked before anything goes on."""
@@ -154,26 +146,14 @@ class Feed:
             return
         if (only := self._only) is not None:  # without a loop, as most topics are a user's
             only.write(only.encode(publication), publication)
-            count = 1
-        else:
-            count = self._write_to_all(publication)
-        if count:
-            self._observer.fanned_out(count, max(0.0, now - publication.accepted / 1000))
-
-    def _write_to_all(self, publication: Publication) -> int:
-        count = 0
-        for encode, connections in self._kinds():
-            data = encode(publication)
-            count += len(connections)
-            for connection in connections:
-                connection.write(data, publication)
-        return count
+            self._observer.fanned_out(1, max(0.0, now - publication.accepted / 1000))
+        elif self._crowd is not None:
+            self._crowd.write(publication)
 
     def relay(self, frame: Relayed) -> None:
         """Hand a frame to each connection with room: followers, and joins in their replay."""
-        followers = (connection for _, connections in self._kinds() for connection in connections)
         joining = (join.connection for join in self.joins if join.start is not None)
-        for connection in chain(followers, joining):
+        for connection in chain(self._followers(), joining):
             if connection.has_room:
                 connection.send(frame)
 
@@ -227,10 +207,12 @@ class Feed:
 
     def _tell_gap(self, reason: str, head: Position) -> None:
         gap = Gap(self.topic, str(head), reason)
-        for _, connections in self._kinds():
-            self._observer.gap(reason, len(connections))
-            for connection in connections:
-                connection.send(gap)
+        if self._crowd is not None:
+            self._crowd.finish()
+        followers = list(self._followers())
+        self._observer.gap(reason, len(followers))
+        for connection in followers:
+            connection.send(gap)
 
     def _begin(self, join: Join, history: History) -> None:
         assert self.position is not None  # noqa: S101 - `_advance` has set it

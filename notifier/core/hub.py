@@ -126,7 +126,7 @@ class Hub(Worker):
         return feed.connections() if feed else ()
 
     def position(self, topic: str) -> Position | None:
-        """Return the position up to which the followers of a topic have been served."""
+        """Return the position up to which the followers of a topic are served, or about to be."""
         feed = self._feeds.get(topic)
         return feed.position if feed else None
 

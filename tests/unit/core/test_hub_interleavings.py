@@ -9,8 +9,9 @@ import json
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from notifier.core import crowd
 from notifier.core.hub import Hub
 from notifier.core.positions import Position
 from tests.support.brokers import SteeredBroker
@@ -20,6 +21,7 @@ from tests.support.observers import RecordingObserver
 
 TOPICS = ["news", "sales"]
 KEYS = ["", "", "a", "b"]
+_TURN = crowd.TURN
 
 
 class Interleavings(RuleBasedStateMachine):
@@ -38,6 +40,10 @@ class Interleavings(RuleBasedStateMachine):
         self.broker.live_held = True
         self.hub = Hub(self.broker, RecordingObserver())
         self.work = asyncio.get_running_loop().create_task(self.hub.run(), name="hub")
+
+    @initialize(turn=st.sampled_from([1, 2, crowd.TURN]))
+    def write_to_so_many_in_a_turn(self, turn: int) -> None:
+        crowd.TURN = turn
 
     def settle(self) -> None:
         """Let everything happen that can happen at once."""
@@ -68,10 +74,18 @@ class Interleavings(RuleBasedStateMachine):
         self.posted[topic].keys.append(key)
 
     @precondition(lambda self: self.broker.live)
-    @rule(number=st.integers(1, 3))
-    def deliver_live(self, number: int) -> None:
+    @rule(number=st.integers(1, 10), turns=st.integers(0, 3), leaves=st.none() | st.integers(0, 9))
+    def deliver_live(self, number: int, turns: int, leaves: int | None) -> None:
+        """Let publications arrive; after some turns of the loop, somebody may leave."""
+        self.runner.run(self._deliver(number, turns, leaves))
+
+    async def _deliver(self, number: int, turns: int, leaves: int | None) -> None:
         self.broker.deliver(number)
-        self.settle()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if leaves is not None and self.here:
+            self.leave(leaves)
+        await quiet()
 
     @precondition(lambda self: self.broker.live)
     @rule()
@@ -183,6 +197,7 @@ class Interleavings(RuleBasedStateMachine):
                 self.work.result()
             raise
         finally:
+            crowd.TURN = _TURN
             self.work.cancel()
             self.runner.close()
 
@@ -193,7 +208,7 @@ class Interleavings(RuleBasedStateMachine):
         for follower in self.here:
             follower.make_room()
         self.wait(3)
-        self.broker.deliver()
+        self.runner.run(self._deliver(len(self.broker.live), 0, None))
         self.wait(40)  # nothing is cut here: the checks alone must find what is still missing
 
         for follower in self.here:
