@@ -1,5 +1,8 @@
+import asyncio
+
 import pytest
 
+from notifier.core import crowd
 from notifier.core.feed import Feed, Join
 from notifier.core.history import History, Since
 from notifier.core.positions import Position
@@ -291,6 +294,22 @@ def test_followers_ahead_of_the_new_epochs_start_get_a_gap() -> None:
 
     assert connection.positions("news") == []
     assert connection.only("gap")["position"] == "next.6"
+
+
+async def test_a_gap_does_not_overtake_an_event_that_is_on_its_way_to_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(crowd, "TURN", 1)
+    feed = Feed("news", RecordingObserver())
+    connections = [followed(feed, 5), RecordingConnection()]
+    feed.add(connections[1])
+
+    feed.accept_publication(publication(6))
+    answered(feed, History(at(9, "next"), [], {"k": 4}))
+    await asyncio.sleep(0)
+
+    for connection in connections:
+        assert [frame["type"] for frame in connection.sent][-2:] == ["event", "gap"]
 
 
 def test_who_comes_back_from_a_former_epoch_is_resumed() -> None:
