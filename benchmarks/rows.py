@@ -125,6 +125,14 @@ HOLD_UP = Row(
     less_is_better=True,
     digits=1,
 )
+EVERYONE = Row(
+    "everyone",
+    "events for one client beside those for 10,000: 99th percentile",
+    "ms",
+    (Bar(10),),
+    less_is_better=True,
+    digits=1,
+)
 MARKS = Row("marks", "marks moved and told per CPU second of the gateway", "1/s")
 RECOUNT = Row(
     "recount",
@@ -162,6 +170,7 @@ ROWS = (
     SLOW,
     RETURNING,
     HOLD_UP,
+    EVERYONE,
     MARKS,
     RECOUNT,
     PRESENCE,

@@ -60,6 +60,7 @@ SCENARIOS = (
     Scenario((rows.SLOW,), _of_all(delivering.slow)),
     Scenario((rows.RETURNING,), {NOTIFIER: stalling.returning}),
     _routing(rows.HOLD_UP, stalling.hold_up),
+    Scenario((rows.EVERYONE,), {NOTIFIER: stalling.everyone}),
     Scenario((rows.MARKS,), {NOTIFIER: marking.marks}),
     Scenario((rows.RECOUNT,), {NOTIFIER: marking.recount}),
     Scenario((rows.PRESENCE,), {NOTIFIER: gathering.presence}),

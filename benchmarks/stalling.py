@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import Any
 
 from redis import Redis
 
-from benchmarks.contenders.contender import Message
+from benchmarks.contenders.contender import Message, Publish
 from benchmarks.contenders.notifier import Notifier, publishing
 from benchmarks.delivering import Bench, Values, stamped
 from benchmarks.load import load
 from benchmarks.profiling import TRACING
 from benchmarks.routing import roles
+from benchmarks.sizes import Sizes
 from notifier.core.names import EVERYONE, personal_topic
 from notifier.core.positions import Position, format_cursor
 from tests.support.process import wait_until
@@ -134,6 +136,42 @@ def _none_is_harmed(gateway: Role, *, recovered: int) -> None:
     found = {name: n for name, n in samples.items() if name.startswith(wrong) and n}
     if found or samples[_RECOVERED] != recovered:
         raise RuntimeError(f"{samples[_RECOVERED]:.0f} of {recovered} were replayed; {found}")
+
+
+# Events beside one for everyone.
+
+
+def everyone(bench: Bench) -> dict[str, Values]:
+    """Send events to one client, and in between events for everyone, which it gets first."""
+    sizes, contender = bench.sizes, Notifier()
+    requests = [
+        contender.handshake(f"u{number}", alone=False) for number in range(sizes.connections)
+    ]
+    with (
+        contender.serve(bench.backends) as server,
+        load(server.port, [contender.handshake("witness", alone=False)], _MARKS) as witness,
+        load(server.port, requests, _MARKS) as crowd,
+    ):
+        witness.open(1)
+        crowd.open(sizes.connections)
+        with bench.watch("everyone", server.pid):
+            events, broadcasts = _beside(server.publish, sizes)
+            report = witness.until(events + broadcasts)
+            crowd.until(broadcasts * sizes.connections)
+    times = {f"{name}_ms": report[name] / 1000 for name in ("p50", "max")}
+    return {"everyone": {"value": report["p99"] / 1000, **times}}
+
+
+def _beside(publish: Publish, sizes: Sizes) -> tuple[int, int]:
+    """Publish at a rate; return how many events for one and how many for everyone that were."""
+    every = sizes.passing_rate // sizes.broadcast_rate
+    count = int(sizes.passing_rate * sizes.seconds)
+    began = time.monotonic()
+    for number in range(count):
+        time.sleep(max(0.0, began + number / sizes.passing_rate - time.monotonic()))
+        for_everyone = [] if number % every else [Message(None, stamped())]
+        publish([*for_everyone, Message("witness", stamped())])
+    return count, -(-count // every)
 
 
 # Events that come behind a large audience.
