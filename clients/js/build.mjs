@@ -11,7 +11,8 @@ const sources = createHash("sha256");
 for (const name of readdirSync("src").sort()) sources.update(readFileSync(`src/${name}`));
 
 await build({
-  entryPoints: ["src/index.ts"],
+  entryPoints: { index: "src/index.ts", inbox: "src/element.ts", react: "src/react.ts" },
+  external: ["react"],
   outdir: "dist",
   bundle: true,
   splitting: true, // a page loads the transports over HTTP and the sharing of tabs when it needs them

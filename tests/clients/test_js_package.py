@@ -8,12 +8,15 @@ from pathlib import Path
 LARGEST_CORE = 6_144  # bytes
 PROGRAM = """
 import { Notifier, type EventFrame } from "notifier-push";
+import { NotifierInbox } from "notifier-push/inbox";
 
 const getToken = async () => "token";
 const notifier: Notifier = new Notifier({ url: "https://push.example", getToken });
 const stop: () => void = notifier.on("event", ({ event }: EventFrame<{ order: number }>) => {
   console.log(event.data?.order);
 });
+const inbox: NotifierInbox = document.querySelector("notifier-inbox")!;
+inbox.notifier = notifier;
 """
 
 
@@ -52,15 +55,18 @@ def test_the_package_is_installed_into_an_empty_project_offline(
 
     run(tmp_path, "npm", "install", "--offline", "--no-audit", f"./{description['filename']}")
 
-    names = run(
-        tmp_path, "node", "-e", 'import("notifier-push").then(m => console.log(typeof m.Notifier))'
-    )
-    assert names == "function\n"
+    for module, name in {
+        "notifier-push": "Notifier",
+        "notifier-push/inbox": "NotifierInbox",
+    }.items():
+        look = f'import("{module}").then((it) => console.log(typeof it.{name}))'
+        assert run(tmp_path, "node", "-e", look) == "function\n"
     checked = ("--noEmit", "--strict", "--target", "es2022", "--moduleResolution", "bundler")
     compiler = js_client / "node_modules/.bin/tsc"
     run(tmp_path, compiler, *checked, "--module", "es2022", "--types", "", "program.ts")
     paths = {file["path"] for file in description["files"]}
     assert {"LICENSE", "README.md", "dist/index.d.ts", "dist/index.js.map"} <= paths
+    assert {"dist/inbox.js", "dist/element.d.ts", "dist/react.js", "dist/react.d.ts"} <= paths
     assert not any(path.startswith(("test/", "node_modules/")) for path in paths)
 
 

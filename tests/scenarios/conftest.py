@@ -14,8 +14,9 @@ from tests.support.roles import Role, Service, clean_environment, running, servi
 from tests.support.services import Broker, emptied, fresh_vhost
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser
+    from playwright.async_api import Browser, BrowserContext
 
+    from tests.support.street import Street
     from tests.support.visitor import Visit
 
 
@@ -66,6 +67,33 @@ async def visit(dev: Role, _browser: "Browser") -> AsyncIterator["Visit"]:
 
     async with tabs(_browser, dev.page_url) as visit:
         yield visit
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def street(
+    _rabbitmq: Broker,
+    _redis_address: str,
+    logs: Path,
+    chromium: str,
+    js_client: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator["Street"]:
+    """A shop in a browser, and the service behind it."""
+    from tests.support.street import SETTINGS, street_of  # noqa: PLC0415  # as above
+
+    pages = tmp_path_factory.mktemp("pages")
+    with fresh_vhost(_rabbitmq) as amqp_url, emptied(_redis_address) as redis_url:
+        service = service_of(logs, amqp_url, redis_url, **SETTINGS)
+        async with street_of(service, chromium, js_client, pages) as street:
+            yield street
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def context(street: "Street") -> AsyncIterator["BrowserContext"]:
+    """The profile of a person of the test's own: its tabs share nothing with others."""
+    context = await street.browser.new_context()
+    yield context
+    await context.close()
 
 
 @pytest.fixture(scope="module")

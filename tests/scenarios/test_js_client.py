@@ -2,145 +2,18 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import urlencode
+from collections.abc import Awaitable, Callable
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, Route, WebSocket, async_playwright
+from playwright.async_api import BrowserContext, Route
 
-from tests.support.browser import QUIET, BareTab, bare_tabs
+from tests.support.browser import BareTab, bare_tabs
 from tests.support.eventually import eventually
-from tests.support.gatekeeper import Gatekeeper
-from tests.support.producers import HttpProducer, http_producer
-from tests.support.roles import Service, running, service_of
-from tests.support.services import Broker, emptied, fresh_vhost
-from tests.support.shop import shop
+from tests.support.street import Street, Tab, connections
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TABS = 30
-GOT = "n => window.got && window.got.length >= n"
-
-
-@dataclass
-class Tab:
-    """A tab of the shop, its WebSockets, and the lines of its console that complain."""
-
-    page: Page
-    sockets: list[WebSocket] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-    is_gone: bool = False
-
-    def opens(self, socket: WebSocket) -> None:
-        """Note a WebSocket that the tab opens."""
-        self.sockets.append(socket)
-
-    @property
-    def leads(self) -> bool:
-        return not self.is_gone and any(not socket.is_closed() for socket in self.sockets)
-
-    async def opened(self, transport: str = "websocket") -> None:
-        """Return once the tab says that events flow by a transport."""
-        is_open = "by => window.notifier?.state.transport === by"
-        await self.page.wait_for_function(is_open, arg=transport)
-
-    async def got(self, count: int) -> list[str]:
-        """The ids of all events that the tab was told of, once there are so many."""
-        await self.page.wait_for_function(GOT, arg=count)
-        ids: list[str] = await self.page.evaluate("window.got")
-        return ids
-
-
-@dataclass
-class Street:
-    """The service, a proxy before its gateway, a shop that uses it, and a browser."""
-
-    service: Service
-    keeper: Gatekeeper
-    address: str
-    browser: Browser
-    producer: HttpProducer
-
-    async def visit(self, context: BrowserContext, user: str, **asked: str) -> Tab:
-        """Open a tab of the shop."""
-        tab = Tab(await context.new_page())
-        tab.page.set_default_timeout(60_000)
-        tab.page.on("websocket", tab.opens)
-        tab.page.on("console", lambda line: tab.complaints.append(line.text))
-        tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
-        tab.page.on("crash", lambda _: setattr(tab, "is_gone", True))
-        await tab.page.goto(self.page_of(user, **asked))
-        return tab
-
-    def page_of(self, user: str, **asked: str) -> str:
-        """The address of a user's page."""
-        url = f"http://127.0.0.1:{self.keeper.port}"
-        return f"{self.address}?{urlencode({'user': user, 'url': url, **asked})}"
-
-    async def has_connections(self, count: int) -> None:
-        """Return once the gateway has so many connections."""
-        await eventually(lambda: connections(self.service) == count)
-
-    @asynccontextmanager
-    async def posting(self, user: str) -> AsyncIterator[list[str]]:
-        """Post events one after the other meanwhile; the list has the ids of those accepted."""
-        posted: list[str] = []
-        enough = asyncio.Event()
-
-        async def post() -> None:
-            while not enough.is_set():
-                event = {"users": [user], "type": "t", "id": f"{len(posted)}"}
-                posted.append(await self.producer.send(event))
-
-        task = asyncio.create_task(post())
-        try:
-            yield posted
-        finally:
-            enough.set()
-            await task
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def street(
-    _rabbitmq: Broker, _redis_address: str, logs: Path, chromium: str, js_client: Path
-) -> AsyncIterator[Street]:
-    async with AsyncExitStack() as stack:
-        amqp_url = stack.enter_context(fresh_vhost(_rabbitmq))
-        redis_url = stack.enter_context(emptied(_redis_address))
-        settings = {
-            "NOTIFIER_ALLOWED_ORIGINS": "http://127.0.0.1:*",
-            "NOTIFIER_HISTORY_SIZE": "10000",
-            "NOTIFIER_INBOX_SIZE": "10000",
-        }
-        service = service_of(logs, amqp_url, redis_url, **settings)
-        stack.enter_context(running(service.api, service.router, service.gateway))
-        keeper = await stack.enter_async_context(Gatekeeper(port_of(service)))
-        address = await stack.enter_async_context(shop(js_client))
-        playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(executable_path=chromium, args=QUIET)
-        stack.push_async_callback(browser.close)
-        producer = await stack.enter_async_context(http_producer(service.api.api_url))
-        yield Street(service, keeper, address, browser, producer)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def context(street: Street) -> AsyncIterator[BrowserContext]:
-    """The profile of a person of the test's own: its tabs share nothing with others."""
-    context = await street.browser.new_context()
-    yield context
-    await context.close()
-
-
-def port_of(service: Service) -> int:
-    return service.gateway.port("NOTIFIER_GATEWAY_PORT")
-
-
-def connections(service: Service) -> float:
-    return service.gateway.metric("notifier_connections", transport="websocket")
 
 
 async def leader_of(tabs: list[Tab]) -> Tab:
@@ -221,13 +94,9 @@ async def test_tabs_resume_when_their_gateway_was_killed(
 ) -> None:
     tabs = [await street.visit(context, "survivor", shared="") for _ in range(2)]
     await asyncio.gather(*(tab.opened() for tab in tabs))
-    gateway = street.service.gateway
 
     async with street.posting("survivor") as posted:
-        await asyncio.to_thread(gateway.kill)
-        await asyncio.to_thread(gateway.start)
-        await asyncio.to_thread(gateway.wait_until_ready)
-        street.keeper.target = port_of(street.service)
+        await street.restart_gateway()
         await asyncio.gather(*(tab.got(len(posted) + 1) for tab in tabs))
 
     for tab in tabs:

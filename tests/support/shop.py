@@ -1,6 +1,7 @@
 """A shop's web site, with the package for browsers in its pages."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,28 +36,30 @@ notifier.on("stopped", (stopped) => { window.stopped = stopped; });
 
 
 @asynccontextmanager
-async def shop(package: Path) -> AsyncIterator[str]:
-    """Serve the pages and tokens for anybody, and yield the address."""
+async def shop(package: Path, pages: Path) -> AsyncIterator[str]:
+    """Serve its page, those of a folder, and tokens for anybody, and yield the address."""
 
-    def answer(target: str) -> tuple[str, bytes]:
+    def answer(head: str) -> tuple[str, bytes]:
+        target = head.split(" ")[1]
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
         if path == "/token":
-            life = float(query["seconds"][0])
-            return "text/plain", token(
-                query["user"][0], "*", seconds=life, presence=["room:*"]
-            ).encode()
+            signed_in = re.search(r"(?im)^cookie:.*\buser=([\w-]+)", head)
+            user = signed_in[1] if signed_in else query["user"][0]
+            life = float(query.get("seconds", ["600"])[0])
+            return "text/plain", token(user, "*", seconds=life, presence=["room:*"]).encode()
         made = {"/": ("text/html", PAGE), "/page.js": ("text/javascript", SCRIPT)}
         if path in made:
             return made[path][0], made[path][1].encode()
-        file = package / "dist" / path.removeprefix("/")
+        name = path.removeprefix("/")
+        file = next(file for file in (pages / name, package / "dist" / name) if file.is_file())
         return _TYPES[file.suffix], file.read_bytes()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = (await reader.readuntil(b"\r\n\r\n")).decode()
         try:
-            kind, body = answer(request.split(" ")[1])
+            kind, body = answer(request)
             status = "200 OK"
-        except (OSError, KeyError):
+        except (KeyError, StopIteration):
             status, kind, body = "404 Not Found", "text/plain", b""
         head = (
             f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n"

@@ -1,15 +1,9 @@
 // A page's place in each stream, as it hears of another tab's connection.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { build } from "esbuild";
+import { sourceOf } from "./source.mjs";
 
-const built = await build({
-  entryPoints: ["src/stream.ts"],
-  bundle: true,
-  format: "esm",
-  write: false,
-});
-const { Stream } = await import(`data:text/javascript,${encodeURIComponent(built.outputFiles[0].text)}`);
+const { Stream } = await sourceOf("src/stream.ts");
 
 const event = (position) => ({ type: "event", topic: "t", position });
 const turn = () => new Promise((resolve) => setTimeout(resolve));
