@@ -7,9 +7,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
-import schemathesis
 
 from contracts.documents import documents
 from notifier.adapters.memory.broker import MemoryBroker
@@ -26,10 +26,12 @@ from notifier.core.presence import Answer, Presence, Seen
 from notifier.gateway.control import sessions_of
 from notifier.serving import serve
 from notifier.telemetry.metrics import Metrics
-from tests.support.fuzzing import described, fuzz
 from tests.support.gateways import House, served
 from tests.support.queues import RecordingQueue
 from tests.support.running import running
+
+if TYPE_CHECKING:  # one worker runs these tests, each collects them
+    import schemathesis
 
 KEY = new_key("shop", tuple(Scope))
 TOKEN = "all"
@@ -42,7 +44,9 @@ OPERATIONS = [
 
 
 @pytest.fixture(scope="module")
-def surfaces() -> Iterator[dict[str, tuple[schemathesis.BaseSchema, str]]]:
+def surfaces() -> Iterator[dict[str, tuple["schemathesis.BaseSchema", str]]]:
+    from tests.support.fuzzing import described  # noqa: PLC0415  # see above
+
     found = documents()
     api, gateway = found["openapi-api.json"], found["openapi-gateway.json"]
     # Beside an audience in the query any JSON is good, which no schema can state.
@@ -112,8 +116,10 @@ def test_each_answer_is_one_that_is_described(
     surface: str,
     method: str,
     path: str,
-    surfaces: dict[str, tuple[schemathesis.BaseSchema, str]],
+    surfaces: dict[str, tuple["schemathesis.BaseSchema", str]],
 ) -> None:
+    from tests.support.fuzzing import fuzz  # noqa: PLC0415  # see above
+
     schema, url = surfaces[surface]
 
     fuzz(schema, method, path, url)
