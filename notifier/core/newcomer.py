@@ -1,6 +1,6 @@
 """A newcomer: a client that has connected without a token, and has to send one in `auth`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from notifier.core import frames
@@ -43,10 +43,10 @@ class NewcomerHost(SessionHost, Protocol):
 class Newcomer(Conversation):
     """A client that is closed unless its `auth` succeeds within `auth_timeout`.
 
-    A Session then goes on with its connection.
+    A Session then goes on with its connection. `client` returns its address, for the log.
     """
 
-    __slots__ = ("_cursor", "_marks", "_presence", "_topics")
+    __slots__ = ("_cursor", "_marks", "_presence", "_topics", "client")
 
     _host: NewcomerHost
 
@@ -59,8 +59,10 @@ class Newcomer(Conversation):
         *,
         marks: bool = False,
         presence: bool = False,
+        client: Callable[[], str] = str,
     ) -> None:
         super().__init__(host, connection)
+        self.client = client
         self._topics = tuple(topics)
         self._cursor = cursor
         self._marks = marks

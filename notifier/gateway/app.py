@@ -1,6 +1,7 @@
 """The gateway's public HTTP application."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -136,6 +137,7 @@ async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]
         who.cursor,
         marks=who.marks,
         presence=who.presence,
+        client_of=partial(client_of, socket),
     )
     connection.hand_over(session)
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from socket import gethostname
 
@@ -226,15 +226,24 @@ class Gateway(LongLived):
         *,
         marks: bool = False,
         presence: bool = False,
+        client_of: Callable[[], str] = str,
     ) -> Conversation:
         """Begin a conversation on a connection: a session, or without an identity a newcomer.
 
         With `marks` the client is told of its user's marks, with `presence` it is a member of its
-        topics.
+        topics. `client_of` returns the address of a newcomer, for the log.
         """
         client: Conversation
         if identity is None:
-            client = Newcomer(self, connection, topics, cursor, marks=marks, presence=presence)
+            client = Newcomer(
+                self,
+                connection,
+                topics,
+                cursor,
+                marks=marks,
+                presence=presence,
+                client=client_of,
+            )
         else:
             client = Session(
                 self, connection, identity, topics, cursor, marks=marks, presence=presence
@@ -280,7 +289,9 @@ class Gateway(LongLived):
             identity = await self.verify(token)
             await self._take_seat(identity)
         except NotifierError as error:
-            _log.info("token_refused", session=newcomer.id, reason=str(error))
+            _log.info(
+                "token_refused", session=newcomer.id, client=newcomer.client(), reason=str(error)
+            )
             self.metrics.refusals.labels(error.code).inc()
             newcomer.refused(error, request_id)
         else:

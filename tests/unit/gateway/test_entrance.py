@@ -672,8 +672,13 @@ async def test_a_refusal_behind_a_trusted_proxy_has_the_address_of_the_client(
             async with it.client(None, query="?token=a", headers=forwarded) as socket:
                 await socket.closed_with()
 
-    lines = [line["client"] for line in logs if line["event"] == "refused"]
-    assert lines == [client, client]
+            async with it.client(None, headers=forwarded) as socket:
+                await socket.say(type="auth", token="bad")
+                await socket.closed_with()
+
+    refusals = ("refused", "token_refused")  # the last one by a token in a frame
+    lines = [line["client"] for line in logs if line["event"] in refusals]
+    assert lines == [client] * 3
 
 
 @pytest.mark.parametrize(
