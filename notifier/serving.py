@@ -49,6 +49,7 @@ async def serve(  # noqa: PLR0913 - a port's parts
     host: str,
     port: int,
     setting: str,
+    is_shared: bool = False,
     websocket: type[WebSocketProtocol] | None = None,
     backlog: Backlog | None = None,
     most: int | None = None,
@@ -57,11 +58,12 @@ async def serve(  # noqa: PLR0913 - a port's parts
     """Serve `app` while inside, and yield the port, which the system chooses for 0.
 
     `websocket` is a protocol class for upgraded connections; `setting` is named when the port
-    cannot be had. `backlog` counts the bytes that wait for slow clients; clients beyond `most` are
-    refused with 503. Leaving closes open connections; requests have `grace` seconds to be
-    answered.
+    cannot be had. With `is_shared`, processes of this user listen on it together, and the system
+    gives each client to one of them. `backlog` counts the bytes that wait for slow clients;
+    clients beyond `most` are refused with 503. Leaving closes open connections; requests have
+    `grace` seconds to be answered.
     """
-    listening = _listen(host, port, setting)
+    listening = _listen(host, port, setting, is_shared=is_shared)
     server = _server(app, grace)
     state = cast("ServerState", server.server_state)
     shared = Port(app, state, websocket, backlog or Backlog(), most)
@@ -142,12 +144,16 @@ def _is_every_address(host: str) -> bool:
         return False
 
 
-def _listen(host: str, port: int, setting: str) -> socket.socket:
+def _listen(host: str, port: int, setting: str, *, is_shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = _is_every_address(host) and socket.has_dualstack_ipv6()
     try:
         return socket.create_server(
-            (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both
+            (host, port),
+            family=family,
+            backlog=_BACKLOG,
+            reuse_port=is_shared,
+            dualstack_ipv6=both,
         )
     except OSError as error:
         if error.errno in _NOT_HERE:

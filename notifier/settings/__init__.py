@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     gateway_port: values.Port = Field(
         8000, description="Public port of the gateway.", examples=[8000]
     )
+    gateway_port_shared: bool = Field(
+        False,  # noqa: FBT003 - the default
+        description="Whether several gateways on one machine share NOTIFIER_GATEWAY_PORT "
+        "(SO_REUSEPORT), each with a NOTIFIER_PRIVATE_PORT of its own.",
+        examples=[True],
+    )
     api_port: values.Port = Field(8001, description="Port of the producer API.", examples=[8001])
     private_port: values.Port = Field(
         9000, description="Port of /livez, /readyz and /metrics, each role's own.", examples=[9000]

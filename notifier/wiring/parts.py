@@ -171,6 +171,7 @@ async def serve_gateway(
             host=host,
             port=settings.gateway_port,
             setting="NOTIFIER_GATEWAY_PORT",
+            is_shared=settings.gateway_port_shared,
             websocket=WebSocketConnection,
             backlog=backlog,
             most=gateway.capacity.connections + _OTHER_CLIENTS,
