@@ -23,12 +23,16 @@ class Broken(Exception):
 
 
 class Deployment(NamedTuple):
-    """A deployment: the gateway's address and a token; the api's and a key, or None."""
+    """A deployment: the gateway's address and a token; the api's and a key, or None.
+
+    `topic` is one that the token may follow, publish to, and be a member of, or None.
+    """
 
     url: str
     token: str
     api_url: str | None = None
     key: str | None = None
+    topic: str | None = None
 
     @asynccontextmanager
     async def client(self, query: str = "", token: str | None = None) -> AsyncIterator["_Client"]:
@@ -45,6 +49,19 @@ class Deployment(NamedTuple):
         async with httpx.AsyncClient(base_url=self.url, timeout=_PATIENCE) as http:
             return await http.get(path, headers=headers)
 
+    @asynccontextmanager
+    async def stream(self, last_event_id: str | None = None) -> AsyncIterator["_Stream"]:
+        """Follow by server-sent events, from the id of an earlier one if it is given."""
+        headers = {"authorization": f"Bearer {self.token}", "accept": "text/event-stream"}
+        if last_event_id is not None:
+            headers["last-event-id"] = last_event_id
+        async with (
+            httpx.AsyncClient(base_url=self.url, timeout=_PATIENCE) as http,
+            http.stream("GET", "/v1/sse", headers=headers) as response,
+        ):
+            _expect(response.is_success, f"it answered {response.status_code}")
+            yield _Stream(response)
+
     async def post(self, user: str, name: str) -> None:
         """Post an event of this id for a user, and wait until it is confirmed."""
         headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
@@ -54,20 +71,18 @@ class Deployment(NamedTuple):
         _expect(answer.status_code == httpx.codes.ACCEPTED, f"the api answered {answer.text}")
 
 
-class _Client:
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
+class _Follower:
+    """A client by any transport, which has its next frame."""
 
-    async def say(self, **frame: object) -> None:
-        await self._socket.send(json.dumps(frame))
+    async def next(self) -> Frame:
+        raise NotImplementedError
 
     async def next_of(self, *kinds: str) -> Frame:
         """Return the next frame of these types, and pass over others."""
         async with asyncio.timeout(_PATIENCE):
-            while True:
-                frame: Frame = json.loads(await self._socket.recv())
-                if frame["type"] in kinds:
-                    return frame
+            while (frame := await self.next())["type"] not in kinds:
+                pass
+            return frame
 
     async def ids(self, last: str) -> list[str]:
         """Return the ids of the events up to one."""
@@ -75,6 +90,46 @@ class _Client:
         while last not in found:
             found.append((await self.next_of("event"))["event"]["id"])
         return found
+
+
+class _Stream(_Follower):
+    """Server-sent events; `last_id` is the newest id."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._lines = response.aiter_lines()
+        self.last_id = ""
+
+    async def next(self) -> Frame:
+        frame: Frame | None = None
+        async for line in self._lines:
+            name, _, value = line.partition(": ")
+            if name == "data":
+                frame = json.loads(value)
+            elif name == "id":
+                self.last_id = value
+            elif not line and frame is not None:
+                return frame
+        raise Broken("the stream of server-sent events ended")
+
+
+class _Client(_Follower):
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+
+    async def say(self, **frame: object) -> None:
+        await self._socket.send(json.dumps(frame))
+
+    async def next(self) -> Frame:
+        frame: Frame = json.loads(await self._socket.recv())
+        return frame
+
+    async def asked(self, **frame: object) -> Frame:
+        """Say a frame, and return its answer."""
+        await self.say(**frame)
+        async with asyncio.timeout(_PATIENCE):
+            while (answer := await self.next()).get("id") != frame["id"]:
+                pass
+            return answer
 
     async def closed_with(self) -> int:
         async with asyncio.timeout(_PATIENCE):
@@ -159,17 +214,87 @@ async def _resumed(to: Deployment) -> None:
     _expect(ids == names, f"{names} were missed, and {ids} came")
 
 
+async def _streamed(to: Deployment) -> None:
+    names = _names(3)
+    async with to.stream() as stream:
+        user = (await stream.next_of("hello"))["user"]
+        await to.post(user, names[0])
+        await stream.ids(names[0])
+        last_id = stream.last_id
+    for name in names[1:]:
+        await to.post(user, name)
+    async with to.stream(last_id) as stream:
+        ids = [each for each in await stream.ids(names[-1]) if each in names]
+    _expect(ids == names[1:], f"{names[1:]} were missed, and {ids} came")
+
+
+async def _marked_everywhere(to: Deployment) -> None:
+    [name] = _names(1)
+    async with to.client() as one, to.client("?marks=true") as other:
+        user = (await one.next_of("hello"))["user"]
+        await to.post(user, name)
+        while (event := await one.next_of("event"))["event"]["id"] != name:
+            pass
+        position = event["position"]
+        answer = await one.asked(type="mark", read_only=[position], id=1)
+        _expect(answer["type"] == "marked", f"it answered {answer}")
+        while not _is_read(await other.next_of("marks"), position):
+            pass
+        again = await one.asked(type="mark", read_only=[position], id=2)
+    _expect(again["type"] == "marked", f"marked again, it answered {again}")
+
+
+def _is_read(marks: Frame, position: str) -> bool:
+    offset = int(position.rpartition(".")[2])
+    is_behind = offset <= int(marks.get("read", ".0").rpartition(".")[2])
+    return is_behind or position in marks.get("read_only", ())
+
+
+async def _marked_beyond(to: Deployment) -> None:
+    async with to.client() as client:
+        answer = await client.asked(type="mark", received=_GONE, id=1)
+    _expect(answer.get("code") == "invalid", f"it answered {answer}")
+
+
+async def _published_to_all(to: Deployment) -> None:
+    event = {"type": "conformance", "id": "x"}
+    async with to.client() as client:
+        answer = await client.asked(type="publish", topic="everyone", event=event, id=1)
+    _expect(answer.get("code") == "forbidden", f"it answered {answer}")
+
+
+async def _published_once(to: Deployment) -> None:
+    names = _names(2)
+    async with to.client(f"?topics={quote(str(to.topic), safe='')}") as client:
+        user = (await client.next_of("hello"))["user"]
+        for number, name in enumerate((names[0], names[0], names[1])):
+            event = {"type": "conformance", "id": name, "silent": True, "ttl": 60}
+            await client.say(type="publish", topic=to.topic, event=event, id=number)
+        events = [await client.next_of("event", "error") for _ in names]
+    ids = [each.get("event", each).get("id") for each in events]
+    _expect(ids == names, f"{names}, the first one published twice, arrived as {ids}")
+    sources = {each["event"]["source"] for each in events}
+    _expect(sources == {f"user:{quote(user, safe='')}"}, f"the sources were {sources}")
+
+
+async def _present(to: Deployment) -> None:
+    async with to.client(f"?presence=true&topics={quote(str(to.topic), safe='')}") as client:
+        user = (await client.next_of("hello"))["user"]
+        told = await client.next_of("presence", "error")
+    _expect(user in told.get("members", ()), f"user {user} is there, and it sent {told}")
+
+
 def _names(number: int) -> list[str]:
     run = secrets.token_hex(8)
     return [f"{run}-{index}" for index in range(number)]
 
 
 class Case(NamedTuple):
-    """A promise, and how it is tried; some need the api."""
+    """A promise, and how it is tried; some need a member of the deployment that may be None."""
 
     promise: str
     attempt: Callable[[Deployment], Awaitable[None]]
-    needs_api: bool = False
+    needs: str = "url"
 
 
 CASES = (
@@ -180,8 +305,18 @@ CASES = (
     Case("a malformed frame is answered by its id, and the connection stays", _malformed),
     Case("a position of a stream that is gone leads to a gap", _gap),
     Case("a first long-poll answers with a cursor", _polled),
-    Case("events arrive once and in the order of their posts", _once_in_order, needs_api=True),
-    Case("a client that reconnects gets the events it missed", _resumed, needs_api=True),
+    Case("a mark at a position of a stream that is gone is refused", _marked_beyond),
+    Case("a client cannot publish to everyone", _published_to_all),
+    Case("events arrive once and in the order of their posts", _once_in_order, "api_url"),
+    Case("a client that reconnects gets the events it missed", _resumed, "api_url"),
+    Case("server-sent events resume behind Last-Event-ID", _streamed, "api_url"),
+    Case("a mark is told on the user's other connections", _marked_everywhere, "api_url"),
+    Case(
+        "an event that a client publishes twice arrives once, with its user",
+        _published_once,
+        "topic",
+    ),
+    Case("a member of a topic is told that it is one", _present, "topic"),
 )
 
 
@@ -195,9 +330,9 @@ class Outcome(NamedTuple):
 
 async def tried(to: Deployment) -> AsyncIterator[Outcome]:
     """Try each promise, and yield its outcome."""
-    for promise, attempt, needs_api in CASES:
-        if needs_api and to.api_url is None:
-            yield Outcome(promise, "skipped", "it needs --api-url")
+    for promise, attempt, needs in CASES:
+        if getattr(to, needs) is None:
+            yield Outcome(promise, "skipped", f"it needs --{needs.replace('_', '-')}")
             continue
         try:
             await attempt(to)

@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 @click.option("--api-url", help="The producer API; without it no event is posted.")
 @click.option("--token", envvar="NOTIFIER_TOKEN", show_envvar=True, required=True, help="A token.")
 @click.option("--key", envvar="NOTIFIER_API_KEY", show_envvar=True, help="The API key.")
-def conformance(url: str, api_url: str | None, token: str, key: str | None) -> None:
+@click.option("--topic", help="A topic in the token's claims topics, publish and presence.")
+def conformance(
+    url: str, api_url: str | None, token: str, key: str | None, topic: str | None
+) -> None:
     """Try the protocol's promises against a deployment, and end with 1 if one is broken.
 
-    The events that it posts are for the token's user, silent, and expire after a minute.
+    The events that it posts are for the token's user, silent, and expire after a minute; one of
+    them is marked read. Those that it publishes are in the topic. Without the address of the API,
+    and without a topic, some promises are skipped.
     """
     from notifier.conformance import Deployment
 
-    run_client(_try(Deployment(url.rstrip("/"), token, api_url, key)))
+    run_client(_try(Deployment(url.rstrip("/"), token, api_url, key, topic)))
 
 
 async def _try(deployment: "Deployment") -> None:
