@@ -19,7 +19,7 @@ Frame = dict[str, Any]
 
 
 class Broken(Exception):
-    """The deployment does not keep a promise; the text says what it did."""
+    """The deployment does not keep a promise; the text tells its answer."""
 
 
 class Deployment(NamedTuple):

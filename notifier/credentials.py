@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from notifier.adapters.tokens.issuer import OnFetch, unheard
 from notifier.adapters.tokens.minting import mint
-from notifier.adapters.tokens.verifier import Issuer, JwtVerifier, Rules, issuers_of
+from notifier.adapters.tokens.verifier import ClaimRules, Issuer, JwtVerifier, issuers_of
 from notifier.settings import Settings, SettingsError, variable
 
 
 def verifier(settings: Settings, on_fetch: OnFetch = unheard) -> JwtVerifier:
     """Make the verifier of tokens; raises SettingsError for keys that cannot be."""
-    rules = Rules(
+    rules = ClaimRules(
         _accepted(settings.jwt_audience),
         settings.jwt_user_claim,
         settings.jwt_topics_claim,

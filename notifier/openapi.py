@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from notifier import __version__, reference
+from notifier import __version__, api_reference
 from notifier.problems import MEDIA_TYPE, SCHEMA, title_of
 from notifier.schemas import ref, referenced
 
@@ -56,8 +56,8 @@ class Application(FastAPI):
 
     async def _docs(self, _: Request) -> Response:
         if self._page is None:
-            self._page = reference.page_of(self.openapi())
-        return HTMLResponse(self._page, headers=reference.HEADERS)
+            self._page = api_reference.page_of(self.openapi())
+        return HTMLResponse(self._page, headers=api_reference.HEADERS)
 
 
 def _name_of(route: APIRoute) -> str:

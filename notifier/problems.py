@@ -1,4 +1,4 @@
-"""Problems (RFC 9457): how a refusal is told over HTTP, by every role alike."""
+"""Problems (RFC 9457): the form of a refusal over HTTP, by every role alike."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -50,14 +50,16 @@ def problem(
     return JSONResponse(_problem(status, code=code, detail=detail), status, headers, MEDIA_TYPE)
 
 
-def refusal(error: NotifierError, told: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+def refusal(
+    error: NotifierError, content: Mapping[str, Any], headers: Mapping[str, str]
+) -> Response:
     """Answer with the problem of an error, and with the headers that go with it."""
     more = dict(headers)
     if isinstance(error, Unavailable | TooManyEvents):
         more |= RETRY_AFTER
     if isinstance(error, Unauthorized):
         more["www-authenticate"] = "Bearer"
-    return JSONResponse(told, told["status"], more, media_type=MEDIA_TYPE)
+    return JSONResponse(content, content["status"], more, media_type=MEDIA_TYPE)
 
 
 def no_route(there_is: str) -> Callable[[Request, Exception], Awaitable[Response]]:
@@ -67,8 +69,8 @@ def no_route(there_is: str) -> Callable[[Request, Exception], Awaitable[Response
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
         status = HTTPStatus(error.status_code)
         asked = f"{request.method} {request.url.path}: {title_of(status).lower()}"
-        told = _problem(status, detail=f"{asked}; there is {there_is}")
-        return JSONResponse(told, status, error.headers, media_type=MEDIA_TYPE)
+        answer = _problem(status, detail=f"{asked}; there is {there_is}")
+        return JSONResponse(answer, status, error.headers, media_type=MEDIA_TYPE)
 
     return answer
 

@@ -13,8 +13,7 @@ from fastapi import Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from notifier.api import control as controlling
-from notifier.api import description, fate, presence
+from notifier.api import description, fate, orders, presence
 from notifier.api.keys import ApiKeys, granted
 from notifier.api.requests import body_of
 from notifier.core import events, ingress
@@ -32,7 +31,7 @@ from notifier.core.errors import (
 from notifier.core.events import Event
 from notifier.core.grants import Grant, Scope
 from notifier.core.ingress import Body, Parts
-from notifier.core.ports import Control, EventQueue, Witnesses
+from notifier.core.ports import Control, EventQueue, PresenceQueries
 from notifier.http.proxies import Proxies, client_of
 from notifier.openapi import Application
 from notifier.problems import RETRY_AFTER, no_route, problem_of, refusal
@@ -81,7 +80,7 @@ class Producer:
         return events.completed(traced, source=self.grant.name, now=now)
 
 
-class Accepting:
+class EventAcceptor:
     """Takes events in: completes them, puts them on the event queue, and counts."""
 
     def __init__(self, queue: EventQueue, metrics: Metrics) -> None:
@@ -147,8 +146,8 @@ def create_app(  # noqa: PLR0913 - the parts of an api
     proxies: Proxies | None = None,
     *,
     control: Control | None = None,
-    witnesses: Witnesses | None = None,
-    streams: fate.Streams | None = None,
+    presence_queries: PresenceQueries | None = None,
+    streams: fate.FatePorts | None = None,
     docs: bool = True,
 ) -> FastAPI:
     """Make the application around an event queue.
@@ -157,7 +156,7 @@ def create_app(  # noqa: PLR0913 - the parts of an api
     describes itself, to anybody.
     """
     app = Application("notifier producer API", description.API, description.SECURITY, docs=docs)
-    app.state.accepting = Accepting(queue, metrics)
+    app.state.acceptor = EventAcceptor(queue, metrics)
     app.state.keys = keys
     app.state.proxies = proxies or Proxies()
     app.add_api_route("/v1/events", post_events, methods=["POST"], **description.POST_EVENTS)
@@ -168,9 +167,9 @@ def create_app(  # noqa: PLR0913 - the parts of an api
     app.add_api_route("/v1/events/", post_events, methods=["POST"], include_in_schema=False)
     app.add_api_route("/v1/events/", validate_webhook, methods=["OPTIONS"], include_in_schema=False)
     app.add_exception_handler(NotifierError, _refuse)
-    controlling.add_routes(app, control, metrics)
+    orders.add_routes(app, control, metrics)
     fate.add_routes(app, streams)
-    presence.add_routes(app, witnesses)
+    presence.add_routes(app, presence_queries)
     app.add_exception_handler(HTTPException, no_route(_OFFERS))
     return app
 
@@ -181,7 +180,7 @@ async def post_events(request: Request, grant: Annotated[Grant, Depends(granted)
     202 says that the event queue has confirmed all of it. A batch is answered item by item, with
     207 when the items did not all end alike.
     """
-    accepting: Accepting = request.app.state.accepting
+    acceptor: EventAcceptor = request.app.state.acceptor
     producer = Producer(grant, request.headers.get("traceparent"))
     grant.check(Scope.POST)
     body = request.state.body = await body_of(request)
@@ -189,7 +188,7 @@ async def post_events(request: Request, grant: Annotated[Grant, Depends(granted)
     if parts.is_batch:
         return await _batch(request, parts, producer)
     [content] = parts.bodies
-    return JSONResponse({"id": await accepting.accept(parts.read(content), producer)}, 202)
+    return JSONResponse({"id": await acceptor.accept(parts.read(content), producer)}, 202)
 
 
 async def validate_webhook(request: Request) -> Response:
@@ -206,8 +205,8 @@ async def validate_webhook(request: Request) -> Response:
 
 
 async def _batch(request: Request, parts: Parts, producer: Producer) -> Response:
-    accepting: Accepting = request.app.state.accepting
-    results = await accepting.accept_each(parts.read, parts.bodies, producer)
+    acceptor: EventAcceptor = request.app.state.acceptor
+    results = await acceptor.accept_each(parts.read, parts.bodies, producer)
     _log_refused(request, parts, results)
     statuses = {result["status"] for result in results}
     status = statuses.pop() if len(statuses) == 1 else HTTPStatus.MULTI_STATUS
@@ -237,7 +236,7 @@ def _status_of(error: NotifierError) -> HTTPStatus:
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
     if not request.url.path.startswith("/v1/events"):
-        return controlling.refuse(request, error, _status_of(error))
+        return orders.refuse(request, error, _status_of(error))
     body: Body = getattr(request.state, "body", Body(b""))
     said = _who(request) | {"event_id": ingress.id_in(body.content, body.attributes)}
     if isinstance(error, Unavailable):
@@ -245,4 +244,4 @@ async def _refuse(request: Request, error: Exception) -> Response:
     else:
         _log.info("event_refused", code=error.code, reason=str(error), **said)
     taken = next((more for kind, more in _TAKEN.items() if isinstance(error, kind)), {})
-    return refusal(error, request.app.state.accepting.problem(error), taken)
+    return refusal(error, request.app.state.acceptor.problem(error), taken)

@@ -6,11 +6,11 @@ from starlette.responses import Response
 
 from notifier.core import cloudevents, events
 from notifier.core.control import Act
+from notifier.core.event_rules import LONGEST_TEXT
 from notifier.core.fate import Fate
-from notifier.core.members import LONGEST_TEXT
 from notifier.core.presence import MOST_USERS
 from notifier.openapi import JSON, answer, body, content, parameter, problems
-from notifier.schemas import ref
+from notifier.schemas import CLOUD_EVENT, ref
 
 API = (
     "Takes events, and answers once the event queue has confirmed them; tells which users are "
@@ -21,14 +21,6 @@ API = (
 SECURITY = {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}}
 _NEEDS_KEY: list[dict[str, list[str]]] = [{"key": []}]
 _OWN = {"users": ["42"], "type": "order.paid", "id": "order-7-paid", "data": {"order": 7}}
-_CLOUD_EVENT = {
-    "specversion": "1.0",
-    "id": "order-7-paid",
-    "source": "/orders",
-    "type": "order.paid",
-    "user": "42",
-    "data": {"order": 7},
-}
 _EITHER = {"anyOf": [ref("Event"), ref("PostedCloudEvent")]}
 
 
@@ -42,8 +34,8 @@ _BODY = {
     "CloudEvent that names none, or any JSON as the data of an event.",
     "content": {
         JSON: content({"anyOf": [*_EITHER["anyOf"], _batch_of(_EITHER)]}, event=_OWN, batch=[_OWN]),
-        cloudevents.STRUCTURED: content(ref("PostedCloudEvent"), event=_CLOUD_EVENT),
-        cloudevents.BATCHED: content(_batch_of(ref("PostedCloudEvent")), batch=[_CLOUD_EVENT]),
+        cloudevents.STRUCTURED: content(ref("PostedCloudEvent"), event=CLOUD_EVENT),
+        cloudevents.BATCHED: content(_batch_of(ref("PostedCloudEvent")), batch=[CLOUD_EVENT]),
     },
 }
 _ID = {"type": "object", "required": ["id"], "properties": {"id": ref("Word")}}
@@ -76,7 +68,7 @@ _MIXED = {"results": [{"status": 202, "id": "order-7-paid"}, _PROBLEM]}
 
 def _refusals_of_events() -> dict[int | str, dict[str, Any]]:
     """Describe the refusals; a batch whose items all end alike has their status and results."""
-    told = problems(
+    described = problems(
         {
             400: "The body cannot be read",
             401: "The API key is missing or unknown",
@@ -88,8 +80,8 @@ def _refusals_of_events() -> dict[int | str, dict[str, Any]]:
         }
     )
     for status in (400, 403, 413, 422, 503):
-        told[status]["content"][JSON] = content(_RESULTS)
-    return told
+        described[status]["content"][JSON] = content(_RESULTS)
+    return described
 
 
 _QUERIED = "The audience of a web hook: "

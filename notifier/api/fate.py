@@ -2,24 +2,24 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import unquote
 
-import msgspec
 from fastapi import FastAPI, Path, Request
 from starlette.responses import Response
 
 from notifier.api import description, presence
-from notifier.api.control import NO_REDIS, Granted, User
+from notifier.api.orders import NO_REDIS, Granted, User
+from notifier.api.presence import answer_of
 from notifier.api.requests import check_parameters
+from notifier.core.conversation import iso
 from notifier.core.errors import Forbidden, Invalid
+from notifier.core.event_rules import LONGEST_TEXT, LONGEST_WORD
 from notifier.core.fate import Fate, Found, Place, Sought, fates
 from notifier.core.grants import Grant, Scope
 from notifier.core.marks import UNMARKED, Mark
-from notifier.core.members import LONGEST_TEXT, LONGEST_WORD
 from notifier.core.names import EVERYONE, checked_name, checked_topic, personal_topic
-from notifier.core.ports import Broker, Marks, Witnesses
+from notifier.core.ports import Broker, Marks, PresenceQueries
 from notifier.core.presence import Presence
 
 _MOST_TOPICS = 100  # that are looked at: their history is read
@@ -37,14 +37,14 @@ _NO_SOURCE = "; without its source only history was searched"
 
 
 @dataclass(frozen=True, slots=True)
-class Streams:
+class FatePorts:
     """The parts of Redis that tell an event's fate."""
 
     broker: Broker
     marks: Marks
 
 
-def add_routes(app: FastAPI, streams: Streams | None) -> None:
+def add_routes(app: FastAPI, streams: FatePorts | None) -> None:
     """Add the route to the api's application, before that of a user, whose id may have slashes."""
     app.state.streams = streams
     path = "/v1/users/{user:path}/events/{event:path}"
@@ -77,16 +77,16 @@ async def of_event(request: Request, user: User, event: EventId, grant: Granted)
     further = request.query_params.get("topic")
     if further is not None:
         grant.check_topic(checked_topic(further, "topic"))
-    streams: Streams | None = request.app.state.streams
-    witnesses: Witnesses | None = request.app.state.witnesses
-    if streams is None or witnesses is None:
+    streams: FatePorts | None = request.app.state.streams
+    presence_queries: PresenceQueries | None = request.app.state.presence_queries
+    if streams is None or presence_queries is None:
         raise NO_REDIS
-    seen = await witnesses.ask([user], detailed=True)
+    seen = await presence_queries.ask([user], detailed=True)
     [marks] = await streams.marks.of([user])
     topics = _topics(user, further, seen, marks, grant)
     places = [Place(topic, marks.get(topic, UNMARKED)) for topic in topics]
     found = await fates(streams.broker, sought, places)
-    return _answer(_told(user, sought, found, seen))
+    return answer_of(_told(user, sought, found, seen))
 
 
 def _sought(event: str, query: Mapping[str, str]) -> Sought:
@@ -135,17 +135,8 @@ def _facts(found: Found) -> Iterator[tuple[str, str]]:
     yield "fate", found.fate
     if (publication := found.publication) is not None:
         yield "position", str(publication.position)
-        yield "accepted", _moment(publication.accepted / 1000)
+        yield "accepted", iso(publication.accepted / 1000)
         if publication.expires:
-            yield "expires", _moment(publication.expires / 1000)
+            yield "expires", iso(publication.expires / 1000)
     if found.published is not None:
-        yield "published", _moment(found.published)
-
-
-def _moment(seconds: float) -> str:
-    told = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return told.replace("+00:00", "Z")
-
-
-def _answer(told: object) -> Response:
-    return Response(msgspec.json.encode(told), media_type="application/json")
+        yield "published", iso(found.published)

@@ -63,7 +63,7 @@ class ApiKeys:
         self._grants = dict(key_entries_of(entries))
 
     def grant_of(self, authorization: str) -> Grant:
-        """Return what an Authorization header's key allows; raises Unauthorized."""
+        """Return the grant of an Authorization header's key; raises Unauthorized."""
         scheme, _, secret = authorization.partition(" ")
         if self._open_to is not None:
             if secret:
@@ -82,7 +82,7 @@ class ApiKeys:
 
 
 def granted(request: Request) -> Grant:
-    """Return what the API key that came along allows: a dependency; raises Unauthorized."""
+    """Return the grant of the request's API key: a dependency; raises Unauthorized."""
     keys: ApiKeys = request.app.state.keys
     grant = keys.grant_of(request.headers.get("authorization", ""))
     request.state.key = grant.name

@@ -9,16 +9,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from notifier.api import description
-from notifier.api.control import NO_REDIS, Granted, User
+from notifier.api.orders import NO_REDIS, Granted, User
 from notifier.api.requests import check_parameters
 from notifier.bodies import plain_content_of
+from notifier.core.bounded_json import read_json
 from notifier.core.control import Act
 from notifier.core.errors import Invalid, TooLarge
 from notifier.core.grants import Grant, Scope
 from notifier.core.names import LONGEST_NAME, checked_name, personal_topic
-from notifier.core.ports import Witnesses
+from notifier.core.ports import PresenceQueries
 from notifier.core.presence import MOST_USERS, Presence
-from notifier.core.reading import read_json
 
 _LARGEST_BODY = MOST_USERS * (LONGEST_NAME + 16)
 _RULES = {"users": f"must be a list of 1 to {MOST_USERS} ids of users"}
@@ -31,9 +31,9 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
 _asked = msgspec.json.Decoder(_Asked)
 
 
-def add_routes(app: FastAPI, witnesses: Witnesses | None) -> None:
+def add_routes(app: FastAPI, presence_queries: PresenceQueries | None) -> None:
     """Add the routes of presence to the api's application."""
-    app.state.witnesses = witnesses
+    app.state.presence_queries = presence_queries
     app.add_api_route(
         "/v1/users/{user:path}", of_user, methods=["GET"], **description.PRESENCE_OF_USER
     )
@@ -45,13 +45,13 @@ async def of_user(request: Request, user: User, grant: Granted) -> Response:
     _check_path(request.scope["raw_path"])
     check_parameters(request)
     found = await _ask(request, [user], grant, "user", detailed=True)
-    told = {
+    answer = {
         "user": user,
         "count": found.counts[user],
         "connections": found.connections,
         "complete": found.complete,
     }
-    return _answer(told)
+    return answer_of(answer)
 
 
 def _check_path(raw: bytes) -> None:
@@ -76,7 +76,7 @@ async def of_users(request: Request, grant: Granted) -> Response:
     if len(users) > MOST_USERS:
         raise TooLarge("users", f"at most {MOST_USERS} users a question; this has {len(users)}")
     found = await _ask(request, list(dict.fromkeys(users)), grant, "users[{}]")
-    return _answer({"users": found.counts, "complete": found.complete})
+    return answer_of({"users": found.counts, "complete": found.complete})
 
 
 async def _ask(
@@ -85,11 +85,12 @@ async def _ask(
     grant.check(Scope.READ)
     for index, user in enumerate(users):
         grant.check_topic(personal_topic(checked_name(user, field.format(index))))
-    witnesses: Witnesses | None = request.app.state.witnesses
-    if witnesses is None:
+    presence_queries: PresenceQueries | None = request.app.state.presence_queries
+    if presence_queries is None:
         raise NO_REDIS
-    return await witnesses.ask(users, detailed=detailed)
+    return await presence_queries.ask(users, detailed=detailed)
 
 
-def _answer(told: object) -> Response:
-    return Response(msgspec.json.encode(told), media_type="application/json")
+def answer_of(answer: object) -> Response:
+    """Return the response with this as its JSON."""
+    return Response(msgspec.json.encode(answer), media_type="application/json")

@@ -96,9 +96,9 @@ class Follower:
                     case "event":
                         yield Event.of_frame(frame)
                     case "gap":
-                        told = self._on_gap(Gap.of_frame(frame))
-                        if inspect.isawaitable(told):
-                            await told
+                        heard = self._on_gap(Gap.of_frame(frame))
+                        if inspect.isawaitable(heard):
+                            await heard
                     case "error":
                         _log.warning("the gateway refuses: %s", frame["message"])
                     case _:
@@ -172,12 +172,12 @@ class Follower:
             await socket.send(json.dumps({"type": "auth", "token": token}))
 
     def _is_new(self, frame: dict[str, Any]) -> bool:
-        """Remember the frame's position; say whether it is to be told."""
+        """Remember the frame's position; return whether it is to be passed on."""
         match frame["type"]:
             case "hello":
                 self._pauses.reset()
                 for topic, start in frame["topics"].items():
-                    if start.get("resumed") is not False:  # else the gap is still to be told
+                    if start.get("resumed") is not False:  # else the gap is still to come
                         self._positions[topic] = Position.parse(start["position"])
             case "event":
                 return self._moves(frame["topic"], Position.parse(frame["position"]))

@@ -9,7 +9,7 @@ import click
 from notifier.commands.process import fail, load_settings, run
 
 if TYPE_CHECKING:
-    from notifier.adapters.rabbitmq.letters import Letter, Which
+    from notifier.adapters.rabbitmq.dead_letter_queue import DeadLetter, LetterFilter
 
 _REASONS = "invalid, unreadable, too_large, refused, expired, rejected, internal or another"
 
@@ -41,12 +41,12 @@ def letters() -> None:
 
 @letters.command("list")
 @_filtered
-def list_(limit: int, **which: str) -> None:
+def list_(limit: int, **wanted: str) -> None:
     """Print each dead letter, the oldest first, as a line of JSON; all of them stay."""
-    from notifier.adapters.rabbitmq.letters import letters
+    from notifier.adapters.rabbitmq.dead_letter_queue import dead_letters
 
     async def work(url: str) -> None:
-        async for letter in letters(url, _which(which), limit):
+        async for letter in dead_letters(url, _filter_of(wanted), limit):
             _print(letter)
 
     _run(work)
@@ -56,33 +56,33 @@ def list_(limit: int, **which: str) -> None:
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.option("--dry-run", is_flag=True, help="Only print those that would be put back.")
 @_filtered
-def put_back(limit: int, *, everything: bool, dry_run: bool, **which: str) -> None:
+def put_back(limit: int, *, everything: bool, dry_run: bool, **wanted: str) -> None:
     """Publish dead letters once more, as their producers did, and print each.
 
     The oldest comes first. A letter leaves the queue once RabbitMQ has confirmed its event. Killed
     in between, no event is lost, and deduplication drops one that was published twice.
     """
-    from notifier.adapters.rabbitmq import letters
+    from notifier.adapters.rabbitmq import dead_letter_queue
 
-    if everything == any(which.values()):
+    if everything == any(wanted.values()):
         raise click.UsageError("Name --reason, --error or --routing-key, or --all without them.")
     if dry_run:
-        list_.callback(limit=limit, **which)  # type: ignore[misc] # it is there
+        list_.callback(limit=limit, **wanted)  # type: ignore[misc] # it is there
         return
 
     async def work(url: str) -> None:
-        await letters.put_back(url, _which(which), limit, _print)
+        await dead_letter_queue.put_back(url, _filter_of(wanted), limit, _print)
 
     _run(work)
 
 
-def _which(given: dict[str, str]) -> "Which":
-    from notifier.adapters.rabbitmq.letters import Which
+def _filter_of(given: dict[str, str]) -> "LetterFilter":
+    from notifier.adapters.rabbitmq.dead_letter_queue import LetterFilter
 
-    return Which(**given)
+    return LetterFilter(**given)
 
 
-def _print(letter: "Letter") -> None:
+def _print(letter: "DeadLetter") -> None:
     from msgspec.json import encode
 
     click.echo(encode({name: value for name, value in asdict(letter).items() if value}))

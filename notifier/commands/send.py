@@ -15,7 +15,7 @@ from notifier.core.errors import Invalid
 if TYPE_CHECKING:
     from io import BufferedReader
 
-    from notifier import composing
+    from notifier.commands import event_input
 
 _STDIN = 0
 _ACCEPTED = 202
@@ -62,28 +62,28 @@ def send(url: str, key: str | None, data: str | None, **given: Any) -> None:  # 
     data. Events on standard input take --type, --source, --ttl, --collapse-key and --silent where
     they have none of their own.
     """  # noqa: D301 - click reads \b, the character
-    from notifier import composing
+    from notifier.commands import event_input
 
     members = {name: value for name, value in given.items() if value not in (None, (), False)}
     try:
-        if composing.AUDIENCE.isdisjoint(members):
+        if event_input.AUDIENCE.isdisjoint(members):
             _check_stdin_is_meant(data, members)
             _send_stdin(url, key, members)
         else:
-            event = composing.event({"type": "notification", **members}, _data(data))
+            event = event_input.event({"type": "notification", **members}, _data(data))
             run_client(_send_body(url, key, event))
     except Invalid as error:
         fail(str(error), WRONG_USE)
 
 
 def _data(option: str | None) -> bytes | None:
-    from notifier import composing
+    from notifier.commands import event_input
 
     if option is not None:
-        return composing.data_of(option, _stdin)
-    state = composing.state_of(_STDIN)
+        return event_input.data_of(option, _stdin)
+    state = event_input.state_of(_STDIN)
     if state == "ready":
-        return composing.unasked_data(_stdin())
+        return event_input.unasked_data(_stdin())
     if state == "open":
         click.echo("standard input is empty so far: only --data - waits for it", err=True)
     return None
@@ -115,11 +115,11 @@ def _check_stdin_is_meant(data: str | None, members: dict[str, Any]) -> None:
 
 
 def _send_stdin(url: str, key: str | None, members: dict[str, Any]) -> None:
-    from notifier import composing
+    from notifier.commands import event_input
 
     failed = False
-    for body in composing.bodies(_stdin(), members):
-        if isinstance(body, composing.Lines):
+    for body in event_input.bodies(_stdin(), members):
+        if isinstance(body, event_input.Lines):
             failed |= run_client(_send_lines(url, key, body))
         else:
             run_client(_send_body(url, key, body))
@@ -127,7 +127,7 @@ def _send_stdin(url: str, key: str | None, members: dict[str, Any]) -> None:
         sys.exit(FAILED)
 
 
-async def _send_lines(url: str, key: str | None, lines: "composing.Lines") -> bool:
+async def _send_lines(url: str, key: str | None, lines: "event_input.Lines") -> bool:
     """Post the events of lines, print their ids, and return whether one was refused."""
     from notifier import client
 

@@ -2,7 +2,7 @@
 
 import re
 
-# What stands in front of an @, and what the query says of passwords: Redis' own, Sentinel's, and
+# The part in front of an @, and the passwords in the query: Redis' own, Sentinel's, and
 # that of a private key.
 _CREDENTIALS = re.compile(
     r"(?<=//)[^/?#]*@|(?<=[?&])(?:(?:sentinel_)?(?:username|password)|ssl_password)=[^&#,]*&?"

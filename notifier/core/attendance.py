@@ -101,7 +101,7 @@ class Attendance(Worker):
         self._backend = ""  # its life that was heard of last
         self._heard_at: float | None = None  # by the event loop's clock
         self._careful_until = 0.0
-        hub.obey(ORDER, self._on_order)
+        hub.on_order(ORDER, self._on_order)
 
     # Called by sessions.
 

@@ -1,8 +1,8 @@
 """Badges: each client that asks for it is told its user's marks, and how much is unread.
 
 One worker moves marks and reads them, in rounds, as the hub does. It always tells the state that it
-has just read, so the last frame that a client got is right, in whatever order moves were made on
-other gateways. Only users with such a client stand here: nobody else costs anything.
+has just read, so the last frame that a client got is right, in any order of the moves on other
+gateways. Only users with such a client stand here: nobody else costs anything.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class Badges(Worker):
         self._due: dict[str, None] = {}  # users to be told
         self._moved_topics: set[str] = set()  # of many users, who are due with the next tick
         self._waiting: deque[tuple[Move, Callable[[Outcome], None]]] = deque()
-        hub.obey(ORDER, self._on_order)
+        hub.on_order(ORDER, self._on_order)
 
     # Called by sessions.
 
@@ -114,7 +114,7 @@ class Badges(Worker):
         self._work.set()
 
     async def moved(self, move: Move) -> frames.Marks:
-        """Make a move, and return the topic's marks behind it; raises what it was refused with."""
+        """Make a move, and return the topic's marks behind it; raises the error that refused it."""
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.move(move, lambda outcome: None if done.done() else done.set_result(outcome))
         outcome = await done
@@ -185,7 +185,7 @@ class Badges(Worker):
     async def _tell_some(self) -> None:
         names = list(islice(self._due, _USERS))
         for name in names:
-            del self._due[name]  # before anything is asked: what changes from now on is asked again
+            del self._due[name]  # before anything is asked: later changes are asked again
         users = {name: self._users[name] for name in names if name in self._users}
         try:
             await self._read_marks(users)
@@ -211,7 +211,7 @@ class Badges(Worker):
             user.marks = marks
 
     async def _read_histories(self, users: Iterable[_User]) -> dict[str, tuple[History, Countable]]:
-        """Read what counts in each topic, once for all users, behind the lowest of their marks."""
+        """Read the events that count in each topic, once for all users, behind the lowest mark."""
         lowest: dict[str, int] = {}
         for user in users:
             for topic in user.topics:
@@ -252,7 +252,7 @@ class Badges(Worker):
 
 
 def frame_of(topic: str, mark: Mark, history: History, now: int) -> frames.Marks:
-    """Return the frame that tells a mark; `history` has what lies behind it, as of `now`."""
+    """Return the frame that tells a mark; `history` has the events behind it, as of `now`."""
     return _frame(topic, mark, history, Countable(history, now))
 
 

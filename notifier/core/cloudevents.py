@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Raw
 
 from notifier.core import events
+from notifier.core.bounded_json import check_size, read_json
 from notifier.core.errors import Invalid, Unreadable
+from notifier.core.event_rules import RULES, meant_by
 from notifier.core.events import Event
-from notifier.core.members import RULES, meant_by
-from notifier.core.reading import check_size, read_json
 
 STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"

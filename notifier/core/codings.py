@@ -12,7 +12,7 @@ FIELD = "content_encoding"
 # Beside `identity`: clients of AMQP write the character set there, or that a body is bytes.
 _NONE = frozenset({"", "identity", "utf-8", "utf8", "us-ascii", "ascii", "binary", "7bit", "8bit"})
 _GZIP_ONLY, _ZLIB_TOO = 16 + zlib.MAX_WBITS, 32 + zlib.MAX_WBITS
-# The last is kombu's name for what it calls gzip, and writes as zlib (RFC 1950).
+# The last is kombu's name for its gzip, which it writes as zlib (RFC 1950).
 _GZIP = {"gzip": _GZIP_ONLY, "x-gzip": _GZIP_ONLY, "application/x-gzip": _ZLIB_TOO}
 _MOST_CODINGS = 2
 _MOST_MEMBERS = 16  # of one gzip file: each is a copy of the rest

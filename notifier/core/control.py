@@ -15,7 +15,7 @@ class Act(StrEnum):
     DISCONNECT = "disconnect"
     """End the connections that there are now; they may come back."""
     REVOKE = "revoke"
-    """Refuse all tokens issued until now, and end what they opened."""
+    """Refuse all tokens issued until now, and end the sessions that they opened."""
 
 
 class Order(NamedTuple):

@@ -15,8 +15,9 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
+from notifier.core.bounded_json import NOT_A_MEMBER, check_size, read_json
 from notifier.core.errors import Invalid, TooLarge
-from notifier.core.members import (
+from notifier.core.event_rules import (
     LONGEST_TEXT,
     LONGEST_TTL,
     LONGEST_UNDELIVERED_AFTER,
@@ -25,7 +26,6 @@ from notifier.core.members import (
     meant_by,
 )
 from notifier.core.names import LONGEST_NAME, checked_name, checked_topic
-from notifier.core.reading import NOT_A_MEMBER, check_size, read_json
 from notifier.core.uris import URI, URI_REFERENCE
 
 LARGEST_EVENT = 64 * 1024
@@ -243,7 +243,7 @@ def _check_awaited(event: Event) -> None:
     if event.topic is not UNSET or event.everyone is not UNSET:
         raise Invalid(
             "undelivered_after",
-            "needs users as the audience: nobody knows who should have got an event of a topic",
+            "needs users as the audience: the receivers of an event for a topic are not known",
         )
     if event.users is not UNSET and len(event.users) > MOST_AWAITED:
         raise TooLarge(

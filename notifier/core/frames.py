@@ -5,9 +5,9 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from notifier.core.bounded_json import TOO_DEEP, is_too_deep, named, not_json, read_json
 from notifier.core.errors import Invalid, TooLarge
 from notifier.core.publications import Publication
-from notifier.core.reading import TOO_DEEP, is_too_deep, named, not_json, read_json
 
 LARGEST_FRAME = 64 * 1024
 MOST_READ_ONLY = 100
@@ -120,7 +120,7 @@ class Gap(_ServerFrame, frozen=True, tag="gap"):
     """The client missed publications before `position`, and must fetch its state anew.
 
     `reason` is `expired` (history no longer reaches back), `restarted` (another epoch) or `lost`
-    (history is behind what the client has seen).
+    (history ends before the client's position).
     """
 
     topic: str
@@ -138,7 +138,7 @@ class Marked(_ServerFrame, frozen=True, tag="marked"):
 
 
 class Marks(_ServerFrame, frozen=True, tag="marks"):
-    """How far the user has read a topic, on whatever device, and how many events are unread.
+    """How far the user has read a topic, on any device, and how many events are unread.
 
     `more` is True when the mark lies behind history's end: there may be others.
     """

@@ -135,7 +135,7 @@ def key_entries_of(texts: Iterable[str]) -> list[KeyEntry]:
 
 
 def key_findings(texts: Iterable[str]) -> list[Finding]:
-    """Say what each key of these entries may do; a name's keys should all do the same."""
+    """Describe the rights of each key of these entries; a name's keys should all have the same."""
     named: dict[str, set[Grant]] = {}
     for _, grant in key_entries_of(texts):
         named.setdefault(grant.name, set()).add(grant)

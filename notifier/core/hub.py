@@ -61,7 +61,7 @@ class Hub(Worker):
         self._watchers: dict[str, Watcher] = {}
         broker.listen(self)
 
-    def obey(self, order: str, handler: Callable[[Signal], None]) -> None:
+    def on_order(self, order: str, handler: Callable[[Signal], None]) -> None:
         """Call `handler` with each order of that name for a topic that is followed here.
 
         It returns at once and never raises.
@@ -69,7 +69,7 @@ class Hub(Worker):
         self._orders[order] = handler
 
     def watch(self, topic: str, watcher: Watcher) -> None:
-        """Tell a watcher what happens in a topic that somebody follows here."""
+        """Call a watcher for each event in a topic that somebody follows here."""
         self._watchers[topic] = watcher
 
     def unwatch(self, topic: str) -> None:
@@ -107,7 +107,7 @@ class Hub(Worker):
                 if feed.empty:
                     self._idle[topic] = self._ticks + _LINGER_TICKS
 
-    def go_on(self, connection: Connection, topics: Iterable[str]) -> None:
+    def resume_replays(self, connection: Connection, topics: Iterable[str]) -> None:
         """Go on with the replays that stopped because the connection had no room."""
         for topic in topics:
             feed = self._feeds.get(topic)
@@ -244,7 +244,7 @@ class Hub(Worker):
         return int(len(entered.feeds) * _LONGEST_TURN / took) if took and entered.feeds else _ROUND
 
     def _watched_among(self, feeds: Sequence[Feed]) -> list[str]:
-        """Return the watched topics that are compared by themselves, not for who arrives."""
+        """Return the watched topics that are compared by themselves, not for an arrival."""
         if not self._watchers:
             return []
         topics = (feed.topic for feed in feeds if feed.topic in self._unsettled)

@@ -10,9 +10,10 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from notifier.core import cloudevents, codings, events, uris
+from notifier.core.bounded_json import read_json
 from notifier.core.errors import Invalid, TooLarge, Unsupported
+from notifier.core.event_rules import LONGEST_WORD
 from notifier.core.events import Event
-from notifier.core.members import LONGEST_WORD
 from notifier.core.names import (
     EVERYONE,
     LONGEST_NAME,
@@ -20,7 +21,6 @@ from notifier.core.names import (
     user_of,
 )
 from notifier.core.publications import key_of
-from notifier.core.reading import read_json
 from notifier.core.routing import topics_of
 
 # The content type of entries that an api puts: each event is accepted, complete, within bounds.

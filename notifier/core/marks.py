@@ -1,7 +1,7 @@
 """Marks: how far a user has received and read a topic, as positions that only move forward.
 
 A mark is a set of publications: all up to `read`, and single ones above it. A move adds to the set
-and takes nothing away, so in whatever order moves arrive, the same mark comes out. Nothing is
+and takes nothing away, so any order of the moves gives the same mark. Nothing is
 counted: `notifier.core.unread` derives the unread ones from the stream each time, so nothing can
 drift.
 """

@@ -155,7 +155,7 @@ class Broker(Dependency, Protocol):
         """Return Unix seconds by the clock that publications expire by, one for all processes."""
 
     def listen(self, listener: BrokerListener) -> None:
-        """Name the one who hears of publications; once, before the first `subscribe`."""
+        """Set the listener that hears of publications; once, before the first `subscribe`."""
 
     async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
         """Publish each to its topic, in the order given, each atomically.
@@ -163,8 +163,8 @@ class Broker(Dependency, Protocol):
         Atomically: drop it if the topic has seen its key within the deduplication window, else
         take the next offset, append to history and send to all followers. An item's answer is
         Refused where repeating is pointless; nothing is published behind an item that failed
-        otherwise. Raises Unavailable when for some item it is not known
-        what became of it: repeat the whole batch, duplicates are recognised.
+        otherwise. Raises Unavailable when the outcome of some item is
+        not known: repeat the whole batch, duplicates are recognised.
         """
 
     async def signal(self, signals: Sequence[Signal]) -> None:
@@ -209,7 +209,7 @@ class Marks(Protocol):
         Each is made as `Mark.moved` says, atomically, and refused with the errors named there; with
         TooMany also where the user has marks in 256 topics. Where something was read, the followers
         of the user's personal topic are told an order `marks`, whose body is the topic. Raises
-        Unavailable when it is not known what became of them: repeating a move changes nothing.
+        Unavailable when their outcome is not known: repeating a move changes nothing.
         """
 
     async def of(self, users: Sequence[str]) -> list[dict[str, Mark]]:
@@ -323,8 +323,8 @@ class Control(Protocol):
         """
 
 
-class Witnesses(Protocol):
-    """The gateways, as those who know which users are connected."""
+class PresenceQueries(Protocol):
+    """Questions to all gateways about connected users, and their answers."""
 
     async def ask(self, users: Sequence[str], *, detailed: bool = False) -> Presence:
         """Ask all gateways which of these users, at least one, are connected.
@@ -345,8 +345,8 @@ class Members(Protocol):
 
         They replace those that it told before, as a whole; where they differ, the followers of the
         topic are told an order `members`. To be called each second, also without topics: a gateway
-        that was not heard of for five seconds counts no more. Raises Unavailable when it is not
-        known what the others were told: repeating it changes nothing.
+        that was not heard of for five seconds counts no more. Raises Unavailable when the
+        outcome is not known: repeating it changes nothing.
         """
 
 

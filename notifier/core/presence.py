@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 WHO = "who"
-"""The order (`notifier.core.signals`) to answer a `Question`, told to `GATEWAYS`."""
+"""The order (`notifier.core.signals`) to answer a `Question`, sent to `GATEWAYS`."""
 MOST_USERS = 1_000  # of one question
 MOST_SHOWN = 20  # connections of a user that one gateway tells in detail
 
@@ -61,9 +61,9 @@ _questions = msgspec.json.Decoder(Question)
 _answers = msgspec.json.Decoder(Answer)
 
 
-def encode(told: Question | Answer) -> bytes:
-    """Write what `question_of` and `answer_of` read."""
-    return msgspec.json.encode(told)
+def encode(message: Question | Answer) -> bytes:
+    """Write the bytes that `question_of` and `answer_of` read."""
+    return msgspec.json.encode(message)
 
 
 def question_of(text: bytes) -> Question | None:

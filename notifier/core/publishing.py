@@ -131,7 +131,7 @@ class Publishing(Worker):
         self._work.set()
 
     async def published(self, event: ClientEvent) -> Position | None:
-        """Publish an event, and return its position; raises what it was refused with."""
+        """Publish an event, and return its position; raises the error that refused it."""
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.publish(event, lambda outcome: None if done.done() else done.set_result(outcome))
         outcome = await done

@@ -78,7 +78,7 @@ class Answered:
     histories: Sequence[History]
 
     def serve(self) -> None:
-        """Bring followers up to date, answer the arrivals, and replay what they missed."""
+        """Bring followers up to date, answer the arrivals, and replay missed events."""
         answers = zip(self.feeds, self.questions, self.histories, strict=True)
         settled = [feed.settle(question, history) for feed, question, history in answers]
         for arrival in self.arrivals:

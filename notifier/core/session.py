@@ -21,7 +21,7 @@ from notifier.core.errors import (
 )
 from notifier.core.frames import RequestId, Start
 from notifier.core.hub import Hub
-from notifier.core.marking import marked, move_of
+from notifier.core.mark_frames import marked, move_of
 from notifier.core.names import EVERYONE, checked_topic, personal_topic
 from notifier.core.ports import Connection
 from notifier.core.positions import Position
@@ -258,7 +258,7 @@ class Session(Conversation):
 
     def ready(self) -> None:
         """Go on with replays that waited for room in the connection."""
-        self._host.hub.go_on(self.connection, self.topics)
+        self._host.hub.resume_replays(self.connection, self.topics)
 
     def on_time(self, now: float) -> float:
         """See Timed: heartbeats, the token's expiry, and the greatest age."""

@@ -26,7 +26,7 @@ from notifier.core.errors import (
     Unavailable,
     UnsupportedCoding,
 )
-from notifier.core.marking import move_of
+from notifier.core.mark_frames import move_of
 from notifier.core.origins import Origins
 from notifier.core.positions import Position
 from notifier.core.publishing import client_event_of, published
@@ -43,8 +43,8 @@ from notifier.gateway.entrance import (
     visitor,
 )
 from notifier.gateway.gateway import Gateway
-from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, Reading
-from notifier.gateway.listing import USUAL_LISTED, Listing, listed_topic
+from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, HistoryPage
+from notifier.gateway.listing import USUAL_LISTED, HistoryListing, listed_topic
 from notifier.gateway.open_response import TakenOver, Transport, exchange_of
 from notifier.gateway.poll import POLL
 from notifier.gateway.sse import SSE
@@ -103,11 +103,11 @@ def create_app(
     _add_get(app, "history", history, description.HISTORY)
     for transport in TRANSPORTS:
         _add_get(app, transport.name, _following(transport), transport.described)
-    for path, endpoint, told in (
+    for path, endpoint, described in (
         ("/v1/marks", mark, description.MARKS),
         ("/v1/publish", publish, description.PUBLISH),
     ):
-        app.add_api_route(path, endpoint, methods=["POST"], **told)
+        app.add_api_route(path, endpoint, methods=["POST"], **described)
         app.add_api_route(f"{path}/", endpoint, methods=["POST"], include_in_schema=False)
     app.add_exception_handler(NotifierError, refuse)  # type: ignore[arg-type] # serves both kinds
     app.add_exception_handler(HTTPException, no_route(OFFERS))
@@ -143,7 +143,7 @@ async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]
 
 
 async def upgrade_required() -> Response:
-    """Open a WebSocket. A request that does not ask for the upgrade is told so."""
+    """Open a WebSocket. A request that does not ask for the upgrade gets an answer that says so."""
     headers = {"upgrade": "websocket", "connection": "upgrade"}
     return problem(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", _NO_UPGRADE, headers)
 
@@ -180,20 +180,20 @@ async def history(request: Request, who: Who) -> Response:
     """Read the events that topics still hold, without following them."""
     order = _choice(request, "order", ("oldest", "newest"))
     newest = order == "newest"
-    reading = await _listing(request, who) if newest else _reading(request, who)
+    page = await _newest_first(request, who) if newest else _oldest_first(request, who)
     gateway: Gateway = request.app.state.gateway
-    body = await reading.answer(gateway.read, gateway.broker_now)
+    body = await page.answer(gateway.read, gateway.broker_now)
     return Response(body, headers=_NOT_STORED, media_type="application/json")
 
 
-def _reading(request: Request, who: Caller) -> Reading:
+def _oldest_first(request: Request, who: Caller) -> HistoryPage:
     if "before" in request.query_params:
         raise Invalid("before", "is for order=newest; oldest first, give since")
     limit = number_of(request, "limit", USUAL_LIMIT, 1, LARGEST_LIMIT)
-    return Reading(who.identity, who.topics, who.cursor, limit)
+    return HistoryPage(who.identity, who.topics, who.cursor, limit)
 
 
-async def _listing(request: Request, who: Caller) -> Listing:
+async def _newest_first(request: Request, who: Caller) -> HistoryListing:
     if who.cursor:
         raise Invalid("since", "is for order=oldest; newest first, give before")
     limit = number_of(request, "limit", USUAL_LISTED, 1, LARGEST_LIMIT)
@@ -201,7 +201,7 @@ async def _listing(request: Request, who: Caller) -> Listing:
     position = None if before is None else Position.parse(before, "before")
     topic = listed_topic(who.identity, who.topics)
     gateway: Gateway = request.app.state.gateway
-    return Listing(topic, position, limit, await gateway.mark(who.identity.user, topic))
+    return HistoryListing(topic, position, limit, await gateway.mark(who.identity.user, topic))
 
 
 async def mark(request: Request, who: Who) -> Response:
@@ -213,8 +213,8 @@ async def mark(request: Request, who: Who) -> Response:
     gateway: Gateway = request.app.state.gateway
     gateway.pay_post(who.identity.user, len(body))
     frame = frames.decode_mark(body)
-    told = await gateway.badges.moved(move_of(who.identity, frame))
-    return Response(frames.encode(told), headers=_NOT_STORED, media_type="application/json")
+    answer = await gateway.badges.moved(move_of(who.identity, frame))
+    return Response(frames.encode(answer), headers=_NOT_STORED, media_type="application/json")
 
 
 async def publish(request: Request, who: Who) -> Response:
@@ -226,8 +226,8 @@ async def publish(request: Request, who: Who) -> Response:
     gateway: Gateway = request.app.state.gateway
     gateway.pay_post(who.identity.user, len(body))
     event = client_event_of(who.identity, frames.decode_publish(body), gateway.now())
-    told = published(await gateway.publishing.published(event))
-    return Response(frames.encode(told), headers=_NOT_STORED, media_type="application/json")
+    answer = published(await gateway.publishing.published(event))
+    return Response(frames.encode(answer), headers=_NOT_STORED, media_type="application/json")
 
 
 def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
@@ -246,7 +246,7 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
     """Answer a client that a dependency refused, as the transport allows.
 
     Browsers cannot read the status of a refused upgrade. A client that must change something
-    before it comes back is therefore told in frames, and closed: 4001, 4500, 4501, 4502 or 4504.
+    before it reconnects therefore gets frames, and is closed: 4001, 4500, 4501, 4502 or 4504.
     """
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
     connection.app.state.gateway.metrics.refusals.labels(error.code).inc()
@@ -279,7 +279,7 @@ async def _close(socket: WebSocket, code: CloseCode, error: NotifierError) -> No
 
 
 def _refusal(request: Request, error: NotifierError) -> Response:
-    # EventSource gives up for good on any status but 200: it is told in its own language to retry.
+    # EventSource gives up for good on any status but 200: a stream of events tells it to retry.
     passing = next((code for kind, code in _PASSING.items() if isinstance(error, kind)), None)
     if passing and sse.MEDIA_TYPE in request.headers.get("accept", "").lower():
         return Response(sse.farewell(passing), media_type=sse.MEDIA_TYPE)

@@ -66,12 +66,12 @@ class Cors:
         asked = headers.get("access-control-request-headers", "")[:_LONGEST_ASKED].lower()
         names = dict.fromkeys((*_ALWAYS_ALLOWED, *(each.strip() for each in asked.split(","))))
         allowed = [name for name in names if name and not name.startswith(_REFUSED_PREFIXES)]
-        told = {
+        answered = {
             "access-control-allow-methods": "GET, POST",
             "access-control-allow-headers": ", ".join(allowed),
             "access-control-max-age": _KEEPS,
         }
-        return Response(None, HTTPStatus.NO_CONTENT, told)
+        return Response(None, HTTPStatus.NO_CONTENT, answered)
 
 
 def cors_lines(connection: HTTPConnection) -> list[Header]:

@@ -93,8 +93,8 @@ _EVENT = {
 
 
 def _page(items: dict[str, Any], **members: dict[str, Any]) -> dict[str, Any]:
-    told = {"frames": {"type": "array", "items": items}, **members}
-    return {"type": "object", "required": ["frames"], "properties": told}
+    listed = {"frames": {"type": "array", "items": items}, **members}
+    return {"type": "object", "required": ["frames"], "properties": listed}
 
 
 _NEXT = {**ref("Cursor"), "description": "Give it as `since` with the next request."}
@@ -134,7 +134,7 @@ def follows(does: str, answered: dict[str, Any], *parameters: dict[str, Any]) ->
     """Describe an endpoint that answers with the frames of topics, in the media types given."""
     return {
         "description": does,
-        "response_class": Response,  # of no media type beside those that are told
+        "response_class": Response,  # of no media type beside those that are described
         "responses": {200: {"description": "Frames", "content": answered}, **_REFUSALS},
         "openapi_extra": {
             "parameters": [_TOPICS, _SINCE, _LAST, *parameters],

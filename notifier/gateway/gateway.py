@@ -29,29 +29,29 @@ from notifier.core.hub import Hub
 from notifier.core.marks import UNMARKED, Mark
 from notifier.core.names import personal_topic
 from notifier.core.newcomer import Newcomer
-from notifier.core.pace import Pace, Paces
 from notifier.core.ports import (
     Broker,
     Connection,
     Control,
     Marks,
     Members,
+    PresenceQueries,
     Seats,
     TokenVerifier,
-    Witnesses,
 )
 from notifier.core.positions import Position
 from notifier.core.publishing import Publishing
+from notifier.core.rate_limit import RateLimit, RateLimits
 from notifier.core.session import Session
-from notifier.gateway.control import Obedience, sessions_of
-from notifier.gateway.presence import Witness
+from notifier.gateway.orders import UserOrders, sessions_of
+from notifier.gateway.presence import PresenceResponder
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.gateway")
 _DRAIN_TICK = 0.05
-_CONNECTS = Pace(rate=2_000, burst=5)
-_FRAMES = Pace(rate=20, burst=10)
-_FRAME_BYTES = Pace(rate=16 * 1024, burst=10)
+_CONNECTS = RateLimit(rate=2_000, burst=5)
+_FRAMES = RateLimit(rate=20, burst=10)
+_FRAME_BYTES = RateLimit(rate=16 * 1024, burst=10)
 _REVOCATION_SECONDS = 30 * 86_400
 
 
@@ -63,9 +63,9 @@ class Capacity:
     """
 
     connections: int = 50_000
-    connects: Pace = _CONNECTS
-    frames: Pace = _FRAMES
-    frame_bytes: Pace = _FRAME_BYTES
+    connects: RateLimit = _CONNECTS
+    frames: RateLimit = _FRAMES
+    frame_bytes: RateLimit = _FRAME_BYTES
 
 
 _CAPACITY = Capacity()
@@ -76,7 +76,7 @@ class Gateway(LongLived):
 
     Use as `async with`: its tasks end with it, and if one of them fails the `async with` fails.
     `drain_rate` is in sessions a second. Without `seats` connections of users are not counted;
-    without `control` nobody gives orders about them, and without `witnesses` nobody asks.
+    without `control` nobody gives orders about them, and without `presence_queries` nobody asks.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a gateway
@@ -91,7 +91,7 @@ class Gateway(LongLived):
         capacity: Capacity = _CAPACITY,
         seats: Seats | None = None,
         control: Control | None = None,
-        witnesses: Witnesses | None = None,
+        presence_queries: PresenceQueries | None = None,
         revocation_seconds: float = _REVOCATION_SECONDS,
         drain_rate: float = 200.0,
         drain_deadline: float = 60.0,
@@ -101,8 +101,8 @@ class Gateway(LongLived):
         self.badges = Badges(self.hub, broker, marks, metrics)
         self.attendance = Attendance(self.hub, members, metrics)
         self.publishing = Publishing(broker, metrics)
-        self._posts = Paces(capacity.frames)
-        self._posted_bytes = Paces(capacity.frame_bytes)
+        self._posts = RateLimits(capacity.frames)
+        self._posted_bytes = RateLimits(capacity.frame_bytes)
         self._marks = marks
         # Wall-clock time that never steps: a step back would stop heartbeats until caught up.
         self._started = time.time() - asyncio.get_running_loop().time()
@@ -116,11 +116,11 @@ class Gateway(LongLived):
         self.capacity = capacity
         self._connects_paid = 0.0
         self._seats = seats
-        self._obedience: Obedience | None = None
+        self._orders: UserOrders | None = None
         if control is not None:
-            self._obedience = Obedience(control, broker, self.hub, revocation_seconds)
-        if witnesses is not None:
-            Witness(witnesses, self.hub, gethostname(), self._background.start)
+            self._orders = UserOrders(control, broker, self.hub, revocation_seconds)
+        if presence_queries is not None:
+            PresenceResponder(presence_queries, self.hub, gethostname(), self._background.start)
         self._drain_rate = drain_rate
         self._drain_deadline = drain_deadline
         metrics.drain_capacity.set(drain_rate * drain_deadline)
@@ -133,8 +133,8 @@ class Gateway(LongLived):
         self._background.start(self.attendance.run(), "attendance")
         self._background.start(self.publishing.run(), "publishing")
         self._background.start(self._clock(), "clock")
-        if self._obedience is not None:
-            self._background.start(self._obedience.run(), "control")
+        if self._orders is not None:
+            self._background.start(self._orders.run(), "control")
 
     # Called by readiness.
 
@@ -145,11 +145,11 @@ class Gateway(LongLived):
             "broker": self._broker.trouble,
             "tokens": self.verifier.trouble,
         }
-        if self._obedience is not None:
-            parts["control"] = self._obedience.trouble
+        if self._orders is not None:
+            parts["control"] = self._orders.trouble
         return parts
 
-    # What the transports ask, in this order: `admit`, `verify`, `seat` once it is known who it is,
+    # Called by the transports in this order: `admit`, `verify`, `seat` once the identity is known,
     # `open`.
 
     def admit(self) -> None:
@@ -168,8 +168,8 @@ class Gateway(LongLived):
     async def verify(self, token: str) -> Identity:
         """Return whom a token identifies; raises Unauthorized or Unavailable."""
         identity = await self.verifier.verify(token)
-        if self._obedience is not None:
-            self._obedience.check(identity)
+        if self._orders is not None:
+            self._orders.check(identity)
         return identity
 
     async def seat(self, identity: Identity | None) -> None:
@@ -266,14 +266,14 @@ class Gateway(LongLived):
 
     def _end_revoked(self, client: Conversation) -> None:
         # An order may have come between `verify` and now, when there was nothing yet to end.
-        if self._obedience is not None and isinstance(client, Session):
-            self._obedience.end_revoked(client)
+        if self._orders is not None and isinstance(client, Session):
+            self._orders.end_revoked(client)
 
     def sessions(self, user: str) -> Iterator[Session]:
         """Yield the sessions of a user."""
         return sessions_of(user, self.hub.connections(personal_topic(user)))
 
-    # What conversations ask; see NewcomerHost.
+    # Called by conversations; see NewcomerHost.
 
     def now(self) -> float:
         """See NewcomerHost."""

@@ -22,7 +22,7 @@ Read = Callable[[Sequence[Question]], Awaitable[list[History]]]
 
 
 @dataclass(slots=True)
-class Reading:
+class HistoryPage:
     """One answer under way: at most `limit` publications of each topic, those behind the cursor.
 
     It reads `topics`, or else those of every session, and the topics of the cursor. Raises

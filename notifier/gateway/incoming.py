@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from notifier.core import frames
 from notifier.core.errors import CloseCode
-from notifier.core.pace import Pace
+from notifier.core.rate_limit import RateLimit
 from notifier.gateway.deflate import Inflater
 from notifier.gateway.framing import (
     FrameReader,
@@ -24,9 +24,9 @@ _MOST_AT_ONCE = 100  # frames of one client, before others have their turn
 
 
 class _Flood(FramingError):
-    def __init__(self, what: str, pace: Pace) -> None:
+    def __init__(self, what: str, limit: RateLimit) -> None:
         super().__init__(CloseCode.PROTOCOL_ERROR, f"too many {what}")
-        self.what, self.most = what, pace.rate
+        self.what, self.most = what, limit.rate
 
 
 class _Deaf(FrameReader):
@@ -50,8 +50,8 @@ class Incoming(Outgoing):
     # Seconds that half a message is held for.
     longest_message: ClassVar[float] = 30.0
     # The rate limits of a client: so much a second, and ten times as much at once.
-    frame_pace: ClassVar[Pace] = Pace(rate=20, burst=10)
-    byte_pace: ClassVar[Pace] = Pace(rate=16 * 1024, burst=10)
+    frame_limit: ClassVar[RateLimit] = RateLimit(rate=20, burst=10)
+    byte_limit: ClassVar[RateLimit] = RateLimit(rate=16 * 1024, burst=10)
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,18 +117,18 @@ class Incoming(Outgoing):
         self._fail(FramingError(1008, reason))
 
     def _pay_frame(self) -> None:
-        paid = self.frame_pace.paid(self._frames_paid, time.monotonic())
+        paid = self.frame_limit.paid(self._frames_paid, time.monotonic())
         if paid is None:
-            raise _Flood("frames", self.frame_pace)
+            raise _Flood("frames", self.frame_limit)
         self._frames_paid = paid
 
     def _pay_bytes(self, count: int) -> None:
         # As they come from the client: a message may have been cut into thousands of frames.
         if self._reader is _DEAF:
             return
-        paid = self.byte_pace.paid(self._bytes_paid, time.monotonic(), count)
+        paid = self.byte_limit.paid(self._bytes_paid, time.monotonic(), count)
         if paid is None:
-            raise _Flood("bytes", self.byte_pace)
+            raise _Flood("bytes", self.byte_limit)
         self._bytes_paid = paid
 
     def _fail(self, error: FramingError) -> None:

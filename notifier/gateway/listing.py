@@ -1,4 +1,4 @@
-"""Reading a topic backwards: the list of a page that loads, and of a person who scrolls."""
+"""Reads a topic backwards: the list of a page that loads, and of a user who scrolls."""
 
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ USUAL_LISTED = 20
 
 
 @dataclass(slots=True)
-class Listing:
+class HistoryListing:
     """One page under way: at most `limit` events of a topic, the newest first, before `before`."""
 
     topic: str
@@ -32,7 +32,7 @@ class Listing:
     async def answer(self, read: Read, now: Now) -> bytes:
         """Return the body: frames, the position of the last one, and whether there are more.
 
-        There are more only if a next page has an event. `now` is as for `Reading`.
+        There are more only if a next page has an event. `now` is as for `HistoryPage`.
         """
         more = await self._fill(read, int(now() * 1000))
         end = b"null" if self.before is None else msgspec.json.encode(str(self.before))
@@ -58,7 +58,7 @@ class Listing:
             at, most = history.publications[0].position, PAGE
 
     def _is_full_with(self, history: History, now: int) -> bool:
-        """Add what is worth listing; return whether something had no room."""
+        """Add the events to list; return whether one had no room."""
         newest, mark = newest_of(history, ()), self.mark.carried(history)
         for publication in reversed(history.publications):
             if not recoverable(publication, newest, now):

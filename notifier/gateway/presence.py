@@ -10,32 +10,34 @@ from notifier.core.conversation import iso
 from notifier.core.errors import Unavailable
 from notifier.core.hub import Hub
 from notifier.core.names import personal_topic
-from notifier.core.ports import Witnesses
+from notifier.core.ports import PresenceQueries
 from notifier.core.presence import MOST_SHOWN, WHO, Answer, Question, Seen, question_of
 from notifier.core.session import Session
 from notifier.core.signals import Signal
-from notifier.gateway.control import sessions_of
+from notifier.gateway.orders import sessions_of
 
 Start = Callable[[Coroutine[Any, Any, None], str], object]
 
-_MOST_AT_ONCE = 100  # answers under way; who is not answered asks again
+_MOST_AT_ONCE = 100  # answers under way; a client without one asks again
 
 _log = structlog.get_logger("notifier.gateway")
 
 
-class Witness:
+class PresenceResponder:
     """Answers questions about users by the sessions of this gateway.
 
-    `start` runs work in a task of that name; `name` is what the gateway is called.
+    `start` runs work in a task of that name; `name` is the gateway's.
     """
 
-    def __init__(self, witnesses: Witnesses, hub: Hub, name: str, start: Start) -> None:
-        self._witnesses = witnesses
+    def __init__(
+        self, presence_queries: PresenceQueries, hub: Hub, name: str, start: Start
+    ) -> None:
+        self._presence_queries = presence_queries
         self._hub = hub
         self._name = name
         self._start = start
         self._under_way = 0
-        hub.obey(WHO, self._asked)
+        hub.on_order(WHO, self._asked)
 
     def _asked(self, signal: Signal) -> None:
         question = question_of(signal.body)
@@ -45,7 +47,7 @@ class Witness:
 
     async def _answer(self, question: Question) -> None:
         try:
-            await self._witnesses.answer(question.id, self._seen(question))
+            await self._presence_queries.answer(question.id, self._seen(question))
         except Unavailable as error:
             _log.info("presence_not_answered", reason=str(error))
         finally:

@@ -1,4 +1,4 @@
-"""The outgoing side of a client's connection: what it may take of time, and of memory."""
+"""The outgoing side of a client's connection: bounds of its time and of its memory."""
 
 import asyncio
 from abc import abstractmethod

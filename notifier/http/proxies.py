@@ -23,7 +23,7 @@ _NODE = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([0-9.]+)(?::\d{1,5})?|([
 class Proxies:
     """The networks of proxies that are believed when they tell where a request came from.
 
-    Raises ValueError for what is no network, such as 10.0.0.0/8 or fd00::/8.
+    Raises ValueError for a text that is no network, such as 10.0.0.0/8 or fd00::/8.
     """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:

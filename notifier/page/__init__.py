@@ -107,5 +107,5 @@ def serve_file(page: FastAPI, file: Path) -> None:
 def refuse(_request: Request, error: Exception) -> Response:
     """Answer a bad request with a problem (RFC 9457)."""
     body = Invalid("user", 'the body must be {"user": "..."}')
-    told = error if isinstance(error, Invalid) else body
-    return refusal(told, problem_of(told, HTTPStatus.UNPROCESSABLE_ENTITY), {})
+    refused = error if isinstance(error, Invalid) else body
+    return refusal(refused, problem_of(refused, HTTPStatus.UNPROCESSABLE_ENTITY), {})

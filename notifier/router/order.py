@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from notifier.core.publications import NewPublication
-from notifier.router.reading import Progress
+from notifier.router.batch_reader import Progress
 
 CHUNK = 125  # publications in one round trip: no slower than 500, and others wait less
 CHUNK_BYTES = 1024 * 1024  # of records, after which a chunk takes no further publication

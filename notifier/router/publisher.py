@@ -10,8 +10,8 @@ import structlog
 from notifier.core.errors import NotifierError
 from notifier.core.history import Published
 from notifier.core.ports import Broker
+from notifier.router.batch_reader import BatchReader, Progress
 from notifier.router.order import LARGE, Audience, Chunk, Cut, Item, Order
-from notifier.router.reading import Progress, Reading
 from notifier.router.retry import Retry
 from notifier.telemetry.metrics import Metrics
 
@@ -30,7 +30,7 @@ class Publisher:
         self._order = Order()
         self._audience_slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def publish(self, reading: Reading) -> None:
+    async def publish(self, reading: BatchReader) -> None:
         """Publish all events of a batch; return once Redis has answered for each.
 
         A publication that Redis refuses becomes its delivery's error. While only large audiences
@@ -47,7 +47,7 @@ class Publisher:
         moments = [moment for progress in deliveries for moment in progress.moments()]
         self._metrics.reached("published", moments)
 
-    async def _publish_parts(self, reading: Reading, tasks: asyncio.TaskGroup) -> set[Progress]:
+    async def _publish_parts(self, reading: BatchReader, tasks: asyncio.TaskGroup) -> set[Progress]:
         """Publish all but the large audiences, which `tasks` go on with; return their deliveries.
 
         The next chunk is made while one is being answered, and not before, so that others get
@@ -74,7 +74,7 @@ class Publisher:
             await under_way
         return late
 
-    async def _parts(self, reading: Reading) -> AsyncGenerator[list[Item] | Audience]:
+    async def _parts(self, reading: BatchReader) -> AsyncGenerator[list[Item] | Audience]:
         """Cut the events of a batch into chunks and audiences, each made when its turn comes."""
         cut = Cut()
         turn_ends = time.monotonic() + _TURN

@@ -13,10 +13,10 @@ import structlog
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.ingress import attributes_in, id_in
 from notifier.core.ports import Batch, Delivery, EventSource
+from notifier.router.batch_reader import BatchReader, Progress
 from notifier.router.publisher import Publisher
-from notifier.router.reading import Progress, Reading
 from notifier.router.retry import Retry
-from notifier.router.undelivered import Knowledge, Undelivered
+from notifier.router.undelivered import Undelivered, UndeliveredPorts
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.router")
@@ -25,13 +25,13 @@ _log = structlog.get_logger("notifier.router")
 class Router:
     """Routes the batches of an event source; several partitions' batches side by side."""
 
-    def __init__(self, source: EventSource, knowledge: Knowledge, metrics: Metrics) -> None:
+    def __init__(self, source: EventSource, ports: UndeliveredPorts, metrics: Metrics) -> None:
         self._source = source
-        self._broker = knowledge.broker
+        self._broker = ports.broker
         self._metrics = metrics
         self._retry = Retry(metrics)
         self._publisher = Publisher(self._broker, self._retry, metrics)
-        self._undelivered = Undelivered(source, knowledge, self._retry, metrics)
+        self._undelivered = Undelivered(source, ports, self._retry, metrics)
 
     def trouble(self) -> dict[str, str | None]:
         """Return each part that routing needs, with why it does not work, or None."""
@@ -55,7 +55,7 @@ class Router:
         another router has it.
         """
         # It understands each delivery when the publisher asks for it.
-        reading = Reading(batch, self._broker.now)
+        reading = BatchReader(batch, self._broker.now)
         await self._publisher.publish(reading)
         awaited = reading.awaited()
         if awaited or reading.waited:
@@ -78,7 +78,7 @@ class Router:
             self._metrics.dead_letters.labels(error.code).inc()
             _log.warning("dead_letter", code=error.code, reason=str(error), **_about(delivery))
 
-    async def _ack(self, reading: Reading) -> None:
+    async def _ack(self, reading: BatchReader) -> None:
         try:
             await reading.batch.ack()
         except Unavailable as error:

@@ -14,7 +14,7 @@ from notifier.core.events import Event
 from notifier.core.fate import Fate, Place, Sought, fates
 from notifier.core.marks import UNMARKED
 from notifier.core.names import personal_topic
-from notifier.core.ports import Batch, Broker, EventSource, Marks, Witnesses
+from notifier.core.ports import Batch, Broker, EventSource, Marks, PresenceQueries
 from notifier.core.undelivered import DELAYS, Reason, Waiting, handed_back
 from notifier.router.retry import Retry
 from notifier.telemetry.metrics import Metrics
@@ -32,24 +32,24 @@ _REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
+class UndeliveredPorts:
     """The ports that tell whether users received an event."""
 
     broker: Broker
     marks: Marks
-    witnesses: Witnesses
+    presence_queries: PresenceQueries
 
 
 class Undelivered:
     """Has events wait, and judges those that have waited."""
 
     def __init__(
-        self, source: EventSource, knowledge: Knowledge, retry: Retry, metrics: Metrics
+        self, source: EventSource, ports: UndeliveredPorts, retry: Retry, metrics: Metrics
     ) -> None:
         self._source = source
-        self._broker = knowledge.broker
-        self._marks = knowledge.marks
-        self._witnesses = knowledge.witnesses
+        self._broker = ports.broker
+        self._marks = ports.marks
+        self._presence_queries = ports.presence_queries
         self._retry = retry
         self._metrics = metrics
 
@@ -121,7 +121,7 @@ class Undelivered:
     async def _connected(self, users: Sequence[str]) -> set[str]:
         if not users:
             return set()
-        found = await self._witnesses.ask(users)
+        found = await self._presence_queries.ask(users)
         return {user for user, connections in found.counts.items() if connections}
 
 

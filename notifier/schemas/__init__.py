@@ -15,19 +15,19 @@ from msgspec import UNSET, Struct, UnsetType
 from notifier.core import cloudevents, events, frames, presence
 from notifier.schemas.rules import (
     BARE,
+    CLOUD_EVENT,
     DATA,
     MEMBERS,
     PLACE,
+    POSTED_RULES,
     RULES,
     Schema,
     converted,
-    not_both_given,
-    one_given_of,
     ref,
     texts,
 )
 
-__all__ = ["PLACE", "Schema", "names_in", "ref", "referenced", "schemas"]
+__all__ = ["CLOUD_EVENT", "PLACE", "Schema", "names_in", "ref", "referenced", "schemas"]
 
 _OF_FRAMES = ("type", "id")
 _TEMPLATE = PLACE + "{name}"
@@ -128,35 +128,35 @@ def _renamed(schema: Any) -> Any:  # noqa: ANN401 - JSON
         return [_renamed(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    told = {name: _renamed(each) for name, each in schema.items()}
-    target = told.get("$ref")
+    renamed = {name: _renamed(each) for name, each in schema.items()}
+    target = renamed.get("$ref")
     if isinstance(target, str):
         name = target.removeprefix(PLACE)
         return ref(_NAMES.get(name, name))
-    if told.get("title") in _NAMES:
-        told["title"] = _NAMES[told["title"]]
-    return told
+    if renamed.get("title") in _NAMES:
+        renamed["title"] = _NAMES[renamed["title"]]
+    return renamed
 
 
 def _ruled(name: str, schema: Schema) -> Schema:
     """Add the rules that types do not state."""
     members = {
-        member: _member(f"{name}.{member}", member, told)
-        for member, told in schema.get("properties", {}).items()
+        member: _member(f"{name}.{member}", member, typed)
+        for member, typed in schema.get("properties", {}).items()
     }
     return {**schema, "properties": members, **RULES.get(name, {})}
 
 
-def _member(path: str, member: str, told: Schema) -> Schema:
+def _member(path: str, member: str, typed: Schema) -> Schema:
     if path in RULES:
-        return RULES[path] if "$ref" in RULES[path] else {**told, **RULES[path]}
+        return RULES[path] if "$ref" in RULES[path] else {**typed, **RULES[path]}
     if member not in MEMBERS:
-        return told
+        return typed
     rule = MEMBERS[member]
-    if told in (BARE, {**BARE, "format": "date-time"}):
+    if typed in (BARE, {**BARE, "format": "date-time"}):
         return rule
-    either = [rule if each == BARE else each for each in told.get("anyOf", ())]
-    return {**told, "anyOf": either} if either else told
+    either = [rule if each == BARE else each for each in typed.get("anyOf", ())]
+    return {**typed, "anyOf": either} if either else typed
 
 
 def _shared(schema: Any, kinds: Mapping[str, Schema]) -> Any:  # noqa: ANN401 - JSON
@@ -197,6 +197,19 @@ def _client_event(event: Schema) -> Schema:
 
 def _posted(event: Schema) -> Schema:
     """Return a CloudEvent of a producer; an attribute of null is one that is left out."""
+    required, optional = _posted_attributes(event)
+    return {
+        "title": "PostedCloudEvent",
+        "description": "CloudEvents 1.0 in JSON, with the audience in one attribute: `user`, "
+        "`users`, `topic` or `everyone`. Other attributes are extensions.",
+        "type": "object",
+        "properties": {"specversion": {"const": "1.0"}, **required, **optional},
+        "required": ["specversion", *required],
+        **POSTED_RULES,
+    }
+
+
+def _posted_attributes(event: Schema) -> tuple[dict[str, Schema], dict[str, Schema]]:
     own = {name: event["properties"][name] for name in cloudevents.KNOWN.values()}
     named = {name: own[member] for name, member in cloudevents.KNOWN.items()}
     required = {name: named.pop(name) for name in ("id", "source", "type")}
@@ -204,33 +217,4 @@ def _posted(event: Schema) -> Schema:
     nullable = {
         name: {"anyOf": [each, {"type": "null"}]} if each else {} for name, each in optional.items()
     }
-    return {
-        "title": "PostedCloudEvent",
-        "description": "CloudEvents 1.0 in JSON, with the audience in one attribute: `user`, "
-        "`users`, `topic` or `everyone`. Other attributes are extensions.",
-        "type": "object",
-        "properties": {"specversion": {"const": "1.0"}, **required, **nullable},
-        "required": ["specversion", *required],
-        **one_given_of("user", "users", "topic", "everyone"),
-        "allOf": [
-            not_both_given("data", "data_base64"),
-            not_both_given("ttl", "expires"),
-            not_both_given("undeliveredafter", "topic"),
-            not_both_given("undeliveredafter", "everyone"),
-        ],
-        "additionalProperties": {"anyOf": [ref("Attribute"), {"type": "null"}]},
-        "propertyNames": {
-            "pattern": f"^(?:{events.EXTENSION}|data_base64)$",
-            "not": {"const": "datacontentencoding"},
-        },
-        "examples": [
-            {
-                "specversion": "1.0",
-                "id": "order-7-paid",
-                "source": "/orders",
-                "type": "order.paid",
-                "user": "42",
-                "data": {"order": 7},
-            }
-        ],
-    }
+    return required, nullable

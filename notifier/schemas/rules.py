@@ -24,16 +24,16 @@ def converted(schema: Any) -> Any:  # noqa: ANN401 - JSON
         return [converted(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    told = {name: converted(each) for name, each in schema.items()}
-    if "default" in told and told["default"] is None:
-        del told["default"]
-    if isinstance(pattern := told.get("pattern"), str):
-        told["pattern"] = pattern.replace(r"\Z", "$")  # ECMA-262, which `pattern` is written in
-    if isinstance(text := told.get("description"), str):
-        told["description"] = " ".join(cleandoc(text).split())
-    if told.get("contentEncoding") == "base64":
+    result = {name: converted(each) for name, each in schema.items()}
+    if "default" in result and result["default"] is None:
+        del result["default"]
+    if isinstance(pattern := result.get("pattern"), str):
+        result["pattern"] = pattern.replace(r"\Z", "$")  # ECMA-262, which `pattern` is written in
+    if isinstance(text := result.get("description"), str):
+        result["description"] = " ".join(cleandoc(text).split())
+    if result.get("contentEncoding") == "base64":
         return ref("Base64")
-    return told
+    return result
 
 
 _BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
@@ -79,8 +79,8 @@ def _attribute() -> Schema:
 
 
 def _text(pattern: str, example: str, description: str) -> Schema:
-    told = {"type": "string", "description": description, "pattern": f"^{pattern}$"}
-    return told | {"examples": [example]}
+    result = {"type": "string", "description": description, "pattern": f"^{pattern}$"}
+    return result | {"examples": [example]}
 
 
 def _list_of(pattern: str, example: str, description: str) -> Schema:
@@ -98,7 +98,7 @@ MEMBERS: Mapping[str, Schema] = {
 """The rules of members that are text, in all structs."""
 
 
-def one_of(*members: str) -> Schema:
+def _one_of(*members: str) -> Schema:
     """Require exactly one of some members."""
     return {"oneOf": [{"required": [each]} for each in members]}
 
@@ -106,7 +106,7 @@ def one_of(*members: str) -> Schema:
 _IS_GIVEN = {"not": {"type": "null"}}
 
 
-def one_given_of(*members: str) -> Schema:
+def _one_given_of(*members: str) -> Schema:
     """Require exactly one of some members; those of null count as left out."""
     return {"oneOf": [{"required": [m], "properties": {m: _IS_GIVEN}} for m in members]}
 
@@ -115,7 +115,7 @@ def _not_both(*members: str) -> Schema:
     return {"not": {"required": list(members)}}
 
 
-def not_both_given(*members: str) -> Schema:
+def _not_both_given(*members: str) -> Schema:
     """Forbid two members together; those of null count as left out."""
     return {"not": {"required": list(members), "properties": dict.fromkeys(members, _IS_GIVEN)}}
 
@@ -139,7 +139,7 @@ _EXTENSIONS = {
 }
 RULES: Mapping[str, Schema] = {
     "Event": {
-        **one_of("users", "topic", "everyone"),
+        **_one_of("users", "topic", "everyone"),
         "allOf": [*DATA, *_AWAITED],
         "examples": [
             {
@@ -190,3 +190,30 @@ RULES: Mapping[str, Schema] = {
     "Seen.since": _MOMENT,
 }
 """The rules of a struct, or of one of its members, that its types do not state."""
+
+CLOUD_EVENT = {
+    "specversion": "1.0",
+    "id": "order-7-paid",
+    "source": "/orders",
+    "type": "order.paid",
+    "user": "42",
+    "data": {"order": 7},
+}
+"""The example of a CloudEvent of a producer."""
+
+POSTED_RULES: Schema = {
+    **_one_given_of("user", "users", "topic", "everyone"),
+    "allOf": [
+        _not_both_given("data", "data_base64"),
+        _not_both_given("ttl", "expires"),
+        _not_both_given("undeliveredafter", "topic"),
+        _not_both_given("undeliveredafter", "everyone"),
+    ],
+    "additionalProperties": {"anyOf": [ref("Attribute"), {"type": "null"}]},
+    "propertyNames": {
+        "pattern": f"^(?:{events.EXTENSION}|data_base64)$",
+        "not": {"const": "datacontentencoding"},
+    },
+    "examples": [CLOUD_EVENT],
+}
+"""The rules of a CloudEvent of a producer that its attributes do not state."""

@@ -44,7 +44,7 @@ def variable(name: str) -> str:
 
 
 def line(item: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
-    """Say what is wrong with one value, for an error of pydantic's."""
+    """Return the sentence about one wrong value, for an error of pydantic's."""
     name = str(item["loc"][0])
     return f"{variable(name)}: {_reason(item)}; {example(name, fields)}"
 
@@ -78,5 +78,5 @@ def unknown(environ: Mapping[str, str | None], fields: Mapping[str, FieldInfo]) 
         if _SERVICE_LINK.fullmatch(rest) or (environ[name] or "").startswith(("tcp://", "udp://")):
             continue
         close = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {close[0]}?" if close else "`notifier settings` lists what there is"
+        hint = f"did you mean {close[0]}?" if close else "`notifier settings` lists all"
         yield f"{name}: is not a setting; {hint}"

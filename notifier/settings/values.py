@@ -1,4 +1,4 @@
-"""The kinds of values that settings have, and the rule of each, said to whoever breaks it."""
+"""The kinds of values that settings have, and the rule of each, as errors say it."""
 
 import re
 from collections.abc import Callable

@@ -45,7 +45,7 @@ class _Lines:
 
 
 class _Logger(structlog.make_filtering_bound_logger("DEBUG")):  # type: ignore[misc] # made at run time
-    """Has the methods of structlog's logger for the present level: what is below costs a call."""
+    """Has the methods of structlog's logger for the present level: a line below it costs a call."""
 
 
 def configure(log_format: Literal["console", "json"] | None, level: str) -> None:

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 import structlog
 
 from notifier import __version__
-from notifier.adapters.redis.presence import RedisWitnesses
+from notifier.adapters.redis.presence import RedisPresenceQueries
 from notifier.adapters.redis.roster import RedisRoster
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
@@ -17,7 +17,7 @@ from notifier.backends import Backends
 from notifier.credentials import take_keys
 from notifier.gateway import app as gateway_app
 from notifier.reloading import reloading
-from notifier.router.undelivered import Knowledge
+from notifier.router.undelivered import UndeliveredPorts
 from notifier.serving import serve, stop_signals, trouble_with_files
 from notifier.settings import Role, Settings, SettingsError
 from notifier.telemetry.metrics import Metrics
@@ -69,7 +69,7 @@ async def _run_gateway(
     settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
 ) -> None:
     verifier, backends = parts.verifier(settings, metrics), Backends(settings)
-    take = parts.taking(backends, lambda changed: take_keys(verifier, changed))
+    take = parts.reload_handler(backends, lambda changed: take_keys(verifier, changed))
     async with (
         reloading("gateway", settings, take, metrics),
         parts.on_redis(settings, backends.redis, metrics, traces) as shared,
@@ -84,11 +84,14 @@ async def _run_gateway(
                 gateway, settings.allowed_origins, parts.proxies(settings), docs=settings.docs
             ),
         ),
-        parts.private(
+        parts.serve_private(
             settings,
             settings.host,
             metrics,
-            lambda: {**gateway.trouble(), "files": trouble_with_files(parts.wanted(settings))},
+            lambda: {
+                **gateway.trouble(),
+                "files": trouble_with_files(parts.least_connections(settings)),
+            },
         ),
     ):
         await stopping.wait()
@@ -100,16 +103,18 @@ async def _run_router(
 ) -> None:
     backends = Backends(settings)
     async with (
-        reloading("router", settings, parts.taking(backends), metrics),
+        reloading("router", settings, parts.reload_handler(backends), metrics),
         parts.redis(settings, backends.redis, metrics) as broker,
         RedisRoster(backends.redis, metrics=metrics) as roster,
         parts.amqp_source(settings, backends.amqp, roster, metrics) as source,
         parts.marks(settings, backends.redis, metrics) as marks,
-        RedisWitnesses(backends.redis, metrics=metrics) as witnesses,
-        parts.routing(
-            traces.source(source), Knowledge(traces.broker(broker), marks, witnesses), metrics
+        RedisPresenceQueries(backends.redis, metrics=metrics) as presence_queries,
+        parts.running_router(
+            traces.source(source),
+            UndeliveredPorts(traces.broker(broker), marks, presence_queries),
+            metrics,
         ) as router,
-        parts.private(
+        parts.serve_private(
             settings,
             settings.host,
             metrics,
@@ -124,13 +129,13 @@ async def _run_api(
     settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
 ) -> None:
     keys, backends = ApiKeys(settings.api_keys), Backends(settings)
-    take = parts.taking(backends, lambda changed: keys.replace(changed.api_keys))
+    take = parts.reload_handler(backends, lambda changed: keys.replace(changed.api_keys))
     has_redis = settings.is_given("redis_url")
     async with (
         reloading("api", settings, take, metrics),
         parts.amqp_queue(settings, backends.amqp, metrics) as queue,
         parts.control(settings, backends.redis, metrics) as control,
-        RedisWitnesses(backends.redis, metrics=metrics) as witnesses,
+        RedisPresenceQueries(backends.redis, metrics=metrics) as presence_queries,
         parts.streams(backends.redis, metrics) if has_redis else nullcontext() as streams,
     ):
         app = api_app.create_app(
@@ -139,7 +144,7 @@ async def _run_api(
             keys,
             parts.proxies(settings),
             control=control if has_redis else None,
-            witnesses=witnesses if has_redis else None,
+            presence_queries=presence_queries if has_redis else None,
             streams=streams,
             docs=settings.docs,
         )
@@ -151,7 +156,7 @@ async def _run_api(
                 setting="NOTIFIER_API_PORT",
                 grace=_API_GRACE,
             ),
-            parts.private(settings, settings.host, metrics, lambda: {"queue": queue.trouble}),
+            parts.serve_private(settings, settings.host, metrics, lambda: {"queue": queue.trouble}),
         ):
             await stopping.wait()
 

@@ -14,13 +14,13 @@ from notifier.adapters.memory.broker import MemoryBroker
 from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
 from notifier.adapters.memory.members import MemoryMembers
-from notifier.adapters.memory.presence import MemoryWitnesses
+from notifier.adapters.memory.presence import MemoryPresenceQueries
 from notifier.adapters.memory.queue import MemoryEventQueue
 from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.memory.seats import MemorySeats
 from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.api import app as api_app
-from notifier.api.fate import Streams
+from notifier.api.fate import FatePorts
 from notifier.api.keys import ApiKeys
 from notifier.backends import Backends
 from notifier.core.grants import Grant, Scope
@@ -37,7 +37,7 @@ from notifier.gateway.gateway import Gateway
 from notifier.page import PublicApi, create_page
 from notifier.page.guard import LOOPBACK_ORIGINS, Guard
 from notifier.problems import no_route
-from notifier.router.undelivered import Knowledge
+from notifier.router.undelivered import UndeliveredPorts
 from notifier.serving import serve
 from notifier.settings import Settings, SettingsError, variable
 from notifier.telemetry.metrics import Metrics
@@ -49,7 +49,7 @@ _DEV_TOKEN_SECONDS = 12 * 3600
 
 @dataclass(frozen=True, slots=True)
 class DevHouse:
-    """All roles in one process, at work: on which ports, and what they are made of."""
+    """All roles in one process, at work: their ports and their parts."""
 
     host: str
     gateway_port: int
@@ -66,7 +66,7 @@ async def run_dev(
     stopping: asyncio.Event,
     announce: Callable[[str], None],
 ) -> None:
-    """Run until `stopping`; `announce` is given what there is to say to who started it."""
+    """Run until `stopping`; `announce` gets the lines for the person at the terminal."""
     async with dev_house(settings, metrics, traces) as house:
         announce(_welcome(house, settings))
         await stopping.wait()
@@ -86,13 +86,15 @@ async def dev_house(
         dev_tokens.verifier() as verifier,
         _dev_seats(settings, metrics) as seats,
         parts.gateway(settings, shared, verifier, seats, metrics) as gateway,
-        parts.routing(
-            source, Knowledge(shared.broker, shared.marks, shared.witnesses), metrics
+        parts.running_router(
+            source, UndeliveredPorts(shared.broker, shared.marks, shared.presence_queries), metrics
         ) as router,
         _serve_dev(
             settings, host, gateway, _api_apps(settings, queue, shared, metrics), dev_tokens
         ) as ports,
-        parts.private(settings, host, metrics, lambda: {**gateway.trouble(), **router.trouble()}),
+        parts.serve_private(
+            settings, host, metrics, lambda: {**gateway.trouble(), **router.trouble()}
+        ),
     ):
         yield DevHouse(host, *ports, gateway, dev_tokens, memory)
 
@@ -133,7 +135,7 @@ async def _shared_ports(
         MemoryMarks(broker),
         MemoryMembers(broker),
         MemoryControl(broker),
-        MemoryWitnesses(broker),
+        MemoryPresenceQueries(broker),
     )
 
 
@@ -178,8 +180,8 @@ def _api_apps(
         ApiKeys(settings.api_keys, open_to=anybody),
         parts.proxies(settings),
         control=shared.control,
-        witnesses=shared.witnesses,
-        streams=Streams(shared.broker, shared.marks),
+        presence_queries=shared.presence_queries,
+        streams=FatePorts(shared.broker, shared.marks),
         docs=settings.docs,
     )
     return public, api_app.create_app(queue, metrics, ApiKeys((), open_to=Grant("page")))

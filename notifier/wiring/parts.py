@@ -18,26 +18,26 @@ from notifier.adapters.redis.broker import RedisBroker
 from notifier.adapters.redis.control import RedisControl
 from notifier.adapters.redis.marks import RedisMarks
 from notifier.adapters.redis.members import RedisMembers
-from notifier.adapters.redis.presence import RedisWitnesses
+from notifier.adapters.redis.presence import RedisPresenceQueries
 from notifier.adapters.redis.seats import RedisSeats
 from notifier.adapters.tokens.verifier import JwtVerifier
-from notifier.api.fate import Streams
+from notifier.api.fate import FatePorts
 from notifier.backends import Backends
 from notifier.core.addresses import Address
 from notifier.core.background import Background
 from notifier.core.conversation import Terms
-from notifier.core.pace import Pace
 from notifier.core.ports import (
     Broker,
     Control,
     EventSource,
     Marks,
     Members,
+    PresenceQueries,
     Roster,
     Seats,
     TokenVerifier,
-    Witnesses,
 )
+from notifier.core.rate_limit import RateLimit
 from notifier.credentials import verifier as verifier_of
 from notifier.gateway.gateway import Capacity, Gateway
 from notifier.gateway.outgoing import Outgoing
@@ -48,7 +48,7 @@ from notifier.probes import Facts, Trouble, measured_loop
 from notifier.probes import create_app as create_private_app
 from notifier.reloading import Take
 from notifier.router.router import Router
-from notifier.router.undelivered import Knowledge
+from notifier.router.undelivered import UndeliveredPorts
 from notifier.serving import room_for, serve
 from notifier.settings import Settings
 from notifier.telemetry.metrics import Metrics
@@ -61,8 +61,8 @@ _CONNECTS_AT_ONCE = 5.0  # seconds' worth: a gateway that dies sends its clients
 _INBOUND_AT_ONCE = 10.0  # seconds' worth: a reconnecting client may subscribe to a hundred topics
 
 
-def taking(backends: Backends, take: Callable[[Settings], None] | None = None) -> Take:
-    """Return what takes over the backends' passwords, and what `take` does: both or neither."""
+def reload_handler(backends: Backends, take: Callable[[Settings], None] | None = None) -> Take:
+    """Return a function that takes the backends' passwords over and calls `take`, or neither."""
 
     def take_all(changed: Settings) -> list[str]:
         backends.check(changed)
@@ -74,11 +74,11 @@ def taking(backends: Backends, take: Callable[[Settings], None] | None = None) -
 
 
 @asynccontextmanager
-async def routing(
-    source: EventSource, knowledge: Knowledge, metrics: Metrics
+async def running_router(
+    source: EventSource, ports: UndeliveredPorts, metrics: Metrics
 ) -> AsyncIterator[Router]:
     """Run a router while inside; then let it finish its batches, for a while."""
-    router = Router(source, knowledge, metrics)
+    router = Router(source, ports, metrics)
     async with Background() as background:
         running = background.start(router.run(), "router")
         try:
@@ -96,7 +96,7 @@ class SharedPorts:
     marks: Marks
     members: Members
     control: Control
-    witnesses: Witnesses
+    presence_queries: PresenceQueries
 
 
 @asynccontextmanager
@@ -109,9 +109,9 @@ async def on_redis(
         marks(settings, address, metrics) as read_marks,
         RedisMembers(address, metrics=metrics) as members,
         control(settings, address, metrics) as orders,
-        RedisWitnesses(address, metrics=metrics) as witnesses,
+        RedisPresenceQueries(address, metrics=metrics) as presence_queries,
     ):
-        yield SharedPorts(traces.broker(broker), read_marks, members, orders, witnesses)
+        yield SharedPorts(traces.broker(broker), read_marks, members, orders, presence_queries)
 
 
 def gateway(
@@ -124,9 +124,9 @@ def gateway(
     """Make a gateway."""
     capacity = Capacity(
         room_for(settings.max_connections),
-        connects=Pace(settings.connect_rate, _CONNECTS_AT_ONCE),
-        frames=Pace(settings.frame_rate, _INBOUND_AT_ONCE),
-        frame_bytes=Pace(settings.byte_rate, _INBOUND_AT_ONCE),
+        connects=RateLimit(settings.connect_rate, _CONNECTS_AT_ONCE),
+        frames=RateLimit(settings.frame_rate, _INBOUND_AT_ONCE),
+        frame_bytes=RateLimit(settings.byte_rate, _INBOUND_AT_ONCE),
     )
     return Gateway(
         shared.broker,
@@ -138,14 +138,14 @@ def gateway(
         capacity=capacity,
         seats=seats,
         control=shared.control,
-        witnesses=shared.witnesses,
+        presence_queries=shared.presence_queries,
         revocation_seconds=settings.revocation_seconds,
         drain_rate=settings.drain_rate,
         drain_deadline=settings.drain_seconds,
     )
 
 
-def wanted(settings: Settings) -> int:
+def least_connections(settings: Settings) -> int:
     """Return how many connections have to fit, or the gateway is not ready."""
     most = settings.max_connections
     return most if settings.is_given("max_connections") else min(most, _FEWEST_CONNECTIONS)
@@ -165,7 +165,7 @@ async def serve_gateway(
 ) -> AsyncIterator[int]:
     """Serve clients on the public port; yield it."""
     backlog = _backlog(settings, gateway.metrics)
-    with _bounds(settings, backlog):
+    with _connection_bounds(settings, backlog):
         async with serve(
             app,
             host=host,
@@ -180,18 +180,18 @@ async def serve_gateway(
 
 
 @contextmanager
-def _bounds(settings: Settings, backlog: Backlog) -> Iterator[None]:
+def _connection_bounds(settings: Settings, backlog: Backlog) -> Iterator[None]:
     """Set the bounds of all connections while inside: a test may run a house in its own process."""
     before = Outgoing.send_buffer, Outgoing.backlog
-    paces = WebSocketConnection.frame_pace, WebSocketConnection.byte_pace
+    limits = WebSocketConnection.frame_limit, WebSocketConnection.byte_limit
     Outgoing.send_buffer, Outgoing.backlog = settings.send_buffer_bytes, backlog
-    WebSocketConnection.frame_pace = Pace(settings.frame_rate, _INBOUND_AT_ONCE)
-    WebSocketConnection.byte_pace = Pace(settings.byte_rate, _INBOUND_AT_ONCE)
+    WebSocketConnection.frame_limit = RateLimit(settings.frame_rate, _INBOUND_AT_ONCE)
+    WebSocketConnection.byte_limit = RateLimit(settings.byte_rate, _INBOUND_AT_ONCE)
     try:
         yield
     finally:
         Outgoing.send_buffer, Outgoing.backlog = before
-        WebSocketConnection.frame_pace, WebSocketConnection.byte_pace = paces
+        WebSocketConnection.frame_limit, WebSocketConnection.byte_limit = limits
 
 
 def proxies(settings: Settings) -> Proxies:
@@ -207,7 +207,7 @@ def _backlog(settings: Settings, metrics: Metrics) -> Backlog:
 
 
 @asynccontextmanager
-async def private(
+async def serve_private(
     settings: Settings, host: str, metrics: Metrics, trouble: Trouble, facts: Facts = dict
 ) -> AsyncIterator[int]:
     """Serve probes and metrics on the private port; yield it."""
@@ -258,13 +258,13 @@ def control(settings: Settings, address: Address, metrics: Metrics) -> RedisCont
 
 
 @asynccontextmanager
-async def streams(address: Address, metrics: Metrics) -> AsyncIterator[Streams]:
-    """Yield what reads the fate of events; the settings of history matter to writers alone."""
+async def streams(address: Address, metrics: Metrics) -> AsyncIterator[FatePorts]:
+    """Yield the ports of the fate of events; only writers need the settings of history."""
     async with (
         RedisBroker(address, metrics=metrics) as broker,
         RedisMarks(address, metrics=metrics) as marks,
     ):
-        yield Streams(broker, marks)
+        yield FatePorts(broker, marks)
 
 
 def amqp_queue(settings: Settings, address: Address, metrics: Metrics) -> AmqpEventQueue:

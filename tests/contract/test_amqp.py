@@ -20,10 +20,10 @@ from aiormq import spec
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 
 from notifier.adapters.memory.roster import MemoryRoster
+from notifier.adapters.rabbitmq.amqp_delivery import AmqpDelivery
 from notifier.adapters.rabbitmq.backlog import watched_backlog
-from notifier.adapters.rabbitmq.connection import Keeping, Link
-from notifier.adapters.rabbitmq.delivered import Delivered
-from notifier.adapters.rabbitmq.probe import Publishing
+from notifier.adapters.rabbitmq.connection import ConnectedAdapter, Reconnector
+from notifier.adapters.rabbitmq.probe import PublishPermission
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue
 from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.adapters.rabbitmq.topology import definitions, topology
@@ -847,7 +847,7 @@ async def test_looking_whether_it_may_publish_publishes_nothing(amqp_url: str) -
         await queue.put(Entry(b"the only one", "user.42"))
         async with await aio_pika.connect(amqp_url) as connection:
             channel = await connection.channel(publisher_confirms=False)
-            await Publishing("notifier.events", "everyone").exercise(channel)
+            await PublishPermission("notifier.events", "everyone").exercise(channel)
 
         async with event_source(amqp_url) as source:
             batches = source.batches()
@@ -901,7 +901,7 @@ async def test_a_defect_in_the_background_ends_the_body(amqp_url: str) -> None:
         raise KeyError
 
     with pytest.raises(ExceptionGroup) as caught:
-        async with Keeping(Link(amqp_url, "test", Metrics(), break_down)):
+        async with ConnectedAdapter(Reconnector(amqp_url, "test", Metrics(), break_down)):
             await asyncio.Event().wait()
 
     assert caught.group_contains(KeyError)
@@ -994,7 +994,7 @@ async def test_properties_over_the_largest_frame_are_cut_off_and_cost_no_good_en
                 await batch.ack()
 
             bad, good = found
-            assert isinstance(bad, Delivered)
+            assert isinstance(bad, AmqpDelivery)
             assert len(bad.message.properties) < 131_072
             with pytest.raises(TooLarge, match="properties: at most 131052 bytes"):
                 _ = bad.entry

@@ -357,7 +357,7 @@ class TestRabbitMQ:
 
         assert (
             "error",
-            "is not bound to notifier.entries: what it should pass on gets lost",
+            "is not bound to notifier.entries: events that it should pass on get lost",
         ) in about("notifier.events", findings)
 
     async def test_dead_letters_are_counted(self, amqp_url: str, amqp_management_url: str) -> None:

@@ -16,14 +16,14 @@ from notifier.adapters.memory.broker import MemoryBroker
 from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
 from notifier.api.app import create_app
-from notifier.api.fate import Streams
+from notifier.api.fate import FatePorts
 from notifier.api.keys import ApiKeys, new_key
 from notifier.core.access import WiderIdentity
 from notifier.core.background import Background
 from notifier.core.errors import CloseCode
 from notifier.core.grants import Scope
 from notifier.core.presence import Answer, Presence, Seen
-from notifier.gateway.control import sessions_of
+from notifier.gateway.orders import sessions_of
 from notifier.serving import serve
 from notifier.telemetry.metrics import Metrics
 from tests.support.gateways import House, served
@@ -66,15 +66,15 @@ def surfaces() -> Iterator[dict[str, tuple["schemathesis.BaseSchema", str]]]:
 
 
 class Connected:
-    """Fulfils Witnesses: each user is connected once."""
+    """Fulfils PresenceQueries: each user is connected once."""
 
     async def ask(self, users: Sequence[str], *, detailed: bool = False) -> Presence:
-        """See Witnesses."""
+        """See PresenceQueries."""
         seen = [Seen("gateway", "1", "sse", "2026-01-31T09:30:00.000Z", {"everyone": "e1.0"})]
         return Presence(dict.fromkeys(users, 1), seen if detailed else [], complete=True)
 
     async def answer(self, question: str, answer: Answer) -> None:
-        """See Witnesses."""
+        """See PresenceQueries."""
 
 
 @asynccontextmanager
@@ -85,8 +85,8 @@ async def api_of_its_own() -> AsyncIterator[str]:
         Metrics(),
         ApiKeys([KEY.entry]),
         control=MemoryControl(broker),
-        witnesses=Connected(),
-        streams=Streams(broker, MemoryMarks(broker)),
+        presence_queries=Connected(),
+        streams=FatePorts(broker, MemoryMarks(broker)),
     )
     async with serve(app, host="127.0.0.1", port=0, setting="X") as port:
         yield f"http://127.0.0.1:{port}"

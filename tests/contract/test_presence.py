@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from notifier.adapters.redis.broker import RedisBroker
-from notifier.adapters.redis.presence import RedisWitnesses
+from notifier.adapters.redis.presence import RedisPresenceQueries
 from notifier.core.errors import Unavailable
 from notifier.core.names import GATEWAYS, personal_topic
 from notifier.core.presence import Answer, Seen, question_of
@@ -24,7 +24,7 @@ async def gateway(url: str, *users: str, answer: Answer | None) -> AsyncIterator
     heard = Listening()
     async with (
         RedisBroker(url, metrics=Metrics()) as broker,
-        RedisWitnesses(url, metrics=Metrics()) as witnesses,
+        RedisPresenceQueries(url, metrics=Metrics()) as presence_queries,
         asyncio.TaskGroup() as tasks,
     ):
         broker.listen(heard)
@@ -35,7 +35,7 @@ async def gateway(url: str, *users: str, answer: Answer | None) -> AsyncIterator
                 signal = await heard.next_signal()
                 question = question_of(signal.body)
                 if question is not None and answer is not None:
-                    await witnesses.answer(question.id, answer)
+                    await presence_queries.answer(question.id, answer)
 
         working = tasks.create_task(work())
         yield
@@ -43,19 +43,19 @@ async def gateway(url: str, *users: str, answer: Answer | None) -> AsyncIterator
 
 
 @pytest.fixture
-async def backend(redis_url: str) -> AsyncIterator[RedisWitnesses]:
-    async with RedisWitnesses(redis_url, metrics=Metrics()) as witnesses:
-        yield witnesses
+async def backend(redis_url: str) -> AsyncIterator[RedisPresenceQueries]:
+    async with RedisPresenceQueries(redis_url, metrics=Metrics()) as presence_queries:
+        yield presence_queries
 
 
-async def test_without_gateways_nobody_is_connected(backend: RedisWitnesses) -> None:
+async def test_without_gateways_nobody_is_connected(backend: RedisPresenceQueries) -> None:
     found = await backend.ask(["42", "43"])
 
     assert (found.counts, found.complete) == ({"42": 0, "43": 0}, True)
 
 
 async def test_the_answers_of_all_gateways_are_put_together(
-    backend: RedisWitnesses, redis_url: str
+    backend: RedisPresenceQueries, redis_url: str
 ) -> None:
     async with (
         gateway(redis_url, "42", answer=Answer({"42": 1}, [SEEN])),
@@ -70,7 +70,7 @@ async def test_the_answers_of_all_gateways_are_put_together(
 
 
 async def test_a_gateway_that_hangs_is_left_out_and_that_is_said(
-    backend: RedisWitnesses, redis_url: str
+    backend: RedisPresenceQueries, redis_url: str
 ) -> None:
     async with (
         gateway(redis_url, "42", answer=Answer({"42": 1})),
@@ -82,7 +82,7 @@ async def test_a_gateway_that_hangs_is_left_out_and_that_is_said(
 
 
 async def test_many_questions_at_once_each_get_their_own_answers(
-    backend: RedisWitnesses, redis_url: str
+    backend: RedisPresenceQueries, redis_url: str
 ) -> None:
     async with gateway(redis_url, "42", answer=Answer({"42": 1})):
         found = await asyncio.gather(*(backend.ask(["42"]) for _ in range(50)))
@@ -91,8 +91,8 @@ async def test_many_questions_at_once_each_get_their_own_answers(
 
 
 async def test_without_redis_nothing_is_known() -> None:
-    async with RedisWitnesses("redis://127.0.0.1:1/0", metrics=Metrics()) as witnesses:
+    async with RedisPresenceQueries("redis://127.0.0.1:1/0", metrics=Metrics()) as presence_queries:
         with pytest.raises(Unavailable):
-            await witnesses.ask(["42"])
+            await presence_queries.ask(["42"])
         with pytest.raises(Unavailable):
-            await witnesses.answer("x", Answer({}))
+            await presence_queries.answer("x", Answer({}))

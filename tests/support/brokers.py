@@ -10,23 +10,23 @@ from typing import Generic, TypeVar
 
 from notifier.adapters.memory.broker import page_of
 from notifier.adapters.memory.marks import MemoryMarks
-from notifier.adapters.memory.presence import MemoryWitnesses
+from notifier.adapters.memory.presence import MemoryPresenceQueries
 from notifier.core.errors import NotifierError, Refused, Unavailable
 from notifier.core.history import PAGE, History, Published, Question, Since
 from notifier.core.ports import Broker, BrokerListener
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
-from notifier.router.undelivered import Knowledge
+from notifier.router.undelivered import UndeliveredPorts
 
 T = TypeVar("T")
 
 _EPOCHS = count(1)
 
 
-def knowledge_of(broker: Broker) -> Knowledge:
+def knowledge_of(broker: Broker) -> UndeliveredPorts:
     """Return what a router knows by a broker, with marks and gateways in memory beside it."""
-    return Knowledge(broker, MemoryMarks(broker), MemoryWitnesses(broker))
+    return UndeliveredPorts(broker, MemoryMarks(broker), MemoryPresenceQueries(broker))
 
 
 def record(name: str, *, expires: int = 0, collapse_key: str = "") -> bytes:

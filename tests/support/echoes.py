@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from starlette.types import Receive, Scope, Send
 
 from notifier.core.errors import CloseCode
-from notifier.core.pace import Pace
+from notifier.core.rate_limit import RateLimit
 from notifier.gateway.deflate import deflated
 from notifier.gateway.framing import Opcode, websocket_frame
 from notifier.gateway.websocket import WebSocketConnection
@@ -22,7 +22,7 @@ class EchoConnection(WebSocketConnection):
 
     largest_message = 20 * 1024 * 1024
     send_buffer = 64 * 1024 * 1024
-    frame_pace = byte_pace = Pace(rate=math.inf, burst=1)  # a fuzzer sends as fast as it can
+    frame_limit = byte_limit = RateLimit(rate=math.inf, burst=1)  # a fuzzer sends as fast as it can
 
     def received_binary(self, payload: bytes) -> None:
         """Echo, where the gateway refuses."""

@@ -99,7 +99,7 @@ class Follower(RecordingConnection):
     def make_room(self) -> None:
         """Keep up again."""
         self.has_room = True
-        self._hub.go_on(self, [self.topic])
+        self._hub.resume_replays(self, [self.topic])
 
     def check_complete(self) -> None:
         """Find nothing missing at the end."""

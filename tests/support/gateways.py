@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
 from notifier.adapters.memory.members import MemoryMembers
-from notifier.adapters.memory.presence import MemoryWitnesses
+from notifier.adapters.memory.presence import MemoryPresenceQueries
 from notifier.core.access import Identity
 from notifier.core.control import Order
 from notifier.core.conversation import Conversation, Terms
@@ -134,7 +134,7 @@ class House:
         broker: SteeredBroker,
         tokens: Tokens,
         control: SteeredControl,
-        witnesses: MemoryWitnesses,
+        presence_queries: MemoryPresenceQueries,
     ) -> None:
         self.port = port
         self.app = app
@@ -142,7 +142,7 @@ class House:
         self.broker = broker
         self.tokens = tokens
         self.control = control
-        self.witnesses = witnesses
+        self.presence_queries = presence_queries
 
     @asynccontextmanager
     async def http(self, token: str | None = "ann") -> AsyncIterator[httpx.AsyncClient]:  # noqa: S107  # as below
@@ -245,7 +245,7 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
 ) -> AsyncIterator[House]:
     """Run a gateway, one that takes orders about users if it is `controlled`."""
     broker, tokens = SteeredBroker(history_size=history_size), Tokens()
-    control, witnesses = SteeredControl(broker), MemoryWitnesses(broker)
+    control, presence_queries = SteeredControl(broker), MemoryPresenceQueries(broker)
     gateway = _Watched(
         broker,
         tokens,
@@ -256,7 +256,7 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
         capacity=capacity or Capacity(),
         seats=seats,
         control=control if controlled else None,
-        witnesses=witnesses,
+        presence_queries=presence_queries,
         drain_rate=drain_rate,
         drain_deadline=drain_deadline,
     )
@@ -275,7 +275,7 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
                 broker=broker,
                 tokens=tokens,
                 control=control,
-                witnesses=witnesses,
+                presence_queries=presence_queries,
             )
         except Exception as error:  # noqa: BLE001  # raised again below, when all is closed
             failure = error

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import AllowedPrivateKeys, get_default_algorithms
 
-from notifier.adapters.tokens.issuer import Pacing
-from notifier.adapters.tokens.verifier import JwtVerifier, Rules, issuers_of
+from notifier.adapters.tokens.issuer import FetchIntervals
+from notifier.adapters.tokens.verifier import ClaimRules, JwtVerifier, issuers_of
 from notifier.core.errors import Unauthorized
 
 SECRET = "a secret of more than thirty-two bytes"
@@ -29,11 +29,11 @@ P256K = ec.generate_private_key(ec.SECP256K1())
 ED25519 = ed25519.Ed25519PrivateKey.generate()
 ED448 = ed448.Ed448PrivateKey.generate()
 SOON = int(time()) + 3600
-ANY = Rules()
-FOR_US = Rules(audiences=["notifier"])
-UNHURRIED = Pacing()
-EAGER = Pacing(pause=0)
-FORGETFUL = Pacing(pause=0, least=0, usual=0, most=0)
+ANY = ClaimRules()
+FOR_US = ClaimRules(audiences=["notifier"])
+UNHURRIED = FetchIntervals()
+EAGER = FetchIntervals(pause=0)
+FORGETFUL = FetchIntervals(pause=0, least=0, usual=0, most=0)
 
 
 def claims(**changes: object) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def verifier_of(
     *,
     secret: str | None = None,
     names: Sequence[str] | None = None,
-    rules: Rules = ANY,
+    rules: ClaimRules = ANY,
     **keys: Any,  # noqa: ANN401  # as issuers_of takes them
 ) -> JwtVerifier:
     secrets = () if secret is None else [secret]

@@ -310,7 +310,7 @@ def test_a_misspelt_variable_is_refused_with_a_suggestion(load: Load) -> None:
 def test_an_unknown_variable_is_refused_with_a_way_on(load: Load) -> None:
     [line] = lines(load, NOTIFIER_QWERTZUIOPASDFGHJKLYXCVBNM="x")
 
-    assert line.endswith(": is not a setting; `notifier settings` lists what there is")
+    assert line.endswith(": is not a setting; `notifier settings` lists all")
 
 
 def test_variables_of_others_are_left_alone(load: Load) -> None:

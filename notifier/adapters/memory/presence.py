@@ -12,15 +12,15 @@ from notifier.core.signals import Kind, Signal
 _PATIENCE = 1.0  # seconds
 
 
-class MemoryWitnesses:
-    """Fulfils `notifier.core.ports.Witnesses` for one gateway, on its broker."""
+class MemoryPresenceQueries:
+    """Fulfils `notifier.core.ports.PresenceQueries` for one gateway, on its broker."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._awaited: dict[str, asyncio.Future[Answer]] = {}
 
     async def ask(self, users: Sequence[str], *, detailed: bool = False) -> Presence:
-        """See Witnesses."""
+        """See PresenceQueries."""
         question = Question(secrets.token_hex(8), list(users), detailed)
         awaited = asyncio.get_running_loop().create_future()
         self._awaited[question.id] = awaited
@@ -32,6 +32,6 @@ class MemoryWitnesses:
         return presence_of(users, [each.result() for each in done], complete=bool(done))
 
     async def answer(self, question: str, answer: Answer) -> None:
-        """See Witnesses."""
+        """See PresenceQueries."""
         if (awaited := self._awaited.get(question)) and not awaited.done():
             awaited.set_result(answer)

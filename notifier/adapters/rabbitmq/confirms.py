@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from notifier.adapters.rabbitmq import frames
 from notifier.adapters.rabbitmq.errors import Lost, Vanished
-from notifier.adapters.rabbitmq.properties import Letterhead, message_id_of
+from notifier.adapters.rabbitmq.properties import LetterProperties, message_id_of
 from notifier.adapters.rabbitmq.wire import Wire
 
 _IN_ONE_WRITE = 64
@@ -23,7 +23,7 @@ class Letter(NamedTuple):
     """
 
     address: bytes
-    letterhead: Letterhead
+    properties: LetterProperties
     body: bytes
     is_numbered: bool
 
@@ -87,7 +87,7 @@ class Confirms:
         for index, letter in letters:
             tag = next(self._tags)
             self._awaited[tag] = (attempt, index)
-            before, after = letter.letterhead
+            before, after = letter.properties
             message_id = frames.short(f"{self._name}{tag}") if letter.is_numbered else b""
             properties = before + message_id + after
             parts.append(
@@ -104,7 +104,7 @@ class Confirms:
         for attempt, _ in awaited.values():
             attempt.give_up(why)
 
-    # Called by the wire; see Hot.
+    # Called by the wire; see FrameHandler.
 
     def on_method(self, method: int, payload: bytes) -> None:
         """Settle the letters that are confirmed or refused."""

@@ -82,11 +82,11 @@ def number_of(channel: AbstractChannel) -> int:
     return channel.number
 
 
-class Link:
+class Reconnector:
     """Keeps a connection up: reconnects whenever it is lost, to one host after another.
 
     `url` may be several, separated by commas. `use` is called with each new connection: it calls
-    `is_up` once the connection is ready for its purpose, and then awaits `until_lost`.
+    `mark_ready` once the connection is ready for its purpose, and then awaits `until_lost`.
     """
 
     def __init__(
@@ -118,19 +118,21 @@ class Link:
         """Whether RabbitMQ has stopped to read from the present connection."""
         return self._connection is not None and self._connection.wire.is_blocked
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Connect, again and again, until it is cancelled."""
         for turn in count():
             honour_cancellation()  # closing can swallow it
             urls = self._address.url.split(",")
             try:
                 with losses():
-                    await self._live(Connection(urls[turn % len(urls)].strip(), self.purpose))
+                    await self._use_until_lost(
+                        Connection(urls[turn % len(urls)].strip(), self.purpose)
+                    )
             except Lost as lost:
-                self._note(Lost("it does not answer in time") if self._is_overdue else lost)
+                self._note_loss(Lost("it does not answer in time") if self._is_overdue else lost)
             await asyncio.sleep(self._backoff.next())
 
-    async def _live(self, connection: Connection) -> None:
+    async def _use_until_lost(self, connection: Connection) -> None:
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watched: set[AbstractChannel] = set()
         self._connection, self._is_overdue = connection, False
@@ -139,14 +141,14 @@ class Link:
             try:
                 await connection.connect(_CONNECTING)
                 self._metrics.connected("rabbitmq", connection.writer)
-                self._limit(_SETTING_UP)
+                self._set_deadline(_SETTING_UP)
                 await self._use(connection)
             finally:
                 # Closing takes a while.
                 self._reason = self._reason or "the connection was just lost"
-                self._limit(None)
+                self._set_deadline(None)
 
-    def _limit(self, seconds: float | None) -> None:
+    def _set_deadline(self, seconds: float | None) -> None:
         # A task that aiormq is asked to cancel may go on to wait for a RabbitMQ that hangs.
         if self._deadline:
             self._deadline.cancel()
@@ -158,11 +160,11 @@ class Link:
         if self._connection:
             self._connection.abort()
 
-    def hurry(self) -> None:
-        """Bound the time that `keep` takes to close the connection, once it is cancelled."""
-        self._limit(_CLOSING)
+    def bound_closing(self) -> None:
+        """Bound the time that `run` takes to close the connection, once it is cancelled."""
+        self._set_deadline(_CLOSING)
 
-    def _note(self, lost: Lost) -> None:
+    def _note_loss(self, lost: Lost) -> None:
         self.lost_queue = lost.queue if isinstance(lost, Vanished) else ""
         if isinstance(lost, Vanished):
             self._metrics.topology_repairs.inc()
@@ -171,20 +173,20 @@ class Link:
             _log.warning("rabbitmq_lost", purpose=self.purpose, reason=str(lost))
         self._reason = str(lost)
 
-    def may_take_long(self) -> None:
+    def allow_long_setup(self) -> None:
         """Let setting up take any time from now on; heartbeats still end it when RabbitMQ hangs."""
-        self._limit(None)
+        self._set_deadline(None)
 
-    def is_up(self) -> None:
+    def mark_ready(self) -> None:
         """Note that the connection is ready for its purpose."""
-        self._limit(None)
+        self._set_deadline(None)
         if self._has_been_up:
             self._metrics.reconnects.labels("rabbitmq").inc()
         self._reason, self._has_been_up = None, True
         self._backoff.reset()
         _log.info("rabbitmq_connected", purpose=self.purpose)
 
-    def give_up(self, why: BaseException) -> None:
+    def reconnect(self, why: BaseException) -> None:
         """End this connection; the next one declares the topology again."""
         if not self._end.done():
             self._end.set_exception(why)
@@ -195,14 +197,14 @@ class Link:
             return
         if isinstance(why, asyncio.CancelledError):  # of aiormq, after missed heartbeats
             why = Lost("it fell silent")
-        self.give_up(why or Lost("it closed the connection"))
+        self.reconnect(why or Lost("it closed the connection"))
 
     def watch(self, channel: AbstractChannel) -> None:
         """Give up when RabbitMQ closes this channel."""
 
         def on_end(_: object, why: BaseException | None) -> None:
             if isinstance(why, Exception) and channel in self._watched:
-                self.give_up(why)
+                self.reconnect(why)
 
         self._watched.add(channel)
         channel.close_callbacks.add(on_end)
@@ -224,17 +226,17 @@ def _with_heartbeat(url: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}heartbeat={_HEARTBEAT}"
 
 
-class Keeping(LongLived):
+class ConnectedAdapter(LongLived):
     """Keeps links up while it is entered; entering does not wait for RabbitMQ."""
 
-    def __init__(self, *links: Link) -> None:
+    def __init__(self, *reconnectors: Reconnector) -> None:
         super().__init__()
-        self._links = links
+        self._reconnectors = reconnectors
 
     def _start(self) -> None:
-        for link in self._links:
-            self._background.start(link.keep(), f"rabbitmq: {link.purpose}")
+        for reconnector in self._reconnectors:
+            self._background.start(reconnector.run(), f"rabbitmq: {reconnector.purpose}")
 
     async def _finish(self, _: BaseException | None) -> None:
-        for link in self._links:
-            link.hurry()
+        for reconnector in self._reconnectors:
+            reconnector.bound_closing()

@@ -43,7 +43,7 @@ class Message:
         return _OVERHEAD + len(self.properties) + len(self.body)
 
 
-class Held:
+class UnsettledBytes:
     """The bytes of all messages that are not settled, over all connections.
 
     Past MOST_HELD the connection that brought the last message is not read, until half of them are
@@ -135,7 +135,7 @@ class Deliveries:
         self._message = None
         self._parts.clear()
 
-    # Called by the wire; see Hot.
+    # Called by the wire; see FrameHandler.
 
     def on_method(self, method: int, payload: bytes) -> None:
         """Begin a message."""

@@ -131,7 +131,7 @@ def _judge_bindings(
     there = {(binding.destination, binding.routing_key) for binding in bound}
     for binding in wanted.all_bindings:
         if binding.source == exchange and (binding.destination, binding.routing_key) not in there:
-            text = f"is not bound to {binding.destination}: what it should pass on gets lost"
+            text = f"is not bound to {binding.destination}: events that it should pass on get lost"
             mend = "start a router: it binds it; or import the output of `notifier topology`"
             yield Finding("error", exchange, text, mend)
 

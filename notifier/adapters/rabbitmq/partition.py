@@ -9,8 +9,8 @@ from enum import Enum
 from aio_pika.abc import AbstractChannel
 from pamqp.common import FieldTable
 
-from notifier.adapters.rabbitmq.connection import Connection, Link, number_of
-from notifier.adapters.rabbitmq.deliveries import Deliveries, Held, Message
+from notifier.adapters.rabbitmq.connection import Connection, Reconnector, number_of
+from notifier.adapters.rabbitmq.deliveries import Deliveries, Message, UnsettledBytes
 from notifier.adapters.rabbitmq.errors import Lost, Vanished, honour_cancellation
 from notifier.adapters.rabbitmq.standstill import Standstill
 from notifier.core.partitions import Share
@@ -33,7 +33,7 @@ _BELIEVED = 5  # of hearing nothing on a channel
 _PATIENCE: FieldTable = {"x-consumer-timeout": 2**31 - 1}
 
 
-class Place(Enum):
+class ConsumerState(Enum):
     """The state of this router as a consumer of a queue."""
 
     AWAY = "away"
@@ -53,7 +53,7 @@ class Partition:
         self,
         queue: str,
         ready: "asyncio.Queue[Partition | None]",
-        held: Held,
+        held: UnsettledBytes,
         standstill: Standstill,
     ) -> None:
         self.queue = queue
@@ -66,7 +66,7 @@ class Partition:
         self._answered = asyncio.Event()
         self._channel: AbstractChannel | None = None
         self._deliveries: Deliveries | None = None
-        self._arrived: deque[Message] = deque()  # the prefetch and Held bound it
+        self._arrived: deque[Message] = deque()  # the prefetch and UnsettledBytes bound it
         self._open: list[list[Message]] = []  # batches, the oldest first
         self._barrier: list[Message] | None = None  # the one that others have to wait for
         self._is_offered = False
@@ -75,8 +75,8 @@ class Partition:
         self._owner = ""
         self._is_mine = False
         self._due = math.inf  # when to register, by the loop's clock
-        self._place = Place.AWAY
-        self._moved = asyncio.Event()  # to another place, or the moment to register
+        self._state = ConsumerState.AWAY
+        self._changed = asyncio.Event()  # to another place, or the moment to register
         self._since = 0.0  # in this place
 
     # Whose it is.
@@ -84,7 +84,9 @@ class Partition:
     @property
     def is_at_work(self) -> bool:
         """Whether this router consumes from it, and not merely stands by."""
-        return self._place is Place.ACTIVE or (self._place is Place.STANDBY and self._is_mine)
+        return self._state is ConsumerState.ACTIVE or (
+            self._state is ConsumerState.STANDBY and self._is_mine
+        )
 
     @property
     def is_mine(self) -> bool:
@@ -109,24 +111,24 @@ class Partition:
 
     def _register_in(self, seconds: float) -> None:
         self._due = asyncio.get_running_loop().time() + seconds
-        self._moved.set()
+        self._changed.set()
 
     def _leave(self) -> None:
-        if self._place is not Place.AWAY:
-            self._move_to(Place.LEAVING)
+        if self._state is not ConsumerState.AWAY:
+            self._change_to(ConsumerState.LEAVING)
 
-    def _move_to(self, place: Place) -> None:
-        self._place = place
+    def _change_to(self, place: ConsumerState) -> None:
+        self._state = place
         self._since = asyncio.get_running_loop().time()
-        self._moved.set()
+        self._changed.set()
 
-    def give_back(self) -> None:
+    def return_to_owner(self) -> None:
         """Let the owner have it again if a standby has had it for long, though nothing changed.
 
         A standby cannot tell an owner that is gone from one that was away for a moment.
         """
         long_ago = asyncio.get_running_loop().time() - _TURN
-        if self._place is Place.ACTIVE and not self._is_mine and self._since < long_ago:
+        if self._state is ConsumerState.ACTIVE and not self._is_mine and self._since < long_ago:
             self._leave()
             self._register_in(_HEIR_WAITS)
 
@@ -172,7 +174,7 @@ class Partition:
         self._standstills, self._heard_at = standstills, heard_at
         self._answered.set()
 
-    async def vouch(self) -> None:
+    async def confirm_ownership(self) -> None:
         """Ask RabbitMQ whenever a batch is in doubt."""
         while True:
             await self._doubted.wait()
@@ -181,7 +183,7 @@ class Partition:
             asked_at = asyncio.get_running_loop().time()
             if channel is None:
                 self._answered.set()
-            elif self._place is not Place.LEAVING or self._open:
+            elif self._state is not ConsumerState.LEAVING or self._open:
                 with self._held.reading():  # its answer comes behind the earlier deliveries
                     # It answers while this is open.
                     await channel.set_qos(prefetch_count=_PREFETCH)
@@ -190,36 +192,36 @@ class Partition:
 
     # Consuming.
 
-    async def serve(self, connection: Connection, link: Link) -> None:
+    async def serve(self, connection: Connection, reconnector: Reconnector) -> None:
         """Register whenever that is due, and leave when others are to have it."""
         while True:
-            if self._place is Place.AWAY:
+            if self._state is ConsumerState.AWAY:
                 await self._until_due()
-                await self.consume(connection, link)
-            while self._place is not Place.LEAVING:
-                self._moved.clear()
-                await self._moved.wait()
+                await self.consume(connection, reconnector)
+            while self._state is not ConsumerState.LEAVING:
+                self._changed.clear()
+                await self._changed.wait()
             await self._settled.wait()
-            await self._close(link)
+            await self._close(reconnector)
 
     async def _until_due(self) -> None:
         loop = asyncio.get_running_loop()
         while self._due > loop.time():
-            self._moved.clear()
+            self._changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(None if math.isinf(self._due) else self._due):
-                    await self._moved.wait()
+                    await self._changed.wait()
 
-    async def consume(self, connection: Connection, link: Link) -> None:
+    async def consume(self, connection: Connection, reconnector: Reconnector) -> None:
         """Register as a consumer: at once the active one, or after those that are there."""
 
         def on_cancel(_: object) -> None:
-            link.give_up(Vanished(f"the queue {self.queue} was deleted", self.queue))
+            reconnector.reconnect(Vanished(f"the queue {self.queue} was deleted", self.queue))
 
-        self._move_to(Place.STANDBY)
+        self._change_to(ConsumerState.STANDBY)
         standstills = self._standstill.count
         channel = await connection.channel(publisher_confirms=False)
-        link.watch(channel)
+        reconnector.watch(channel)
         beneath = await channel.get_underlay_channel()
         beneath.on_consumer_cancel_callbacks.add(on_cancel)
         self._channel = channel
@@ -231,25 +233,25 @@ class Partition:
         await queue.consume(_never, arguments=_PATIENCE)
         honour_cancellation()
 
-    async def _close(self, link: Link) -> None:
+    async def _close(self, reconnector: Reconnector) -> None:
         channel = self._channel
         self.forget()
         if channel:
             # Unlike basic.cancel this keeps the order of unacked entries.
-            await link.close(channel)
+            await reconnector.close(channel)
         honour_cancellation()
 
     def forget(self) -> None:
         """Drop the deliveries: their channel is gone, so they come again, to the next consumer."""
         self._channel = None
-        self._move_to(Place.AWAY)
+        self._change_to(ConsumerState.AWAY)
         self._held.remove(self._arrived)
         self._arrived.clear()
         if self._deliveries:
             self._deliveries.close()
         self._answered.set()
 
-    def is_of_yesterday(self) -> None:
+    def reset(self) -> None:
         """Forget whose it was: the connection is another one."""
         self.forget()
         self._owner, self._is_mine, self._due = "", False, math.inf
@@ -270,7 +272,7 @@ class Partition:
     def take(self) -> list[Message]:
         """Return the next batch; nothing when the partition was just lost, or is to be left."""
         self._is_offered = False
-        if self._place is Place.LEAVING:
+        if self._state is ConsumerState.LEAVING:
             return []
         taken: list[Message] = []
         size = 0
@@ -278,8 +280,8 @@ class Partition:
             taken.append(self._arrived.popleft())
             size += taken[-1].held
         if taken:
-            if self._place is Place.STANDBY:
-                self._move_to(Place.ACTIVE)
+            if self._state is ConsumerState.STANDBY:
+                self._change_to(ConsumerState.ACTIVE)
             self._settled.clear()
             self._open.append(taken)
             self._barrier = taken

@@ -13,8 +13,8 @@ from secrets import token_hex
 import structlog
 from aio_pika.abc import AbstractChannel
 
-from notifier.adapters.rabbitmq.connection import Connection, Link
-from notifier.adapters.rabbitmq.deliveries import Held
+from notifier.adapters.rabbitmq.connection import Connection, Reconnector
+from notifier.adapters.rabbitmq.deliveries import UnsettledBytes
 from notifier.adapters.rabbitmq.errors import Lost, honour_cancellation, losses
 from notifier.adapters.rabbitmq.partition import Partition
 from notifier.adapters.rabbitmq.standstill import Standstill
@@ -33,11 +33,15 @@ _LOOK_AGAIN, _QUIET_LOOKS = 0.1, 3
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class Sharing:
+class PartitionSharing:
     """This router's part in sharing partitions out; `ready` is where they offer their batches."""
 
     def __init__(
-        self, roster: Roster, ready: "asyncio.Queue[Partition | None]", held: Held, metrics: Metrics
+        self,
+        roster: Roster,
+        ready: "asyncio.Queue[Partition | None]",
+        held: UnsettledBytes,
+        metrics: Metrics,
     ) -> None:
         self._roster = roster
         self._ready = ready
@@ -64,32 +68,32 @@ class Sharing:
 
     @asynccontextmanager
     async def over(
-        self, connection: Connection, groups: Sequence[Collection[str]], link: Link
+        self, connection: Connection, groups: Sequence[Collection[str]], reconnector: Reconnector
     ) -> AsyncIterator[None]:
         """Take part over this connection while inside; each group of queues is shared out evenly.
 
         A queue that was lost with the connection before is taken from once the others have been
-        emptied. Raises the errors that `losses` takes; a partition that is lost later makes `link`
-        give up.
+        emptied. Raises the errors that `losses` takes; a partition that is lost later makes
+        `reconnector` reconnect.
         """
         try:
-            await self._begin(connection, groups, link)
+            await self._begin(connection, groups, reconnector)
             async with Background() as background:
                 for partition in self._partitions.values():
-                    serving = self._serve(partition, connection, link)
+                    serving = self._serve(partition, connection, reconnector)
                     background.start(serving, f"rabbitmq: {partition.queue}")
-                    vouching = self._vouch(partition, link)
+                    vouching = self._vouch(partition, reconnector)
                     background.start(vouching, f"rabbitmq: {partition.queue}, vouching")
                 background.start(self._standstill.watch(), "rabbitmq: standstill")
                 background.start(self._follow(), "rabbitmq: roster")
                 yield
         finally:
             for partition in self._partitions.values():
-                partition.is_of_yesterday()
+                partition.reset()
             await self._withdraw()
 
     async def _begin(
-        self, connection: Connection, groups: Sequence[Collection[str]], link: Link
+        self, connection: Connection, groups: Sequence[Collection[str]], reconnector: Reconnector
     ) -> None:
         self._groups = groups
         for queue in {queue for group in groups for queue in group} - self._partitions.keys():
@@ -98,34 +102,36 @@ class Sharing:
         before, self._router = self._router, token_hex(8)
         self._known = self._known - {before} | {self._router}
         await self._announce(is_new=True)
-        link.may_take_long()  # while this router holds enough, it reads no answer
-        lost = self._partitions.get(link.lost_queue)
+        reconnector.allow_long_setup()  # while this router holds enough, it reads no answer
+        lost = self._partitions.get(reconnector.lost_queue)
         others = [each for each in self._partitions.values() if each is not lost]
         for partition in others:
             if partition.is_mine:
-                await partition.consume(connection, link)
+                await partition.consume(connection, reconnector)
         if lost and lost.is_mine:
             await _emptied(connection, others)
-            await lost.consume(connection, link)
+            await lost.consume(connection, reconnector)
 
     def _add(self, partition: Partition) -> None:
         self._partitions[partition.queue] = partition
         gauge = self._metrics.partitions.labels(partition.queue)
         gauge.set_function(lambda: float(partition.is_at_work))
 
-    async def _serve(self, partition: Partition, connection: Connection, link: Link) -> None:
+    async def _serve(
+        self, partition: Partition, connection: Connection, reconnector: Reconnector
+    ) -> None:
         try:
             with losses():
-                await partition.serve(connection, link)
+                await partition.serve(connection, reconnector)
         except Lost as lost:
-            link.give_up(lost)
+            reconnector.reconnect(lost)
 
-    async def _vouch(self, partition: Partition, link: Link) -> None:
+    async def _vouch(self, partition: Partition, reconnector: Reconnector) -> None:
         try:
             with losses():
-                await partition.vouch()
+                await partition.confirm_ownership()
         except Lost as lost:
-            link.give_up(lost)
+            reconnector.reconnect(lost)
 
     async def _follow(self) -> None:
         while not self._stopped.is_set():
@@ -154,7 +160,7 @@ class Sharing:
             self._known = known
             self._share_out()
         for partition in self._partitions.values():
-            partition.give_back()
+            partition.return_to_owner()
 
     @property
     def _is_given_up(self) -> bool:

@@ -15,7 +15,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelAccessRefused
 
-from notifier.adapters.rabbitmq.connection import Link
+from notifier.adapters.rabbitmq.connection import Reconnector
 from notifier.adapters.rabbitmq.declaring import Channels
 from notifier.adapters.rabbitmq.errors import REMEDY, Lost, Vanished, losses
 from notifier.adapters.rabbitmq.topology import Queue, Topology
@@ -24,7 +24,7 @@ from notifier.core.background import Background
 _EVERY = 5  # seconds
 
 
-class Right(Protocol):
+class Permission(Protocol):
     """Something that RabbitMQ must let us do."""
 
     async def exercise(self, channel: AbstractChannel) -> None:
@@ -32,14 +32,14 @@ class Right(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Publishing:
+class PublishPermission:
     """The right to publish to an exchange with a routing key."""
 
     exchange: str
     routing_key: str
 
     async def exercise(self, channel: AbstractChannel) -> None:
-        """See Right. RabbitMQ checks the right at once; the rollback drops the publication."""
+        """See Permission. RabbitMQ checks the right at once; the rollback drops the publication."""
         transaction = channel.transaction()
         await transaction.select()
         exchange = await channel.get_exchange(self.exchange, ensure=False)
@@ -47,7 +47,7 @@ class Publishing:
         await transaction.rollback()
 
 
-class Consuming:
+class ConsumePermission:
     """The right to consume from `queues`, of which one is asked at a time."""
 
     def __init__(self, queues: Callable[[], Sequence[str]]) -> None:
@@ -55,7 +55,7 @@ class Consuming:
         self._turn = count()
 
     async def exercise(self, channel: AbstractChannel) -> None:
-        """See Right. It stands by for a moment, behind the consumer that is there."""
+        """See Permission. It stands by for a moment, behind the consumer that is there."""
         if not (queues := self._queues()):
             return
         came: list[object] = []
@@ -70,21 +70,21 @@ class Consuming:
 
 
 class Probe:
-    """Looks while a connection of `link` is up, at a right and at a topology, if there is one.
+    """Looks at a right, and at a topology if there is one, while a connection is up.
 
     It does not look while the connection `is_paused`: RabbitMQ's answers would not be read.
 
-    Something that is missing makes the link give up: the next connection declares it.
+    Something that is missing makes it reconnect, and the next connection declares it.
     """
 
     def __init__(
         self,
-        link: Link,
-        right: Right,
+        reconnector: Reconnector,
+        right: Permission,
         topology: Topology | None = None,
         is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._link = link
+        self._reconnector = reconnector
         self._is_paused = is_paused
         self._right = right
         self._topology = topology
@@ -119,7 +119,7 @@ class Probe:
                     if self._topology and not self._is_paused():
                         await self._see(self._topology, channels)
         except Lost as lost:
-            self._link.give_up(lost)
+            self._reconnector.reconnect(lost)
 
     async def _try_right(self, channels: Channels) -> None:
         try:

@@ -66,14 +66,14 @@ class Death(NamedTuple):
     expiration: str
 
 
-class Letterhead(NamedTuple):
+class LetterProperties(NamedTuple):
     """Properties as they are sent, but for the message id in between, if there is one to come."""
 
     before: bytes
     after: bytes = b""
 
 
-def of_entry(entry: Entry) -> Letterhead:
+def of_entry(entry: Entry) -> LetterProperties:
     """Write an entry's properties; a message id is to come."""
     flags = _CONTENT_TYPE | _HEADERS | _DELIVERY_MODE | _MESSAGE_ID | _TIMESTAMP
     after = _MOMENT.pack(int(entry.accepted or time()))
@@ -82,15 +82,15 @@ def of_entry(entry: Entry) -> Letterhead:
     if entry.app_id:
         flags, after = flags | _APP_ID, after + short(entry.app_id)
     before = (_FLAGS.pack(flags), short(entry.content_type), _table(entry), bytes((PERSISTENT,)))
-    return Letterhead(b"".join(before), after)
+    return LetterProperties(b"".join(before), after)
 
 
-def with_id(content_type: str, headers: FieldTable, message_id: str) -> Letterhead:
+def with_id(content_type: str, headers: FieldTable, message_id: str) -> LetterProperties:
     """Write properties with a message id that stays the same at each try."""
     flags = _CONTENT_TYPE | _HEADERS | _DELIVERY_MODE | _MESSAGE_ID
     table, mode = tables.written(headers), bytes((PERSISTENT,))
     parts = (_FLAGS.pack(flags), short(content_type), table, mode, short(message_id))
-    return Letterhead(b"".join(parts))
+    return LetterProperties(b"".join(parts))
 
 
 def _table(entry: Entry) -> bytes:
@@ -200,7 +200,7 @@ def _moment(milliseconds: object) -> float:
     return seconds if _YEAR_2001 < seconds < time() + _CLOCKS_DIFFER else 0.0
 
 
-def of_dead_letter(properties: bytes, ours: FieldTable) -> Letterhead:
+def of_dead_letter(properties: bytes, ours: FieldTable) -> LetterProperties:
     """Write a dead letter's properties: the original's, where they can be kept, and our headers.
 
     Any client can read them: text is UTF-8, and no header is a large array or table.
@@ -216,7 +216,7 @@ def of_dead_letter(properties: bytes, ours: FieldTable) -> Letterhead:
     kept = {flag: piece for flag, piece in kept.items() if piece}
     kept |= {_HEADERS: headers, _DELIVERY_MODE: bytes((PERSISTENT,))}
     flags = sum(kept)
-    return Letterhead(_FLAGS.pack(flags) + b"".join(kept[f] for f in _IN_ORDER if f in kept))
+    return LetterProperties(_FLAGS.pack(flags) + b"".join(kept[f] for f in _IN_ORDER if f in kept))
 
 
 def _kept(flag: int, piece: bytes) -> bytes:

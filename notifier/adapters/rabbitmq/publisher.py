@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from notifier.adapters.rabbitmq.confirms import Confirms, Letter
-from notifier.adapters.rabbitmq.connection import Connection, Link, number_of
+from notifier.adapters.rabbitmq.connection import Connection, Reconnector, number_of
 from notifier.adapters.rabbitmq.declaring import declare
 from notifier.adapters.rabbitmq.errors import Lost, Vanished, losses
 from notifier.adapters.rabbitmq.probe import Probe
@@ -19,12 +19,12 @@ _PATIENCE = 1  # of a put without a connection, since that was lost
 
 
 class Publisher:
-    """Publishes under confirms, over a link of its own."""
+    """Publishes under confirms, over a connection of its own."""
 
     probe: Probe
 
     def __init__(self, url: Url, purpose: str, partitions: int, metrics: Metrics) -> None:
-        self.link = Link(url, purpose, metrics, self._use)
+        self.reconnector = Reconnector(url, purpose, metrics, self._use)
         self._partitions = partitions
         self._confirms: Confirms | None = None
         self._open = asyncio.Event()
@@ -38,9 +38,9 @@ class Publisher:
     @property
     def obstacle(self) -> str | None:
         """Why nothing can be published now; None where it can."""
-        if self._open.is_set() and self.link.is_blocked:
+        if self._open.is_set() and self.reconnector.is_blocked:
             return "blocked by RabbitMQ: its memory or its disk runs low"
-        return self.link.trouble or self.probe.trouble
+        return self.reconnector.trouble or self.probe.trouble
 
     async def publish(self, letters: Sequence[Letter], tries: int) -> list[Unavailable | None]:
         """Return for each None once it is persisted and routed, else why that is not known.
@@ -64,7 +64,7 @@ class Publisher:
         for lost in losses:
             if isinstance(lost, Vanished):
                 self._shut()
-                self.link.give_up(lost)
+                self.reconnector.reconnect(lost)
 
     async def _confirms_in_use(self) -> Confirms:
         """Return them, or raise Unavailable when there was no connection for a second."""
@@ -89,15 +89,15 @@ class Publisher:
     async def _use(self, connection: Connection) -> None:
         queues = await self._declare(connection)
         channel = await connection.channel()
-        self.link.watch(channel)
+        self.reconnector.watch(channel)
         confirms = self._confirms = Confirms(connection.wire, number_of(channel))
         connection.wire.on_trouble = lambda why: confirms.give_up(Lost(why))
-        self.link.is_up()
+        self.reconnector.mark_ready()
         self._open.set()
         try:
             async with self.probe.over(connection), self._while_up(connection, queues):
                 with losses():
-                    await self.link.until_lost()
+                    await self.reconnector.until_lost()
         except Lost as lost:
             confirms.give_up(lost)
             raise

@@ -10,8 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from notifier.adapters.rabbitmq import frames, properties
 from notifier.adapters.rabbitmq.backlog import watched_backlog
 from notifier.adapters.rabbitmq.confirms import Letter
-from notifier.adapters.rabbitmq.connection import Connection, Keeping
-from notifier.adapters.rabbitmq.probe import Probe, Publishing
+from notifier.adapters.rabbitmq.connection import ConnectedAdapter, Connection
+from notifier.adapters.rabbitmq.probe import Probe, PublishPermission
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, EVENTS, topology
 from notifier.core.addresses import Url
@@ -27,8 +27,8 @@ class _Events(Publisher):
 
     def __init__(self, url: Url, partitions: int, metrics: Metrics) -> None:
         super().__init__(url, "events in", partitions, metrics)
-        publishing = Publishing(EVENTS, "everyone")
-        self.probe = Probe(self.link, publishing, topology(partitions))
+        publishing = PublishPermission(EVENTS, "everyone")
+        self.probe = Probe(self.reconnector, publishing, topology(partitions))
         self._metrics = metrics
 
     def _while_up(
@@ -37,7 +37,7 @@ class _Events(Publisher):
         return watched_backlog(connection, [*queues, DEAD], self._metrics)
 
 
-class AmqpEventQueue(Keeping):
+class AmqpEventQueue(ConnectedAdapter):
     """Puts entries on exchange `notifier.events`; enter it with `async with`.
 
     `url` may be several, separated by commas, tried in turn. Entering does not wait for RabbitMQ;
@@ -48,7 +48,7 @@ class AmqpEventQueue(Keeping):
 
     def __init__(self, url: Url, *, partitions: int, metrics: Metrics) -> None:
         self._publisher = _Events(url, partitions, metrics)
-        super().__init__(self._publisher.link)
+        super().__init__(self._publisher.reconnector)
 
     @property
     def trouble(self) -> str | None:

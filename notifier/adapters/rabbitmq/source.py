@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from notifier.adapters.rabbitmq.amqp_delivery import AmqpAsideDelivery, AmqpDelivery
 from notifier.adapters.rabbitmq.backlog import watched_backlog
-from notifier.adapters.rabbitmq.connection import Connection, Keeping, Link
-from notifier.adapters.rabbitmq.dead_letters import DeadLetters
+from notifier.adapters.rabbitmq.connection import ConnectedAdapter, Connection, Reconnector
 from notifier.adapters.rabbitmq.declaring import declare
-from notifier.adapters.rabbitmq.delivered import AsideDelivery, Delivered
-from notifier.adapters.rabbitmq.deliveries import Held, Message
+from notifier.adapters.rabbitmq.deliveries import Message, UnsettledBytes
 from notifier.adapters.rabbitmq.errors import Lost
 from notifier.adapters.rabbitmq.partition import Partition
-from notifier.adapters.rabbitmq.partitions import Sharing
-from notifier.adapters.rabbitmq.probe import Consuming, Probe
+from notifier.adapters.rabbitmq.partitions import PartitionSharing
+from notifier.adapters.rabbitmq.probe import ConsumePermission, Probe
+from notifier.adapters.rabbitmq.router_publisher import RouterPublisher
 from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, topology
 from notifier.adapters.rabbitmq.undelivered import letter_back, waiting_letter
 from notifier.core.addresses import Url
@@ -30,26 +30,26 @@ class _Batch:
         self,
         partition: Partition,
         messages: list[Message],
-        dead_letters: DeadLetters,
+        letters: RouterPublisher,
         metrics: Metrics,
     ) -> None:
         self._partition = partition
         self._messages = messages
-        self._dead_letters = dead_letters
+        self._letters = letters
         self._metrics = metrics
-        kind = AsideDelivery if partition.queue == ASIDE else Delivered
+        kind = AmqpAsideDelivery if partition.queue == ASIDE else AmqpDelivery
         self._deliveries = [kind(message, partition.queue) for message in messages]
 
     @property
-    def deliveries(self) -> Sequence[Delivered]:
+    def deliveries(self) -> Sequence[AmqpDelivery]:
         """See Batch."""
         return self._deliveries
 
     async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
         """See Batch."""
-        if not isinstance(delivery, Delivered):
+        if not isinstance(delivery, AmqpDelivery):
             raise TypeError("this delivery is another adapter's")
-        await self._dead_letters.keep(delivery, code, reason)
+        await self._letters.keep(delivery, code, reason)
 
     def allow_next(self) -> None:
         """See Batch."""
@@ -70,7 +70,7 @@ class _Batch:
                 self._metrics.put_aside.labels(delivery.put_aside_for).inc()
 
 
-class AmqpEventSource(Keeping):
+class AmqpEventSource(ConnectedAdapter):
     """Takes from its share of the partitions and the unroutable; enter it with `async with`.
 
     `url` is as for AmqpEventQueue. The routers of one `roster` share the partitions out between
@@ -79,21 +79,23 @@ class AmqpEventSource(Keeping):
     """
 
     def __init__(self, url: Url, *, partitions: int, roster: Roster, metrics: Metrics) -> None:
-        self._link = Link(url, "events out", metrics, self._use)
-        self._dead_letters = DeadLetters(url, partitions, metrics)
-        super().__init__(self._link, self._dead_letters.link)
+        self._reconnector = Reconnector(url, "events out", metrics, self._use)
+        self._letters = RouterPublisher(url, partitions, metrics)
+        super().__init__(self._reconnector, self._letters.reconnector)
         self._number = partitions
         self._metrics = metrics
         self._ready: asyncio.Queue[Partition | None] = asyncio.Queue()  # each at most once
-        self.held = Held()
-        self._sharing = Sharing(roster, self._ready, self.held, metrics)
-        consuming = Consuming(lambda: self._sharing.at_work)
-        self._probe = Probe(self._link, consuming, topology(partitions), lambda: self.held.is_full)
+        self.held = UnsettledBytes()
+        self._sharing = PartitionSharing(roster, self._ready, self.held, metrics)
+        consuming = ConsumePermission(lambda: self._sharing.at_work)
+        self._probe = Probe(
+            self._reconnector, consuming, topology(partitions), lambda: self.held.is_full
+        )
 
     @property
     def trouble(self) -> str | None:
         """See Dependency: None while it consumes, and dead letters can be kept."""
-        return self._link.trouble or self._probe.trouble or self._dead_letters.trouble
+        return self._reconnector.trouble or self._probe.trouble or self._letters.trouble
 
     @property
     def partitions(self) -> Sequence[str]:
@@ -109,24 +111,24 @@ class AmqpEventSource(Keeping):
         """See EventSource."""
         while partition := await self._ready.get():
             if messages := partition.take():
-                yield _Batch(partition, messages, self._dead_letters, self._metrics)
+                yield _Batch(partition, messages, self._letters, self._metrics)
 
     async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
         """See EventSource."""
-        await self._dead_letters.put([waiting_letter(entry, delay) for entry, delay in entries])
+        await self._letters.put([waiting_letter(entry, delay) for entry, delay in entries])
 
     async def hand_back(self, events: Sequence[HandedBack]) -> None:
         """See EventSource."""
-        await self._dead_letters.put([letter_back(event) for event in events])
+        await self._letters.put([letter_back(event) for event in events])
 
     async def _use(self, connection: Connection) -> None:
         queues = await declare(connection, self._number)
         # Apart: most queues beside the partitions are idle.
         groups = (queues[: self._number], queues[self._number :])
         async with (
-            self._sharing.over(connection, groups, self._link),
+            self._sharing.over(connection, groups, self._reconnector),
             watched_backlog(connection, [*queues, DEAD], self._metrics),
             self._probe.over(connection),
         ):
-            self._link.is_up()
-            await self._link.until_lost()
+            self._reconnector.mark_ready()
+            await self._reconnector.until_lost()

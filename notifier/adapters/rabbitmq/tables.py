@@ -31,11 +31,11 @@ _WITH_LENGTH = frozenset(b"SxAF")
 _NESTED = frozenset(b"AF")
 
 
-class Unread:
+class Skipped:
     """An array or a table that is too large: no attribute of an event is one."""
 
 
-_UNREAD = Unread()
+_UNREAD = Skipped()
 
 
 def size_of(properties: bytes, at: int) -> int:

@@ -24,6 +24,7 @@ def waiting_letter(entry: Entry, delay: int) -> Letter:
 def letter_back(back: HandedBack) -> Letter:
     """Return the letter that hands an event back."""
     headers: FieldTable = {"notifier-reason": str(back.reason), "notifier-user": back.user}
-    letterhead = properties.with_id(_CLOUD_EVENT, headers, back.id)
     address = frames.address(UNDELIVERED, f"user.{back.user}")
-    return Letter(address, letterhead, back.event, is_numbered=False)
+    return Letter(
+        address, properties.with_id(_CLOUD_EVENT, headers, back.id), back.event, is_numbered=False
+    )

@@ -18,7 +18,7 @@ _BEAT = 1  # second
 _HOT = frozenset({frames.RETURN, frames.DELIVER, frames.ACK, frames.NACK})
 
 
-class Hot(Protocol):
+class FrameHandler(Protocol):
     """Handles the contents and confirms of a channel. Its methods return at once."""
 
     def on_method(self, method: int, payload: bytes) -> None:
@@ -41,7 +41,7 @@ class Wire(asyncio.StreamReaderProtocol):
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._to_drop = 0  # bytes of a frame that was too large
-        self._claimed: dict[int, Hot] = {}
+        self._claimed: dict[int, FrameHandler] = {}
         self._told = 0.0
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -179,7 +179,7 @@ class Wire(asyncio.StreamReaderProtocol):
 
     # Writing.
 
-    def claim(self, channel: int, hot: Hot) -> None:
+    def claim(self, channel: int, hot: FrameHandler) -> None:
         """Hand contents and confirms of a channel over to `hot`, until another claims it."""
         self._claimed[channel] = hot
 

@@ -64,8 +64,8 @@ return 1
 )
 
 
-class RedisWitnesses:
-    """Fulfils `notifier.core.ports.Witnesses` while it is entered.
+class RedisPresenceQueries:
+    """Fulfils `notifier.core.ports.PresenceQueries` while it is entered.
 
     `url` is as for RedisBroker. Connections open with the first call.
     """
@@ -82,7 +82,7 @@ class RedisWitnesses:
         await self._commands.close()
 
     async def ask(self, users: Sequence[str], *, detailed: bool = False) -> Presence:
-        """See Witnesses."""
+        """See PresenceQueries."""
         question = Question(secrets.token_hex(8), list(users), detailed)
         # Only gateways where somebody follows a user's topic can have that user.
         topic = personal_topic(users[0]) if len(users) == 1 else GATEWAYS
@@ -102,7 +102,7 @@ class RedisWitnesses:
         return [answer_of(each) for each in answers]
 
     async def answer(self, question: str, answer: Answer) -> None:
-        """See Witnesses."""
+        """See PresenceQueries."""
         await self._run(_ANSWER, question, encode(answer), _ANSWERS_SECONDS)
 
     async def _run(self, script: Script, question: str, *arguments: Any) -> Any:  # noqa: ANN401 - any reply

@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from notifier.adapters.tokens.keys import MOST_KEYS, Key, check_signature, keys_of_set
 from notifier.adapters.tokens.signed_token import SignedToken
+from notifier.core.bounded_json import read_json
 from notifier.core.errors import Invalid, Unauthorized, Unavailable
-from notifier.core.reading import read_json
 
 LARGEST_ANSWER = 256 * 1024
 
@@ -31,7 +31,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Pacing:
+class FetchIntervals:
     """How often an issuer is asked for its keys, in seconds.
 
     Between two requests lies a `pause`, for any key ids in tokens; one takes at most `timeout`.
@@ -51,7 +51,7 @@ class Pacing:
         return min(max(int(found[1]), self.least), self.most) if found else self.usual
 
 
-_UNHURRIED = Pacing()
+_UNHURRIED = FetchIntervals()
 OnFetch = Callable[[str], None]
 
 
@@ -72,7 +72,7 @@ class IssuerKeys:
     def __init__(
         self,
         url: str,
-        pacing: Pacing = _UNHURRIED,
+        pacing: FetchIntervals = _UNHURRIED,
         on_fetch: OnFetch = unheard,
         *,
         issuers: Collection[str] | None = None,

@@ -20,8 +20,8 @@ from cryptography.x509 import load_pem_x509_certificate
 from msgspec import Meta, Struct
 
 from notifier.adapters.tokens.signed_token import SignedToken
+from notifier.core.bounded_json import read_json
 from notifier.core.errors import Unauthorized
-from notifier.core.reading import read_json
 
 MOST_KEYS = 100
 

@@ -11,11 +11,11 @@ from msgspec import Meta, Struct
 
 from notifier.adapters.tokens.issuer import IssuerKeys, OnFetch, discovery_url, issuers_at, unheard
 from notifier.adapters.tokens.keys import FixedKeys, KeySource, key_of_secret, keys_of_pem
-from notifier.adapters.tokens.known import Known, KnownTokens, name_of
 from notifier.adapters.tokens.signed_token import LONGEST_TOKEN, SignedToken, decoded
+from notifier.adapters.tokens.token_cache import TokenCache, VerifiedToken, name_of
 from notifier.core.access import Identity, identity_of
+from notifier.core.bounded_json import named, read_json
 from notifier.core.errors import Invalid, TokenExpired, Unauthorized
-from notifier.core.reading import named, read_json
 
 CLOCKS_DIFFER = 10  # seconds that an issuer's clock may be ahead of ours, unless a leeway is set
 
@@ -47,7 +47,7 @@ class Issuer:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ClaimRules:
     """The claims that a token needs, beside its issuer's.
 
     It needs one of `audiences`; None is not checked. A claim's name may be a path, such as
@@ -68,10 +68,10 @@ class JwtVerifier:
     `rules` name. `nbf` and `iat` are honoured.
     """
 
-    def __init__(self, issuers: Sequence[Issuer], rules: Rules) -> None:
+    def __init__(self, issuers: Sequence[Issuer], rules: ClaimRules) -> None:
         self._issuers = issuers
         self._rules = rules
-        self._known = KnownTokens()
+        self._known = TokenCache()
 
     async def __aenter__(self) -> Self:
         """Fetch keys where that is needed; an issuer that is away is no error yet."""
@@ -112,7 +112,7 @@ class JwtVerifier:
         claims, every = _claims_of(signed.payload)
         self._check_origin(claims, issuer)
         identity = self._identity(every, self._check_times(claims, time()), claims.iat)
-        self._known.add(name, Known(identity, generation))
+        self._known.add(name, VerifiedToken(identity, generation))
         return identity
 
     @property

@@ -10,13 +10,13 @@ import pytest
 from notifier.adapters.memory.broker import MemoryBroker
 from notifier.adapters.memory.marks import MemoryMarks
 from notifier.api.app import create_app
-from notifier.api.fate import Streams
+from notifier.api.fate import FatePorts
 from notifier.api.keys import ApiKeys, NewKey, new_key
 from notifier.core.errors import Unavailable
 from notifier.core.events import Event, completed
 from notifier.core.history import Published
 from notifier.core.marks import Move
-from notifier.core.ports import Witnesses
+from notifier.core.ports import PresenceQueries
 from notifier.core.positions import Position
 from notifier.core.presence import Answer, Presence, Seen
 from notifier.core.publications import publications_of
@@ -31,7 +31,7 @@ SEEN = Seen("one", "s1", "websocket", "2026-01-31T09:30:00.000Z", {"room:7": "k3
 
 
 class Present:
-    """Witnesses that have each user once, in a room."""
+    """PresenceQueries that have each user once, in a room."""
 
     async def ask(self, users: Sequence[str], *, detailed: bool = False) -> Presence:
         return Presence(dict.fromkeys(users, 1), [SEEN] if detailed else [], complete=True)
@@ -60,15 +60,15 @@ class House:
 
     @asynccontextmanager
     async def asking(
-        self, key: NewKey | None = READS, witnesses: Witnesses | None = None
+        self, key: NewKey | None = READS, presence_queries: PresenceQueries | None = None
     ) -> AsyncIterator[httpx.AsyncClient]:
         keys = ApiKeys([each.entry for each in (READS, POSTS, BOUND)])
         app = create_app(
             RecordingQueue(),
             Metrics(),
             keys,
-            witnesses=witnesses or Present(),
-            streams=Streams(self.broker, self.marks),
+            presence_queries=presence_queries or Present(),
+            streams=FatePorts(self.broker, self.marks),
         )
         headers = {"authorization": f"Bearer {key.secret}"} if key else {}
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -219,7 +219,7 @@ async def test_a_bound_key_learns_of_its_own_users_and_topics_alone() -> None:
 
 
 async def test_while_redis_is_away_the_answer_is_503() -> None:
-    async with House().asking(witnesses=Away()) as http:
+    async with House().asking(presence_queries=Away()) as http:
         answer = await http.get("/v1/users/42/events/e")
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

@@ -10,7 +10,7 @@ import pytest
 from notifier.api.app import create_app
 from notifier.api.keys import ApiKeys, NewKey, new_key
 from notifier.core.errors import Unavailable
-from notifier.core.ports import Witnesses
+from notifier.core.ports import PresenceQueries
 from notifier.core.presence import Answer, Presence, Seen
 from notifier.telemetry.metrics import Metrics
 from tests.support.queues import RecordingQueue
@@ -23,7 +23,7 @@ SEEN = Seen("one", "s1", "websocket", "2026-01-31T09:30:00.000Z", {"user:42": "k
 
 
 class Known:
-    """Witnesses that have each user once."""
+    """PresenceQueries that have each user once."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
@@ -43,10 +43,10 @@ class Away(Known):
 
 @asynccontextmanager
 async def asking(
-    witnesses: Witnesses | None, key: NewKey | None = READS
+    presence_queries: PresenceQueries | None, key: NewKey | None = READS
 ) -> AsyncIterator[httpx.AsyncClient]:
     keys = ApiKeys([each.entry for each in (READS, POSTS, CONTROLS, BOUND)])
-    app = create_app(RecordingQueue(), Metrics(), keys, witnesses=witnesses)
+    app = create_app(RecordingQueue(), Metrics(), keys, presence_queries=presence_queries)
     headers = {"authorization": f"Bearer {key.secret}"} if key else {}
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://a", headers=headers) as http:
@@ -151,9 +151,9 @@ async def test_a_bound_key_asks_about_its_own_users_alone() -> None:
     assert known.asked == [["acme-1"]]
 
 
-@pytest.mark.parametrize("witnesses", [Away(), None], ids=["away", "not set"])
-async def test_without_redis_nothing_is_known(witnesses: Witnesses | None) -> None:
-    async with asking(witnesses) as http:
+@pytest.mark.parametrize("presence_queries", [Away(), None], ids=["away", "not set"])
+async def test_without_redis_nothing_is_known(presence_queries: PresenceQueries | None) -> None:
+    async with asking(presence_queries) as http:
         answer = await http.get("/v1/users/42")
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

@@ -313,7 +313,7 @@ async def test_a_client_without_room_goes_on_once_it_has_some() -> None:
         asked = it.broker.attempts - attempts
 
         client.has_room = True
-        it.hub.go_on(client, ["news", "other"])
+        it.hub.resume_replays(client, ["news", "other"])
         await quiet()
 
         assert before == []
@@ -705,7 +705,7 @@ async def test_an_order_reaches_its_handler_and_no_client() -> None:
     async with house() as it:
         client = await it.follower("user:42")
         obeyed: list[Signal] = []
-        it.hub.obey("disconnect", obeyed.append)
+        it.hub.on_order("disconnect", obeyed.append)
         order = Signal("user:42", Kind.ORDER, "disconnect", b"now")
 
         await it.broker.signal([order, order._replace(name="newer"), order._replace(topic="news")])

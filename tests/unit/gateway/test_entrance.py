@@ -14,7 +14,7 @@ from notifier.adapters.memory.seats import MemorySeats
 from notifier.core.access import Identity
 from notifier.core.conversation import Terms
 from notifier.core.errors import TokenExpired, Unavailable
-from notifier.core.pace import Pace
+from notifier.core.rate_limit import RateLimit
 from notifier.gateway.gateway import Capacity
 from notifier.http.proxies import Proxies
 from tests.support.gateways import PROTOCOL, House, served
@@ -529,7 +529,7 @@ async def test_clients_verified_while_the_last_place_was_taken_are_refused() -> 
 
 
 async def test_clients_over_the_connect_rate_limit_are_refused_before_the_upgrade() -> None:
-    async with served(capacity=Capacity(connects=Pace(rate=0.001, burst=2_000))) as it:
+    async with served(capacity=Capacity(connects=RateLimit(rate=0.001, burst=2_000))) as it:
         async with it.welcomed(), it.welcomed():
             refusal = await it.refused()
 
@@ -539,7 +539,7 @@ async def test_clients_over_the_connect_rate_limit_are_refused_before_the_upgrad
 
 
 async def test_a_client_refused_for_another_reason_does_not_count_towards_the_rate_limit() -> None:
-    async with served(capacity=Capacity(connects=Pace(rate=0.001, burst=1_000))) as it:
+    async with served(capacity=Capacity(connects=RateLimit(rate=0.001, burst=1_000))) as it:
         async with it.client(headers={"Origin": "https://evil.example"}) as client:
             await client.closed_with()
         it.broker.trouble = "away"

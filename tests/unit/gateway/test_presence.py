@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from notifier.adapters.memory.presence import MemoryWitnesses
+from notifier.adapters.memory.presence import MemoryPresenceQueries
 from notifier.core.access import Identity, WiderIdentity
 from notifier.core.names import GATEWAYS
 from notifier.core.presence import MOST_SHOWN, WHO, Presence
@@ -24,7 +24,7 @@ from tests.support.streams import polled, streamed
 async def asked(house: House, *users: str, detailed: bool = False) -> Presence:
     # The gateway hears orders of a topic that it follows; without `control` it follows this one.
     await house.broker.subscribe([GATEWAYS])
-    return await house.witnesses.ask(list(users), detailed=detailed)
+    return await house.presence_queries.ask(list(users), detailed=detailed)
 
 
 async def test_the_connections_of_each_user_are_counted() -> None:
@@ -103,7 +103,7 @@ async def test_without_an_answer_in_time_the_presence_is_not_complete() -> None:
     async with served() as it:
         await it.broker.unsubscribe([GATEWAYS])
 
-        assert await MemoryWitnesses(it.broker).ask(["42"]) == Presence(
+        assert await MemoryPresenceQueries(it.broker).ask(["42"]) == Presence(
             {"42": 0}, [], complete=False
         )
 

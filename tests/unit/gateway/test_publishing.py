@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from notifier.core.access import Identity, WiderIdentity
-from notifier.core.pace import Pace
+from notifier.core.rate_limit import RateLimit
 from notifier.gateway.gateway import Capacity
 from notifier.gateway.websocket import WebSocketConnection
 from tests.support.eventually import eventually
@@ -192,7 +192,7 @@ async def test_a_frame_that_is_too_large_closes_and_a_body_is_refused() -> None:
 class Hurried(WebSocketConnection):
     """Few frames at once."""
 
-    frame_pace = Pace(rate=1, burst=3)
+    frame_limit = RateLimit(rate=1, burst=3)
 
 
 async def test_a_flood_of_frames_ends_the_connection() -> None:
@@ -208,8 +208,8 @@ async def test_a_flood_of_frames_ends_the_connection() -> None:
 @pytest.mark.parametrize(
     "capacity",
     [
-        Capacity(frames=Pace(rate=0.001, burst=2_000)),
-        Capacity(frame_bytes=Pace(rate=0.1, burst=2_000)),
+        Capacity(frames=RateLimit(rate=0.001, burst=2_000)),
+        Capacity(frame_bytes=RateLimit(rate=0.1, burst=2_000)),
     ],
     ids=["frames", "bytes"],
 )

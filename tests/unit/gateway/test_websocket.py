@@ -9,8 +9,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from notifier.core.pace import Pace
 from notifier.core.ports import Listener
+from notifier.core.rate_limit import RateLimit
 from notifier.gateway.deflate import SMALLEST
 from notifier.gateway.websocket import WebSocketConnection
 from tests.support.gateways import Client, House, served
@@ -36,14 +36,14 @@ class Impatient(WebSocketConnection):
 class Enduring(WebSocketConnection):
     """Takes any flood."""
 
-    frame_pace = byte_pace = Pace(rate=math.inf, burst=1)
+    frame_limit = byte_limit = RateLimit(rate=math.inf, burst=1)
 
 
 class Strict(WebSocketConnection):
     """Takes four frames at once, or two hundred bytes, and hardly any more later."""
 
-    frame_pace = Pace(rate=0.001, burst=4_000)
-    byte_pace = Pace(rate=0.001, burst=200_000)
+    frame_limit = RateLimit(rate=0.001, burst=4_000)
+    byte_limit = RateLimit(rate=0.001, burst=200_000)
 
 
 async def test_an_event_arrives() -> None:

@@ -22,7 +22,7 @@ from notifier.core.names import personal_topic
 from notifier.core.presence import Answer, Presence
 from notifier.core.undelivered import HandedBack, Reason
 from notifier.router.router import Router
-from notifier.router.undelivered import Knowledge
+from notifier.router.undelivered import UndeliveredPorts
 from notifier.telemetry.metrics import Metrics
 from tests.support.clock import in_virtual_time
 
@@ -49,7 +49,7 @@ class Marks(MemoryMarks):
 
 
 class Present:
-    """Witnesses of the users who are connected."""
+    """PresenceQueries of the users who are connected."""
 
     def __init__(self) -> None:
         self.connected: set[str] = set()
@@ -100,7 +100,7 @@ class House:
         self.present = Present()
         self.metrics = Metrics()
         self.router = Router(
-            self.queue, Knowledge(self.broker, self.marks, self.present), self.metrics
+            self.queue, UndeliveredPorts(self.broker, self.marks, self.present), self.metrics
         )
 
     async def post(

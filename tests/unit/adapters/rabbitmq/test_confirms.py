@@ -10,7 +10,7 @@ from pamqp.header import ContentHeader
 from notifier.adapters.rabbitmq import frames
 from notifier.adapters.rabbitmq.confirms import Confirms, Letter
 from notifier.adapters.rabbitmq.errors import Lost, Vanished
-from notifier.adapters.rabbitmq.properties import Letterhead, of_entry
+from notifier.adapters.rabbitmq.properties import LetterProperties, of_entry
 from notifier.adapters.rabbitmq.wire import Wire
 from notifier.core.ingress import Entry
 
@@ -44,7 +44,7 @@ class Publishing:
     def __init__(self, *numbers: int, is_numbered: bool = True, seconds: float = SECONDS) -> None:
         self.wire = Listening()
         self.confirms = Confirms(self.wire, CHANNEL)
-        head = of_entry(Entry(b"")) if is_numbered else Letterhead(b"\0\0")
+        head = of_entry(Entry(b"")) if is_numbered else LetterProperties(b"\0\0")
         address = frames.address("", "")
         letters = {number: Letter(address, head, b"x", is_numbered) for number in numbers}
         self._task = asyncio.ensure_future(self.confirms.publish(letters, seconds))

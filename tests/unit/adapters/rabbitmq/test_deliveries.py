@@ -11,8 +11,8 @@ from notifier.adapters.rabbitmq.deliveries import (
     MOST_HELD,
     MOST_HELD_LONG,
     Deliveries,
-    Held,
     Message,
+    UnsettledBytes,
 )
 from notifier.adapters.rabbitmq.wire import Wire
 from notifier.core.ingress import LARGEST_ENTRY_BODY
@@ -128,7 +128,7 @@ def of(wire: Wire, size: int) -> Message:
 
 @in_virtual_time
 async def test_a_connection_over_the_bound_is_not_read_until_half_is_settled() -> None:
-    wire, held = Paused(), Held()
+    wire, held = Paused(), UnsettledBytes()
     messages = [of(wire, MOST_HELD // 4) for _ in range(4)]
 
     for message in messages[:3]:
@@ -146,7 +146,7 @@ async def test_a_connection_over_the_bound_is_not_read_until_half_is_settled() -
 
 @in_virtual_time
 async def test_a_pause_that_lasts_is_interrupted_for_one_more_until_far_more_is_held() -> None:
-    wire, held, breaths = Paused(), Held(), 0
+    wire, held, breaths = Paused(), UnsettledBytes(), 0
     held.add(of(wire, MOST_HELD), wire)
 
     while held.bytes < MOST_HELD_LONG:
@@ -163,7 +163,7 @@ async def test_a_pause_that_lasts_is_interrupted_for_one_more_until_far_more_is_
 
 @in_virtual_time
 async def test_bytes_held_from_an_earlier_connection_count_on_the_next() -> None:
-    held, before, after = Held(), Paused(), Paused()
+    held, before, after = UnsettledBytes(), Paused(), Paused()
     held.add(of(before, MOST_HELD), before)
 
     held.add(of(after, 1), after)
@@ -173,7 +173,7 @@ async def test_bytes_held_from_an_earlier_connection_count_on_the_next() -> None
 
 @in_virtual_time
 async def test_while_an_answer_is_awaited_reading_goes_on_past_the_bound() -> None:
-    wire, held = Paused(), Held()
+    wire, held = Paused(), UnsettledBytes()
     held.add(of(wire, MOST_HELD), wire)
 
     with held.reading():

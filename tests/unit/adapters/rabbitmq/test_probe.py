@@ -2,7 +2,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 
 from notifier.adapters.rabbitmq import probe
-from notifier.adapters.rabbitmq.connection import Connection, Link
+from notifier.adapters.rabbitmq.connection import Connection, Reconnector
 from notifier.adapters.rabbitmq.probe import Probe
 from notifier.telemetry.metrics import Metrics
 from tests.support.eventually import eventually
@@ -34,11 +34,11 @@ async def test_nothing_is_asked_while_the_connection_is_not_read(
 ) -> None:
     monkeypatch.setattr(probe, "_EVERY", 0.001)
     asking = Asking()
-    link = Link("amqp://127.0.0.1/", "test", Metrics(), use)
+    reconnector = Reconnector("amqp://127.0.0.1/", "test", Metrics(), use)
 
     async with (
         connected() as (_, connection),
-        Probe(link, asking, is_paused=asking.look).over(connection),
+        Probe(reconnector, asking, is_paused=asking.look).over(connection),
     ):
         await eventually(lambda: asking.looks_while_paused > 2)
         while_paused = asking.times

@@ -15,7 +15,7 @@ from jwt.algorithms import AllowedPrivateKeys, get_default_algorithms
 from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
-from notifier.adapters.tokens.issuer import LARGEST_ANSWER, IssuerKeys, Pacing
+from notifier.adapters.tokens.issuer import LARGEST_ANSWER, FetchIntervals, IssuerKeys
 from notifier.adapters.tokens.keys import MOST_KEYS
 from notifier.adapters.tokens.signed_token import decoded
 from notifier.adapters.tokens.verifier import Issuer as Trusted
@@ -97,7 +97,7 @@ async def issuer() -> AsyncIterator[Issuer]:
         yield issuer
 
 
-def verifier_for(issuer: Issuer, pacing: Pacing = UNHURRIED) -> JwtVerifier:
+def verifier_for(issuer: Issuer, pacing: FetchIntervals = UNHURRIED) -> JwtVerifier:
     return JwtVerifier([Trusted(IssuerKeys(issuer.url, pacing))], ANY)
 
 
@@ -252,16 +252,16 @@ async def test_the_keys_are_fetched_once_and_kept(issuer: Issuer) -> None:
 @pytest.mark.parametrize(
     ("pacing", "cache_control", "requests"),
     [
-        (Pacing(pause=0, usual=0), None, 2),
-        (Pacing(pause=0, usual=0), "public, max-age=600", 1),
-        (Pacing(pause=0, usual=0), "max-age=0", 1),
-        (Pacing(pause=0, least=0), "max-age=0", 2),
-        (Pacing(pause=0, least=0), "no-store", 1),
-        (Pacing(pause=0, least=0, most=0), "max-age=999999999", 2),
+        (FetchIntervals(pause=0, usual=0), None, 2),
+        (FetchIntervals(pause=0, usual=0), "public, max-age=600", 1),
+        (FetchIntervals(pause=0, usual=0), "max-age=0", 1),
+        (FetchIntervals(pause=0, least=0), "max-age=0", 2),
+        (FetchIntervals(pause=0, least=0), "no-store", 1),
+        (FetchIntervals(pause=0, least=0, most=0), "max-age=999999999", 2),
     ],
 )
 async def test_keys_stay_fresh_as_long_as_the_issuer_says_within_bounds(
-    issuer: Issuer, pacing: Pacing, cache_control: str | None, requests: int
+    issuer: Issuer, pacing: FetchIntervals, cache_control: str | None, requests: int
 ) -> None:
     issuer.keys = [jwk_of(P256, "a")]
     issuer.headers = {"Cache-Control": cache_control} if cache_control else {}
@@ -298,7 +298,7 @@ async def test_invented_kids_do_not_make_us_hammer_the_issuer(issuer: Issuer) ->
 async def test_the_outcome_of_each_fetch_is_told(issuer: Issuer) -> None:
     issuer.keys = [jwk_of(ED25519, "a")]
     heard: list[str] = []
-    keys = IssuerKeys(issuer.url, Pacing(pause=0), on_fetch=heard.append)
+    keys = IssuerKeys(issuer.url, FetchIntervals(pause=0), on_fetch=heard.append)
     await keys.check(decoded(signed(ED25519, "EdDSA", "a")))
     issuer.status = "500 Internal Server Error"
 
@@ -506,7 +506,7 @@ async def test_no_token_can_be_judged_before_there_are_keys() -> None:
 async def test_an_issuer_that_does_not_answer_is_not_waited_for(issuer: Issuer) -> None:
     issuer.answering.clear()
 
-    async with verifier_for(issuer, Pacing(timeout=0.05)) as verifier:
+    async with verifier_for(issuer, FetchIntervals(timeout=0.05)) as verifier:
         trouble = verifier.trouble
     issuer.answering.set()
 

@@ -5,7 +5,7 @@ from typing import Any
 import jwt
 import pytest
 
-from notifier.adapters.tokens.verifier import Rules
+from notifier.adapters.tokens.verifier import ClaimRules
 from notifier.core.errors import TokenExpired, Unauthorized
 from tests.support.tokens import (
     FOR_US,
@@ -142,7 +142,7 @@ async def test_an_issuer_and_an_audience_that_are_not_asked_for_are_not_checked(
     ],
 )
 async def test_the_user_id_may_be_in_another_claim(name: str, member: dict[str, Any]) -> None:
-    verifier = verifier_of(secret=SECRET, rules=Rules(user_claim=name))
+    verifier = verifier_of(secret=SECRET, rules=ClaimRules(user_claim=name))
 
     identity = await verifier.verify(signed(SECRET, "HS256", None, **member))
 
@@ -151,7 +151,7 @@ async def test_the_user_id_may_be_in_another_claim(name: str, member: dict[str, 
 
 @pytest.mark.parametrize("member", [{}, {"uid": None}, {"uid": {"id": "7"}}, {"uid": ["7"]}])
 async def test_a_token_without_the_claim_of_its_user_is_refused(member: dict[str, Any]) -> None:
-    verifier = verifier_of(secret=SECRET, rules=Rules(user_claim="uid"))
+    verifier = verifier_of(secret=SECRET, rules=ClaimRules(user_claim="uid"))
 
     reason = await refusal(verifier, signed(SECRET, "HS256", None, **member))
 
@@ -160,7 +160,7 @@ async def test_a_token_without_the_claim_of_its_user_is_refused(member: dict[str
 
 async def test_topics_may_be_in_another_claim() -> None:
     name = "https://app.example/topics"
-    verifier = verifier_of(secret=SECRET, rules=Rules(topics_claim=name))
+    verifier = verifier_of(secret=SECRET, rules=ClaimRules(topics_claim=name))
 
     good, bad = ({"topics": ["no"], name: topics} for topics in (["news"], "news"))
     identity = await verifier.verify(signed(SECRET, "HS256", None, **good))
@@ -219,8 +219,8 @@ async def test_an_expired_token_of_another_audience_is_refused_for_that() -> Non
 async def test_a_leeway_is_for_clocks_that_differ(claim: str) -> None:
     early = signed(SECRET, "HS256", None, **{claim: time() + 60})
 
-    identity = await verifier_of(secret=SECRET, rules=Rules(leeway=90)).verify(early)
-    reason = await refusal(verifier_of(secret=SECRET, rules=Rules(leeway=0)), early)
+    identity = await verifier_of(secret=SECRET, rules=ClaimRules(leeway=90)).verify(early)
+    reason = await refusal(verifier_of(secret=SECRET, rules=ClaimRules(leeway=0)), early)
 
     assert identity.user == "42"
     assert reason.startswith("the token is ")
@@ -228,7 +228,7 @@ async def test_a_leeway_is_for_clocks_that_differ(claim: str) -> None:
 
 async def test_a_leeway_delays_the_expiry() -> None:
     expired = int(time()) - 60
-    verifier = verifier_of(secret=SECRET, rules=Rules(leeway=90))
+    verifier = verifier_of(secret=SECRET, rules=ClaimRules(leeway=90))
 
     identity = await verifier.verify(signed(SECRET, "HS256", exp=expired))
 
@@ -236,7 +236,7 @@ async def test_a_leeway_delays_the_expiry() -> None:
 
 
 async def test_one_of_several_audiences_of_ours_is_enough() -> None:
-    verifier = verifier_of(secret=SECRET, rules=Rules(audiences=["web", "app"]))
+    verifier = verifier_of(secret=SECRET, rules=ClaimRules(audiences=["web", "app"]))
 
     identity = await verifier.verify(signed(SECRET, "HS256", aud="app"))
     reason = await refusal(verifier, signed(SECRET, "HS256", aud="admin"))

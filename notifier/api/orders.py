@@ -1,6 +1,5 @@
 """Control: the routes by which backends and operators end sessions and revoke tokens."""
 
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from notifier.api import description
 from notifier.api.keys import granted
 from notifier.api.requests import check_parameters
 from notifier.core.control import Act
+from notifier.core.conversation import iso
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.grants import Grant, Scope
 from notifier.core.names import PATTERN, checked_name, personal_topic
@@ -27,8 +27,8 @@ _SLASHES = 4  # of an order's path; one within the user's id is sent as %2F
 NO_REDIS = Unavailable("redis", "this api has none; set NOTIFIER_REDIS_URL")
 
 
-class Controlling:
-    """Gives orders about users, and keeps an account of who gave them."""
+class OrderGiver:
+    """Gives orders about users, and logs each with the key that gave it."""
 
     def __init__(self, control: Control | None, metrics: Metrics) -> None:
         self._control = control
@@ -43,14 +43,13 @@ class Controlling:
         order = await self._control.give(act, user)
         self._metrics.orders.labels(act).inc()
         _audit.info("ordered", act=act, user=user, key=grant.name, client=client)
-        moment = datetime.fromtimestamp(order.moment, UTC).isoformat(timespec="milliseconds")
-        told = {"user": user, "act": act, "time": moment.replace("+00:00", "Z")}
-        return JSONResponse(told, HTTPStatus.ACCEPTED)
+        answer = {"user": user, "act": act, "time": iso(order.moment)}
+        return JSONResponse(answer, HTTPStatus.ACCEPTED)
 
 
 def add_routes(app: FastAPI, control: Control | None, metrics: Metrics) -> None:
     """Add the routes of control to the api's application."""
-    app.state.controlling = Controlling(control, metrics)
+    app.state.order_giver = OrderGiver(control, metrics)
     for act, endpoint in ((Act.DISCONNECT, disconnect), (Act.REVOKE, revoke)):
         # A user's id may have a slash, which a URL has as %2F.
         path = f"/v1/users/{{user:path}}/{act}"
@@ -60,7 +59,7 @@ def add_routes(app: FastAPI, control: Control | None, metrics: Metrics) -> None:
 Granted = Annotated[Grant, Depends(granted)]
 User = Annotated[
     str,
-    # Only told, as `give` names the rule in our own words.
+    # Only described, as `give` names the rule in our own words.
     Path(description="The user's id.", json_schema_extra={"pattern": f"^{PATTERN}$"}),
 ]
 
@@ -71,7 +70,7 @@ async def disconnect(request: Request, user: User, grant: Granted) -> Response:
 
 
 async def revoke(request: Request, user: User, grant: Granted) -> Response:
-    """Refuse the tokens that a user was issued until now, and end what they opened."""
+    """Refuse the tokens that a user was issued until now, and end the sessions that they opened."""
     return await _give(request, Act.REVOKE, user, grant)
 
 
@@ -79,8 +78,8 @@ async def _give(request: Request, act: Act, user: str, grant: Grant) -> Response
     check_parameters(request)
     if request.scope["raw_path"].count(b"/") != _SLASHES:  # else it is not this user's
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    controlling: Controlling = request.app.state.controlling
-    return await controlling.give(act, user, grant, client_of(request))
+    order_giver: OrderGiver = request.app.state.order_giver
+    return await order_giver.give(act, user, grant, client_of(request))
 
 
 def refuse(request: Request, error: NotifierError, status: HTTPStatus) -> Response:

@@ -1,4 +1,4 @@
-"""Dead letters in a person's hands: looked at, and put back where they came from."""
+"""The queue `notifier.dead`: lists its dead letters, and puts them back where they came from."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ _OF_RABBITMQ = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count"
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A dead letter, as its headers describe it. `why_not`: why it cannot be put back, if so."""
 
     time: str
@@ -37,14 +37,14 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
-    """Which letters are meant: those that fit all of what is given. `error` is a part of one."""
+class LetterFilter:
+    """The letters that are meant: they fit all that is given. `error` is a part of one."""
 
     reason: str = ""
     error: str = ""
     routing_key: str = ""
 
-    def fits(self, letter: Letter) -> bool:
+    def fits(self, letter: DeadLetter) -> bool:
         """Whether a letter is meant."""
         return (
             self.reason in ("", letter.reason)
@@ -53,36 +53,39 @@ class Which:
         )
 
 
-async def letters(url: str, which: Which, most: int) -> AsyncIterator[Letter]:
+async def dead_letters(url: str, wanted: LetterFilter, most: int) -> AsyncIterator[DeadLetter]:
     """Yield letters without taking them away, the oldest first, of the first `most` in the queue.
 
     RabbitMQ counts each look as a delivery. Raises Lost.
     """
     async with _opened(url) as (_, queue):
         async for message in _first(queue, most):
-            if which.fits(letter := _letter_of(message)):
+            if wanted.fits(letter := _letter_of(message)):
                 yield letter
 
 
-async def put_back(url: str, which: Which, most: int, told: Callable[[Letter], None]) -> None:
+async def put_back(
+    url: str, wanted: LetterFilter, most: int, on_put_back: Callable[[DeadLetter], None]
+) -> None:
     """Publish letters once more as their producers did, one after another, the oldest first.
 
     Looks at the first `most` of those that wait when it begins: what is bad still comes back behind
-    them. Each is acked once RabbitMQ has confirmed it, and `told` then. Raises Lost; what was not
-    told stays, or comes twice with the same message id.
+    them. Each is acked once RabbitMQ has confirmed it, and then `on_put_back` is called, as it is
+    for those that cannot be put back. Raises Lost; the others then stay, or come twice with the
+    same message id.
     """
     async with _opened(url) as (channel, queue):
         exchange = await channel.get_exchange(EVENTS, ensure=False)
         async for message in _first(queue, most):
             letter = _letter_of(message)
-            if not which.fits(letter):
+            if not wanted.fits(letter):
                 continue
             if not letter.why_not:
                 original = _original_of(message)
                 with losses():
                     await exchange.publish(original, letter.routing_key, timeout=_PATIENCE)
                     await message.ack()
-            told(letter)
+            on_put_back(letter)
 
 
 @asynccontextmanager
@@ -119,7 +122,7 @@ async def _first(queue: AbstractQueue, most: int) -> AsyncIterator[AbstractIncom
         yield message
 
 
-def _letter_of(message: AbstractIncomingMessage) -> Letter:
+def _letter_of(message: AbstractIncomingMessage) -> DeadLetter:
     def said(name: str) -> str:
         return str(message.headers.get(f"notifier-{name}", ""))
 
@@ -128,7 +131,7 @@ def _letter_of(message: AbstractIncomingMessage) -> Letter:
         why_not = "only the beginning of its body was kept"
     elif "notifier-routing-key" not in message.headers:
         why_not = "it has no header notifier-routing-key"
-    return Letter(
+    return DeadLetter(
         *(said("time"), said("reason"), said("error"), said("routing-key"), said("queue")),
         message_id=message.message_id or "",
         size=int(said("size") or len(message.body)),

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
+from notifier.core.bounded_json import NOT_A_MEMBER, check_size, is_too_deep, read_json
 from notifier.core.errors import Invalid, TooLarge, Unreadable
-from notifier.core.reading import NOT_A_MEMBER, check_size, is_too_deep, read_json
 
 
 class Thing(Struct, forbid_unknown_fields=True):

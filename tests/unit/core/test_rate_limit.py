@@ -3,12 +3,12 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.core.pace import Pace, Paces
+from notifier.core.rate_limit import RateLimit, RateLimits
 
-PACE = Pace(rate=4, burst=2)
+PACE = RateLimit(rate=4, burst=2)
 
 
-def taken(pace: Pace, moments: list[float]) -> list[float]:
+def taken(pace: RateLimit, moments: list[float]) -> list[float]:
     """The moments, in their order, at which one more was not too much."""
     until, those = 0.0, []
     for now in moments:
@@ -60,7 +60,7 @@ def test_in_no_time_is_more_taken_than_burst_and_rate_allow(pauses: list[float])
 
 
 def test_each_name_has_a_pace_of_its_own() -> None:
-    paces = Paces(PACE)
+    paces = RateLimits(PACE)
 
     assert [paces.allow("ann", 10.0) for _ in range(10)] == [True] * 8 + [False] * 2
     assert paces.allow("bob", 10.0)
@@ -69,7 +69,7 @@ def test_each_name_has_a_pace_of_its_own() -> None:
 
 
 def test_names_at_rest_are_forgotten() -> None:
-    paces = Paces(PACE)
+    paces = RateLimits(PACE)
     for number in range(1_000):
         paces.allow(f"user{number}", 10.0)
     for moment in (12.0, 14.0):

@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from msgspec.json import Decoder
 
+from notifier.core.bounded_json import read_json
 from notifier.core.errors import Invalid, Unreadable
 from notifier.core.events import LARGEST_BATCH, LARGEST_BODY, MOST_IN_BATCH
-from notifier.core.reading import read_json
 
 AUDIENCE = frozenset({"users", "topic", "everyone"})
 STDIN = "standard input"

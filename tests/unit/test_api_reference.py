@@ -5,7 +5,7 @@ from hashlib import sha256
 import pytest
 
 from contracts.documents import documents
-from notifier.reference import HEADERS, page_of
+from notifier.api_reference import HEADERS, page_of
 
 OPENAPI = {name: each for name, each in documents().items() if name.startswith("openapi")}
 SURFACES = pytest.mark.parametrize("name", sorted(OPENAPI))

@@ -38,7 +38,7 @@ class Progress:
         return [self.accepted] * self.events if self.accepted else []
 
 
-class Reading:
+class BatchReader:
     """A batch whose deliveries are understood one after another, as their publications are needed.
 
     A delivery that cannot be understood gets an `error`. `now` tells Unix seconds: an event whose

@@ -1,11 +1,11 @@
-from notifier.adapters.tokens.known import Known, KnownTokens, name_of
+from notifier.adapters.tokens.token_cache import TokenCache, VerifiedToken, name_of
 from notifier.core.access import Identity
 
-ANN = Known(Identity("42", 100.0), keys=1)
+ANN = VerifiedToken(Identity("42", 100.0), keys=1)
 
 
-def known_of(*tokens: str, most: int = 10) -> KnownTokens:
-    known = KnownTokens(most)
+def known_of(*tokens: str, most: int = 10) -> TokenCache:
+    known = TokenCache(most)
     for token in tokens:
         known.add(name_of(token), ANN)
     return known
@@ -29,7 +29,7 @@ def test_a_record_does_not_hold_under_other_keys() -> None:
 
 
 def test_a_record_may_be_replaced() -> None:
-    known, anew = known_of("t"), Known(ANN.identity, keys=2)
+    known, anew = known_of("t"), VerifiedToken(ANN.identity, keys=2)
     known.add(name_of("t"), anew)
 
     assert known.get(name_of("t")) is anew

@@ -22,7 +22,7 @@ _SHORTEST_PAUSE = 0.1
 _log = structlog.get_logger("notifier.gateway")
 
 
-class Obedience:
+class UserOrders:
     """Ends sessions as ordered, and knows whose tokens are revoked; `run` must be running.
 
     A signal only says that there is something to read. So an order outlives a lost signal, and a
@@ -37,7 +37,7 @@ class Obedience:
         self._revoked = Revocations(lifetime)
         self._disconnected = Moments(_DISCONNECT_SECONDS)
         self._asked = asyncio.Event()
-        hub.obey(LOOK, lambda _: self._asked.set())
+        hub.on_order(LOOK, lambda _: self._asked.set())
 
     def check(self, identity: Identity) -> None:
         """Raise TokenRevoked for the identity of a token that is revoked."""

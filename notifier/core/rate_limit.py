@@ -1,10 +1,10 @@
-"""A bound on how often something may happen, whose whole state is one number of its user's."""
+"""Rate limits: how often something may happen, with one number as the state of each user."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RateLimit:
     """So many a second, and `burst` seconds' worth of them at once.
 
     The generic cell rate algorithm (ITU-T I.371): it keeps the moment up to which
@@ -23,17 +23,17 @@ class Pace:
         return after if after <= now + self.burst else None
 
 
-class Paces:
-    """One pace for each of many names. A name costs nothing once it is at rest again."""
+class RateLimits:
+    """One rate limit for each of many names. A name costs nothing once it is at rest again."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, limit: RateLimit) -> None:
+        self._limit = limit
         self._paid: dict[str, float] = {}  # the one that came last stands last
 
     def allow(self, name: str, now: float, count: float = 1) -> bool:
         """Whether `name` may go on; a refused act is not counted."""
         until = self._paid.pop(name, 0.0)
-        paid = self._pace.paid(until, now, count)
+        paid = self._limit.paid(until, now, count)
         self._paid[name] = until if paid is None else paid
         self._forget(now)
         return paid is not None

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from notifier.core.access import Identity
 
-MOST_KNOWN = 50_000
+MOST_CACHED = 50_000
 
 
-class Known(NamedTuple):
+class VerifiedToken(NamedTuple):
     """The identity of a token that was verified, and the number of the keys that did it."""
 
     identity: Identity
@@ -23,19 +23,19 @@ class Known(NamedTuple):
         return self.keys == keys and self.identity.expires > now
 
 
-class KnownTokens:
+class TokenCache:
     """At most `most` tokens by their hash (`name_of`); the token itself is not kept."""
 
-    def __init__(self, most: int = MOST_KNOWN) -> None:
+    def __init__(self, most: int = MOST_CACHED) -> None:
         self._most = most
         # A dictionary searches for its first item past all that were removed before it.
-        self._known: OrderedDict[bytes, Known] = OrderedDict()
+        self._known: OrderedDict[bytes, VerifiedToken] = OrderedDict()
 
-    def get(self, name: bytes) -> Known | None:
+    def get(self, name: bytes) -> VerifiedToken | None:
         """Return the record of a token, which may have expired; None without one."""
         return self._known.get(name)
 
-    def add(self, name: bytes, known: Known) -> None:
+    def add(self, name: bytes, known: VerifiedToken) -> None:
         """Remember a token; the one known longest may have to go."""
         self._known.pop(name, None)
         if len(self._known) >= self._most:

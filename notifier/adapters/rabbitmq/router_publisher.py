@@ -1,4 +1,4 @@
-"""The letters of a router: dead letters, and events that wait or are handed back.
+"""Publishes the letters of a router: dead letters, and events that wait or are handed back.
 
 Dead letters are entries that a router found bad, kept in the queue `notifier.dead` for a person.
 """
@@ -11,12 +11,12 @@ from typing import Any
 import structlog
 
 from notifier.adapters.rabbitmq import frames, properties
+from notifier.adapters.rabbitmq.amqp_delivery import AmqpDelivery
 from notifier.adapters.rabbitmq.confirms import Letter
 from notifier.adapters.rabbitmq.connection import Connection
 from notifier.adapters.rabbitmq.declaring import declare_returns
-from notifier.adapters.rabbitmq.delivered import Delivered
 from notifier.adapters.rabbitmq.errors import TopologyError
-from notifier.adapters.rabbitmq.probe import Probe, Publishing
+from notifier.adapters.rabbitmq.probe import Probe, PublishPermission
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, JUDGED
 from notifier.core.addresses import Url
@@ -27,12 +27,12 @@ _LONGEST_REASON = 500
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class DeadLetters(Publisher):
-    """Keeps entries that cannot be understood in the queue `notifier.dead`."""
+class RouterPublisher(Publisher):
+    """Publishes dead letters to the queue `notifier.dead`, and the other letters of a router."""
 
     def __init__(self, url: Url, partitions: int, metrics: Metrics) -> None:
         super().__init__(url, "dead letters", partitions, metrics)
-        self.probe = Probe(self.link, Publishing(DEAD, JUDGED))
+        self.probe = Probe(self.reconnector, PublishPermission(DEAD, JUDGED))
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -41,7 +41,7 @@ class DeadLetters(Publisher):
 
         Only the probe may be waiting; a router that has something to keep says that it holds it.
         """
-        return self.link.trouble or self.probe.trouble
+        return self.reconnector.trouble or self.probe.trouble
 
     async def _declare(self, connection: Connection) -> Sequence[str]:
         queues = await super()._declare(connection)
@@ -51,7 +51,7 @@ class DeadLetters(Publisher):
             _log.warning("cannot_hand_back", reason=str(error))
         return queues
 
-    async def keep(self, delivery: Delivered, code: str, reason: str) -> None:
+    async def keep(self, delivery: AmqpDelivery, code: str, reason: str) -> None:
         """Return once it is kept, else raise Unavailable."""
         await self.put([_dead_letter_of(delivery, code, reason)])
 
@@ -63,7 +63,7 @@ class DeadLetters(Publisher):
             raise failure
 
 
-def _dead_letter_of(delivery: Delivered, code: str, reason: str) -> Letter:
+def _dead_letter_of(delivery: AmqpDelivery, code: str, reason: str) -> Letter:
     message, (queue, routing_key) = delivery.message, delivery.origin
     headers: dict[str, Any] = {
         "notifier-reason": code,
@@ -74,5 +74,5 @@ def _dead_letter_of(delivery: Delivered, code: str, reason: str) -> Letter:
     }
     if message.size > len(message.body):
         headers |= {"notifier-truncated": True, "notifier-size": message.size}
-    letterhead = properties.of_dead_letter(message.properties, headers)
-    return Letter(frames.address(DEAD, JUDGED), letterhead, message.body, is_numbered=False)
+    own = properties.of_dead_letter(message.properties, headers)
+    return Letter(frames.address(DEAD, JUDGED), own, message.body, is_numbered=False)

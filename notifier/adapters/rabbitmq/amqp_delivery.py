@@ -4,12 +4,12 @@ from functools import cached_property
 
 from notifier.adapters.rabbitmq import properties
 from notifier.adapters.rabbitmq.deliveries import Message
+from notifier.core.bounded_json import check_size
 from notifier.core.errors import Expired, Invalid, Rejected
 from notifier.core.ingress import LARGEST_ENTRY_BODY, Entry
-from notifier.core.reading import check_size
 
 
-class Delivered:
+class AmqpDelivery:
     """A message of `queue`; see Delivery."""
 
     __slots__ = ("message", "queue")
@@ -39,7 +39,7 @@ class Delivered:
         return ""
 
 
-class AsideDelivery(Delivered):
+class AmqpAsideDelivery(AmqpDelivery):
     """An entry that RabbitMQ itself took out of a queue.
 
     Nobody has found it bad, so it is an entry still, unless its producer let it expire or a
@@ -68,10 +68,10 @@ class AsideDelivery(Delivered):
 
     @property
     def origin(self) -> tuple[str, str]:
-        """See Delivered."""
+        """See AmqpDelivery."""
         return (self._death.queue, self._death.routing_key) if self._death else super().origin
 
     @property
     def put_aside_for(self) -> str:
-        """See Delivered."""
+        """See AmqpDelivery."""
         return self._death.reason if self._death else "unknown"
