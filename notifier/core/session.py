@@ -158,17 +158,7 @@ class Session(Conversation):
             assert_never(frame)
 
     def _on_subscribe(self, frame: frames.Subscribe) -> None:
-        topic = checked_topic(frame.topic, "topic")
-        if not self.identity.may_follow(topic):
-            raise Forbidden(f"the token does not allow topic {topic}")
-        if topic in self.topics:
-            raise Followed("topic", "is followed already")
-        pending = len(self._arrivals)  # one that was unsubscribed before its answer pends too
-        if max(pending, len(self.topics) - _OWN_TOPICS) >= self._host.terms.most_topics:
-            raise TooMany(f"at most {self._host.terms.most_topics} further topics a connection")
-        since = None if frame.since is None else Position.parse(frame.since)
-        if self._host.hub.trouble:  # its other topics go on
-            raise _away()
+        topic, since = self._checked(frame)
         self.topics = (*self.topics, topic)
 
         def not_subscribed() -> None:
@@ -185,6 +175,21 @@ class Session(Conversation):
                 self._host.attendance.refresh(self)
 
         self._subscribe({topic: since}, subscribed, not_subscribed)
+
+    def _checked(self, frame: frames.Subscribe) -> tuple[str, Position | None]:
+        """Return the topic and position to subscribe to; raises the errors of a refusal."""
+        topic = checked_topic(frame.topic, "topic")
+        if not self.identity.may_follow(topic):
+            raise Forbidden(f"the token does not allow topic {topic}")
+        if topic in self.topics:
+            raise Followed("topic", "is followed already")
+        pending = len(self._arrivals)  # one that was unsubscribed before its answer pends too
+        if max(pending, len(self.topics) - _OWN_TOPICS) >= self._host.terms.most_topics:
+            raise TooMany(f"at most {self._host.terms.most_topics} further topics a connection")
+        since = None if frame.since is None else Position.parse(frame.since)
+        if self._host.hub.trouble:  # its other topics go on
+            raise _away()
+        return topic, since
 
     def _on_unsubscribe(self, frame: frames.Unsubscribe) -> None:
         if frame.topic not in self.topics:

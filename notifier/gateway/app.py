@@ -74,8 +74,8 @@ _NO_UPGRADE = (
 )
 TRANSPORTS = (SSE, POLL)  # over HTTP
 OFFERS = (
-    "a WebSocket at /v1/ws, GET /v1/sse, /v1/poll and /v1/history, and POST /v1/marks and "
-    "/v1/publish"
+    f"a WebSocket at /v1/ws, GET {', '.join(f'/v1/{each.name}' for each in TRANSPORTS)} and "
+    "/v1/history, and POST /v1/marks and /v1/publish"
 )
 
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _EPOCHS = count(1)
 
 
-def knowledge_of(broker: Broker) -> UndeliveredPorts:
+def undelivered_ports_of(broker: Broker) -> UndeliveredPorts:
     """Return what a router knows by a broker, with marks and gateways in memory beside it."""
     return UndeliveredPorts(broker, MemoryMarks(broker), MemoryPresenceQueries(broker))
 

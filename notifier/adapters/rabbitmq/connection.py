@@ -200,7 +200,7 @@ class Reconnector:
         self.reconnect(why or Lost("it closed the connection"))
 
     def watch(self, channel: AbstractChannel) -> None:
-        """Give up when RabbitMQ closes this channel."""
+        """Reconnect when RabbitMQ closes this channel."""
 
         def on_end(_: object, why: BaseException | None) -> None:
             if isinstance(why, Exception) and channel in self._watched:
@@ -227,7 +227,7 @@ def _with_heartbeat(url: str) -> str:
 
 
 class ConnectedAdapter(LongLived):
-    """Keeps links up while it is entered; entering does not wait for RabbitMQ."""
+    """The base of an adapter: its connections stay up while it is entered; entering waits for none."""
 
     def __init__(self, *reconnectors: Reconnector) -> None:
         super().__init__()

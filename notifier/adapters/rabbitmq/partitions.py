@@ -6,8 +6,9 @@ once; the others register later, in the order in which they are to follow, and s
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from secrets import token_hex
 
 import structlog
@@ -80,10 +81,12 @@ class PartitionSharing:
             await self._begin(connection, groups, reconnector)
             async with Background() as background:
                 for partition in self._partitions.values():
-                    serving = self._serve(partition, connection, reconnector)
-                    background.start(serving, f"rabbitmq: {partition.queue}")
-                    vouching = self._vouch(partition, reconnector)
-                    background.start(vouching, f"rabbitmq: {partition.queue}, vouching")
+                    name = f"rabbitmq: {partition.queue}"
+                    serve = partial(partition.serve, connection, reconnector)
+                    background.start(_run(serve, reconnector), name)
+                    background.start(
+                        _run(partition.confirm_ownership, reconnector), f"{name}, owner"
+                    )
                 background.start(self._standstill.watch(), "rabbitmq: standstill")
                 background.start(self._follow(), "rabbitmq: roster")
                 yield
@@ -116,22 +119,6 @@ class PartitionSharing:
         self._partitions[partition.queue] = partition
         gauge = self._metrics.partitions.labels(partition.queue)
         gauge.set_function(lambda: float(partition.is_at_work))
-
-    async def _serve(
-        self, partition: Partition, connection: Connection, reconnector: Reconnector
-    ) -> None:
-        try:
-            with losses():
-                await partition.serve(connection, reconnector)
-        except Lost as lost:
-            reconnector.reconnect(lost)
-
-    async def _vouch(self, partition: Partition, reconnector: Reconnector) -> None:
-        try:
-            with losses():
-                await partition.confirm_ownership()
-        except Lost as lost:
-            reconnector.reconnect(lost)
 
     async def _follow(self) -> None:
         while not self._stopped.is_set():
@@ -181,6 +168,15 @@ class PartitionSharing:
     async def _withdraw(self) -> None:
         with suppress(Unavailable):
             await self._roster.withdraw(self._router)
+
+
+async def _run(work: Callable[[], Awaitable[None]], reconnector: Reconnector) -> None:
+    """Do the work, and reconnect if it finds the connection lost."""
+    try:
+        with losses():
+            await work()
+    except Lost as lost:
+        reconnector.reconnect(lost)
 
 
 async def _emptied(connection: Connection, partitions: Sequence[Partition]) -> None:

@@ -16,7 +16,7 @@ from notifier.router import publisher
 from notifier.router.order import CHUNK, LARGE, MOST_AUDIENCES
 from notifier.router.router import Router
 from notifier.telemetry.metrics import Metrics
-from tests.support.brokers import SteeredBroker, knowledge_of
+from tests.support.brokers import SteeredBroker, undelivered_ports_of
 from tests.support.clock import in_virtual_time, pass_time, quiet
 
 
@@ -96,7 +96,7 @@ class House:
         self.broker = SteeredBroker()
         self.source = Source(*batches)
         self.metrics = Metrics()
-        self.router = Router(self.source, knowledge_of(self.broker), self.metrics)
+        self.router = Router(self.source, undelivered_ports_of(self.broker), self.metrics)
 
     @property
     def published(self) -> list[tuple[str, str]]:
