@@ -66,6 +66,15 @@ _STATUSES = {
     UnsupportedCoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Invalid: HTTPStatus.BAD_REQUEST,
 }
+# Of an upgrade, by the first match too. For any other error the upgrade is refused.
+_CLOSE_CODES: Mapping[type[NotifierError], CloseCode] = {
+    TokenExpired: CloseCode.TOKEN_EXPIRED,
+    Unauthorized: CloseCode.UNAUTHORIZED,
+    WrongOrigin: CloseCode.FORBIDDEN,
+    TooManyConnections: CloseCode.TOO_MANY_CONNECTIONS,
+    TooMany: CloseCode.PROTOCOL_ERROR,
+    Invalid: CloseCode.PROTOCOL_ERROR,
+}
 _PASSING = {Unavailable: CloseCode.UNAVAILABLE, TokenExpired: CloseCode.TOKEN_EXPIRED}
 _NOT_STORED = {"cache-control": "no-store"}
 _NO_UPGRADE = (
@@ -256,18 +265,11 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
     )
     if not isinstance(connection, WebSocket):
         return _refusal(connection, error)
-    if isinstance(error, TokenExpired):
-        await _close(connection, CloseCode.TOKEN_EXPIRED, error)
-    elif isinstance(error, Unauthorized):
-        await _close(connection, CloseCode.UNAUTHORIZED, error)
-    elif isinstance(error, WrongOrigin):
-        await _close(connection, CloseCode.FORBIDDEN, error)
-    elif isinstance(error, TooManyConnections):
-        await _close(connection, CloseCode.TOO_MANY_CONNECTIONS, error)
-    elif isinstance(error, Invalid | TooMany):
-        await _close(connection, CloseCode.PROTOCOL_ERROR, error)
-    else:
+    code = next((code for kind, code in _CLOSE_CODES.items() if isinstance(error, kind)), None)
+    if code is None:
         await connection.send_denial_response(_problem(error))
+    else:
+        await _close(connection, code, error)
     return None
 
 

@@ -31,6 +31,7 @@ class Metrics(Metered):
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._of_events()
+        self._of_clients()
         self._of_connections()
         self._of_backends()
         self._of_the_process()
@@ -93,6 +94,8 @@ class Metrics(Metered):
             "collapse key, beyond_history, lost (with its stream).",
             reason=tuple(Reason),
         )
+
+    def _of_clients(self) -> None:
         self.gaps = self._counters(
             "notifier_gaps_total",
             "Sessions told that they missed something: history had expired, or the stream was lost "

@@ -227,7 +227,7 @@ def _with_heartbeat(url: str) -> str:
 
 
 class ConnectedAdapter(LongLived):
-    """The base of an adapter: its connections stay up while it is entered; entering waits for none."""
+    """Keeps an adapter's connections up while it is entered; entering does not wait for them."""
 
     def __init__(self, *reconnectors: Reconnector) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
@@ -132,3 +132,19 @@ class Commands:
     async def close(self) -> None:
         """Disconnect."""
         await self._pool.close()
+
+
+class ScriptAdapter:
+    """The base of an adapter that only runs scripts: it connects with its first call.
+
+    Leaving it disconnects.
+    """
+
+    def __init__(self, url: Url, metrics: Metrics) -> None:
+        self._commands = Commands(url, metrics)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._commands.close()

@@ -6,9 +6,9 @@ notifier:disconnected    the same of disconnects, kept for two minutes
 """
 
 from itertools import count
-from typing import Any, Self
+from typing import Any
 
-from notifier.adapters.redis.commands import Commands
+from notifier.adapters.redis.commands import ScriptAdapter
 from notifier.adapters.redis.keys import channel_of
 from notifier.adapters.redis.scripts import Script
 from notifier.adapters.redis.signals import payload_of
@@ -57,26 +57,17 @@ return redis.call("ZRANGEBYSCORE", orders, since, "+inf", "WITHSCORES", "LIMIT",
 )
 
 
-class RedisControl:
+class RedisControl(ScriptAdapter):
     """Fulfils `notifier.core.ports.Control` while it is entered.
 
-    `url` is as for RedisBroker. Revocations are kept for `lifetime` seconds. Connections open with
-    the first call.
+    `url` is as for RedisBroker. Revocations are kept for `lifetime` seconds.
     """
 
     def __init__(self, url: Url, lifetime: int, *, metrics: Metrics) -> None:
-        self._commands = Commands(url, metrics)
+        super().__init__(url, metrics)
         self._keep = {Act.REVOKE: lifetime * 1000, Act.DISCONNECT: _DISCONNECT_SECONDS * 1000}
         self._run_id: str | None = None  # of the process that was read last
         self._newest = dict.fromkeys(Act, 0)  # milliseconds, that were read of it
-
-    async def __aenter__(self) -> Self:
-        """Begin."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Disconnect."""
-        await self._commands.close()
 
     async def give(self, act: Act, user: str) -> Order:
         """See Control."""

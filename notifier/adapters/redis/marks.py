@@ -5,9 +5,9 @@ notifier:{user:ID}:marks    hash: topic, `epoch read received single,single,…`
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Self
+from typing import Any
 
-from notifier.adapters.redis.commands import Commands
+from notifier.adapters.redis.commands import ScriptAdapter
 from notifier.adapters.redis.keys import channel_of, new_epoch, stream_keys
 from notifier.adapters.redis.scripts import STREAM, Script
 from notifier.adapters.redis.signals import payload_of
@@ -132,7 +132,7 @@ _BOUNDS = {"topics": TOO_MANY_TOPICS, "singles": TOO_MANY_SINGLES}
 _FIELDS = ("read", "received")
 
 
-class RedisMarks:
+class RedisMarks(ScriptAdapter):
     """Fulfils `notifier.core.ports.Marks` while it is entered; entering does not wait for Redis.
 
     `url` is as for RedisBroker. Marks are kept for `seconds` since they were last moved, and at
@@ -140,14 +140,8 @@ class RedisMarks:
     """
 
     def __init__(self, url: Url, *, metrics: Metrics, seconds: int = 60 * 86_400) -> None:
-        self._commands = Commands(url, metrics)
+        super().__init__(url, metrics)
         self._seconds = seconds
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._commands.close()
 
     async def move(self, moves: Sequence[Move]) -> list[Mark | NotifierError]:
         """See Marks; a round trip has up to 250 moves."""

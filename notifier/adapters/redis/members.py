@@ -10,9 +10,9 @@ heartbeats are missing, and is removed some time later.
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
-from notifier.adapters.redis.commands import Commands
+from notifier.adapters.redis.commands import ScriptAdapter
 from notifier.adapters.redis.keys import channel_of
 from notifier.adapters.redis.scripts import Script
 from notifier.adapters.redis.signals import payload_of
@@ -75,24 +75,17 @@ return redis.call("HGETALL", members)
 )
 
 
-class RedisMembers:
+class RedisMembers(ScriptAdapter):
     """Fulfils `notifier.core.ports.Members` while it is entered.
 
-    `url` is as for RedisBroker. Connections open with the first call.
+    `url` is as for RedisBroker. The members stay until the lapse is over when it is left: they may
+    reconnect elsewhere.
     """
 
     def __init__(self, url: Url, *, metrics: Metrics, lapse_seconds: float = LAPSE) -> None:
-        self._commands = Commands(url, metrics)
+        super().__init__(url, metrics)
         self._name = secrets.token_hex(4)
         self._lapse = lapse_seconds
-
-    async def __aenter__(self) -> Self:
-        """Begin."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Disconnect. The members stay until the lapse is over: they may reconnect elsewhere."""
-        await self._commands.close()
 
     async def exchange(self, own: Mapping[str, Collection[str]]) -> Exchanged:
         """See Members."""

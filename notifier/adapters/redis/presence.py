@@ -9,9 +9,9 @@ kept about who is connected, so connections cost nothing, and a dead gateway's a
 import asyncio
 import secrets
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
-from notifier.adapters.redis.commands import Commands
+from notifier.adapters.redis.commands import ScriptAdapter
 from notifier.adapters.redis.keys import channel_of
 from notifier.adapters.redis.scripts import Script
 from notifier.adapters.redis.signals import payload_of
@@ -64,22 +64,14 @@ return 1
 )
 
 
-class RedisPresenceQueries:
+class RedisPresenceQueries(ScriptAdapter):
     """Fulfils `notifier.core.ports.PresenceQueries` while it is entered.
 
-    `url` is as for RedisBroker. Connections open with the first call.
+    `url` is as for RedisBroker.
     """
 
     def __init__(self, url: Url, *, metrics: Metrics) -> None:
-        self._commands = Commands(url, metrics)
-
-    async def __aenter__(self) -> Self:
-        """Begin."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Disconnect."""
-        await self._commands.close()
+        super().__init__(url, metrics)
 
     async def ask(self, users: Sequence[str], *, detailed: bool = False) -> Presence:
         """See PresenceQueries."""

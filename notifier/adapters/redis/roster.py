@@ -6,10 +6,9 @@ in which each was announced last
 
 from typing import Any
 
-from notifier.adapters.redis.commands import Commands
+from notifier.adapters.redis.commands import ScriptAdapter
 from notifier.adapters.redis.scripts import Script
 from notifier.core.addresses import Url
-from notifier.core.background import LongLived
 from notifier.core.errors import Refused, Unavailable
 from notifier.telemetry.metrics import Metrics
 
@@ -44,19 +43,15 @@ return redis.call("ZREM", KEYS[1], ARGV[2])
 )
 
 
-class RedisRoster(LongLived):
+class RedisRoster(ScriptAdapter):
     """Fulfils `notifier.core.ports.Roster` while it is entered.
 
     `url` is as for RedisBroker. It has connections of its own, which no batch keeps busy.
     """
 
     def __init__(self, url: Url, *, metrics: Metrics, lifetime_seconds: float = 5.0) -> None:
-        super().__init__()
-        self._commands = Commands(url, metrics)
+        super().__init__(url, metrics)
         self._lifetime = round(lifetime_seconds * 1000)
-
-    async def _close(self) -> None:
-        await self._commands.close()
 
     async def announce(self, router: str) -> frozenset[str]:
         """See Roster."""
