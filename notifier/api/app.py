@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from notifier.api import description, fate, orders, presence
 from notifier.api.keys import ApiKeys, granted
 from notifier.api.requests import body_of
-from notifier.core import events, ingress
+from notifier.core import entries, events, ingress
 from notifier.core.errors import (
     Forbidden,
     Invalid,
@@ -94,7 +94,7 @@ class EventAcceptor:
         """
         now = time.time()
         complete = producer.complete(event, now)
-        await self._queue.put(ingress.entry_of(complete, now))
+        await self._queue.put(entries.entry_of(complete, now))
         self._count([complete], now)
         return str(complete.id)
 
@@ -105,7 +105,7 @@ class EventAcceptor:
         now = time.time()
         understood = [_understood(read, body, producer, now) for body in bodies]
         complete = [each for each in understood if isinstance(each, Event)]
-        outcomes = await self._queue.put_each([ingress.entry_of(each, now) for each in complete])
+        outcomes = await self._queue.put_each([entries.entry_of(each, now) for each in complete])
         accepted = [each for each, failure in zip(complete, outcomes, strict=True) if not failure]
         self._count(accepted, now)
         failures = iter(outcomes)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Self
 from notifier.client.errors import Refused
 from notifier.client.ways import Accepted, Again, Outcome
 from notifier.core import events as core_events
+from notifier.core.entries import routing_key_of
 from notifier.core.errors import Invalid
-from notifier.core.ingress import routing_key_of
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection, AbstractExchange

@@ -1,33 +1,18 @@
-"""Ingress: bodies, headers and routing keys, over HTTP or AMQP, become events."""
+"""Ingress: bodies over HTTP or AMQP, with headers and an audience beside them, become events."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from enum import Enum
-from hashlib import blake2b
-from urllib.parse import quote
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
-from notifier.core import cloudevents, codings, events, uris
+from notifier.core import cloudevents, codings, events
 from notifier.core.bounded_json import read_json
 from notifier.core.errors import Invalid, TooLarge, Unsupported
 from notifier.core.event_rules import LONGEST_WORD
 from notifier.core.events import Event
-from notifier.core.names import (
-    EVERYONE,
-    LONGEST_NAME,
-    is_personal,
-    user_of,
-)
-from notifier.core.publications import key_of
-from notifier.core.routing import topics_of
 
-# The content type of entries that an api puts: each event is accepted, complete, within bounds.
-ACCEPTED = "application/vnd.notifier.event+json"
-# in bytes; no form of entry has a larger body
-LARGEST_ENTRY_BODY = max(events.LARGEST_ENTRY + events.LARGEST_AUDIENCE, events.LARGEST_BATCH)
-_PREFIXES = ("cloudEvents:", "cloudEvents_")
 _AUDIENCE = frozenset({"users", "topic", "everyone"})
 _DEFAULT_TYPE = "notification"
 _UTF8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
@@ -43,23 +28,6 @@ class _WithIdAlone(msgspec.Struct):
 _with_id_alone = msgspec.json.Decoder(_WithIdAlone)
 _items = msgspec.json.Decoder(list[Raw])
 _objects = msgspec.json.Decoder(dict[str, Raw])
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """A message of the event queue: a body, with its properties and headers beside it.
-
-    `accepted` is the moment of acceptance in Unix seconds, 0.0 where the producer gave none.
-    """
-
-    body: bytes
-    routing_key: str = ""
-    content_type: str = ""
-    headers: Mapping[str, object] = msgspec.field(default_factory=dict)
-    message_id: str = ""
-    app_id: str = ""
-    type: str = ""
-    accepted: float = 0.0
-    content_encoding: str = ""
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -117,80 +85,6 @@ class Parts(msgspec.Struct, frozen=True):
         if self.form is Form.STRUCTURED or cloudevents.is_one(content):
             return cloudevents.structured(content, _foreign(body))
         return _event_or_data(body, content) if body.audience else events.decode(content)
-
-
-def entry_of(event: Event, accepted: float) -> Entry:
-    """Make the entry that hands a complete event over to the routers."""
-    return Entry(events.encode(event), routing_key_of(event), ACCEPTED, accepted=accepted)
-
-
-def routing_key_of(event: Event) -> str:
-    """Return the key that decides on the partition: one topic always has the same one.
-
-    An event for several users has a key of its own, so that such events spread over partitions.
-    """
-    topics = topics_of(event)
-    if len(topics) > 1:
-        return f"users.{key_of(event)}"
-    if is_personal(topics[0]):
-        return f"user.{user_of(topics[0])}"
-    return EVERYONE if topics[0] == EVERYONE else f"topic.{topics[0]}"
-
-
-def events_of(entry: Entry, now: float) -> list[Event]:
-    """Read the events of an entry; raises Invalid.
-
-    A body is one event. It is several with `application/cloudevents-batch+json`, or as a JSON
-    array under a routing key that names no audience. An event without an id gets one from the
-    entry's message id, so a redelivery has the same id. `now` is in Unix seconds.
-    """
-    source = _source_of(entry)
-    accepted = entry.accepted or now
-    traceparent = entry.headers.get("traceparent")
-    found = [events.with_traceparent(event, traceparent) for event in _read(entry)]
-    for event in found:
-        if not event.has_audience:
-            raise Invalid(
-                "users",
-                "no audience: give users, topic or everyone in the body, "
-                "or a routing key user.ID, topic.NAME or everyone",
-            )
-    return [
-        events.completed(
-            _with_id(event, entry.message_id, index, len(found)), source=source, now=accepted
-        )
-        for index, event in enumerate(found)
-    ]
-
-
-def _source_of(entry: Entry) -> str:
-    source = entry.app_id or "amqp"
-    return source if uris.is_reference(source) else quote(source, safe="")
-
-
-def _read(entry: Entry) -> list[Event]:
-    if entry.content_type == ACCEPTED:
-        return [events.decode(entry.body, events.LARGEST_ENTRY)]
-    body = Body(
-        entry.body,
-        entry.content_type,
-        entry.content_encoding,
-        attributes_in(entry.headers),
-        audience_of(entry.routing_key),
-        "routing key",
-        entry.type,
-    )
-    parts = parts_of(body)
-    if not parts.is_batch:
-        return [parts.read(each) for each in parts.bodies]
-    return [_at(index, parts.read, each) for index, each in enumerate(parts.bodies)]
-
-
-def _at(index: int, read: Callable[[bytes], Event], item: bytes) -> Event:
-    try:
-        return read(item)
-    except Invalid as error:
-        raise type(error)(f"[{index}].{error.field}".rstrip("."), error.reason) from error
 
 
 def parts_of(body: Body) -> Parts:
@@ -264,37 +158,12 @@ def items(body: bytes) -> list[bytes]:
     return [bytes(item) for item in found]
 
 
-def attributes_in(headers: Mapping[str, object]) -> dict[str, object]:
-    """Return the CloudEvents attributes among AMQP headers, their prefix taken off."""
-    return {
-        name[len(prefix) :]: value
-        for name, value in headers.items()
-        for prefix in _PREFIXES
-        if name.startswith(prefix)
-    }
-
-
 def id_in(content: bytes, attributes: Mapping[str, object]) -> str:
     """Return the id that a refused event came with, for the log; empty where none is found."""
     found = attributes.get("id")
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = found or _with_id_alone.decode(content).id
     return found[:LONGEST_WORD] if isinstance(found, str) else ""
-
-
-def audience_of(routing_key: str) -> dict[str, object]:
-    """Return the audience that a routing key names, as members of an event; empty for none.
-
-    They are not checked: an audience in the body comes before it.
-    """
-    kind, separator, name = routing_key.partition(".")
-    if routing_key == EVERYONE:
-        return {"everyone": True}
-    if kind == "user" and separator:
-        return {"users": [name]}
-    if kind == "topic" and separator:
-        return {"topic": name}
-    return {}
 
 
 def _event_or_data(body: Body, content: bytes) -> Event:
@@ -330,12 +199,3 @@ def _event_of_data(body: Body, content: bytes) -> Event:
 def _data_in(content: bytes) -> Raw:
     most = events.LARGEST_EVENT + events.LARGEST_AUDIENCE  # `decode` knows the bounds better
     return read_json(content or b"null", events.RAW, most)
-
-
-def _with_id(event: Event, message_id: str, index: int, count: int) -> Event:
-    if event.id is not UNSET or not message_id:
-        return event
-    # A property has up to 255 bytes, an id 128 characters; each event of a batch needs its own.
-    if count > 1 or len(message_id) > LONGEST_NAME or not message_id.isprintable():
-        message_id = blake2b(f"{message_id} {index}".encode(), digest_size=16).hexdigest()
-    return msgspec.structs.replace(event, id=message_id)

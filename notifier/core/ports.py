@@ -9,10 +9,10 @@ from typing import Protocol
 
 from notifier.core.access import Identity
 from notifier.core.control import Act, Order
+from notifier.core.entries import Entry
 from notifier.core.errors import CloseCode, NotifierError, Unavailable
 from notifier.core.frames import ServerFrame
 from notifier.core.history import History, Published, Question
-from notifier.core.ingress import Entry
 from notifier.core.marks import Mark, Move
 from notifier.core.presence import Answer, Exchanged, Presence
 from notifier.core.publications import NewPublication, Publication

@@ -13,8 +13,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from notifier.core import events
+from notifier.core.entries import Entry, routing_key_of
 from notifier.core.events import Event
-from notifier.core.ingress import Entry, routing_key_of
 
 WAITED = "application/vnd.notifier.waited+json"
 """The content type of an entry that has waited."""

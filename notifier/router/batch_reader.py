@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import structlog
 from msgspec import UNSET
 
+from notifier.core.entries import events_of
 from notifier.core.errors import NotifierError
 from notifier.core.events import Event
-from notifier.core.ingress import events_of
 from notifier.core.ports import Batch, Delivery
 from notifier.core.publications import NewPublication, publications_of
 from notifier.core.undelivered import WAITED, Waiting, waiting_in

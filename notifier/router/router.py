@@ -10,8 +10,9 @@ from contextlib import suppress
 
 import structlog
 
+from notifier.core.entries import attributes_in
 from notifier.core.errors import NotifierError, Unavailable
-from notifier.core.ingress import attributes_in, id_in
+from notifier.core.ingress import id_in
 from notifier.core.ports import Batch, Delivery, EventSource
 from notifier.router.batch_reader import BatchReader, Progress
 from notifier.router.publisher import Publisher

@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from notifier.core.entries import Entry
 from notifier.core.errors import Invalid, NotifierError, Unavailable
 from notifier.core.history import History, Published, Question
-from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Broker, BrokerListener, Delivery, EventQueue, EventSource
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal

@@ -28,8 +28,8 @@ from notifier.adapters.rabbitmq.queue import AmqpEventQueue
 from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.adapters.rabbitmq.topology import definitions, topology
 from notifier.core.background import Background
+from notifier.core.entries import Entry
 from notifier.core.errors import Expired, Invalid, Rejected, TooLarge, Unavailable
-from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery
 from notifier.core.undelivered import HandedBack, Reason
 from notifier.telemetry.metrics import Metrics

@@ -14,8 +14,8 @@ from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.rabbitmq import partition
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue
 from notifier.adapters.rabbitmq.source import AmqpEventSource
+from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
-from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Roster
 from notifier.telemetry.metrics import Metrics
 from tests.support.eventually import eventually

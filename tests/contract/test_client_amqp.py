@@ -11,8 +11,8 @@ from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue
 from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.client import NoAnswer, Producer, Refused
+from notifier.core.entries import events_of
 from notifier.core.events import Event
-from notifier.core.ingress import events_of
 from notifier.telemetry.metrics import Metrics
 from tests.support.eventually import eventually
 from tests.support.process import free_port

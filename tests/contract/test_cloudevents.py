@@ -10,7 +10,7 @@ from cloudevents.core.v1.event import CloudEvent
 from notifier.api.app import create_app
 from notifier.api.keys import ApiKeys, new_key
 from notifier.core import events
-from notifier.core.ingress import events_of
+from notifier.core.entries import events_of
 from notifier.telemetry.metrics import Metrics
 from tests.support.queues import RecordingQueue
 

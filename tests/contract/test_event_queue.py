@@ -20,8 +20,8 @@ from notifier.adapters.memory.queue import MemoryEventQueue
 from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue
 from notifier.adapters.rabbitmq.source import AmqpEventSource
+from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
-from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, EventQueue, EventSource
 from notifier.core.undelivered import WAITED, HandedBack, Reason
 from notifier.telemetry.metrics import Metrics

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
-from notifier.core.ingress import Entry
 
 
 class RecordingQueue:

@@ -11,8 +11,8 @@ from notifier.api.keys import ApiKeys, new_key
 from notifier.cli import main
 from notifier.conformance import CASES, Deployment, Outcome, tried
 from notifier.core.access import WiderIdentity
+from notifier.core.entries import Entry, events_of
 from notifier.core.errors import Unavailable
-from notifier.core.ingress import Entry, events_of
 from notifier.core.ports import Broker
 from notifier.core.publications import Publication, publications_of
 from notifier.gateway.websocket import WebSocketConnection

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import msgspec
 
+from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
-from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery
 from notifier.core.undelivered import HandedBack
 

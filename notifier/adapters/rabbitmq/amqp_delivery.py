@@ -5,8 +5,8 @@ from functools import cached_property
 from notifier.adapters.rabbitmq import properties
 from notifier.adapters.rabbitmq.deliveries import Message
 from notifier.core.bounded_json import check_size
+from notifier.core.entries import LARGEST_ENTRY_BODY, Entry
 from notifier.core.errors import Expired, Invalid, Rejected
-from notifier.core.ingress import LARGEST_ENTRY_BODY, Entry
 
 
 class AmqpDelivery:

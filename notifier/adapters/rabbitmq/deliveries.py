@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from notifier.adapters.rabbitmq import frames
 from notifier.adapters.rabbitmq.errors import Lost
 from notifier.adapters.rabbitmq.wire import Wire
-from notifier.core.ingress import LARGEST_ENTRY_BODY
+from notifier.core.entries import LARGEST_ENTRY_BODY
 
 MOST_HELD = 64 * 1024 * 1024  # bytes, of all messages that are not settled
 MOST_HELD_LONG = 2 * MOST_HELD  # after minutes in which none was settled

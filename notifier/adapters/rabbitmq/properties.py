@@ -15,8 +15,8 @@ from pamqp.exceptions import PAMQPException
 
 from notifier.adapters.rabbitmq import amqp_1_0, tables
 from notifier.adapters.rabbitmq.frames import short
+from notifier.core.entries import Entry
 from notifier.core.errors import TooLarge, Unreadable
-from notifier.core.ingress import Entry
 
 PERSISTENT = 2
 LARGEST_PROPERTIES = 131_052  # bytes; with the size of the body they fill a frame of 131,072

@@ -15,8 +15,8 @@ from notifier.adapters.rabbitmq.probe import Probe, PublishPermission
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, EVENTS, topology
 from notifier.core.addresses import Url
+from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
-from notifier.core.ingress import Entry
 from notifier.telemetry.metrics import Metrics
 
 _TRIES = 3

@@ -16,8 +16,8 @@ from notifier.adapters.rabbitmq.router_publisher import RouterPublisher
 from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, topology
 from notifier.adapters.rabbitmq.undelivered import letter_back, waiting_letter
 from notifier.core.addresses import Url
+from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
-from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery, Roster
 from notifier.core.undelivered import HandedBack
 from notifier.telemetry.metrics import Metrics

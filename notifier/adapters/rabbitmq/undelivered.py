@@ -9,7 +9,7 @@ from aiormq.abc import FieldTable
 from notifier.adapters.rabbitmq import frames, properties
 from notifier.adapters.rabbitmq.confirms import Letter
 from notifier.adapters.rabbitmq.topology import UNDELIVERED, WAITING
-from notifier.core.ingress import Entry
+from notifier.core.entries import Entry
 from notifier.core.undelivered import HandedBack
 
 _CLOUD_EVENT = "application/cloudevents+json"

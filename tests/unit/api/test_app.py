@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 
 from notifier.api.app import create_app
 from notifier.api.keys import ApiKeys, new_key
+from notifier.core.entries import events_of
 from notifier.core.events import Event
-from notifier.core.ingress import events_of
 from notifier.telemetry.metrics import Metrics
 from tests.support.queues import RecordingQueue
 

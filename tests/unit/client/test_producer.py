@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from notifier.api.app import create_app
 from notifier.api.keys import ApiKeys, new_key
 from notifier.client import ClientError, NoAnswer, Producer, Refused, SyncProducer
+from notifier.core.entries import events_of
 from notifier.core.events import LARGEST_BATCH
-from notifier.core.ingress import events_of
 from notifier.serving import serve
 from notifier.telemetry.metrics import Metrics
 from tests.support.process import free_port

@@ -11,17 +11,10 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from notifier.core import events
+from notifier.core.entries import Entry, entry_of, events_of, routing_key_of
 from notifier.core.errors import Invalid, TooLarge
 from notifier.core.events import LARGEST_EVENT, Event
-from notifier.core.ingress import (
-    Body,
-    Entry,
-    entry_of,
-    events_of,
-    items,
-    parts_of,
-    routing_key_of,
-)
+from notifier.core.ingress import Body, items, parts_of
 from notifier.core.publications import record_of
 from notifier.core.uris import is_reference
 from tests.support.events import EVENTS

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from notifier.core import events
+from notifier.core.entries import Entry
 from notifier.core.events import Event
-from notifier.core.ingress import Entry
 from notifier.core.undelivered import DELAYS, Reason, Waiting, handed_back, waiting_in
 
 NOW = 1_769_851_800.0

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifier.adapters.memory.queue import MemoryEventQueue
-from notifier.core.ingress import Entry
+from notifier.core.entries import Entry
 from notifier.router.order import CHUNK, LARGE
 from notifier.router.router import Router
 from notifier.telemetry.metrics import Metrics

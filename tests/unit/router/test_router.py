@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
 from notifier.core.history import Since
-from notifier.core.ingress import Entry
 from notifier.core.ports import Batch, Delivery
 from notifier.core.undelivered import WAITED, HandedBack
 from notifier.router import publisher

@@ -12,11 +12,11 @@ import pytest
 from notifier.adapters.memory.broker import MemoryBroker, MemoryStreams
 from notifier.adapters.memory.marks import MemoryMarks
 from notifier.adapters.memory.queue import MemoryEventQueue
-from notifier.core import events, ingress
+from notifier.core import entries, events
+from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
 from notifier.core.events import Event
 from notifier.core.history import Before
-from notifier.core.ingress import Entry
 from notifier.core.marks import Mark, Move
 from notifier.core.names import personal_topic
 from notifier.core.presence import Answer, Presence
@@ -116,7 +116,7 @@ class House:
         event = Event(**{**given, **more})
         now = self.broker.now() - accepted_ago
         complete = events.completed(event, source="shop", now=now)
-        await self.queue.put(ingress.entry_of(complete, now))
+        await self.queue.put(entries.entry_of(complete, now))
         await asyncio.sleep(0.1)
 
     async def mark(self, user: str, kind: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from notifier.adapters.memory.broker import MemoryBroker
 from notifier.adapters.memory.queue import MemoryEventQueue
-from notifier.core.ingress import Entry
+from notifier.core.entries import Entry
 from notifier.telemetry.traces import traces
 
 

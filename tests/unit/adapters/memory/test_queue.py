@@ -1,7 +1,7 @@
 import asyncio
 
 from notifier.adapters.memory.queue import MemoryEventQueue
-from notifier.core.ingress import Entry
+from notifier.core.entries import Entry
 
 
 async def test_it_is_idle_once_all_that_was_put_is_acked() -> None:

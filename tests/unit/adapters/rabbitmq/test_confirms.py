@@ -12,7 +12,7 @@ from notifier.adapters.rabbitmq.confirms import Confirms, Letter
 from notifier.adapters.rabbitmq.errors import Lost, Vanished
 from notifier.adapters.rabbitmq.properties import LetterProperties, of_entry
 from notifier.adapters.rabbitmq.wire import Wire
-from notifier.core.ingress import Entry
+from notifier.core.entries import Entry
 
 CHANNEL = 7
 SECONDS = 30.0

@@ -15,7 +15,7 @@ from notifier.adapters.rabbitmq.deliveries import (
     UnsettledBytes,
 )
 from notifier.adapters.rabbitmq.wire import Wire
-from notifier.core.ingress import LARGEST_ENTRY_BODY
+from notifier.core.entries import LARGEST_ENTRY_BODY
 from tests.support.clock import in_virtual_time, pass_time
 
 PIECE = b"x" * 100_000

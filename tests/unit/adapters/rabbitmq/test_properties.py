@@ -11,8 +11,8 @@ from pamqp.header import ContentHeader
 
 from notifier.adapters.rabbitmq import properties
 from notifier.adapters.rabbitmq.tables import MOST_HEADERS, Skipped
+from notifier.core.entries import Entry
 from notifier.core.errors import TooLarge, Unreadable
-from notifier.core.ingress import Entry
 
 TEXTS = st.text(max_size=60)
 HEADERS = st.dictionaries(
