@@ -123,7 +123,7 @@ class Producer(LongLived):
                 _settle(posting, outcome)
             if again := [outcome for outcome in outcomes if isinstance(outcome, Again)]:
                 self.trouble = again[0].reason
-                # Jitter on top: those that were told the same time do not come together either.
+                # Jitter on top: producers with the same time to wait do not come together either.
                 await asyncio.sleep(max(each.after for each in again) + pauses.next())
             self._sending = [each for each in self._sending if not each.answer.done()]
 

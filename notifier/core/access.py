@@ -63,7 +63,7 @@ class Identity(Struct, frozen=True, gc=False):
         return False
 
     def may_attend(self, topic: str) -> bool:  # noqa: ARG002 - deny by default
-        """Whether this user may be a member of `topic`, and be told of the others."""
+        """Whether this user may be a member of `topic`, and see the others."""
         return False
 
 

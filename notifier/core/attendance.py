@@ -1,4 +1,4 @@
-"""Attendance: each client that asks for it is a member of its topics, and is told of the others.
+"""Attendance: each client that asks for it is a member of its topics, and sees the others.
 
 Each gateway tells the others its own members of a topic as a whole, and reads those of all. So
 nothing is counted, and a message that is lost is made good by the next one. Only topics with such
@@ -18,11 +18,11 @@ from notifier.core.worker import Subscriber, Worker
 
 ORDER = "members"
 """The order (`notifier.core.signals`) to read the members of a topic anew."""
-MOST_TOLD = 1_000  # members; a topic with more is told as a number
+MOST_LISTED = 1_000  # members; of a topic with more clients get the number alone
 LAPSE = 5.0  # seconds after which a gateway that was not heard of has no members any more
 LINGER = 5  # ticks for which a member stays whose connection is gone: it may reconnect
-_RENEWAL = 30  # ticks in which each topic is told and read once, though nobody says that it changed
-_LARGE_TICKS = 10  # between two readings of a topic that is told as a number
+_RENEWAL = 30  # ticks in which each topic is exchanged once, even without a sign of a change
+_LARGE_TICKS = 10  # between two readings of a topic of which clients get the number
 _CAUTION = 3.0  # seconds in which gateways are heard again that could not be for a while
 _ROUND = 64  # topics
 
@@ -34,7 +34,7 @@ class AttendanceObserver(Protocol):
         """One exchange with the other gateways ended as `done` or `unavailable`."""
 
     def presence_told(self, clients: int) -> None:
-        """So many clients were told of members."""
+        """So many clients got frames about members."""
 
 
 class _Topic:
@@ -60,16 +60,16 @@ class _News:
         self._before = before
         self._now = now
         self.is_change = before != now
-        self.is_small_again = len(now) <= MOST_TOLD < len(before)
+        self.is_small_again = len(now) <= MOST_LISTED < len(before)
 
     @cached_property
     def whole(self) -> frames.Relayed:
-        members = sorted(self._now) if len(self._now) <= MOST_TOLD else None
+        members = sorted(self._now) if len(self._now) <= MOST_LISTED else None
         return frames.presence_of(self._topic, len(self._now), members=members)
 
     @cached_property
     def change(self) -> frames.Relayed:
-        if len(self._now) > MOST_TOLD:
+        if len(self._now) > MOST_LISTED:
             return self.whole
         joined, left = sorted(self._now - self._before), sorted(self._before - self._now)
         return frames.presence_of(self._topic, len(self._now), joined=joined, left=left)
@@ -178,7 +178,7 @@ class Attendance(Worker):
     def _set_due(self, name: str) -> None:
         if (topic := self._topics.get(name)) is None:
             return
-        if len(topic.members) > MOST_TOLD and self._ticks % _LARGE_TICKS:
+        if len(topic.members) > MOST_LISTED and self._ticks % _LARGE_TICKS:
             self._changed.add(name)
             self._tell(name, topic, _News(name, topic.members, topic.members))
         else:

@@ -1,4 +1,4 @@
-"""Badges: each client that asks for it is told its user's marks, and how much is unread.
+"""Badges: each client that asks for it gets its user's marks, and how much is unread.
 
 One worker moves marks and reads them, in rounds, as the hub does. It always tells the state that it
 has just read, so the last frame that a client got is right, in any order of the moves on other
@@ -43,7 +43,7 @@ class BadgesObserver(Protocol):
 
 
 class _User:
-    """One user's clients here. `sessions` says of each whether it is still to be told anything."""
+    """One user's clients here. `sessions` says of each whether it has got nothing yet."""
 
     __slots__ = ("is_stale", "marks", "sessions", "told", "topics")
 
@@ -69,7 +69,7 @@ class Badges(Worker):
         self._observer = observer
         self._users: dict[str, _User] = {}
         self._users_of: dict[str, set[str]] = {}  # by the topics that their sessions follow
-        self._due: dict[str, None] = {}  # users to be told
+        self._due: dict[str, None] = {}  # users whose clients get frames next
         self._moved_topics: set[str] = set()  # of many users, who are due with the next tick
         self._waiting: deque[tuple[Move, Callable[[Outcome], None]]] = deque()
         hub.on_order(ORDER, self._on_order)
@@ -88,7 +88,7 @@ class Badges(Worker):
         self._set_due(name)
 
     def tell_more(self, session: Subscriber) -> None:
-        """Tell a session of a topic that it has come to follow, if it is told of marks at all."""
+        """Tell a session the marks of a topic that it now follows, if it gets marks at all."""
         user = self._users.get(session.identity.user)
         if user is not None and session in user.sessions:
             self.tell(session)

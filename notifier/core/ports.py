@@ -208,7 +208,7 @@ class Marks(Protocol):
 
         Each is made as `Mark.moved` says, atomically, and refused with the errors named there; with
         TooMany also where the user has marks in 256 topics. Where something was read, the followers
-        of the user's personal topic are told an order `marks`, whose body is the topic. Raises
+        of the user's personal topic get an order `marks`, whose body is the topic. Raises
         Unavailable when their outcome is not known: repeating a move changes nothing.
         """
 
@@ -311,7 +311,7 @@ class Control(Protocol):
     """Orders about users: an api gives them, and every gateway carries them out."""
 
     async def give(self, act: Act, user: str) -> Order:
-        """Return once the order is kept for every gateway, and they are told to look.
+        """Return once the order is kept for every gateway, and a signal has asked them to look.
 
         Raises Unavailable when that is not known: give it again.
         """
@@ -344,7 +344,7 @@ class Members(Protocol):
         """Tell this gateway's members of each topic, and return those of all gateways.
 
         They replace those that it told before, as a whole; where they differ, the followers of the
-        topic are told an order `members`. To be called each second, also without topics: a gateway
+        topic get an order `members`. To be called each second, also without topics: a gateway
         that was not heard of for five seconds counts no more. Raises Unavailable when the
         outcome is not known: repeating it changes nothing.
         """

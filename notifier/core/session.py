@@ -65,7 +65,7 @@ class Session(Conversation):
         """Begin to follow `everyone`, the personal topic, `topics` and those of the cursor.
 
         Each is followed from the cursor's position, or from now on where it has none. With `marks`
-        the client is told of the user's marks, with `presence` it is a member of its topics.
+        the client gets the user's marks, with `presence` it is a member of its topics.
         """
         super().__init__(host, connection, name)
         self.identity = identity

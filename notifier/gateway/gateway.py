@@ -230,7 +230,7 @@ class Gateway(LongLived):
     ) -> Conversation:
         """Begin a conversation on a connection: a session, or without an identity a newcomer.
 
-        With `marks` the client is told of its user's marks, with `presence` it is a member of its
+        With `marks` the client gets its user's marks, with `presence` it is a member of its
         topics. `client_of` returns the address of a newcomer, for the log.
         """
         client: Conversation

@@ -26,7 +26,7 @@ HEADERS: tuple[Header, ...] = (
     # Proxies must neither keep nor compress the stream: they would hold events back.
     (b"cache-control", b"no-cache, no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
-    # A stream that breaks off has to be told from one that ended, and is not followed by anything.
+    # A client must see whether a stream broke off or ended. Nothing follows it on the connection.
     (b"connection", b"close"),
 )
 # Clients such as Python's urllib3 hold bytes outside of chunks back until they have enough.

@@ -57,7 +57,7 @@ class Proxies:
 def client_of(request: HTTPConnection) -> str:
     """Return where a request came from, by the `proxies` that its application trusts.
 
-    Asked only where it is told: see `address_of`.
+    Called only where a header has it: see `address_of`.
     """
     proxies: Proxies = request.app.state.proxies
     return proxies.client(_peer_of(request.scope), request.scope["headers"])

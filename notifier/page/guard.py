@@ -24,7 +24,7 @@ class Guard:
 
     A page of another site reaches a loopback port under a name of its own, which resolves to
     127.0.0.1 the second time it is asked for (DNS rebinding): it is then the same origin, and only
-    the name is not ours. A server that was told to listen on all addresses is reached by addresses
+    the name is not ours. A server that listens on all addresses is reached by addresses
     and by names without a dot as well; neither can be rebound.
     """
 

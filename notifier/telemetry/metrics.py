@@ -110,14 +110,14 @@ class Metrics(Metered):
             "notifier_marks_total",
             "Marks of clients by outcome: moved (even where they said nothing new), refused (a "
             "position that the stream does not have, or a bound), unavailable (Redis did not "
-            "answer, and the client was told so).",
+            "answer, and the client got an error).",
             outcome=("moved", "refused", "unavailable"),
         )
         self.client_events = self._counters(
             "notifier_client_events_total",
             "Events that clients published, by outcome: published, duplicate (recognised and "
             "dropped), ephemeral (told to those who followed the topic, and not kept), refused (by "
-            "Redis), unavailable (Redis did not answer, and the client was told so).",
+            "Redis), unavailable (Redis did not answer, and the client got an error).",
             outcome=("published", "duplicate", "ephemeral", "refused", "unavailable"),
         )
         self.exchanges = self._counters(

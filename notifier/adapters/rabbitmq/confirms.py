@@ -19,7 +19,7 @@ class Letter(NamedTuple):
     """A message to publish.
 
     `address` names exchange and routing key. Where `is_numbered`, each try gets a message id of its
-    own; others are to be published one at a time, as two returned ones could not be told apart.
+    own; others are to be published one at a time, as nothing distinguishes two returned ones.
     """
 
     address: bytes

@@ -203,7 +203,7 @@ def _judge_memory(info: Mapping[str, Any]) -> Iterator[Finding]:
         text = f"{100 * used // most} % of maxmemory is used; when full, it takes no publications"
         yield Finding("warning", "redis memory", text, "raise maxmemory")
     if not info.get("aof_enabled"):
-        text = "appendonly is no: a restart loses history, and clients are told of gaps"
+        text = "appendonly is no: a restart loses history, and clients get gaps"
         mend = "set appendonly yes and appendfsync everysec"
         yield Finding("warning", "redis persistence", text, mend)
 

@@ -38,7 +38,7 @@ _ASK = Script(
     """#!lua flags=allow-oom
 -- KEYS: answers
 -- ARGV: run, channel, question
--- Returns how many gateways were told.
+-- Returns the number of gateways that got the question.
 return redis.call("PUBLISH", ARGV[2], ARGV[3])
 """,
     keys=1,

@@ -314,7 +314,7 @@ return {{epoch, offset, lineage, entries, keys}}
     keys=4,
 )
 
-# An id is told for as long as it is there, which may be longer than duplicates are dropped for it.
+# An id is found for as long as it is there, which may be longer than its duplicates are dropped.
 PUBLISHED_AT = Script(
     f"""#!lua flags=no-writes
 -- KEYS: head, log, ids, newest

@@ -134,7 +134,7 @@ class IssuerKeys:
             if self._failure:
                 raise Unavailable("issuer", self._failure) from None
             if fetches == self._fetches and name not in self._judged:
-                # The key may be new. A client that is told of a bad token does not try it again.
+                # The key may be new. A client whose token was refused does not try it again.
                 reason = "its keys were fetched a moment ago, and not yet again"
                 raise Unavailable("issuer", reason) from None
             if len(self._judged) < MOST_KEYS:

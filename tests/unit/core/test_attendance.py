@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from notifier.adapters.memory.broker import MemoryBroker, MemoryStreams
 from notifier.adapters.memory.members import MemberTable, MemoryMembers
 from notifier.core.access import WiderIdentity
-from notifier.core.attendance import LAPSE, LINGER, MOST_TOLD, Attendance
+from notifier.core.attendance import LAPSE, LINGER, MOST_LISTED, Attendance
 from notifier.core.errors import Unavailable
 from notifier.core.frames import Start
 from notifier.core.hub import Hub
@@ -355,17 +355,17 @@ async def test_a_client_without_room_gets_the_whole_list_once_it_has() -> None:
 async def test_past_a_thousand_members_a_count_is_told_and_below_it_the_list_again() -> None:
     async with gateways() as [it]:
         ann = await it.member("ann")
-        crowd = [Member(f"u{number}", ROOM) for number in range(MOST_TOLD)]
+        crowd = [Member(f"u{number}", ROOM) for number in range(MOST_LISTED)]
         for each in crowd:
             it.attendance.attend(each)
         await pass_time(2)
-        assert ann.told[-1] == {"topic": ROOM, "count": MOST_TOLD + 1}
+        assert ann.told[-1] == {"topic": ROOM, "count": MOST_LISTED + 1}
 
         late = await it.member("late")
         await pass_time(1.5)
-        assert late.told[0] == {"topic": ROOM, "count": MOST_TOLD + 1}
+        assert late.told[0] == {"topic": ROOM, "count": MOST_LISTED + 1}
         await pass_time(10)
-        assert late.told[1] == {"topic": ROOM, "count": MOST_TOLD + 2}
+        assert late.told[1] == {"topic": ROOM, "count": MOST_LISTED + 2}
 
         for each in crowd:
             it.attendance.leave(each)

@@ -60,7 +60,7 @@ def test_redis_as_recommended_has_no_findings_but_good_ones() -> None:
             {"aof_enabled": 0},
             (
                 "warning",
-                "appendonly is no: a restart loses history, and clients are told of gaps",
+                "appendonly is no: a restart loses history, and clients get gaps",
             ),
         ),
     ],
