@@ -1,6 +1,7 @@
 """Every variable that the chart sets is a setting of notifier, and every setting can be set."""
 
 import asyncio
+import functools
 import json
 import os
 from pathlib import Path
@@ -98,6 +99,7 @@ def test_with_another_key_the_gateway_reads_no_secret_for_tokens(name: str) -> N
     assert files_of(objects, "gateway") == ["NOTIFIER_REDIS_URL"]
 
 
+@functools.cache
 def example(name: str) -> tuple[Settings, list[Object]]:
     """Settings with an example of one of them, and the objects of a chart that sets it so."""
     [text] = (Settings.model_fields[name].examples or [])[:1]
