@@ -1,6 +1,5 @@
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from notifier.core.errors import Invalid
 from notifier.core.names import (
@@ -11,8 +10,7 @@ from notifier.core.names import (
     is_personal,
     personal_topic,
 )
-
-NAMES = st.from_regex(r"[A-Za-z0-9\-._~:@/+=|$!&]{1,128}", fullmatch=True)
+from tests.support.events import NAMES
 
 
 @pytest.mark.parametrize("name", ["42", "ann@example.org", "team:7:chat", "a" * LONGEST_NAME])

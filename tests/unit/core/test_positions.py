@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from notifier.core.errors import Invalid
 from notifier.core.positions import Position, format_cursor, parse_cursor
+from tests.support.events import TOPICS
 
 POSITIONS = st.builds(
     Position,
-    st.from_regex(r"[0-9a-z]{1,16}", fullmatch=True),
+    st.text("0123456789abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=16),
     st.integers(0, 10**16 - 1),
 )
-TOPICS = st.from_regex(r"(user:)?[A-Za-z0-9\-._~:@/+=|$!&]{1,128}", fullmatch=True)
 
 
 @given(POSITIONS)
