@@ -14,6 +14,8 @@ from tests.support.street import Street, Tab, connections
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TABS = 30
+OPEN = "window.notifier?.state.phase === 'open'"
+LEADER = "navigator.locks.query().then(({ held }) => held[0]?.clientId)"
 
 
 async def leader_of(tabs: list[Tab]) -> Tab:
@@ -146,14 +148,19 @@ async def test_a_frozen_tab_hands_on_the_connection_and_gets_what_it_missed_late
 
     await street.has_connections(0)
     address = street.page_of("frozen", **shared)
-    async with bare_tabs(street.browser, address, address) as (first, second):
-        for tab in (first, second):
-            await tab.until("window.notifier?.state.phase === 'open'")
+    async with bare_tabs(street.browser) as open_tab:
+        first = await open_tab(address)
+        await first.until(OPEN)  # and so leads
+        second = await open_tab(address)
+        await second.until(OPEN)
 
+        leader = await second.evaluate(LEADER)
         await first.turn("frozen")
         posted = [await street.producer.send({"users": ["frozen"], "type": "t"}) for _ in range(3)]
         assert await got(second, 3) == posted
         await street.has_connections(1)
+        if shared:  # by another connection than the frozen tab's
+            assert await second.evaluate(LEADER) != leader
         await first.turn("active")
 
         assert await got(first, 3) == posted

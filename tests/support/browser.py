@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -83,12 +84,12 @@ class BareTab:
 
 
 @asynccontextmanager
-async def bare_tabs(browser: Browser, *urls: str) -> AsyncIterator[list[BareTab]]:
-    """Open tabs of one profile."""
+async def bare_tabs(browser: Browser) -> AsyncIterator[Callable[[str], Awaitable[BareTab]]]:
+    """How to open tabs of one profile: `await open_tab(url)`."""
     session = await browser.new_browser_cdp_session()
     profile = await session.send("Target.createBrowserContext")
     try:
-        yield [await _bare_tab(session, profile["browserContextId"], url) for url in urls]
+        yield partial(_bare_tab, session, profile["browserContextId"])
     finally:
         await session.send("Target.disposeBrowserContext", profile)
         await session.detach()
