@@ -240,9 +240,10 @@ class Metrics(Metered):
         self.backlog = self._gauges(
             "notifier_backlog_entries",
             "Entries that wait in a queue of RabbitMQ and are with no router yet, asked every 5 s "
-            "by each router and api; in notifier.dead, those that wait for a person.",
+            "by each router and api; in notifier.dead, those that wait for a person, and in "
+            "notifier.unclaimed, events handed back that no queue was bound for.",
             queue="notifier.events.0 to N-1, notifier.unroutable, notifier.aside, notifier.dead; "
-            "in routers, apis",
+            "in routers, apis; notifier.unclaimed in routers",
         )
         self.partitions = self._gauges(
             "notifier_partitions",

@@ -86,13 +86,15 @@ def headers_of(message: DeliveredMessage) -> dict[str, Any]:
 
 
 async def publish(
-    url: str, body: bytes, properties: spec.Basic.Properties, key: str = "user.42"
+    url: str,
+    body: bytes,
+    properties: spec.Basic.Properties,
+    key: str = "user.42",
+    exchange: str = "notifier.events",
 ) -> None:
     async with aiormq.connect(url) as connection:
         channel = await connection.channel()
-        await channel.basic_publish(
-            body, exchange="notifier.events", routing_key=key, properties=properties
-        )
+        await channel.basic_publish(body, exchange=exchange, routing_key=key, properties=properties)
 
 
 def foreign_publish(url: str, body: str, *options: str | bytes) -> None:
@@ -476,9 +478,12 @@ async def test_the_backlog_of_each_queue_is_told_and_forgotten_with_the_connecti
     async with event_source(amqp_url, metrics=metrics) as source:
         batch = await next_batch(source.batches())
         await batch.dead_letter(batch.deliveries[0], "invalid", "an example")
+        for user in ("42", "7"):  # nobody has bound a queue for them
+            await publish(amqp_url, b"{}", spec.Basic.Properties(), user, "notifier.undelivered")
 
         await eventually(lambda: backlog(metrics, "notifier.events.0") == 100)  # 200 are taken
         await eventually(lambda: backlog(metrics, "notifier.dead") == 1)
+        await eventually(lambda: backlog(metrics, "notifier.unclaimed") == 2)
         assert backlog(metrics, "notifier.unroutable") == 0
 
     assert backlog(metrics, "notifier.events.0") is None

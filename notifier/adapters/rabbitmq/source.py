@@ -13,7 +13,7 @@ from notifier.adapters.rabbitmq.partition import Partition
 from notifier.adapters.rabbitmq.partitions import PartitionSharing
 from notifier.adapters.rabbitmq.probe import ConsumePermission, Probe
 from notifier.adapters.rabbitmq.router_publisher import RouterPublisher
-from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, topology
+from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, UNCLAIMED, topology
 from notifier.adapters.rabbitmq.undelivered import letter_back, waiting_letter
 from notifier.core.addresses import Url
 from notifier.core.entries import Entry
@@ -127,7 +127,7 @@ class AmqpEventSource(ConnectedAdapter):
         groups = (queues[: self._number], queues[self._number :])
         async with (
             self._sharing.over(connection, groups, self._reconnector),
-            watched_backlog(connection, [*queues, DEAD], self._metrics),
+            watched_backlog(connection, [*queues, DEAD, UNCLAIMED], self._metrics),
             self._probe.over(connection),
         ):
             self._reconnector.mark_ready()
