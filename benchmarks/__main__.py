@@ -22,6 +22,7 @@ from benchmarks.rows import IN_BATCHES, NOTIFIER, ONE_BY_ONE, ROUND_TRIPS, ROWS,
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.sizes import FULL, LONG, SMALL, Sizes
 from benchmarks.table import Table
+from tests.support import commands
 
 ROOT = Path(__file__).parent.parent
 MISSING = {each.name: reason for each in ALL if (reason := each.missing())}
@@ -50,6 +51,7 @@ def _prepare() -> None:
     if max(FULL.growth) + 1_000 > FILES:
         sys.exit(f"15,000 sockets need more than {FILES} open files: raise it with ulimit -Hn.")
     os.sched_setaffinity(0, {CLIENT_CORE})
+    commands.forks = False  # a server starts as in production
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
     for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
         del os.environ[name]

@@ -13,6 +13,9 @@ from typing import Any, BinaryIO
 from tests.support.preloaded import CAN_FORK, Forked
 from tests.support.process import Process, Spawned, wait_until
 
+forks = CAN_FORK
+"""Whether commands are forked from a process that has imported them, rather than started anew."""
+
 
 def notifier(*arguments: str) -> list[str]:
     """The command line of `notifier`, without relying on PATH."""
@@ -40,7 +43,7 @@ def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.Comp
 def _spawn(arguments: Sequence[str], environment: Mapping[str, str], *streams: BinaryIO) -> Spawned:
     # Only a new process minds other variables, such as one that names a library to load first.
     own = environment.items() - os.environ.items()
-    if CAN_FORK and all(name.startswith("NOTIFIER_") for name, _ in own):
+    if forks and all(name.startswith("NOTIFIER_") for name, _ in own):
         return Forked(arguments, environment, *streams)
     given, output, errors = streams
     return subprocess.Popen(
