@@ -197,7 +197,27 @@ class Hub(Worker):
     # The worker.
 
     async def _run_round(self) -> None:
-        fitting = await self._round()
+        await self._unsubscribe_idle()
+        entered = self._enter(list(islice(self._arrivals, self._size)))
+        compared = self._watched_among(entered.feeds)
+        # If the round fails, the next ones ask all of them again, with the arrivals or without.
+        self._unsettled.update((feed.topic, feed) for feed in entered.feeds)
+        try:
+            answered = await entered.ask(self._broker)
+        except Unavailable:
+            # The next round may be smaller, and no connection gets anything before its answer.
+            self._take_out(entered.arrivals)
+            raise
+        began = asyncio.get_running_loop().time()
+        for _ in entered.arrivals:
+            self._arrivals.popleft()
+        answered.serve()
+        self._finish(entered.feeds, compared)
+        took = asyncio.get_running_loop().time() - began
+        # As many feeds as fit into a turn: large histories take long.
+        fitting = (
+            int(len(entered.feeds) * _LONGEST_TURN / took) if took and entered.feeds else _ROUND
+        )
         self._size = max(1, min(self._size * 2, fitting, _ROUND))
         await self._rest()
 
@@ -218,30 +238,6 @@ class Hub(Worker):
                 known = len(self._arrivals)
             turns += 1
             await asyncio.sleep(0)
-
-    async def _round(self) -> int:
-        """Do one round, and return how many feeds fit into a turn: large histories take long."""
-        await self._unsubscribe_idle()
-        entered = self._enter(list(islice(self._arrivals, self._size)))
-        compared = self._watched_among(entered.feeds)
-        # If the round fails, the next ones ask all of them again, with the arrivals or without.
-        self._unsettled.update((feed.topic, feed) for feed in entered.feeds)
-        try:
-            answered = await entered.ask(self._broker)
-        except Unavailable:
-            # The next round may be smaller, and no connection gets anything before its answer.
-            self._take_out(entered.arrivals)
-            raise
-        began = asyncio.get_running_loop().time()
-        for _ in entered.arrivals:
-            self._arrivals.popleft()
-        answered.serve()
-        self._finish(entered.feeds)
-        for topic in compared:
-            if watcher := self._watchers.get(topic):
-                watcher.on_comparison(topic)
-        took = asyncio.get_running_loop().time() - began
-        return int(len(entered.feeds) * _LONGEST_TURN / took) if took and entered.feeds else _ROUND
 
     def _watched_among(self, feeds: Sequence[Feed]) -> list[str]:
         """Return the watched topics that are compared by themselves, not for an arrival."""
@@ -270,10 +266,13 @@ class Hub(Worker):
                 if feed := self._feeds.get(join.topic):
                     feed.withdraw(join)
 
-    def _finish(self, feeds: Iterable[Feed]) -> None:
+    def _finish(self, feeds: Iterable[Feed], compared: Iterable[str]) -> None:
         for feed in feeds:
             if not feed.unsettled:
                 self._unsettled.pop(feed.topic, None)
+        for topic in compared:
+            if watcher := self._watchers.get(topic):
+                watcher.on_comparison(topic)
         if self._arrivals or self._unsettled:
             self._work.set()
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -48,6 +48,14 @@ def metrics() -> Metrics:
 
 def event_queue(url: str, partitions: int = 1, metrics: Metrics | None = None) -> AmqpEventQueue:
     return AmqpEventQueue(url, partitions=partitions, metrics=metrics or Metrics())
+
+
+@asynccontextmanager
+async def connected_queue(url: str, partitions: int = 1) -> AsyncIterator[AmqpEventQueue]:
+    """Wait for the connection: a put would, but only for a second."""
+    async with event_queue(url, partitions) as queue:
+        await eventually(lambda: queue.trouble is None, seconds=20)
+        yield queue
 
 
 def event_source(url: str, partitions: int = 1, metrics: Metrics | None = None) -> AmqpEventSource:
@@ -237,7 +245,7 @@ async def test_a_dead_letter_keeps_the_original_and_says_why_where_and_when(amqp
 async def test_a_dead_letter_of_another_user_is_kept(
     amqp_url: str, amqp_management_url: str
 ) -> None:
-    async with event_queue(amqp_url) as queue:
+    async with connected_queue(amqp_url) as queue:
         await queue.put(Entry(b"first", "user.42"))
     producer = urlsplit(amqp_url).username or "guest"
     await publish(amqp_url, b"second", spec.Basic.Properties(user_id=producer))
@@ -308,7 +316,7 @@ async def deliver_in_vain(url: str, times: int) -> None:
 
 
 async def test_no_number_of_outages_puts_an_entry_aside(amqp_url: str, metrics: Metrics) -> None:
-    async with event_queue(amqp_url) as queue:
+    async with connected_queue(amqp_url) as queue:
         for number in range(30):
             await queue.put(Entry(str(number).encode(), "user.42"))
 
@@ -323,7 +331,7 @@ async def test_no_number_of_outages_puts_an_entry_aside(amqp_url: str, metrics: 
 async def test_an_entry_past_a_foreign_delivery_limit_is_still_published(
     amqp_url: str, amqp_management_url: str, metrics: Metrics
 ) -> None:
-    async with event_queue(amqp_url) as queue:
+    async with connected_queue(amqp_url) as queue:
         await set_policy(amqp_management_url, amqp_url, {"delivery-limit": 2})
         for number in range(30):
             await queue.put(Entry(str(number).encode(), "user.42"))
@@ -340,7 +348,7 @@ async def test_an_entry_past_a_foreign_delivery_limit_is_still_published(
 async def test_an_entry_that_a_foreign_time_to_live_expires_is_still_published(
     amqp_url: str, amqp_management_url: str, metrics: Metrics
 ) -> None:
-    async with event_queue(amqp_url) as queue:
+    async with connected_queue(amqp_url) as queue:
         await set_policy(amqp_management_url, amqp_url, {"message-ttl": 1}, r"events\.0$")
         await queue.put(Entry(b"{}", "user.42"))
         async with event_source(amqp_url, metrics=metrics) as source:
@@ -352,8 +360,7 @@ async def test_an_entry_that_a_foreign_time_to_live_expires_is_still_published(
 async def test_an_entry_that_a_foreign_drop_head_drops_is_still_published(
     amqp_url: str, amqp_management_url: str, metrics: Metrics
 ) -> None:
-    async with event_queue(amqp_url) as queue:
-        await eventually(lambda: queue.trouble is None)
+    async with connected_queue(amqp_url) as queue:
         dropping: dict[str, object] = {"overflow": "drop-head", "max-length": 5}
         await set_policy(amqp_management_url, amqp_url, dropping, r"events\.0$")
         for number in range(20):
@@ -366,7 +373,7 @@ async def test_an_entry_that_a_foreign_drop_head_drops_is_still_published(
 async def test_an_entry_that_its_producer_lets_expire_is_a_dead_letter_with_that_reason(
     amqp_url: str,
 ) -> None:
-    async with event_queue(amqp_url) as queue, event_source(amqp_url) as source:
+    async with connected_queue(amqp_url) as queue, event_source(amqp_url) as source:
         await eventually(lambda: source.trouble is None)
         await queue.put(Entry(b"in front", "user.42"))
         batches = source.batches()
@@ -388,7 +395,7 @@ async def test_an_entry_that_its_producer_lets_expire_is_a_dead_letter_with_that
 async def test_an_entry_that_a_foreign_consumer_rejects_is_a_dead_letter_with_that_reason(
     amqp_url: str, metrics: Metrics
 ) -> None:
-    async with event_queue(amqp_url) as queue, aiormq.connect(amqp_url) as connection:
+    async with connected_queue(amqp_url) as queue, aiormq.connect(amqp_url) as connection:
         await queue.put(Entry(b"rejected", "user.42"))
         await reject_all(await connection.channel(), "notifier.events.0")
         async with event_source(amqp_url, metrics=metrics) as source:
@@ -414,7 +421,7 @@ async def test_a_queue_of_an_older_version_is_taken_as_it_is(amqp_url: str) -> N
         channel = await connection.channel()
         await channel.queue_declare("notifier.events.0", durable=True, arguments=older)
 
-    async with event_queue(amqp_url) as queue, event_source(amqp_url) as source:
+    async with connected_queue(amqp_url) as queue, event_source(amqp_url) as source:
         await queue.put(Entry(b"{}", "user.42"))
 
         assert len(await take(source, 1)) == 1
@@ -424,7 +431,7 @@ async def test_a_queue_of_an_older_version_is_taken_as_it_is(amqp_url: str) -> N
 
 
 async def test_batches_of_several_partitions_are_open_at_once(amqp_url: str) -> None:
-    async with event_queue(amqp_url, 3) as queue, event_source(amqp_url, 3) as source:
+    async with connected_queue(amqp_url, 3) as queue, event_source(amqp_url, 3) as source:
         for user in range(30):
             await queue.put(Entry(b"{}", f"user.{user}"))
         batches = source.batches()
@@ -443,13 +450,13 @@ async def test_batches_of_several_partitions_are_open_at_once(amqp_url: str) -> 
 async def test_another_number_of_partitions_means_no_lost_and_no_duplicate_entry(
     amqp_url: str, before: int, after: int
 ) -> None:
-    async with event_queue(amqp_url, before) as queue:
+    async with connected_queue(amqp_url, before) as queue:
         for number in range(50):
             await queue.put(Entry(str(number).encode(), f"user.{number}"))
 
     async with event_source(amqp_url, after) as source:
         await eventually(lambda: source.trouble is None)
-        async with event_queue(amqp_url, after) as queue:
+        async with connected_queue(amqp_url, after) as queue:
             for number in range(50, 100):
                 await queue.put(Entry(str(number).encode(), f"user.{number}"))
             await queue.put(Entry(b"last", "user.last"))
@@ -473,7 +480,7 @@ def backlog(metrics: Metrics, queue: str) -> float | None:
 async def test_the_backlog_of_each_queue_is_told_and_forgotten_with_the_connection(
     amqp_url: str, metrics: Metrics
 ) -> None:
-    async with event_queue(amqp_url) as queue:
+    async with connected_queue(amqp_url) as queue:
         await asyncio.gather(*(queue.put(Entry(b"{}", "user.42")) for _ in range(300)))
     async with event_source(amqp_url, metrics=metrics) as source:
         batch = await next_batch(source.batches())
@@ -492,7 +499,7 @@ async def test_the_backlog_of_each_queue_is_told_and_forgotten_with_the_connecti
 async def test_an_api_tells_the_backlog_while_all_routers_are_dead_and_may_only_write(
     amqp_url: str, amqp_management_url: str, metrics: Metrics
 ) -> None:
-    async with event_queue(amqp_url) as queue:
+    async with connected_queue(amqp_url) as queue:
         await queue.put(Entry(b"{}", "user.42"))  # makes the queues
     # As docs/operating.md has it.
     only_write = {"write": r"^notifier\.events$", "read": ""}
@@ -512,7 +519,7 @@ async def test_an_api_tells_the_backlog_while_all_routers_are_dead_and_may_only_
 async def test_an_api_that_may_only_write_takes_events_where_rabbitmq_hides_the_queues(
     amqp_url: str, amqp_management_url: str, metrics: Metrics
 ) -> None:
-    async with event_queue(amqp_url) as queue:
+    async with connected_queue(amqp_url) as queue:
         await queue.put(Entry(b"{}", "user.42"))  # makes the queues
     only_write = {"write": r"^notifier\.events$", "read": ""}
     with user_without_rights(amqp_url, amqp_management_url, **only_write) as url:
@@ -573,16 +580,14 @@ async def test_the_definitions_file_makes_every_queue_that_the_adapter_needs(
             await eventually(lambda: queue.trouble is None, seconds=20)
             await queue.put(Entry(b"{}", "user.42"))
             assert len(await take(source, 1)) == 1
-    async with event_queue(amqp_url, partitions) as queue:
-        await eventually(lambda: queue.trouble is None, seconds=20)
+    async with connected_queue(amqp_url, partitions) as queue:
         await queue.put(Entry(b"{}", "user.42"))
 
 
 async def test_the_rights_that_the_documents_name_are_enough(
     amqp_url: str, amqp_management_url: str
 ) -> None:
-    async with event_queue(amqp_url) as queue, event_source(amqp_url) as source:
-        await eventually(lambda: queue.trouble is None)
+    async with connected_queue(amqp_url) as queue, event_source(amqp_url) as source:
         await eventually(lambda: source.trouble is None)
     posts = {"write": r"^notifier\.events$", "read": "^$"}
     takes = {
@@ -646,8 +651,7 @@ async def test_no_confirmed_entry_is_lost_while_the_topology_is_made(
     async with Background() as background:
         for producer in producers:
             background.start(producer.publish_on(), "producer")
-        async with event_queue(amqp_url, partitions) as queue:
-            await eventually(lambda: queue.trouble is None)
+        async with connected_queue(amqp_url, partitions):
             await eventually(lambda: all(len(producer.bodies) > 20 for producer in producers))
 
     confirmed = {body for producer in producers for body in producer.bodies}
@@ -676,7 +680,7 @@ async def test_an_exchange_that_a_producer_declared_first_is_taken_as_it_is(
     async with aiormq.connect(amqp_url) as connection:
         await (await connection.channel()).exchange_declare("notifier.events", **declaration)
 
-        async with event_queue(amqp_url) as queue:
+        async with connected_queue(amqp_url) as queue:
             await queue.put(Entry(b"in the queue", "user.42"))
             channel = await connection.channel()
             await channel.queue_unbind("notifier.events.0", "notifier.entries")
@@ -708,7 +712,10 @@ async def test_a_deleted_queue_is_declared_again_and_entries_put_meanwhile_arriv
     amqp_url: str,
 ) -> None:
     metrics = Metrics()
-    async with event_queue(amqp_url) as queue, event_source(amqp_url, metrics=metrics) as source:
+    async with (
+        connected_queue(amqp_url) as queue,
+        event_source(amqp_url, metrics=metrics) as source,
+    ):
         await eventually(lambda: source.trouble is None)
 
         async with aiormq.connect(amqp_url) as connection:
@@ -725,7 +732,7 @@ async def test_a_deleted_queue_is_declared_again_and_entries_put_meanwhile_arriv
 
 @pytest.mark.parametrize("kind", ["exchange", "queues"])
 async def test_a_put_declares_a_vanished_exchange_or_queue_again(amqp_url: str, kind: str) -> None:
-    async with event_queue(amqp_url) as queue:
+    async with connected_queue(amqp_url) as queue:
         await queue.put(Entry(b"{}", "user.42"))
         async with aiormq.connect(amqp_url) as connection:
             channel = await connection.channel()
@@ -808,8 +815,8 @@ async def test_a_router_makes_a_binding_anew_that_was_taken_away(amqp_url: str) 
 async def test_a_revoked_right_to_publish_is_a_trouble_until_it_is_granted_again(
     amqp_url: str, amqp_management_url: str
 ) -> None:
-    async with event_queue(amqp_url) as queue:
-        await eventually(lambda: queue.trouble is None, seconds=20)
+    async with connected_queue(amqp_url):
+        pass  # makes the queues
     with user_without_rights(amqp_url, amqp_management_url) as url:
         async with event_queue(url) as queue:
             await eventually(lambda: queue.trouble is None, seconds=20)
@@ -830,8 +837,7 @@ async def test_a_revoked_right_to_publish_is_a_trouble_until_it_is_granted_again
 async def test_a_router_whose_right_was_taken_away_says_so_and_goes_on(
     amqp_url: str, amqp_management_url: str, rights: dict[str, str], named: str
 ) -> None:
-    async with event_queue(amqp_url) as queue:
-        await eventually(lambda: queue.trouble is None, seconds=20)
+    async with connected_queue(amqp_url) as queue:
         with user_without_rights(amqp_url, amqp_management_url) as url:
             async with event_source(url) as source:
                 await eventually(lambda: source.trouble is None, seconds=20)
@@ -847,8 +853,7 @@ async def test_a_router_whose_right_was_taken_away_says_so_and_goes_on(
 
 
 async def test_looking_whether_it_may_publish_publishes_nothing(amqp_url: str) -> None:
-    async with event_queue(amqp_url) as queue:
-        await eventually(lambda: queue.trouble is None, seconds=20)
+    async with connected_queue(amqp_url) as queue:
         await queue.put(Entry(b"the only one", "user.42"))
         async with await aio_pika.connect(amqp_url) as connection:
             channel = await connection.channel(publisher_confirms=False)
