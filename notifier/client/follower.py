@@ -16,10 +16,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.typing import Subprotocol
 
-from notifier.client.asking import NOT_HERE, TIMEOUT
+from notifier.client.backoff import Backoff, seconds_in
 from notifier.client.errors import ClientError, Closed, NoAnswer
 from notifier.client.events import Event, Gap
-from notifier.client.pauses import Pauses, seconds_in
+from notifier.client.http_requests import NOT_HERE, TIMEOUT
 from notifier.client.receipts import Receipts
 from notifier.core.positions import Position, format_cursor, parse_cursor
 
@@ -65,7 +65,7 @@ class Follower:
         self._positions = parse_cursor(since)
         self._on_gap = on_gap or _warn_of
         self._note = note or _log.info
-        self._pauses = Pauses(_FIRST_PAUSE, _LONGEST_PAUSE, _SHORTEST_PAUSE)
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, _SHORTEST_PAUSE)
         self._after = 0.0  # as the server asked, in seconds
         self._renew_at: float | None = None  # by time.time()
         self._receipts = Receipts()
@@ -175,7 +175,7 @@ class Follower:
         """Remember the frame's position; return whether it is to be passed on."""
         match frame["type"]:
             case "hello":
-                self._pauses.reset()
+                self._backoff.reset()
                 for topic, start in frame["topics"].items():
                     if start.get("resumed") is not False:  # else the gap is still to come
                         self._positions[topic] = Position.parse(start["position"])
@@ -213,7 +213,7 @@ class Follower:
         return f"refused with HTTP {status}{hint}"
 
     async def _wait(self, why: str) -> None:
-        pause = self._after or self._pauses.next()
+        pause = self._after or self._backoff.next()
         self._note(f"{why}; coming back in {pause:.1f} s")
         await asyncio.sleep(pause)
 

@@ -6,7 +6,9 @@ from typing import Any, Self
 
 import httpx
 
-from notifier.client.asking import (
+from notifier.client.backoff import seconds_in
+from notifier.client.errors import NoAnswer, Refused
+from notifier.client.http_requests import (
     NOT_HERE,
     TIMEOUT,
     WHERE_THE_API_IS,
@@ -16,8 +18,6 @@ from notifier.client.asking import (
     members_of,
     said,
 )
-from notifier.client.errors import NoAnswer, Refused
-from notifier.client.pauses import seconds_in
 from notifier.client.ways import Accepted, Again, Outcome
 
 # Answers that say nothing about the event; proxies give them too.

@@ -6,7 +6,8 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from notifier.client.asking import (
+from notifier.client.errors import ClientError, Refused
+from notifier.client.http_requests import (
     NOT_HERE,
     WHERE_THE_API_IS,
     ask,
@@ -14,7 +15,6 @@ from notifier.client.asking import (
     members_of,
     said,
 )
-from notifier.client.errors import ClientError, Refused
 
 _REFUSALS = (
     HTTPStatus.BAD_REQUEST,

@@ -12,10 +12,10 @@ import msgspec
 from anyio.from_thread import start_blocking_portal
 
 from notifier.client.amqp_way import AmqpWay
+from notifier.client.backoff import Backoff
 from notifier.client.errors import ClientError, NoAnswer
 from notifier.client.events import Members
 from notifier.client.http_way import HttpWay
-from notifier.client.pauses import Pauses
 from notifier.client.ways import Accepted, Again, Outcome, Way
 from notifier.core.background import LongLived
 from notifier.core.events import LARGEST_BATCH, MOST_IN_BATCH
@@ -116,7 +116,7 @@ class Producer(LongLived):
 
     async def _send_until_settled(self) -> None:
         """Send those again of which nothing is known; a caller that gave up settles its own."""
-        pauses = Pauses(_FIRST_PAUSE, _LONGEST_PAUSE)
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while self._sending:
             outcomes = await self._way.send([posting.event for posting in self._sending])
             for posting, outcome in zip(self._sending, outcomes, strict=True):
@@ -124,7 +124,7 @@ class Producer(LongLived):
             if again := [outcome for outcome in outcomes if isinstance(outcome, Again)]:
                 self.trouble = again[0].reason
                 # Jitter on top: producers with the same time to wait do not come together either.
-                await asyncio.sleep(max(each.after for each in again) + pauses.next())
+                await asyncio.sleep(max(each.after for each in again) + backoff.next())
             self._sending = [each for each in self._sending if not each.answer.done()]
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from aiormq.abc import FieldTable
 from pamqp.exceptions import PAMQPException
 
-from notifier.adapters.rabbitmq import amqp_1_0, tables
+from notifier.adapters.rabbitmq import amqp_1_0, header_tables
 from notifier.adapters.rabbitmq.frames import short
 from notifier.core.entries import Entry
 from notifier.core.errors import TooLarge, Unreadable
@@ -88,7 +88,7 @@ def of_entry(entry: Entry) -> LetterProperties:
 def with_id(content_type: str, headers: FieldTable, message_id: str) -> LetterProperties:
     """Write properties with a message id that stays the same at each try."""
     flags = _CONTENT_TYPE | _HEADERS | _DELIVERY_MODE | _MESSAGE_ID
-    table, mode = tables.written(headers), bytes((PERSISTENT,))
+    table, mode = header_tables.written(headers), bytes((PERSISTENT,))
     parts = (_FLAGS.pack(flags), short(content_type), table, mode, short(message_id))
     return LetterProperties(b"".join(parts))
 
@@ -98,7 +98,7 @@ def _table(entry: Entry) -> bytes:
     if accepted and not entry.headers:
         return _TABLE.pack(27, 17, _ACCEPTED.encode(), b"l", accepted)
     headers: dict[str, Any] = dict(entry.headers)
-    return tables.written(headers | ({_ACCEPTED: accepted} if accepted else {}))
+    return header_tables.written(headers | ({_ACCEPTED: accepted} if accepted else {}))
 
 
 def entry_of(routing_key: bytes, properties: bytes, body: bytes) -> Entry:
@@ -129,8 +129,8 @@ def death_of(properties: bytes) -> Death | None:
     """Read the newest death of an entry; None where there is none that can be read."""
     try:
         newest = _read(properties)["headers"]["x-death"][0]
-        texts = {name: str(tables.text(value)) for name, value in newest.items()}
-        routing_key = str(tables.text(newest["routing-keys"][0]))
+        texts = {name: str(header_tables.text(value)) for name, value in newest.items()}
+        routing_key = str(header_tables.text(newest["routing-keys"][0]))
         expiration = texts.get("original-expiration", "")
         return Death(texts["reason"], texts["queue"], routing_key, expiration)
     except (*UNDECODABLE, AttributeError, TooLarge):
@@ -182,7 +182,7 @@ def _split(properties: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
 
 def _size(flag: int, properties: bytes, at: int) -> int:
     if flag == _HEADERS:
-        return tables.size_of(properties, at)
+        return header_tables.size_of(properties, at)
     if flag & _OCTETS:
         return 1
     return _MOMENT.size if flag == _TIMESTAMP else 1 + properties[at]
@@ -191,7 +191,7 @@ def _size(flag: int, properties: bytes, at: int) -> int:
 def _headers(properties: bytes, at: int) -> dict[str, object]:
     if properties.startswith(_TABLE_START, at):
         return {_ACCEPTED: _TABLE.unpack_from(properties, at)[4]}
-    return tables.read(properties, at)
+    return header_tables.read(properties, at)
 
 
 def _moment(milliseconds: object) -> float:
@@ -206,11 +206,11 @@ def of_dead_letter(properties: bytes, ours: FieldTable) -> LetterProperties:
     Any client can read them: text is UTF-8, and no header is a large array or table.
     """
     kept: dict[int, bytes] = {}
-    headers = tables.written(ours)
+    headers = header_tables.written(ours)
     with suppress(*UNDECODABLE, TooLarge):
         found = dict(_split(properties))
         if _HEADERS in found:
-            with_theirs = tables.merged(properties, found[_HEADERS][0], ours)
+            with_theirs = header_tables.merged(properties, found[_HEADERS][0], ours)
             headers = with_theirs if len(with_theirs) <= LARGEST_HEADERS else headers
         kept = {flag: _kept(flag, properties[start:end]) for flag, (start, end) in found.items()}
     kept = {flag: piece for flag, piece in kept.items() if piece}

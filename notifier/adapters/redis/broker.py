@@ -9,7 +9,7 @@ from zlib import crc32
 import structlog
 
 from notifier.adapters.redis.commands import Commands
-from notifier.adapters.redis.confirmed import ConfirmedPositions
+from notifier.adapters.redis.confirmed_positions import ConfirmedPositions
 from notifier.adapters.redis.connection import ANSWERING
 from notifier.adapters.redis.keys import channel_of, digest_of, new_epoch, stream_keys
 from notifier.adapters.redis.replies import history_of, is_cut, published_of

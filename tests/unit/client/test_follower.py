@@ -226,7 +226,7 @@ def failing(*errors: Exception) -> Callable[[], str]:
 async def test_a_token_that_the_network_fails_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("notifier.client.pauses.Pauses.next", lambda _: 0.0)
+    monkeypatch.setattr("notifier.client.backoff.Backoff.next", lambda _: 0.0)
     get_token = failing(httpx.ConnectError("down"), NoAnswer("down"), OSError("down"))
     async with playing([hello(), event("a.1")]) as gateway:
         got = await first(1, Follower(gateway.url, get_token, note=quiet))

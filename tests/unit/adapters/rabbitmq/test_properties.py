@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pamqp.header import ContentHeader
 
 from notifier.adapters.rabbitmq import properties
-from notifier.adapters.rabbitmq.tables import MOST_HEADERS, Skipped
+from notifier.adapters.rabbitmq.header_tables import MOST_HEADERS, Skipped
 from notifier.core.entries import Entry
 from notifier.core.errors import TooLarge, Unreadable
 

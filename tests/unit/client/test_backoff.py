@@ -1,10 +1,10 @@
-from notifier.client.pauses import Pauses, seconds_in
+from notifier.client.backoff import Backoff, seconds_in
 
 
 def test_the_ceiling_doubles_up_to_the_longest_and_begins_again_after_a_success() -> None:
-    pauses = Pauses(1, 8, shortest=0.5)
+    backoff = Backoff(1, 8, shortest=0.5)
 
-    tried = [[pauses.next() for _ in range(6)] for _ in range(200) if pauses.reset() is None]  # type: ignore[func-returns-value]
+    tried = [[backoff.next() for _ in range(6)] for _ in range(200) if backoff.reset() is None]  # type: ignore[func-returns-value]
 
     for drawn, ceiling in zip(zip(*tried, strict=True), (1, 2, 4, 8, 8, 8), strict=True):
         assert 0.5 <= min(drawn) < 0.5 + ceiling / 4  # full jitter: from the shortest on

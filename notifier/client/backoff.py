@@ -3,7 +3,7 @@
 import random
 
 
-class Pauses:
+class Backoff:
     """Each is a random time up to a ceiling, in seconds; the ceiling doubles up to `longest`."""
 
     def __init__(self, first: float, longest: float, shortest: float = 0.0) -> None:

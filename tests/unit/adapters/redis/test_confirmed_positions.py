@@ -1,4 +1,4 @@
-from notifier.adapters.redis.confirmed import ConfirmedPositions
+from notifier.adapters.redis.confirmed_positions import ConfirmedPositions
 from notifier.core.positions import Position
 
 
