@@ -24,6 +24,7 @@ from redis.asyncio.connection import AbstractConnection
 from notifier.adapters.redis import clock as redis_clock
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.adapters.redis.connection import transport_of
+from notifier.adapters.redis.control import RedisControl
 from notifier.adapters.redis.pool import Pool
 from notifier.core.background import Background
 from notifier.core.errors import Refused, Unavailable
@@ -33,6 +34,7 @@ from notifier.core.positions import Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import record
+from tests.support.eventually import eventually
 from tests.support.listening import Listening
 from tests.support.proxy import Proxy
 from tests.support.services import RedisServer
@@ -1143,6 +1145,18 @@ async def test_it_shuts_down_while_redis_hangs(server: RedisServer) -> None:
             server.pause()
             with pytest.raises(Unavailable):
                 await broker.subscribe([f"topic-{number}" for number in range(50_000)])
+
+
+async def test_an_adapter_of_scripts_connects_with_its_first_call_and_disconnects_when_it_is_left(
+    server: RedisServer, client: redis.Redis, metrics: Metrics
+) -> None:
+    async with RedisControl(server.url, 60, metrics=metrics) as control:
+        before = connections_of_others(client)
+        await control.orders()
+        during = connections_of_others(client)
+
+    assert (len(before), len(during)) == (0, 1)
+    await eventually(lambda: not connections_of_others(client))
 
 
 # Addresses.
