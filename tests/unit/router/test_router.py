@@ -1,22 +1,17 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from notifier.core.entries import Entry
-from notifier.core.errors import Unavailable
 from notifier.core.history import Since
-from notifier.core.ports import Batch, Delivery
-from notifier.core.undelivered import WAITED, HandedBack
+from notifier.core.ports import Delivery
+from notifier.core.undelivered import WAITED
 from notifier.router import publisher
-from notifier.router.order import CHUNK, LARGE, MOST_AUDIENCES
-from notifier.router.router import Router
-from notifier.telemetry.metrics import Metrics
-from tests.support.brokers import SteeredBroker, undelivered_ports_of
+from tests.support.batches import BAD, House, Settled, event
 from tests.support.clock import in_virtual_time, pass_time, quiet
 
 
@@ -24,107 +19,6 @@ from tests.support.clock import in_virtual_time, pass_time, quiet
 def _turns_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make turns of the loop the same on any machine: they are measured in real time."""
     monkeypatch.setattr(publisher, "_TURN", 60.0)
-
-
-class Taken:
-    """Fulfils Delivery."""
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-
-
-class Settled:
-    """Fulfils Batch, and remembers how it was settled."""
-
-    def __init__(self, *entries: Entry) -> None:
-        self.deliveries: Sequence[Taken] = [Taken(entry) for entry in entries]
-        self.acks = 0
-        self.allows_next = False
-        self.dead: list[tuple[bytes, str, str]] = []
-        self.away = False
-        self.cannot_ack = False
-        self.lost = False
-
-    async def is_ours(self) -> bool:
-        return not self.lost
-
-    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
-        if self.away:
-            raise Unavailable("rabbitmq", "away")
-        self.dead.append((delivery.entry.body, code, reason))
-
-    def allow_next(self) -> None:
-        self.allows_next = True
-
-    async def ack(self) -> None:
-        if self.cannot_ack:
-            raise Unavailable("rabbitmq", "the channel is gone")
-        self.acks += 1
-
-
-class Source:
-    """Fulfils EventSource: gives its batches, then waits to be stopped."""
-
-    partitions = ("all",)
-
-    def __init__(self, *batches: Settled) -> None:
-        self.trouble: str | None = None
-        self.waiting: list[tuple[Entry, int]] = []
-        self.handed_back: list[HandedBack] = []
-        self._batches = batches
-        self._stopped = asyncio.Event()
-
-    async def batches(self) -> AsyncIterator[Batch]:
-        for batch in self._batches:
-            yield batch
-        await self._stopped.wait()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
-        self.waiting.extend(entries)
-
-    async def hand_back(self, events: Sequence[HandedBack]) -> None:
-        self.handed_back.extend(events)
-
-
-class House:
-    """A router, and what it works with."""
-
-    def __init__(self, *batches: Settled) -> None:
-        self.broker = SteeredBroker()
-        self.source = Source(*batches)
-        self.metrics = Metrics()
-        self.router = Router(self.source, undelivered_ports_of(self.broker), self.metrics)
-
-    @property
-    def published(self) -> list[tuple[str, str]]:
-        return [
-            (new.topic, json.loads(new.record.split(b"\n", 1)[1])["id"])
-            for new in self.broker.published
-        ]
-
-    def count(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value(f"notifier_{name}_total", labels) or 0.0
-
-    def age(self, stage: str) -> tuple[float, float]:
-        """How many ages were told, and how many of them lie between one and five seconds."""
-        name = "notifier_event_age_seconds_bucket"
-        most, some, few = (
-            self.metrics.registry.get_sample_value(name, {"stage": stage, "le": le}) or 0.0
-            for le in ("+Inf", "5.0", "1.0")
-        )
-        return most, some - few
-
-
-def event(name: str, *users: str) -> Entry:
-    body = {"type": "t", "id": name, "source": "a", "users": users or ["42"]}
-    return Entry(json.dumps(body).encode())
-
-
-MANY = [str(number) for number in range(LARGE + 2 * CHUNK)]
-BAD = Entry(b'{"type":"t","users":["a b"]}')
 
 
 @in_virtual_time
@@ -221,86 +115,6 @@ async def test_an_event_that_comes_again_is_recognised_and_acked() -> None:
     assert it.count("publications", outcome="duplicate") == 1
 
 
-@in_virtual_time
-async def test_an_event_for_many_is_published_in_several_goes_and_acked_once() -> None:
-    batch = Settled(event("1", *MANY))
-    it = House()
-
-    await it.router.route(batch)
-
-    assert [topic for topic, _ in it.published] == [f"user:{user}" for user in MANY]
-    assert it.broker.attempts == len(MANY) / CHUNK
-    assert batch.acks == 1
-    assert it.count("publications", outcome="published") == len(MANY)
-
-
-@in_virtual_time
-async def test_of_a_large_audience_the_next_are_sent_while_the_first_are_being_answered() -> None:
-    batch = Settled(event("1", *MANY))
-    it = House()
-    it.broker.held = True
-    routing = asyncio.create_task(it.router.route(batch))
-    first, second = await it.broker.asked(), await it.broker.asked()
-    await quiet()
-    waiting = len(it.broker.calls)
-
-    second.answer()
-    third = await it.broker.asked()
-    first.answer()
-    third.answer()
-    it.broker.release()
-    await routing
-
-    assert waiting == 0  # no more than two are under way
-    assert len(it.published) == len(MANY)
-    assert batch.acks == 1
-
-
-@in_virtual_time
-async def test_a_publication_waits_for_an_earlier_one_of_its_topic() -> None:
-    users = [str(number) for number in range(CHUNK)]
-    batch = Settled(event("1", *users), event("2", "7"))
-    it = House()
-    it.broker.held = True
-    routing = asyncio.create_task(it.router.route(batch))
-    first = await it.broker.asked()
-    await quiet()
-    waiting = len(it.broker.calls)
-
-    first.answer()
-    (await it.broker.asked()).answer()
-    await routing
-
-    assert waiting == 0
-    assert [name for topic, name in it.published if topic == "user:7"] == ["1", "2"]
-
-
-@in_virtual_time
-async def test_large_records_go_in_chunks_of_a_megabyte() -> None:
-    large = [
-        {"type": "t", "id": str(number), "users": ["42"], "data": "x" * 60_000}
-        for number in range(40)
-    ]
-    batch = Settled(*(Entry(json.dumps(each).encode()) for each in large))
-    it = House()
-
-    await it.router.route(batch)
-
-    assert [name for _, name in it.published] == [str(number) for number in range(40)]
-    assert it.broker.attempts == 3
-
-
-@in_virtual_time
-async def test_a_large_record_for_many_goes_in_chunks_of_a_megabyte() -> None:
-    body = {"type": "t", "id": "1", "users": MANY, "data": "x" * 60_000}
-    it = House()
-
-    await it.router.route(Settled(Entry(json.dumps(body).encode())))
-
-    assert len(it.published) == len(MANY)
-    assert it.broker.attempts == -(-len(MANY) // 18)
-
-
 class Strange:
     """A delivery that something unforeseen happens at."""
 
@@ -347,189 +161,6 @@ async def test_a_lack_of_memory_is_no_deliverys_fault() -> None:
         await House().router.route(batch)
 
     assert (batch.dead, batch.acks) == ([], 0)
-
-
-@in_virtual_time
-async def test_others_get_turns_while_costly_deliveries_are_understood(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(publisher, "_TURN", 0.0)
-    batch = Settled(*[BAD] * 64)
-    it = House()
-    routing = asyncio.create_task(it.router.route(batch))
-
-    turns = 0
-    while not batch.dead:
-        await asyncio.sleep(0)
-        turns += 1
-
-    await routing
-    assert turns >= 64
-
-
-@in_virtual_time
-async def test_a_router_that_is_cancelled_among_costly_deliveries_ends_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(publisher, "_TURN", 0.0)
-    batch = Settled(*[BAD] * 64)
-    routing = asyncio.create_task(House().router.route(batch))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-
-    routing.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        await routing
-    assert (batch.dead, batch.acks) == ([], 0)
-
-
-# Large audiences, and what comes behind them.
-
-
-@in_virtual_time
-async def test_events_behind_a_large_audience_do_not_wait_for_it() -> None:
-    batch, next_batch = Settled(event("1", *MANY), event("2", "x")), Settled(event("3", "y"))
-    it = House()
-    it.broker.held = True
-    routing = asyncio.create_task(it.router.route(batch))
-    audience = [await it.broker.asked(), await it.broker.asked()]
-    (await it.broker.asked()).answer()
-    await quiet()
-    allows_next = batch.allows_next
-
-    following = asyncio.create_task(it.router.route(next_batch))
-    (await it.broker.asked()).answer()
-    await following
-    before = (it.published, batch.acks, next_batch.acks)
-    for chunk in audience:
-        chunk.answer()
-    it.broker.release()
-    await routing
-
-    assert allows_next
-    assert before == ([("user:x", "2"), ("user:y", "3")], 0, 1)
-    assert batch.acks == 1
-    assert len(it.published) == len(MANY) + 2
-
-
-@in_virtual_time
-async def test_events_before_a_large_audience_are_published_before_it() -> None:
-    batch = Settled(event("1", MANY[-1]), event("2", *MANY))
-    it = House()
-
-    await it.router.route(batch)
-
-    assert [name for topic, name in it.published if topic == f"user:{MANY[-1]}"] == ["1", "2"]
-
-
-@in_virtual_time
-async def test_an_event_for_one_of_the_audience_takes_that_ones_publication_along() -> None:
-    user = MANY[-1]
-    batch = Settled(event("1", *MANY), event("2", user))
-    it = House()
-    it.broker.held = True
-    routing = asyncio.create_task(it.router.route(batch))
-    await it.broker.asked()
-    await it.broker.asked()
-
-    (await it.broker.asked()).answer()
-
-    assert it.published == [(f"user:{user}", "1"), (f"user:{user}", "2")]
-    routing.cancel()
-
-
-@in_virtual_time
-async def test_an_audience_is_acked_only_when_publications_taken_along_are_published_too() -> None:
-    batch, next_batch = Settled(event("1", *MANY)), Settled(event("2", MANY[-1]))
-    it = House()
-    it.broker.held = True
-    routing = asyncio.create_task(it.router.route(batch))
-    audience = [await it.broker.asked(), await it.broker.asked()]
-    following = asyncio.create_task(it.router.route(next_batch))
-    taken_along = await it.broker.asked()
-
-    for chunk in audience:
-        chunk.answer()
-    it.broker.release()
-    await quiet()
-    before = (len(it.published), batch.acks)
-    taken_along.answer()
-    await asyncio.gather(routing, following)
-
-    assert before == (len(MANY) - 1, 0)
-    assert (len(it.published), batch.acks, next_batch.acks) == (len(MANY) + 1, 1, 1)
-
-
-@in_virtual_time
-async def test_a_refusal_of_a_publication_taken_along_is_the_audiences() -> None:
-    user = MANY[-1]
-    batch, next_batch = Settled(event("1", *MANY)), Settled(event("2", user))
-    it = House()
-    it.broker.refused_topics = {f"user:{user}"}
-    it.broker.held = True
-    routing = asyncio.create_task(it.router.route(batch))
-    await quiet()
-    following = asyncio.create_task(it.router.route(next_batch))
-    await quiet()
-
-    it.broker.release()
-    await asyncio.gather(routing, following)
-
-    assert [json.loads(body)["id"] for body, _, _ in batch.dead + next_batch.dead] == ["1", "2"]
-    assert (len(batch.dead), len(next_batch.dead)) == (1, 1)
-
-
-@in_virtual_time
-async def test_no_more_than_a_few_audiences_wait_at_once() -> None:
-    events = [event(str(number), *MANY) for number in range(MOST_AUDIENCES + 2)]
-    batch, read = Settled(*events), list[bytes]()
-
-    class Noticed(Taken):
-        @property
-        def entry(self) -> Entry:
-            entry: Entry = self.__dict__["entry"]
-            read.append(entry.body)
-            return entry
-
-        @entry.setter
-        def entry(self, entry: Entry) -> None:
-            self.__dict__["entry"] = entry
-
-    batch.deliveries = [Noticed(delivery.entry) for delivery in batch.deliveries]
-    it = House()
-    it.broker.held = True
-    routing = asyncio.create_task(it.router.route(batch))
-    await quiet()
-    before = len(read)
-
-    it.broker.release()
-    await routing
-
-    assert (before, len(read)) == (MOST_AUDIENCES + 1, len(events))
-    assert [name for topic, name in it.published if topic == "user:7"] == [
-        str(number) for number in range(len(events))
-    ]
-
-
-@in_virtual_time
-async def test_the_age_of_an_event_that_passes_an_audience_is_told_when_it_is_published() -> None:
-    accepted = time.time() - 2
-    entries = [
-        replace(event("1", *MANY), accepted=accepted),
-        replace(event("2", "x"), accepted=accepted),
-    ]
-    it = House()
-    it.broker.held = True
-    routing = asyncio.create_task(it.router.route(Settled(*entries)))
-    for call in [await it.broker.asked(), await it.broker.asked(), await it.broker.asked()][2:]:
-        call.answer()
-    await quiet()
-    before = it.age("published")
-
-    routing.cancel()
-
-    assert before == (1, 1)
 
 
 # A broker that is away.
@@ -796,37 +427,6 @@ async def test_of_a_batch_that_was_lost_nothing_more_is_published_or_put_aside()
     assert (it.published, batch.dead) == ([], [])
     assert it.count("publications", outcome="published") == 0
     assert it.count("events", stage="routed") == 0
-
-
-@in_virtual_time
-async def test_events_that_waited_for_a_lost_batch_go_on() -> None:
-    lost, kept = Settled(event("1")), Settled(event("2"))
-    it = House()
-    it.broker.away = True
-    routing = asyncio.gather(it.router.route(lost), it.router.route(kept))
-    await quiet()
-
-    lost.lost = lost.cannot_ack = True
-    it.broker.away = False
-    await routing
-
-    assert it.published == [("user:42", "2")]
-    assert kept.acks == 1
-
-
-@in_virtual_time
-async def test_of_an_audience_that_was_lost_nothing_is_taken_along() -> None:
-    lost, kept = Settled(event("1", *MANY)), Settled(event("2", MANY[-1]))
-    it = House()
-    it.broker.away = True
-    routing = asyncio.gather(it.router.route(lost), it.router.route(kept))
-    await quiet()
-
-    lost.lost = lost.cannot_ack = True
-    it.broker.away = False
-    await routing
-
-    assert it.published == [(f"user:{MANY[-1]}", "2")]
 
 
 # Events that are to be received in time.
