@@ -10,6 +10,8 @@ from typing import Any
 
 from playwright.async_api import Browser, CDPSession
 
+_PATIENCE = 60  # seconds that a tab has to answer
+
 # Without a sandbox, which root has none of, and silent on the network.
 QUIET = (
     "--no-sandbox",
@@ -74,7 +76,8 @@ class BareTab:
         message = json.dumps({"id": number, "method": method, "params": params})
         asked = {"sessionId": self._session, "message": message}
         await self._browser.send("Target.sendMessageToTarget", asked)
-        return await answer
+        async with asyncio.timeout(_PATIENCE):
+            return await answer
 
     def _heard(self, told: dict[str, str]) -> None:
         message = json.loads(told["message"])

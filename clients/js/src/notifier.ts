@@ -81,7 +81,7 @@ export class Notifier {
       if (waiting.push(frame) > MOST_EVENTS) stopEvents();
       wake();
     });
-    const stopEnd = this.#listen("closed", () => {
+    const stopEnd = this.#listen("the end", () => {
       isOver = true;
       wake();
     });
@@ -188,7 +188,7 @@ export class Notifier {
     const error = new NotifierError("stopped", "the client was closed");
     this.#requests._refuse(error);
     for (const topic of this.topics) this.#settle(topic, error);
-    this.#emit("closed");
+    this.#emit("the end");
     if (this.state.phase === "stopped") return;
     this.#moved({ phase: "stopped", code: 1000, reason: "closed", remedy: "Call start()." });
   }
@@ -287,6 +287,7 @@ export class Notifier {
     if (state.phase === "stopped") this.#emit("stopped", state);
   }
 
+  // No frame has a type with a space: names with one are the client's own.
   #listen(name: string, listener: Listener) {
     const listeners = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, listeners.add(listener));
