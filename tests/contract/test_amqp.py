@@ -1070,7 +1070,7 @@ async def test_a_hung_rabbitmq_holds_up_neither_puts_nor_leaving(rabbit: Control
             await eventually(lambda: queue.trouble is None)
 
 
-async def test_confirmed_entries_survive_a_killed_rabbitmq_and_both_ends_are_back_by_themselves(
+async def test_no_confirmed_entry_is_lost_when_rabbitmq_is_killed_and_both_ends_recover(
     rabbit: ControlledRabbit,
 ) -> None:
     metrics = Metrics()

@@ -249,9 +249,7 @@ async def test_what_nobody_said_stays_unsaid(queue: EventQueue, source: EventSou
     assert taken == Entry(b"{}", message_id=taken.message_id)
 
 
-async def test_entries_of_one_key_come_out_in_the_order_of_putting(
-    queue: EventQueue, source: EventSource
-) -> None:
+async def test_entries_of_one_key_come_out_in_order(queue: EventQueue, source: EventSource) -> None:
     keys = [f"user.{user}" for user in range(5)]
     for body, key in itertools.product(range(40), keys):
         await queue.put(Entry(str(body).encode(), key))

@@ -262,7 +262,7 @@ async def test_expired_keys_are_removed_once_they_are_half_of_all(
     assert [a.duplicate for a in answers if isinstance(a, Published)] == [False, True]
 
 
-async def test_a_busy_topic_remembers_all_keys_in_strings_of_a_bounded_length(
+async def test_a_busy_topic_drops_duplicates_by_keys_in_strings_of_a_bounded_length(
     broker: RedisBroker, client: redis.Redis, metrics: Metrics
 ) -> None:
     count = 20_000

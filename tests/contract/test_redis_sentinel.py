@@ -112,7 +112,7 @@ async def published(broker: RedisBroker, publication: NewPublication) -> Publish
             await asyncio.sleep(0.05)
 
 
-async def test_after_a_failover_followers_reconnect_to_the_new_master_and_get_an_interruption(
+async def test_after_a_failover_followers_recover_on_the_new_master_and_get_an_interruption(
     group: Group,
 ) -> None:
     await group.is_complete()

@@ -56,7 +56,7 @@ def on(stack: ExitStack, logs: Path, amqp_url: str, redis_url: str, **settings: 
     return service
 
 
-async def test_while_redis_is_away_the_router_holds_its_batch_and_no_event_is_lost_or_duplicate(
+async def test_while_redis_is_away_a_router_holds_its_batch_and_no_event_is_lost_when_both_recover(
     tmp_path: Path, amqp_url: str, durable_redis: RedisServer
 ) -> None:
     with ExitStack() as stack:
@@ -299,7 +299,7 @@ async def slow_client(url: str, given: str) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_while_rabbitmq_is_away_posts_get_503_and_afterwards_roles_reconnect_by_themselves(
+async def test_while_rabbitmq_is_away_posts_get_503_and_afterwards_roles_recover_by_themselves(
     tmp_path: Path, redis_url: str
 ) -> None:
     with ExitStack() as stack:

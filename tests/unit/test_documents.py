@@ -87,6 +87,20 @@ def test_each_guarantee_names_the_tests_that_hold_it(pytestconfig: pytest.Config
         assert "`tests/" in row
 
 
+def test_the_tests_of_the_first_promises_have_the_word_of_their_promise(
+    pytestconfig: pytest.Config,
+) -> None:
+    text = (pytestconfig.rootpath / "docs/reliability.md").read_text()
+    words = re.findall(r"`(\w+)`", text.partition("prints them: ")[2].partition(".")[0])
+    rows = text.partition("| promise | made in | tests |\n")[2].splitlines()[1:]
+
+    for word, row in zip(words, rows, strict=False):
+        names = re.findall(r"::(test_\w+)`", row)
+        assert names
+        assert [name for name in names if word not in name] == [], row
+    assert len(words) == 6
+
+
 RECORD = re.compile(
     r"# (\d+)\. .+\n\n- Status: (accepted|superseded by \[(\d+)\]\(.+\))\n"
     r"- Date: \d{4}-\d\d-\d\d(?:, revised \d{4}-\d\d-\d\d)?\n"

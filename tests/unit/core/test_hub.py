@@ -384,7 +384,7 @@ async def test_a_stream_restarted_between_two_pages_is_a_gap() -> None:
 
 
 @in_virtual_time
-async def test_who_comes_back_after_history_was_trimmed_is_told_of_a_gap() -> None:
+async def test_a_client_that_reconnects_after_history_was_trimmed_gets_a_gap() -> None:
     async with house() as it:
         posted = it.broker.post_many("news", 5)
         it.broker.trim("news", 2)
