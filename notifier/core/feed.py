@@ -20,6 +20,7 @@ from notifier.core.recovery import missed, newest_of, recoverable
 
 # A feed keeps so many while history is read, which takes a round trip. Past it, it asks again.
 _MOST_RECENT = 10_000
+_BUNDLE = 16 * 1024  # bytes of events; the connection is asked for room between two bundles
 
 Asked = NewType("Asked", Since)
 """The question that a feed has asked last."""
@@ -41,6 +42,33 @@ class Join:
         self.start: Start | None = None
         self.gap: str | None = None
         self.asked = False
+
+
+class _Bundle:
+    """Missed publications that a connection gets together: a system call for each costs as much."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.count = 0  # of all that were added
+        self._connection = connection
+        self._publications: list[Publication] = []
+        self._size = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the connection takes more."""
+        return bool(self._publications) or self._connection.has_room
+
+    def add(self, publication: Publication) -> None:
+        self._publications.append(publication)
+        self._size += len(publication.event)
+        self.count += 1
+        if self._size >= _BUNDLE:
+            self.send()
+
+    def send(self) -> None:
+        if self._publications:
+            self._connection.write_all(self._publications)
+            self._publications, self._size = [], 0
 
 
 class Feed:
@@ -254,20 +282,20 @@ class Feed:
         self, join: Join, publications: Iterable[Publication], newest: Mapping[bytes, int]
     ) -> None:
         assert join.served is not None  # noqa: S101 - `_begin` has set it
-        connection, now = join.connection, int(self._now() * 1000)
-        recovered = expired = 0
+        now, bundle = int(self._now() * 1000), _Bundle(join.connection)
+        expired = 0
         for publication in publications:
             if publication.position != (join.served.epoch, join.served.offset + 1):
                 continue
-            if not connection.has_room:
+            if not bundle.has_room:
                 break
             join.served = publication.position
             if recoverable(publication, newest, now):
-                recovered += 1
-                connection.write(connection.encode(publication), publication)
+                bundle.add(publication)
             else:
                 expired += publication.expired(now)
-        self._observer.recovered(recovered)
+        bundle.send()
+        self._observer.recovered(bundle.count)
         self._observer.expired(expired)
 
     def _calm(self, head: Position) -> None:

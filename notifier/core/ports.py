@@ -267,6 +267,9 @@ class Connection(Protocol):
     def write(self, data: bytes, publication: Publication) -> None:
         """Send the bytes that `encode` made. A client that reads too slowly is closed with 4002."""
 
+    def write_all(self, publications: Sequence[Publication]) -> None:
+        """Encode and send publications, by one system call where the transport can."""
+
     def send(self, frame: ServerFrame) -> None:
         """Send a frame."""
 

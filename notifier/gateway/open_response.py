@@ -4,7 +4,8 @@ The endpoint authenticates by ordinary dependencies, takes the response over fro
 `notifier.http`), and returns: while a client is served or waits there is no task.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from fastapi import Request
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from notifier.core.frames import Gap, Hello, ServerFrame
 from notifier.core.ports import Connection, Listener
 from notifier.core.positions import Position, format_cursor
+from notifier.core.publications import Publication
 from notifier.gateway.outgoing import Outgoing
 from notifier.http.exchange import Exchange
 from notifier.http.port import HANDOVER, Header
@@ -57,6 +59,16 @@ class OpenResponse(Outgoing):
             self._positions = {topic: start.position for topic, start in frame.topics.items()}
         elif isinstance(frame, Gap):
             self._positions[frame.topic] = frame.position
+
+    @property
+    @abstractmethod
+    def encode(self) -> Callable[[Publication], bytes]:
+        """See Connection."""
+
+    def write_all(self, publications: Sequence[Publication]) -> None:
+        """See Connection. Behind each stands the cursor up to it."""
+        for publication in publications:
+            self.write(self.encode(publication), publication)
 
     def hand_over(self, listener: Listener) -> None:
         """Call `listener` back from now on."""

@@ -6,7 +6,7 @@ and the connection calls its session back on a message and on the end.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -131,6 +131,10 @@ class WebSocketConnection(Incoming):
     def send(self, frame: frames.ServerFrame) -> None:
         """See Connection."""
         self.write(websocket_frame(Opcode.TEXT, frames.encode(frame)))
+
+    def write_all(self, publications: Sequence[Publication]) -> None:
+        """See Connection."""
+        self.write(b"".join(map(self.encode, publications)))
 
     def ping(self) -> bool:
         """See Connection."""

@@ -1,6 +1,7 @@
 """A connection that remembers what it was sent."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from notifier.core import frames
@@ -34,6 +35,11 @@ class RecordingConnection:
         """See Connection."""
         if self.closed_with is None:
             self.sent.extend(map(json.loads, data.splitlines()))
+
+    def write_all(self, publications: Sequence[Publication]) -> None:
+        """See Connection."""
+        for publication in publications:
+            self.write(self.encode(publication), publication)
 
     def send(self, frame: frames.ServerFrame) -> None:
         """See Connection."""

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -353,6 +354,12 @@ class Narrow(RecordingConnection):
         pass
 
 
+@pytest.fixture
+def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notifier.core.feed._BUNDLE", 1)
+
+
+@pytest.mark.usefixtures("_one_at_a_time")
 def test_a_replay_stops_when_there_is_no_room_and_goes_on_when_there_is() -> None:
     feed, connection = Feed("news", RecordingObserver()), Narrow(room=2)
     feed.join(Join(connection, "news", at(0)))
@@ -364,6 +371,33 @@ def test_a_replay_stops_when_there_is_no_room_and_goes_on_when_there_is() -> Non
 
     assert first == ["k.1", "k.2"]
     assert connection.positions("news") == ["k.1", "k.2", "k.3", "k.4", "k.5"]
+
+
+class Bundled(RecordingConnection):
+    """Notes how many publications came together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bundles: list[int] = []
+
+    def write_all(self, publications: Sequence[Publication]) -> None:
+        """See Connection."""
+        self.bundles.append(len(publications))
+        super().write_all(publications)
+
+
+def test_missed_publications_come_together_in_bundles_of_so_many_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    event = len(publication(1).event)
+    monkeypatch.setattr("notifier.core.feed._BUNDLE", 2 * event)
+    feed, connection = Feed("news", RecordingObserver()), Bundled()
+    feed.join(Join(connection, "news", at(0)))
+
+    answered(feed, history(5, 1))
+
+    assert connection.bundles == [2, 2, 1]
+    assert connection.positions("news") == [f"k.{offset}" for offset in range(1, 6)]
 
 
 def test_who_has_no_room_does_not_hold_up_others() -> None:
@@ -380,6 +414,7 @@ def test_who_has_no_room_does_not_hold_up_others() -> None:
     assert feed.question() == Since("news", 6, seen=at(6))
 
 
+@pytest.mark.usefixtures("_one_at_a_time")
 def test_history_trimmed_while_there_was_no_room_is_a_gap() -> None:
     feed, connection = Feed("news", RecordingObserver()), Narrow(room=1)
     feed.join(Join(connection, "news", at(0)))

@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from notifier.core.ports import Listener
+from notifier.core.publications import Publication
 from notifier.core.rate_limit import RateLimit
 from notifier.gateway.deflate import SMALLEST
 from notifier.gateway.websocket import WebSocketConnection
@@ -451,6 +452,31 @@ async def test_a_client_over_its_rate_limit_gets_an_error_and_is_closed_with_450
         assert (await client.next_of("bye"))["code"] == 4502
         assert await client.closed_with() == 4502
         assert it.count("notifier_frames_refused_total", reason=reason) == 1
+
+
+class CountingWrites(WebSocketConnection):
+    """Counts its writes of publications, each of them a system call."""
+
+    writes: ClassVar[int] = 0
+
+    def write(self, data: bytes, publication: Publication | None = None) -> None:
+        """See Connection."""
+        type(self).writes += b'"type":"event"' in data
+        super().write(data, publication)
+
+
+async def test_a_client_that_reconnects_gets_what_it_missed_by_one_system_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(CountingWrites, "writes", 0)
+    async with served(connection=CountingWrites) as it:
+        posted = it.broker.post_many("user:42", 10)
+        async with it.client("ann", query=f"?since=user:42@{posted[0]}") as client:
+            await client.next_of("hello")
+            events = [await client.next_of("event") for _ in range(9)]
+
+    assert [event["position"] for event in events] == posted[1:]
+    assert CountingWrites.writes == 1
 
 
 class Counting(Enduring):
