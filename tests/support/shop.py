@@ -9,8 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.support.roles import token
 
-# As strict as a policy gets: no inline script, no inline style, no eval.
-POLICY = "default-src 'none'; script-src 'self'; connect-src 'self' http: ws:; base-uri 'none'"
+# As strict as a policy gets: no inline script, no inline style, no eval, no markup made of text.
+POLICY = (
+    "default-src 'none'; script-src 'self'; connect-src 'self' http: ws:; base-uri 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
 _TYPES = {".js": "text/javascript", ".html": "text/html", ".map": "application/json"}
 PAGE = '<!doctype html><title>Shop</title><script type="module" src="/page.js"></script>'
 SCRIPT = """
