@@ -58,7 +58,7 @@ async def test_a_whole_link_passes_on_both_ways() -> None:
         assert (await over.far.reads(5), await over.near.reads(4)) == (b"there", b"back")
 
 
-async def test_what_a_silent_link_was_given_comes_when_it_is_healed() -> None:
+async def test_bytes_given_to_a_silent_link_come_when_it_is_healed() -> None:
     async with line() as over:
         over.link.silence()
         over.near.writer.write(b"late")

@@ -606,7 +606,7 @@ async def test_the_rights_that_the_documents_name_are_enough(
                 await source.hand_back([HandedBack("42", Reason.OFFLINE, b"{}", "1")])
 
 
-async def test_a_user_who_may_not_declare_a_missing_queue_is_told_the_remedy(
+async def test_without_the_right_to_declare_a_missing_queue_the_remedy_is_named(
     amqp_url: str, amqp_management_url: str
 ) -> None:
     with user_without_rights(amqp_url, amqp_management_url) as url:
@@ -890,7 +890,7 @@ async def test_the_next_host_is_tried_when_one_is_away(amqp_url: str) -> None:
         await eventually(lambda: queue.trouble is None)
 
 
-async def test_what_a_body_raises_comes_out_as_it_is(amqp_url: str) -> None:
+async def test_an_error_of_the_body_comes_out_as_it_is(amqp_url: str) -> None:
     with pytest.raises(KeyError):
         async with event_queue(amqp_url):
             raise KeyError

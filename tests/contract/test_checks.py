@@ -253,7 +253,7 @@ class TestRabbitMQ:
         yield with_user(amqp_url, name)
         management.delete(f"/api/users/{name}")
 
-    async def test_what_the_topology_command_prints_is_fit_once_routers_consume(
+    async def test_the_output_of_the_topology_command_is_fit_once_routers_consume(
         self, amqp_url: str, amqp_management_url: str, vhost: str, management: httpx.Client
     ) -> None:
         await asyncio.to_thread(import_definitions, management, vhost)

@@ -242,7 +242,9 @@ async def test_an_entry_comes_out_with_its_headers_and_properties(
     )
 
 
-async def test_what_nobody_said_stays_unsaid(queue: EventQueue, source: EventSource) -> None:
+async def test_properties_that_nobody_gave_stay_unset(
+    queue: EventQueue, source: EventSource
+) -> None:
     await queue.put(Entry(b"{}"))
 
     [taken] = await take(source, 1)

@@ -159,7 +159,7 @@ async def compare(backend: Backend, steps: list[tuple[int, set[str]]], topic: st
 
 
 @pytest.mark.services
-async def test_what_a_dead_gateway_told_is_removed_from_redis(redis_url: str) -> None:
+async def test_members_of_a_dead_gateway_are_removed_from_redis(redis_url: str) -> None:
     key = f"notifier:{{{ROOM}}}:members"
     with closing(redis.Redis.from_url(redis_url)) as direct:
         direct.hset(key, "dead", "ann")

@@ -287,7 +287,7 @@ def test_no_variable_is_given_twice(path: Path) -> None:
 
 
 @EACH
-def test_what_is_mounted_is_there(path: Path) -> None:
+def test_each_mounted_volume_is_there(path: Path) -> None:
     for each in pods(render(read_values(path))):
         volumes = {volume["name"] for volume in each["spec"].get("volumes", ())}
         for part in each["spec"]["containers"]:
@@ -666,7 +666,7 @@ def test_the_monitor_labels_each_process_with_its_release_as_the_alerts_expect()
 # What people add.
 
 
-def test_what_is_added_to_all_pods_and_to_one_role_is_put_together() -> None:
+def test_additions_to_all_pods_and_to_one_role_are_put_together() -> None:
     objects = render(everything())
     gateway, router = (deployment(objects, role)["spec"]["template"] for role in ROLES[:2])
     names = [[each["name"] for each in container(objects, role)["env"]] for role in ROLES[:2]]

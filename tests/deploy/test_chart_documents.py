@@ -90,7 +90,7 @@ def test_each_example_is_told_of() -> None:
     ] == []
 
 
-def test_what_the_readme_links_to_is_in_the_packaged_chart() -> None:
+def test_links_of_the_readme_lead_into_the_packaged_chart() -> None:
     readme = (CHART / "README.md").read_text()
     left_out = (CHART / ".helmignore").read_text().split()
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", readme):

@@ -234,7 +234,7 @@ def test_the_chart_takes_the_origins_that_the_settings_take(
             Settings.load(allowed_origins=origins)
 
 
-def test_what_the_chart_computes_with_has_the_defaults_of_the_settings() -> None:
+def test_figures_that_the_chart_computes_with_are_the_defaults_of_the_settings() -> None:
     objects = render(minimal())
     found = {n: value for role in ROLES for n, value in config(objects, role).items()}
     defaults = {variable(name): field.default for name, field in Settings.model_fields.items()}

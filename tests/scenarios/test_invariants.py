@@ -138,7 +138,7 @@ class Flowing:
         return [complaint.kind for complaint in self.recipient.complaints]
 
 
-def test_what_is_confirmed_is_missed_until_it_has_come() -> None:
+def test_a_confirmed_event_is_missed_until_it_has_come() -> None:
     flowing = Flowing("one", "two")
 
     flowing.take(hello(), ONE)
@@ -162,7 +162,7 @@ def test_what_is_confirmed_is_missed_until_it_has_come() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_counted(frames: list[dict[str, object]], kinds: list[str]) -> None:
+def test_each_fault_is_counted(frames: list[dict[str, object]], kinds: list[str]) -> None:
     flowing = Flowing("one", "two")
 
     flowing.take(hello(), *frames)
@@ -180,7 +180,7 @@ def test_a_gap_excuses_events_posted_before_it_and_none_after() -> None:
     assert flowing.recipient.missing() == [("news", "three")]
 
 
-def test_what_comes_again_behind_a_gap_is_no_fault_and_is_counted() -> None:
+def test_an_event_that_comes_again_behind_a_gap_is_no_fault_and_is_counted() -> None:
     flowing = Flowing("one")
 
     flowing.take(hello(), ONE, gap("b.0"), event("b.1", "one"))

@@ -138,7 +138,7 @@ async def test_a_tab_that_is_loaded_anew_gets_the_events_it_missed(
 
 
 @pytest.mark.parametrize("shared", [{"shared": ""}, {}], ids=["shared", "alone"])
-async def test_a_frozen_tab_hands_on_the_connection_and_gets_what_it_missed_later(
+async def test_a_frozen_tab_hands_on_the_connection_and_gets_missed_events_later(
     street: Street, shared: dict[str, str]
 ) -> None:
     async def got(tab: BareTab, count: int) -> list[str]:

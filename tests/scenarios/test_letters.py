@@ -103,7 +103,7 @@ async def test_letters_that_fit_are_put_back_in_their_order_and_the_others_stay_
     assert await contents(channel, "notifier.dead", len(left)) == list(left)
 
 
-async def test_what_is_put_back_is_as_its_producer_sent_it(
+async def test_an_entry_that_is_put_back_is_as_its_producer_sent_it(
     amqp_url: str, channel: AbstractChannel
 ) -> None:
     await keep(channel, "a", {"trace": "abc", "notifier-accepted": 1_767_225_600_000})

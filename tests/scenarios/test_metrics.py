@@ -100,7 +100,9 @@ def test_prometheus_can_answer_the_query_of_each_panel_and_alert(
         ("rate(notifier_events_total[5m])", "no label role to show"),
     ],
 )
-def test_what_is_not_there_is_noticed(expression: str, complaint: str, known: Known) -> None:
+def test_a_query_for_a_missing_metric_or_label_is_noticed(
+    expression: str, complaint: str, known: Known
+) -> None:
     shown = frozenset(re.findall(r"no label (\w+) to show", complaint))
 
     assert complaints(Query("here", expression, shown), known, OF_TARGETS) == [complaint]

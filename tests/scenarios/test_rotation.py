@@ -344,7 +344,7 @@ def test_a_sighup_while_a_role_starts_is_taken_once_it_runs(tmp_path: Path, redi
         )
 
 
-def test_whoever_closes_the_terminal_of_dev_ends_it(tmp_path: Path) -> None:
+def test_closing_the_terminal_of_dev_ends_it(tmp_path: Path) -> None:
     dev = Role("dev", tmp_path / "dev.log")
 
     with running(dev):
@@ -352,7 +352,7 @@ def test_whoever_closes_the_terminal_of_dev_ends_it(tmp_path: Path) -> None:
         assert dev.wait() == 0
 
 
-def test_whoever_closes_the_terminal_of_listen_ends_it(tmp_path: Path, dev: Role) -> None:
+def test_closing_the_terminal_of_listen_ends_it(tmp_path: Path, dev: Role) -> None:
     with Listener(tmp_path / "listen", "--user", "42", "--url", dev.gateway_url) as listener:
         listener.wait_for("listening as 42")
         os.kill(listener.pid, signal.SIGHUP)

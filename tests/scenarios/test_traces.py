@@ -112,7 +112,7 @@ async def test_an_event_without_a_trace_begins_one_in_the_api(
     assert {spans[name].parent_span_id.hex() for name in ("route", "publish", "deliver")} == {span}
 
 
-async def test_what_a_producer_has_not_sampled_is_not_traced(
+async def test_an_event_that_its_producer_has_not_sampled_is_not_traced(
     traced: Service, collecting: Collector
 ) -> None:
     left_out, taken = token_hex(16), token_hex(16)

@@ -68,14 +68,14 @@ def test_a_bar_whose_peer_is_not_there_is_not_measured() -> None:
     assert "≥ 1.1 × Nchan: not measured" in Table(results((NOTIFIER, 1e9, 1))).text()
 
 
-def test_who_is_not_installed_is_named_with_how_to_get_it() -> None:
+def test_a_contender_that_is_not_installed_is_named_with_the_way_to_get_it() -> None:
     text = Table(results((NOTIFIER, 1, 1))).text()
 
     assert "skipped [1]" in text
     assert "[1] Centrifugo: not installed (go install it)" in text
 
 
-def test_what_a_peer_lacks_stands_at_its_figure() -> None:
+def test_a_feature_that_a_peer_lacks_stands_at_its_figure() -> None:
     markdown = Table(results((NOTIFIER, 1, 1), (NCHAN, 1, 1))).markdown()
 
     assert "no token, one channel" in markdown
@@ -99,7 +99,7 @@ def test_one_client_that_stops_reading_is_judged_by_halves_that_follow_each_othe
     assert (found["p99_ms_before"], found["p99_ms_after"]) == (20.0, 20.0)
 
 
-def test_what_never_arrived_is_no_percentile() -> None:
+def test_an_event_that_never_arrived_is_no_percentile() -> None:
     found = compared([(half(10), half(10)), (half(10), half(None, arrived=0.5))])
 
     assert found["value"] is None

@@ -78,6 +78,17 @@ def test_no_clause_begins_with_what_or_who_unless_it_asks(pytestconfig: pytest.C
             assert clauses == [], f"{file.name}: let the subject begin, in words of its own"
 
 
+def test_no_name_of_a_test_begins_with_what_or_who(pytestconfig: pytest.Config) -> None:
+    names = {
+        name
+        for file in (pytestconfig.rootpath / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def test_(\w+)", file.read_text(), re.MULTILINE)
+    }
+
+    assert [name for name in sorted(names) if re.match("(?:what|who|whom)(?:ever)?_", name)] == []
+    assert len(names) > 1_000
+
+
 def test_each_guarantee_names_the_tests_that_hold_it(pytestconfig: pytest.Config) -> None:
     guarantees = (pytestconfig.rootpath / "README.md").read_text().partition("## Guarantees\n")[2]
     rows = (pytestconfig.rootpath / "docs/reliability.md").read_text().splitlines()

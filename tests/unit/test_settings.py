@@ -320,7 +320,7 @@ def test_variables_of_others_are_left_alone(load: Load) -> None:
 # What a role needs.
 
 
-def test_what_the_roles_need_is_enough(load: Load) -> None:
+def test_the_settings_that_roles_need_are_enough(load: Load) -> None:
     roles: list[Role] = ["gateway", "router", "api", "dev"]
 
     assert [load(role, **ENOUGH).api_keys for role in roles] == [(KEY,)] * 4

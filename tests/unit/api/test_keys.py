@@ -68,7 +68,7 @@ def test_without_keys_nobody_is_taken() -> None:
 
 
 @pytest.mark.parametrize(("header", "told"), [("", []), ("Bearer s3cret", ["api_key_not_checked"])])
-def test_keys_open_to_all_take_everybody_and_tell_whoever_gives_one(
+def test_keys_open_to_all_take_everybody_and_log_a_key_that_is_given(
     header: str, told: list[str]
 ) -> None:
     with capture_logs() as logs:

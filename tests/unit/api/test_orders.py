@@ -88,7 +88,7 @@ async def test_an_order_is_about_the_user_of_the_path_with_any_characters(
 
 
 @pytest.mark.parametrize("user", ["", "%", "a b", "a,b", "{a}", "*", "é", "u" * 129, "\x00"])
-async def test_what_is_no_users_id_is_refused(user: str) -> None:
+async def test_a_text_that_is_no_users_id_is_refused(user: str) -> None:
     async with caller() as support:
         answer = await support.order("revoke", user)
 

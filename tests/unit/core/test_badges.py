@@ -209,7 +209,7 @@ async def test_an_event_that_expires_leaves_the_badge_by_itself() -> None:
 
 
 @in_virtual_time
-async def test_what_has_not_changed_is_not_told_again_but_to_a_new_reader() -> None:
+async def test_a_badge_without_a_change_goes_to_a_new_reader_alone() -> None:
     async with house() as it:
         first = await it.reader()
         second = await it.reader()

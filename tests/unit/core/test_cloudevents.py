@@ -106,7 +106,7 @@ def test_an_attribute_of_null_is_one_that_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{", b'{"specversion":"1.0"} x', b"\xff"])
-def test_what_is_no_object_is_refused(body: bytes) -> None:
+def test_json_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(Invalid):
         structured(body)
 

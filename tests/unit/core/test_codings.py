@@ -26,7 +26,7 @@ def test_kombus_gzip_is_undone_which_is_zlib(compress: Callable[[bytes], bytes])
 
 
 @pytest.mark.parametrize("coding", ["", "identity", "utf-8", "UTF-8", "binary", "identity, utf8"])
-def test_what_is_no_coding_changes_nothing(coding: str) -> None:
+def test_a_coding_that_encodes_nothing_changes_nothing(coding: str) -> None:
     assert decoded(b"\x1f\x8b", coding, MOST) == b"\x1f\x8b"
 
 
@@ -63,13 +63,13 @@ def test_codings_are_bounded_in_number() -> None:
         gzip.compress(b"", mtime=0) * 17,
     ],
 )
-def test_what_is_no_gzip_is_unreadable(body: bytes) -> None:
+def test_bytes_that_are_no_gzip_are_unreadable(body: bytes) -> None:
     with pytest.raises(Unreadable, match=r"^content_encoding: "):
         decoded(body, "gzip", MOST)
 
 
 @given(body=st.binary(max_size=60), is_framed=st.booleans())
-def test_whatever_comes_in_is_unpacked_or_invalid(body: bytes, *, is_framed: bool) -> None:
+def test_any_bytes_are_unpacked_or_invalid(body: bytes, *, is_framed: bool) -> None:
     whole = gzip.compress(b"")[:10] + body if is_framed else body
 
     try:

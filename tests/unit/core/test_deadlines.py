@@ -21,7 +21,7 @@ def ticked(deadlines: Deadlines, first: int, last: int) -> None:
         deadlines.tick(now)
 
 
-def test_who_is_due_is_called_in_that_second() -> None:
+def test_an_object_that_is_due_is_called_in_that_second() -> None:
     deadlines, alarm = Deadlines(100), Alarm()
     deadlines.set(alarm, 103)
 
@@ -70,7 +70,7 @@ def test_the_same_moment_set_twice_is_served_once() -> None:
     assert alarm.called == [103]
 
 
-def test_who_asks_for_another_moment_is_called_again() -> None:
+def test_an_object_that_asks_for_another_moment_is_called_again() -> None:
     deadlines, alarm = Deadlines(100), Alarm(105, 106)
     deadlines.set(alarm, 102)
 
@@ -79,7 +79,7 @@ def test_who_asks_for_another_moment_is_called_again() -> None:
     assert alarm.called == [102, 105, 106]
 
 
-def test_who_asks_for_a_moment_that_has_passed_is_called_with_the_next_tick() -> None:
+def test_an_object_that_asks_for_a_moment_that_has_passed_is_called_with_the_next_tick() -> None:
     deadlines, alarm = Deadlines(100), Alarm(1)
     deadlines.set(alarm, 102)
 
@@ -88,7 +88,7 @@ def test_who_asks_for_a_moment_that_has_passed_is_called_with_the_next_tick() ->
     assert alarm.called == [102, 103]
 
 
-def test_who_is_cleared_is_not_called() -> None:
+def test_a_cleared_object_is_not_called() -> None:
     deadlines, alarm = Deadlines(100), Alarm()
     deadlines.set(alarm, 102)
     deadlines.clear(alarm)
@@ -98,7 +98,7 @@ def test_who_is_cleared_is_not_called() -> None:
     assert alarm.called == []
 
 
-def test_who_is_cleared_is_held_no_longer() -> None:
+def test_a_cleared_object_is_held_no_longer() -> None:
     deadlines, alarm = Deadlines(100), Alarm()
     deadlines.set(alarm, 103)
     deadlines.set(alarm, 102)
@@ -110,7 +110,7 @@ def test_who_is_cleared_is_held_no_longer() -> None:
     assert held() is None
 
 
-def test_who_is_cleared_when_another_is_served_is_not_called() -> None:
+def test_an_object_cleared_when_another_is_served_is_not_called() -> None:
     class Ending(Alarm):
         def on_time(self, now: float) -> float:
             for each in alarms:

@@ -87,7 +87,7 @@ def test_the_audience_may_stand_elsewhere() -> None:
         ("extensions", {"a": 2**31 - 1, "b": -(2**31), "c": True, "d": "x" * 2048}),
     ],
 )
-def test_what_reaches_a_bound_is_taken(name: str, value: object) -> None:
+def test_a_member_at_its_bound_is_taken(name: str, value: object) -> None:
     assert getattr(decode(body(**{name: value})), name) == value
 
 
@@ -237,7 +237,7 @@ def test_the_list_of_users_does_not_count_towards_the_bytes_of_an_event() -> Non
         b'{"type":"t","data":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
     ],
 )
-def test_what_is_not_json_in_utf8_is_unreadable(text: bytes) -> None:
+def test_a_body_that_is_not_json_in_utf8_is_unreadable(text: bytes) -> None:
     assert isinstance(refused(text), Unreadable)
 
 
@@ -256,7 +256,7 @@ def test_data_in_base64_has_to_be_base64() -> None:
 # Completing.
 
 
-def test_what_a_producer_leaves_out_is_filled_in() -> None:
+def test_members_that_a_producer_leaves_out_are_filled_in() -> None:
     event = completed(decode(body(data={})), source="shop", now=1767225600.5)
 
     assert event.source == "shop"
@@ -265,7 +265,7 @@ def test_what_a_producer_leaves_out_is_filled_in() -> None:
     assert uuid.UUID(str(event.id)).version == 7
 
 
-def test_what_a_producer_says_stays() -> None:
+def test_members_that_a_producer_gives_stay() -> None:
     given_ = decode(
         body(id="1", source="a", time="2020-01-01T00:00:00Z", datacontenttype="a/b", data=1)
     )
@@ -370,7 +370,7 @@ def test_a_traceparent_in_the_body_is_the_one_that_counts() -> None:
         f"00-4bf92f3577b34da6a3ce929d0e0e4736-{'0' * 16}-01",
     ],
 )
-def test_what_is_no_traceparent_is_ignored_beside_the_body(beside: object) -> None:
+def test_a_text_that_is_no_traceparent_is_ignored_beside_the_body(beside: object) -> None:
     assert "traceparent" not in sent(with_traceparent(decode(body()), beside))
 
 
@@ -385,7 +385,7 @@ def test_line_separators_within_text_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     "own", ["", "its own", TRACEPARENT.upper(), TRACEPARENT + "-more", "x" * 5000, "\n"]
 )
-def test_what_is_no_traceparent_in_the_body_is_ignored_too(own: str) -> None:
+def test_a_text_that_is_no_traceparent_is_ignored_in_the_body_too(own: str) -> None:
     event = with_traceparent(decode(body(traceparent=own)), TRACEPARENT)
 
     assert event.traceparent == TRACEPARENT

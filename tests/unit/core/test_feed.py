@@ -79,7 +79,7 @@ def test_of_publications_with_one_collapse_key_only_the_newest_is_recovered() ->
     assert recovered(publications, 1) == [2, 3, 4, 5]
 
 
-def test_what_has_expired_is_not_recovered() -> None:
+def test_an_expired_event_is_not_recovered() -> None:
     publications = [publication(1, expires=10), publication(2, expires=11), publication(3)]
 
     assert recovered(publications, 10) == [2, 3]
@@ -126,7 +126,7 @@ def test_a_feed_is_empty_once_the_last_has_left() -> None:
     assert (between, feed.empty) == (False, True)
 
 
-def test_who_never_followed_can_be_let_go() -> None:
+def test_a_connection_that_never_followed_can_be_dropped() -> None:
     feed = Feed("news", RecordingObserver())
 
     feed.drop(RecordingConnection())
@@ -187,7 +187,7 @@ def test_followers_that_leave_get_nothing_more_and_the_last_leaves_the_feed_empt
     assert [len(each.sent) for each in connections] == list(range(number))
 
 
-def test_who_follows_after_all_have_left_is_served() -> None:
+def test_a_client_that_subscribes_after_all_have_left_is_served() -> None:
     feed = Feed("news", RecordingObserver())
     for connection in [followed(feed, 5), followed(feed, 5)]:
         feed.drop(connection)
@@ -257,7 +257,7 @@ def test_a_feed_stays_unsettled_while_something_beyond_its_position_is_known() -
     assert feed.unsettled
 
 
-def test_what_is_held_while_history_is_asked_is_bounded() -> None:
+def test_events_held_while_history_is_asked_are_bounded() -> None:
     feed = Feed("news", RecordingObserver())
     connection = RecordingConnection()
     feed.join(Join(connection, "news", at(5)))
@@ -313,7 +313,7 @@ async def test_a_gap_does_not_overtake_an_event_that_is_on_its_way_to_many(
         assert [frame["type"] for frame in connection.sent][-2:] == ["event", "gap"]
 
 
-def test_who_comes_back_from_a_former_epoch_is_resumed() -> None:
+def test_a_client_that_reconnects_from_a_former_epoch_is_resumed() -> None:
     feed, connection = Feed("news", RecordingObserver()), RecordingConnection()
     join = Join(connection, "news", at(3))
     feed.join(join)
@@ -400,7 +400,7 @@ def test_missed_publications_come_together_in_bundles_of_so_many_bytes(
     assert connection.positions("news") == [f"k.{offset}" for offset in range(1, 6)]
 
 
-def test_who_has_no_room_does_not_hold_up_others() -> None:
+def test_a_client_without_room_does_not_hold_up_others() -> None:
     feed, connection = Feed("news", RecordingObserver()), Narrow(room=0)
     feed.join(Join(connection, "news", at(0)))
     answered(feed, history(5, 1))

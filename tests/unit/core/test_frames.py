@@ -38,7 +38,7 @@ def test_a_clients_frame_is_read(text: bytes, frame: object) -> None:
 
 
 @given(st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
-def test_whatever_a_client_says_is_a_frame_or_invalid(text: bytes) -> None:
+def test_any_text_of_a_client_is_a_frame_or_invalid(text: bytes) -> None:
     with pytest.raises(Invalid):
         decode(text)
 

@@ -160,7 +160,7 @@ async def test_history_is_read_only_once_following_is_certain() -> None:
 
 
 @in_virtual_time
-async def test_what_is_published_between_question_and_answer_is_delivered_after_the_start() -> None:
+async def test_an_event_between_question_and_answer_is_delivered_after_the_start() -> None:
     async with house() as it:
         client = it.client()
         it.broker.held = True
@@ -231,7 +231,7 @@ async def test_a_client_that_reconnects_gets_missed_events_and_then_live_ones() 
 
 
 @in_virtual_time
-async def test_who_missed_nothing_is_resumed_too() -> None:
+async def test_a_client_that_missed_nothing_is_resumed_too() -> None:
     async with house() as it:
         [posted] = it.broker.post_many("news", 1)
 
@@ -258,7 +258,7 @@ async def test_clients_with_different_positions_each_get_their_missed_events() -
 
 
 @in_virtual_time
-async def test_who_joins_late_disturbs_no_one() -> None:
+async def test_a_client_that_joins_late_disturbs_no_other() -> None:
     async with house() as it:
         posted = it.broker.post_many("news", 3)
         early = await it.follower("news")
@@ -322,7 +322,7 @@ async def test_a_client_without_room_goes_on_once_it_has_some() -> None:
 
 
 @in_virtual_time
-async def test_what_is_published_between_pages_is_delivered_once() -> None:
+async def test_an_event_between_pages_is_delivered_once() -> None:
     async with house(history_size=1000, page=3) as it:
         first, *missed = it.broker.post_many("news", 8)
         client = it.client()
@@ -398,7 +398,7 @@ async def test_a_client_that_reconnects_after_history_was_trimmed_gets_a_gap() -
 
 
 @in_virtual_time
-async def test_who_comes_back_just_within_history_is_resumed() -> None:
+async def test_a_client_that_reconnects_just_within_history_is_resumed() -> None:
     async with house() as it:
         posted = it.broker.post_many("news", 5)
         it.broker.trim("news", 2)
@@ -409,7 +409,7 @@ async def test_who_comes_back_just_within_history_is_resumed() -> None:
 
 
 @in_virtual_time
-async def test_who_comes_back_to_another_epoch_is_told_of_a_gap() -> None:
+async def test_a_client_that_reconnects_to_another_epoch_gets_a_gap() -> None:
     async with house() as it:
         posted = it.broker.post_many("news", 5)
         it.broker.stream("news").restart()
@@ -421,7 +421,7 @@ async def test_who_comes_back_to_another_epoch_is_told_of_a_gap() -> None:
 
 
 @in_virtual_time
-async def test_who_has_seen_more_than_history_knows_is_told_of_a_gap() -> None:
+async def test_a_client_that_has_seen_more_than_history_knows_gets_a_gap() -> None:
     async with house() as it:
         posted = it.broker.post_many("news", 5)
         it.broker.rewind("news", 2)
@@ -519,7 +519,7 @@ async def test_a_hole_that_history_does_not_hold_is_a_gap() -> None:
 
 
 @in_virtual_time
-async def test_what_comes_in_while_a_hole_is_being_filled_waits_for_it() -> None:
+async def test_an_event_waits_while_a_hole_before_it_is_being_filled() -> None:
     async with house() as it:
         client = await it.follower("news")
         it.broker.held = True
@@ -553,7 +553,7 @@ async def test_a_second_hole_while_the_first_is_being_filled_is_filled_too() -> 
 
 
 @in_virtual_time
-async def test_what_arrives_twice_is_delivered_once() -> None:
+async def test_a_duplicate_is_delivered_once() -> None:
     async with house() as it:
         client = await it.follower("news")
         posted = it.broker.post_many("news", 2)
@@ -584,7 +584,7 @@ async def test_a_straggler_of_an_older_epoch_is_dropped() -> None:
 
 
 @in_virtual_time
-async def test_what_was_lost_before_an_interruption_is_read_from_history() -> None:
+async def test_events_lost_before_an_interruption_are_read_from_history() -> None:
     async with house() as it:
         client = await it.follower("news")
         posted = [it.broker.post_unheard("news") for _ in range(3)]
@@ -755,7 +755,7 @@ async def test_every_feed_has_its_turn_within_forty_ticks() -> None:
 
 
 @in_virtual_time
-async def test_who_left_gets_nothing_more_and_others_do() -> None:
+async def test_a_client_that_left_gets_nothing_more_and_others_do() -> None:
     async with house() as it:
         leaving, staying = await it.follower("news"), await it.follower("news")
 
@@ -766,7 +766,7 @@ async def test_who_left_gets_nothing_more_and_others_do() -> None:
 
 
 @in_virtual_time
-async def test_who_leaves_while_waiting_gets_nothing() -> None:
+async def test_a_client_that_leaves_while_waiting_gets_nothing() -> None:
     async with house() as it:
         posted = it.broker.post_many("news", 3)
         client = it.client()
@@ -785,7 +785,7 @@ async def test_who_leaves_while_waiting_gets_nothing() -> None:
 
 
 @in_virtual_time
-async def test_who_leaves_before_anything_was_asked_costs_nothing() -> None:
+async def test_a_client_that_leaves_before_anything_was_asked_costs_nothing() -> None:
     async with house() as it:
         client = it.client()
         client.follow("news").gone = True
@@ -928,7 +928,9 @@ async def test_a_topic_forgotten_while_it_is_being_checked_can_be_followed_again
 
 
 @in_virtual_time
-async def test_who_comes_while_the_broker_is_away_is_answered_once_it_is_back() -> None:
+async def test_a_client_that_connects_while_the_broker_is_away_is_answered_once_it_is_back() -> (
+    None
+):
     async with house() as it:
         it.broker.away = True
         client = await it.follower("news")
@@ -944,7 +946,7 @@ async def test_who_comes_while_the_broker_is_away_is_answered_once_it_is_back() 
 
 
 @in_virtual_time
-async def test_who_joined_once_is_served_once_however_many_rounds_failed() -> None:
+async def test_a_client_that_joined_once_is_served_once_after_any_number_of_failed_rounds() -> None:
     async with house() as it:
         posted = it.broker.post_many("news", 3)
         it.broker.away = True
@@ -959,7 +961,7 @@ async def test_who_joined_once_is_served_once_however_many_rounds_failed() -> No
 
 
 @in_virtual_time
-async def test_who_waited_too_long_is_refused_and_gets_nothing_later() -> None:
+async def test_a_client_that_waited_too_long_is_refused_and_gets_nothing_later() -> None:
     async with house() as it:
         it.broker.away = True
         client = await it.follower("news")
@@ -974,7 +976,7 @@ async def test_who_waited_too_long_is_refused_and_gets_nothing_later() -> None:
 
 
 @in_virtual_time
-async def test_who_left_while_waiting_is_not_even_refused() -> None:
+async def test_a_client_that_left_while_waiting_is_not_even_refused() -> None:
     async with house() as it:
         it.broker.away = True
         client = it.client()
@@ -1076,7 +1078,7 @@ class _Weak(SteeredBroker):
 
 
 @in_virtual_time
-async def test_what_is_too_much_for_one_round_is_asked_in_smaller_ones() -> None:
+async def test_topics_too_many_for_one_round_are_asked_in_smaller_ones() -> None:
     broker = _Weak()
     hub = Hub(broker, RecordingObserver())
     async with asyncio.TaskGroup() as tasks:
@@ -1113,7 +1115,7 @@ class _Counting(SteeredBroker):
 
 
 @in_virtual_time
-async def test_who_missed_much_is_served_in_rounds_that_leave_time_for_others() -> None:
+async def test_a_client_that_missed_much_is_served_in_rounds_that_leave_time_for_others() -> None:
     broker = _Counting()
     hub = Hub(broker, RecordingObserver())
     async with asyncio.TaskGroup() as tasks:

@@ -46,7 +46,7 @@ async def test_history_is_read_on_from_its_cursor() -> None:
     assert [body["more"] for body in (first, second, third)] == [True, True, False]
 
 
-async def test_what_a_client_that_comes_back_does_not_want_is_left_out() -> None:
+async def test_expired_and_superseded_events_are_left_out_of_history() -> None:
     async with served() as it, it.http() as http:
         it.broker.post("news", "expired", expires=1)
         it.broker.post("news", "superseded", collapse_key="a")

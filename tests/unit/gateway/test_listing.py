@@ -47,7 +47,7 @@ async def test_a_page_has_twenty_events_unless_told_otherwise() -> None:
     assert body["before"] == body["frames"][-1]["position"]
 
 
-async def test_what_nobody_wants_to_see_is_left_out_and_promises_no_further_page() -> None:
+async def test_expired_and_superseded_events_are_left_out_and_promise_no_further_page() -> None:
     async with served(history_size=600) as it, it.http() as http:
         post(it, 1, collapse_key="a")
         post(it, 300, expires=1)
@@ -58,7 +58,7 @@ async def test_what_nobody_wants_to_see_is_left_out_and_promises_no_further_page
         assert await pages(http, limit="1") == [["last"], ["newest"]]
 
 
-async def test_what_lies_behind_hundreds_that_have_expired_is_found() -> None:
+async def test_an_event_behind_hundreds_that_have_expired_is_found() -> None:
     async with served(history_size=600) as it, it.http() as http:
         it.broker.post("user:42", "old")
         post(it, 500, expires=1)

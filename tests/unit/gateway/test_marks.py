@@ -94,7 +94,7 @@ async def test_single_events_are_read_above_the_mark() -> None:
     )
 
 
-async def test_what_everyone_gets_is_unread_by_each_user_until_marked() -> None:
+async def test_an_event_for_everyone_is_unread_by_each_user_until_marked() -> None:
     async with served() as it, it.client(query=READING) as client:
         assert await unread(client, "everyone") == 0
         position = it.broker.post("everyone")

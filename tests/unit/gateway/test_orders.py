@@ -131,7 +131,7 @@ async def test_a_stream_and_a_poll_of_a_revoked_token_end_with_a_bye() -> None:
     assert frames[-1]["code"] == 4500
 
 
-async def test_who_was_verified_just_before_the_revocation_is_not_let_in() -> None:
+async def test_a_client_verified_just_before_the_revocation_is_refused() -> None:
     async with served(controlled=True, seats=(seats := SlowSeats())) as it:
         async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             coming = tasks.create_task(closed(it))
@@ -164,7 +164,7 @@ async def test_nobody_is_let_in_while_revocations_cannot_be_read() -> None:
             pass
 
 
-async def test_who_is_connected_stays_while_revocations_cannot_be_read() -> None:
+async def test_connected_clients_stay_while_revocations_cannot_be_read() -> None:
     async with served(controlled=True) as it, it.welcomed("ann") as client:
         it.control.away = True
         await eventually(lambda: it.gateway.trouble()["control"] is not None)

@@ -68,7 +68,7 @@ async def test_each_transport_counts_and_a_client_that_left_does_not() -> None:
         assert (await asked(it, "42")).counts == {"42": 0}
 
 
-async def test_who_follows_the_personal_topic_of_another_is_not_that_user() -> None:
+async def test_a_follower_of_the_personal_topic_of_another_is_not_that_user() -> None:
     async with served() as it:
         it.tokens.table["admin"] = Identity("7", time.time() + 3600, ("user:*",))
         async with it.client("admin", query="?topics=user:42") as admin:
@@ -213,7 +213,7 @@ async def test_nobody_is_a_member_of_everyone_or_of_topics_that_the_token_does_n
         assert it.gateway.attendance._topics == {}  # noqa: SLF001  # nothing else shows it
 
 
-async def test_who_does_not_ask_for_presence_is_not_told() -> None:
+async def test_a_client_without_presence_gets_no_members() -> None:
     async with attended() as it, it.client("ann", query="?topics=room:7") as ann:
         await ann.next_of("hello")
 

@@ -30,7 +30,7 @@ async def chatting(**options: Any) -> AsyncIterator[House]:  # noqa: ANN401  # o
         yield it
 
 
-async def test_followers_get_what_a_client_publishes_and_it_gets_the_position() -> None:
+async def test_followers_get_the_event_of_a_client_and_it_gets_the_position() -> None:
     async with chatting() as it, it.client("bob", query=ROOM) as bob, it.welcomed() as ann:
         await bob.next_of("hello")
         await ann.say(type="publish", topic="room:7", event=MESSAGE, id=9)

@@ -104,7 +104,7 @@ def test_a_peer_that_ipv6_carries_is_shown_and_trusted_as_ipv4() -> None:
 
 
 @given(st.text(alphabet='[]:.,;="\\ for0129afx%\t', max_size=300))
-def test_whatever_stands_there_an_address_comes_out(value: str) -> None:
+def test_any_text_in_the_headers_gives_an_address(value: str) -> None:
     headers = [(b"forwarded", value.encode()), (b"x-forwarded-for", value.encode())]
 
     for one in (headers, headers[:1], headers[1:]):

@@ -49,7 +49,7 @@ def test_two_processes_worth_of_metrics_live_side_by_side() -> None:
     assert "notifier_holes_total 0.0" in exposed(other)
 
 
-def test_what_is_counted_by_a_closed_list_begins_at_zero() -> None:
+def test_counters_with_a_closed_list_of_labels_begin_at_zero() -> None:
     metrics = Metrics()
 
     assert 'notifier_dead_letters_total{reason="invalid"} 0.0' in exposed(metrics)

@@ -18,7 +18,7 @@ async def test_without_traces_the_adapters_are_used_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"id":"\xff"}', b'{"x":' + b"[" * 10_000, b"\xff", b""])
-async def test_what_cannot_be_read_is_taken_with_traces_as_without(body: bytes) -> None:
+async def test_an_unreadable_entry_is_taken_with_traces_as_without(body: bytes) -> None:
     async with MemoryEventQueue() as queue, traces("router", wanted=True) as traced:
         await queue.put(Entry(body))
 

@@ -63,13 +63,13 @@ def test_a_small_map_is_one_too() -> None:
     "encoded",
     [b"\xa1\x09a", b"\xa1\x01\xff", b"\xc1\0\0", b"\x83\x7f" + bytes(7), b"\xff", b"", b"\x80"],
 )
-def test_what_is_no_property_is_an_error_that_can_be_told(encoded: bytes) -> None:
+def test_bytes_that_are_no_property_are_an_error_with_a_sentence(encoded: bytes) -> None:
     with pytest.raises((ValueError, struct.error, IndexError)):
         unwrapped({PROPERTIES: b"\x00St\xd1\0\0\0\0\0\0\0\x02" + text("n") + encoded})
 
 
 @given(st.binary(max_size=60))
-def test_whatever_stands_there_ends(tail: bytes) -> None:
+def test_any_bytes_are_read_to_an_end(tail: bytes) -> None:
     with suppress(ValueError, struct.error, IndexError):
         assert isinstance(unwrapped({PROPERTIES: b"\x00St\xd1" + tail}), dict)
 

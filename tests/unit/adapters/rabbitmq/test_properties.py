@@ -114,7 +114,7 @@ def test_every_property_that_a_foreign_producer_may_set_is_passed_over_or_read()
         (True, "utf-8"),
     ],
 )
-def test_what_kombu_says_of_compression_is_the_coding_and_another_header_of_the_name_is_not(
+def test_the_compression_of_kombu_is_the_coding_and_another_header_of_the_name_is_not(
     told: object, coding: str
 ) -> None:
     found = read(foreign(content_encoding="utf-8", headers={"compression": told}))
@@ -171,7 +171,7 @@ def test_a_moment_of_acceptance_that_cannot_be_is_not_believed(said: object) -> 
     assert read(foreign(headers={"notifier-accepted": said})).accepted == 0.0
 
 
-def test_what_is_no_text_in_a_routing_key_becomes_question_marks() -> None:
+def test_bytes_that_are_no_text_in_a_routing_key_become_question_marks() -> None:
     assert properties.readable(b"user.andr\xe9") == "user.andr?"
 
 

@@ -97,7 +97,7 @@ def test_an_event_that_no_queue_takes_back_is_kept() -> None:
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
-def test_what_an_exchange_of_producers_cannot_route_goes_to_the_unroutable(
+def test_entries_that_an_exchange_of_producers_cannot_route_go_to_the_unroutable(
     partitions: int,
 ) -> None:
     wanted = topology(partitions)
