@@ -1,4 +1,4 @@
-// Bundles each entry; what several share becomes one chunk. Types come from tsc.
+// Bundles each entry; modules of several entries become one chunk. Types come from tsc.
 import { createHash } from "node:crypto";
 import { cpSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { gzipSync } from "node:zlib";

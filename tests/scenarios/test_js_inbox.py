@@ -64,7 +64,7 @@ async def sign_in(context: BrowserContext, street: Street, user: str) -> None:
 
 
 async def shows(page: Page, unread: int) -> None:
-    """Return once the bell says so to people who see it, and to those who hear it."""
+    """Return once the bell says so to eyes and to screen readers."""
     name = f"Notifications, {unread} unread" if unread else "Notifications"
     bell = page.get_by_role("button", name=name, exact=True)
     await expect(bell).to_be_visible(timeout=PATIENCE)

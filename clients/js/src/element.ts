@@ -4,7 +4,7 @@ import { EMPTY, Inbox, type Item } from "./inbox.js";
 import type { Notifier } from "./notifier.js";
 import type { CloudEvent } from "./types.js";
 
-/** What a person sees of an event. */
+/** The words of an event for a person. */
 export interface Description {
   title: string;
   text?: string;

@@ -21,7 +21,7 @@ export interface Port {
   close(): void;
 }
 
-/** What a port is made of: the page's cursor at this moment, and a listener. */
+/** A port is made of these: `cursor` is the page's at the moment of the call, `hear` listens. */
 export type Given = readonly [
   settings: Settings,
   tokens: Tokens,
@@ -49,7 +49,7 @@ export class Lead extends Line implements Port {
     this._tell = tell;
   }
 
-  // What tabs ask for.
+  // Asked for by tabs.
 
   _want(wants: Wants, tab = "") {
     const before = this._wants.get(tab) ?? {};
@@ -95,7 +95,7 @@ export class Lead extends Line implements Port {
     this._tell({ frame: { type: "error", topic, code, message } });
   }
 
-  // What the line asks for, and tells.
+  // Asked for, and told, by the line.
 
   _topics(): string[] {
     return [...new Set([...this._wants.values()].flatMap(Object.keys))];

@@ -161,7 +161,7 @@ export class Notifier {
     return answer["position"];
   }
 
-  /** Tell those who follow the topic at this moment, such as of typing; lost while disconnected. */
+  /** Tell the topic's followers of this moment, such as of typing; lost while disconnected. */
   signal(topic: string, event: PublishedEvent) {
     this.#port?.send({ type: "publish", topic, event, ephemeral: true });
   }
@@ -312,7 +312,7 @@ export class Notifier {
     return !!listeners.length;
   }
 
-  // What the stream asks for.
+  // Asked for by the stream.
 
   #follows = (topic: string) =>
     topic in this.#wants || topic === "everyone" || topic === this.#personal;

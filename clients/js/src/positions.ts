@@ -1,4 +1,4 @@
-// Positions and cursors, as text and as what they mean for one another.
+// Positions and cursors: their text, and how they compare.
 import type { Cursor, Position } from "./types.js";
 
 /** Whether `own` is in the same stream as `other`, and at least as far. */

@@ -1,4 +1,4 @@
-// Hooks for React 18 and newer. StrictMode runs each effect twice: what an effect makes, it undoes.
+// Hooks for React 18 and newer. StrictMode runs each effect twice, so each effect undoes itself.
 import { useEffect, useState, type DependencyList } from "react";
 import { EMPTY, Inbox, type InboxView } from "./inbox.js";
 import type { Notifier } from "./notifier.js";

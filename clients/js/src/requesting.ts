@@ -1,4 +1,4 @@
-// Requests over HTTP, and what their refusals mean.
+// Requests over HTTP, and the meaning of their refusals.
 import type { End, Target } from "./link.js";
 
 export function request(

@@ -48,14 +48,14 @@ export interface MarksFrame {
   more?: boolean;
 }
 
-/** A signal to those who follow the topic at this moment: no position, no history. */
+/** A signal to the topic's followers of this moment: no position, no history. */
 export interface EphemeralFrame<Data = any> {
   type: "ephemeral";
   topic: string;
   event: CloudEvent<Data>;
 }
 
-/** The users who are members of a topic, and those who have just joined or left. */
+/** The members of a topic, and the users that have just joined or left. */
 export interface PresenceFrame {
   type: "presence";
   topic: string;
@@ -115,7 +115,7 @@ export interface Stopped {
   remedy: string;
 }
 
-/** What `on` tells of, by name. */
+/** The names that `on` takes, and all that it tells of them. */
 export interface Happenings<Data = any> {
   event: EventFrame<Data>;
   gap: GapFrame;

@@ -254,7 +254,7 @@ test("events() gives each event in order, and ends with close()", async () => {
   assert.deepEqual(got, ["a.2", "a.3"]);
 });
 
-test("members of a topic are told as a whole, whatever a frame says of them", async () => {
+test("members of a topic are told as a whole, also where a frame has only a change", async () => {
   const { notifier } = client({ topics: ["room:7"], presence: true });
   const told = [];
   notifier.on("presence", ({ members, joined, left }) => told.push([members, joined, left]));

@@ -1,4 +1,4 @@
-// A module of the sources by itself, for tests of what the package does not export.
+// A module of the sources by itself, for tests of modules that the package does not export.
 import { build } from "esbuild";
 
 export async function sourceOf(path) {

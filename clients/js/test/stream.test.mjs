@@ -25,7 +25,7 @@ test("a frame that comes after the own position is passed on, once", () => {
   assert.deepEqual(passed, ["a.2", "a.5"]);
 });
 
-test("a page that is behind reads history first, and drops what history had already", async () => {
+test("a page that is behind reads history first, and drops the duplicates of it", async () => {
   const asked = [];
   const pages = [
     { frames: [event("a.2"), event("a.3")], at: "a.3", more: true },
