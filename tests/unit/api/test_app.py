@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -78,10 +79,13 @@ class Producer:
 @asynccontextmanager
 async def producer(*keys: str) -> AsyncIterator[Producer]:
     queue, metrics = RecordingQueue(), Metrics()
-    app = create_app(queue, metrics, ApiKeys(keys or [KEY.entry]))
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+    async with client_of(create_app(queue, metrics, ApiKeys(keys or [KEY.entry]))) as http:
         yield Producer(queue, metrics, http)
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://api")
 
 
 # One event.
@@ -627,6 +631,12 @@ NAMES = st.sampled_from(
 )
 
 
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    """One for all examples: making it takes longer than its answer."""
+    return create_app(RecordingQueue(), Metrics(), ApiKeys([KEY.entry]))
+
+
 @given(
     body=BODIES | BODIES.map(gzip.compress),
     media=MEDIA | TEXT,
@@ -634,9 +644,10 @@ NAMES = st.sampled_from(
     query=st.sampled_from(["", "users=1", "topic=n&type=t", "everyone=true"]) | TEXT.map(quote),
 )
 async def test_nothing_is_answered_by_a_500(
-    body: bytes, media: str, headers: dict[str, str], query: str
+    app: FastAPI, body: bytes, media: str, headers: dict[str, str], query: str
 ) -> None:
-    async with producer() as shop:
+    async with client_of(app) as http:
+        shop = Producer(RecordingQueue(), Metrics(), http)
         lines = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         answer = await shop.post_raw(
             *lines, (b"content-type", media.encode("latin-1")), content=body, query=query
