@@ -68,9 +68,9 @@ async def shows(page: Page, unread: int) -> None:
     name = f"Notifications, {unread} unread" if unread else "Notifications"
     bell = page.get_by_role("button", name=name, exact=True)
     await expect(bell).to_be_visible(timeout=PATIENCE)
-    await expect(page.locator("[part=badge]")).to_have_text(str(unread))
+    await expect(page.locator("[part=badge]")).to_have_text(str(unread), timeout=PATIENCE)
     status = page.locator("notifier-inbox").get_by_role("status")
-    await expect(status).to_have_text(f"{unread} unread" if unread else "")
+    await expect(status).to_have_text(f"{unread} unread" if unread else "", timeout=PATIENCE)
 
 
 async def tell(street: Street, user: str, title: str, **data: str) -> None:
@@ -103,7 +103,7 @@ async def test_the_bell_of_the_documents_agrees_over_two_tabs_and_survives_a_gat
     await shows(pages[1], 1)
     await pages[1].get_by_role("button", name="Notifications").click()
     await expect(pages[1].get_by_role("listitem")).to_have_text(
-        [re.compile("^second"), re.compile("^Unread:first")]
+        [re.compile("^second"), re.compile("^Unread:first")], timeout=PATIENCE
     )
     assert not [line for tab in tabs for line in tab.complaints if "Security" in line]
 
@@ -123,22 +123,26 @@ async def test_the_inbox_is_used_by_the_keyboard_alone(
     tab = await street.open(context, page_with_bell(street))
     page, press = tab.page, tab.page.keyboard.press
     await shows(page, 3)
-    await expect(page.get_by_role("listitem")).to_have_count(0)
+    await expect(page.get_by_role("listitem")).to_have_count(0, timeout=PATIENCE)
 
     await press("Tab")
     assert await focused(page) == "bell"
     await press("Enter")
-    await expect(page.get_by_role("dialog", name="Notifications")).to_be_visible()
-    await expect(page.get_by_role("button", name="Notifications", expanded=True)).to_be_visible()
-    await expect(page.get_by_role("listitem")).to_have_count(3)
+    await expect(page.get_by_role("dialog", name="Notifications")).to_be_visible(timeout=PATIENCE)
+    await expect(page.get_by_role("button", name="Notifications", expanded=True)).to_be_visible(
+        timeout=PATIENCE
+    )
+    await expect(page.get_by_role("listitem")).to_have_count(3, timeout=PATIENCE)
     for key in ("ArrowDown", "End", "ArrowUp", "Enter"):
         await press(key)
     await shows(page, 2)
     assert await focused(page) == "item"
-    await expect(page.locator("[part='item']")).to_have_text(re.compile("^second"))
+    await expect(page.locator("[part='item']")).to_have_text(
+        re.compile("^second"), timeout=PATIENCE
+    )
     await press("Escape")
 
-    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await expect(page.get_by_role("dialog")).to_have_count(0, timeout=PATIENCE)
     assert await focused(page) == "bell"
     assert tab.complaints == []
 
@@ -147,24 +151,29 @@ async def test_the_inbox_lists_page_by_page_and_leads_to_web_addresses_alone(
     street: Street, context: BrowserContext
 ) -> None:
     await sign_in(context, street, "pages")
+    before = await street.visit(context, "pages", shared="")
+    await before.opened()
     for number in range(23):
         await tell(street, "pages", f"number {number}")
     await tell(street, "pages", "bad", href="javascript:window.hacked=1")
     await tell(street, "pages", "good", href="/bell.html#orders")
     await street.producer.send({"users": ["pages"], "type": "hint", "silent": True})
+    await before.got(26)  # so that all are in history
     tab = await street.open(context, page_with_bell(street))
     page = tab.page
     await shows(page, 25)
 
     await page.get_by_role("button", name="Notifications").click()
-    await expect(page.get_by_role("listitem")).to_have_count(19)  # and the silent one
+    await expect(page.get_by_role("listitem")).to_have_count(
+        19, timeout=PATIENCE
+    )  # and the silent one
     await page.get_by_role("button", name="Earlier").click()
-    await expect(page.get_by_role("listitem")).to_have_count(25)
-    await expect(page.get_by_role("button", name="Earlier")).to_be_hidden()
+    await expect(page.get_by_role("listitem")).to_have_count(25, timeout=PATIENCE)
+    await expect(page.get_by_role("button", name="Earlier")).to_be_hidden(timeout=PATIENCE)
     await page.get_by_role("button", name="bad").click()
     await page.get_by_role("link", name="good").click()
 
-    await expect(page).to_have_url(re.compile("#orders$"))
+    await expect(page).to_have_url(re.compile("#orders$"), timeout=PATIENCE)
     await shows(page, 23)
     assert not await page.evaluate("window.hacked")
 
@@ -193,11 +202,11 @@ async def test_the_hooks_hold_one_client_in_strict_mode_and_close_it_with_the_co
     await tell(street, react, "first")
     for tab in tabs:
         await expect(tab.page.locator("p")).to_have_text(["• first"], timeout=PATIENCE)
-        await expect(tab.page.get_by_role("button")).to_have_text("1 unread")
+        await expect(tab.page.get_by_role("button")).to_have_text("1 unread", timeout=PATIENCE)
     await tabs[0].page.locator("p").click()
     for tab in tabs:
         await expect(tab.page.locator("p")).to_have_text(["first"], timeout=PATIENCE)
-        await expect(tab.page.get_by_role("button")).to_have_text("0 unread")
+        await expect(tab.page.get_by_role("button")).to_have_text("0 unread", timeout=PATIENCE)
         assert [line for line in tab.complaints if "DevTools" not in line] == []
     await street.has_connections(1)
     for tab in tabs:
