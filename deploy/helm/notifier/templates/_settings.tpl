@@ -11,6 +11,7 @@
 {{- /* Who reads a setting, where not all roles do: another's change must not move clients. */}}
 {{- define "notifier.readers" -}}
 NOTIFIER_GATEWAY_PORT: [gateway]
+NOTIFIER_GATEWAY_PORT_SHARED: [gateway]
 NOTIFIER_API_PORT: [api]
 NOTIFIER_PARTITIONS: [router, api]
 NOTIFIER_JWT_PUBLIC_KEY: [gateway]
