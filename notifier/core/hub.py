@@ -219,7 +219,6 @@ class Hub(Worker):
             int(len(entered.feeds) * _LONGEST_TURN / took) if took and entered.feeds else _ROUND
         )
         self._size = max(1, min(self._size * 2, fitting, _ROUND))
-        await self._rest()
 
     def _on_unavailable(self) -> None:
         # It may have been too much at once: large histories of hundreds of clients.

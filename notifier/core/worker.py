@@ -27,6 +27,7 @@ class Worker:
             try:
                 await self._run_round()
                 backoff.reset()
+                await self._rest()
             except Unavailable:
                 self._on_unavailable()
                 await asyncio.sleep(backoff.next())
@@ -35,6 +36,9 @@ class Worker:
     @abstractmethod
     async def _run_round(self) -> None:
         """Do some of the work, and set `_work` if some is left; may raise Unavailable."""
+
+    async def _rest(self) -> None:
+        """Let more work gather before the next round."""
 
     def _on_unavailable(self) -> None:
         """Hear that a round failed."""
