@@ -1221,5 +1221,14 @@ async def test_tls_is_verified_and_the_certificates_expiry_told(
         assert expiry(metrics, "redis") == expiry_of(authority)
 
         async with RedisBroker(address, metrics=Metrics()) as broker:
-            with pytest.raises(Unavailable, match="certificate"):
+            assert "certificate" in await refusal(broker)
+
+
+async def refusal(broker: RedisBroker) -> str:
+    """The reason why nothing is published; a busy machine may not come as far as that in time."""
+    async with asyncio.timeout(30):
+        while True:
+            with pytest.raises(Unavailable) as refused:
                 await broker.publish([new("news")])
+            if "in time" not in str(refused.value):
+                return str(refused.value)
