@@ -108,6 +108,7 @@ def test_the_badge_agrees_on_two_devices_and_survives_a_reload(house: House) -> 
     def shows(page: Page, unread: int) -> None:
         bell = f"Notifications, {unread} unread" if unread else "Notifications"
         expect(page.get_by_role("button", name=bell, exact=True)).to_be_visible(timeout=PATIENCE)
+        expect(page.locator("[part=badge]")).to_have_text(str(unread), timeout=PATIENCE)
 
     with house.visitor("ann") as laptop, house.visitor("ann") as phone:
         for count in (1, 2, 3):
