@@ -1,6 +1,5 @@
 """What holds of everything that the chart renders, whatever the values."""
 
-import functools
 import json
 import re
 import shutil
@@ -47,14 +46,6 @@ def test_helm_finds_nothing_to_complain_about(path: Path) -> None:
     report = helm_python.chart.lint(CHART, read_values(path), strict=True, kube_version="v1.30.0")
 
     assert [each for each in report["messages"] if each["severity"] > 1] == []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _schemas_are_read_once() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        reader = kubernetes_validate.utils
-        patch.setattr(reader, "schema_contents", functools.cache(reader.schema_contents))
-        yield
 
 
 @pytest.mark.parametrize("version", VERSIONS)
