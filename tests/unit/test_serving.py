@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from notifier.http import incoming, turns
 from notifier.serving import ServingError, room_for, serve, trouble_with_files
+from tests.support.tls import NO_AUTHORITIES
 
 
 async def hello(_: Request) -> PlainTextResponse:
@@ -28,7 +29,7 @@ APP = Starlette(routes=[Route("/", hello)])
 async def test_an_application_is_served_on_a_port_that_the_system_chose() -> None:
     async with (
         serve(APP, host="127.0.0.1", port=0, setting="X") as port,
-        httpx.AsyncClient() as http,
+        httpx.AsyncClient(verify=NO_AUTHORITIES) as http,
     ):
         assert (await http.get(f"http://127.0.0.1:{port}/")).text == "hello"
 
@@ -55,7 +56,7 @@ async def test_the_headers_of_a_request_are_bounded_in_number(headers: int, stat
     many = [(f"x-{number}", "") for number in range(headers)]
     async with (
         serve(APP, host="127.0.0.1", port=0, setting="X") as port,
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(verify=NO_AUTHORITIES) as client,
     ):
         answer = await client.get(f"http://127.0.0.1:{port}/", headers=many)
 
@@ -75,7 +76,7 @@ async def test_the_server_is_the_one_that_notifier_leans_on() -> None:
 async def test_answers_tell_the_date() -> None:
     async with (
         serve(APP, host="127.0.0.1", port=0, setting="X") as port,
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(verify=NO_AUTHORITIES) as client,
     ):
         answer = await client.get(f"http://127.0.0.1:{port}/")
 
@@ -93,7 +94,7 @@ async def test_a_request_under_way_is_answered_when_the_server_shuts_down() -> N
         return PlainTextResponse("hello")
 
     app = Starlette(routes=[Route("/", slow)])
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=NO_AUTHORITIES) as client:
         async with serve(app, host="127.0.0.1", port=0, setting="X") as port:
             asking = asyncio.ensure_future(client.get(f"http://127.0.0.1:{port}/"))
             await asked.wait()
