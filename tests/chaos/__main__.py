@@ -35,8 +35,8 @@ def main(names: tuple[str, ...], rounds: int, seed: int | None, write: Path | No
     for row in rows:
         for broken in row.broken:
             click.echo(f"{row.failure.name}: {broken}")
-        if row.repeats:
-            click.echo(f"{row.failure.name}: {row.repeats} events came again behind a gap")
+        if repeats := row.counts["repeats"]:
+            click.echo(f"{row.failure.name}: {repeats} events came again behind a gap")
     if write:
         _write(write, rows, f"ROUNDS={rounds} SEED={seed}")
     sys.exit(any(row.broken for row in rows))

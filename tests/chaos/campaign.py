@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from subprocess import SubprocessError
+from typing import get_args
 
 from tests.chaos.failures import FAILURES, Failure
 from tests.chaos.world import World, world
+from tests.support.invariants import Kind
 
 Say = Callable[[str], None]
 _PATIENCE = 60.0  # what has not come after so many seconds is lost
@@ -23,25 +25,24 @@ class Row:
 
     failure: Failure
     rounds: int = 0
-    events: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
-    gaps: int = 0
-    repeats: int = 0
     seconds: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     servers: str = ""
 
     def cells(self) -> list[str]:
         """As the table shows it."""
-        numbers = [self.rounds, self.events]
-        numbers += [self.faults[kind] for kind in ("lost", "twice", "disordered")]
+        numbers = [self.rounds, *(self.counts[name] for name in COUNTED)]
+        numbers += [*(self.faults[kind] for kind in FAULTS), self.counts["gaps told"]]
         times = [statistics.median(self.seconds), max(self.seconds)] if self.seconds else []
         shown = " / ".join(f"{each:.1f}" for each in times) or "-"
-        return [self.failure.name, *map(str, [*numbers, self.gaps]), shown]
+        return [self.failure.name, *map(str, numbers), shown]
 
 
-HEADER = ["failure", "rounds", "events", "lost", "twice", "disordered", "gaps told"]
-HEADER += ["recovered (median / max s)"]
+COUNTED = ("events", "marks", "handed back")
+FAULTS = get_args(Kind)
+HEADER = ["failure", "rounds", *COUNTED, *FAULTS, "gaps told", "recovered (median / max s)"]
 
 
 def table(rows: Iterable[Row], former: str = "") -> str:
@@ -115,9 +116,8 @@ class _Round:
         self._world = this
         self._row = row
         self._clock = asyncio.get_running_loop().time
-        self._complaints = len(this.crowd.complaints)
-        self._gaps, self._repeats = this.crowd.gaps, this.crowd.repeats
-        self._posted = len(this.ledger.posted)
+        self._counts = this.counts()
+        self._complaints = Counter(this.complaints)
         self._begin = self._clock()
 
     async def run(self) -> None:
@@ -146,6 +146,7 @@ class _Round:
         for client in this.crowd.clients:
             client.recipient.give_up()
         self._measure(over)
+        await this.settle()
         this.flow.resume()
 
     def _measure(self, over: float) -> None:
@@ -161,13 +162,12 @@ class _Round:
         assert longest < within, f"took {longest:.1f} s, which is more than {within:g} s"
 
     def _account(self) -> None:
-        row, crowd = self._row, self._world.crowd
+        row, this = self._row, self._world
         row.rounds += 1
-        row.events += len(self._world.ledger.posted) - self._posted
-        row.gaps += crowd.gaps - self._gaps
-        row.repeats += crowd.repeats - self._repeats
-        complaints = crowd.complaints[self._complaints :]
+        counts = this.counts() - self._counts
+        row.counts += counts
+        complaints = [*(Counter(this.complaints) - self._complaints).elements()]
         row.faults.update(each.kind for each in complaints)
         row.broken += [f"{each.kind}: {each.evidence[:300]}" for each in complaints[:_SHOWN]]
-        if crowd.gaps > self._gaps and not row.failure.gaps:
-            row.broken.append(f"gaps were told: {crowd.gaps - self._gaps}")
+        if counts["gaps told"] and not row.failure.gaps:
+            row.broken.append(f"gaps were told: {counts['gaps told']}")

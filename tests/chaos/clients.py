@@ -11,7 +11,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 import httpx
@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from websockets.typing import Subprotocol
 
 from tests.chaos.crew import Crew
-from tests.support.invariants import Complaint, Ledger, Recipient
+from tests.support.invariants import Complaint, Ledger, Recipient, offset_of
 from tests.support.roles import token
 
 NEWS = "news"
@@ -93,10 +93,11 @@ async def server_sent_events(stay: Stay) -> AsyncIterator[Frame]:
 
 async def long_poll(stay: Stay) -> AsyncIterator[Frame]:
     """The same, of one request after another."""
+    known: Query = {}
     while True:
         answer = await stay.http.get(
             f"http://{stay.door}/v1/poll",
-            params={**stay.query(), "wait": "5"},
+            params={**stay.query(), **known, "wait": "5"},
             headers={"authorization": f"Bearer {stay.bearer}"},
             timeout=_SILENCE,
         )
@@ -105,6 +106,7 @@ async def long_poll(stay: Stay) -> AsyncIterator[Frame]:
         for frame in body["frames"]:
             yield frame
         yield {"type": "cursor", "cursor": body["cursor"]}
+        known = {"marks": body["marks"]} if "marks" in body else {}
         for frame in body["frames"]:
             if frame["type"] == "bye":
                 yield {"type": "closed", "code": frame["code"]}
@@ -122,15 +124,39 @@ _LASTING: tuple[Transport, ...] = (websocket, server_sent_events)
 _ALL: tuple[Transport, ...] = (*_LASTING, long_poll)
 
 
+class Shown(NamedTuple):
+    """What a client was told last of its user's marks in the personal topic."""
+
+    read: int = 0
+    singles: frozenset[int] = frozenset()
+    unread: int = 0
+    more: bool = False
+
+    @classmethod
+    def of(cls, frame: Frame) -> Self:
+        """Read a `marks` frame."""
+        singles = frozenset(map(offset_of, frame.get("read_only", ())))
+        read = offset_of(frame.get("read", "none.0"))
+        return cls(read, singles, frame["unread"], frame.get("more", False))
+
+    def goes_on_from(self, former: "Shown") -> bool:
+        """Whether nothing that was read before is unread now."""
+        is_read = all(o <= self.read or o in self.singles for o in former.singles)
+        return is_read and self.read >= former.read
+
+
 class Client:
-    """One client over all its stays."""
+    """One client over all its stays; `news` are frames of its user's events, for him to take."""
 
     def __init__(self, user: str, recipient: Recipient, crowd: "Crowd", *, restless: bool) -> None:
         self.recipient = recipient
         self.closes: Counter[int] = Counter()
+        self.user = user
+        self.marks = Shown()
+        self.marks_moved_back: list[Complaint] = []
+        self.news: list[Frame] = []
         self._is_back = asyncio.Event()
         self._is_back.set()
-        self._user = user
         self._crowd = crowd
         self._chance = crowd.chance
         self._restless = restless
@@ -166,16 +192,21 @@ class Client:
 
     def at(self, door: str) -> Stay:
         """What this client comes with."""
-        return Stay(door, token(self._user, NEWS), self._query, self._crowd.http)
+        return Stay(door, token(self.user, NEWS), self._query, self._crowd.http)
 
     def _query(self) -> Query:
-        own = (f"user:{self._user}", "everyone")
+        own = (f"user:{self.user}", "everyone")
         further = [topic for topic in self.recipient.topics if topic not in own]
-        query = {"topics": ",".join(further), "since": self.recipient.streams.cursor}
+        query = {
+            "topics": ",".join(further),
+            "since": self.recipient.streams.cursor,
+            "marks": "true" if self._crowd.marks else "",
+        }
         return {name: value for name, value in query.items() if value}
 
     async def take_all(self, frames: AsyncIterator[Frame]) -> None:
         """Take the frames of one stay."""
+        self._is_told = False  # of marks
         async with aclosing(frames) as stay:  # type: ignore[type-var]  # it is a generator
             async for frame in stay:
                 self._take(frame)
@@ -183,6 +214,10 @@ class Client:
     def _take(self, frame: Frame) -> None:
         self.recipient.take(frame)
         match frame["type"]:
+            case "event" if frame["topic"] == f"user:{self.user}":
+                self.news.append(frame)
+            case "marks" if frame["topic"] == f"user:{self.user}":
+                self._show(Shown.of(frame))
             case "bye":
                 self._after = frame.get("reconnect_after_ms", 0) / 1000
             case "closed":
@@ -191,6 +226,13 @@ class Client:
                 self._crowd.errors[frame["code"]] += 1
             case _:
                 pass
+
+    def _show(self, shown: Shown) -> None:
+        # Another gateway may hear of a move later than the client that comes from the first.
+        if self._is_told and not shown.goes_on_from(self.marks):
+            evidence = f"{self.user}: {shown} after {self.marks}"
+            self.marks_moved_back.append(Complaint("marks wrong", evidence))
+        self.marks, self._is_told = shown, True
 
     def _closed(self, code: int) -> None:
         self.closes[code] += 1
@@ -234,8 +276,11 @@ class Crowd(Crew):
         doors: Sequence[str],
         back_doors: Sequence[str],
         chance: random.Random,
+        *,
+        marks: bool,
     ) -> None:
         super().__init__()
+        self.marks = marks  # whether they are told of them
         self.doors = doors
         self.back_doors = back_doors
         self.chance = chance

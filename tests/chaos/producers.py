@@ -1,4 +1,4 @@
-"""Producers of three kinds, which post again and again, with the same id, what is not confirmed."""
+"""Producers, and clients that publish: they repeat, with the same id, what is not confirmed."""
 
 import asyncio
 import json
@@ -15,6 +15,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aio_pika
@@ -24,8 +25,11 @@ from aio_pika.abc import AbstractConnection, AbstractExchange
 from tests.chaos.clients import NEWS, USERS
 from tests.chaos.crew import Crew
 from tests.support.invariants import Ledger
+from tests.support.roles import token
 
 EVERYONE = "everyone"
+AWAY = "away"  # who has no client
+UNDELIVERED_AFTER = 2  # seconds, of events that are for this user too
 _BATCH = 6
 _FLOOD = 500  # a batch
 _CONFIRMING = 5.0  # what a foreign producer waits for a confirm, in seconds
@@ -46,6 +50,8 @@ class Posting:
         event: dict[str, Any] = {"type": "chaos", "id": self.name}
         event["data"] = {"text": "x" * self.size}
         event |= {} if self.ttl is None else {"ttl": self.ttl}
+        is_due = f"user:{AWAY}" in self.topics
+        event |= {"undelivered_after": UNDELIVERED_AFTER} if is_due else {}
         return {**event, **(self._audience() if audience else {})}
 
     def _audience(self) -> dict[str, Any]:
@@ -85,11 +91,17 @@ _USUAL = Style()
 class Flow(Crew):
     """All producers, while it is entered; they post unless they are paused.
 
+    Clients publish at `doors`; without them they do not, and nothing is for a user who is away.
     `answers` counts the answers of the api by status; `slowest` is the longest that one took.
     """
 
     def __init__(
-        self, ledger: Ledger, http: httpx.AsyncClient, amqp: str, chance: random.Random
+        self,
+        ledger: Ledger,
+        http: httpx.AsyncClient,
+        amqp: str,
+        doors: Sequence[str],
+        chance: random.Random,
     ) -> None:
         super().__init__()
         self.answers: Counter[int] = Counter()
@@ -99,6 +111,7 @@ class Flow(Crew):
         self.http = http
         self._ledger = ledger
         self._amqp = amqp
+        self._doors = doors
         self._chance = chance
         self._is_on = asyncio.Event()
         self._is_on.set()
@@ -108,15 +121,27 @@ class Flow(Crew):
         """See Crew."""
         always = asyncio.Event()
         always.set()
-        return [
-            *(self._singly(n) for n in range(3)),
+        usual = [
+            *(self._singly(partial(self._next_of, n), self._post_one) for n in range(3)),
             self._in_batches(),
             *(self._over_amqp(f"amqp{n}", _USUAL, always) for n in range(2)),
         ]
+        if not self._doors:
+            return usual
+        talks = (partial(self._next, f"client{n}", NEWS) for n in range(2))
+        return [
+            *usual,
+            self._singly(self._next_for_absent, self._post_one, pause=6),
+            *(self._singly(talk, self._publish, pause=4) for talk in talks),
+        ]
+
+    def hold(self) -> None:
+        """Post nothing new."""
+        self._is_on.clear()
 
     async def pause(self, seconds: float = 60) -> None:
         """Post nothing new, and return when all that was is confirmed."""
-        self._is_on.clear()
+        self.hold()
         clock = asyncio.get_running_loop().time
         deadline = clock() + seconds
         while self._under_way:
@@ -158,12 +183,14 @@ class Flow(Crew):
 
     # The producers.
 
-    async def _singly(self, number: int) -> None:
+    async def _singly(
+        self, make: Callable[[], Posting], publish: Publish, pause: float = 1.0
+    ) -> None:
         while True:
-            await self._turn()
-            posting = self._next(f"http{number}", *self._some_topics(number))
+            await self._turn(pause)
+            posting = make()
             with self._posting([posting]):
-                while not await self._post_one(posting):
+                while not await publish(posting):
                     await self._wait()
 
     async def _in_batches(self) -> None:
@@ -184,6 +211,12 @@ class Flow(Crew):
         return self._chance.choices(
             [f"user:{self._chance.choice(USERS)}", NEWS, EVERYONE], weights=[8, 1, 1]
         )[0]
+
+    def _next_of(self, number: int) -> Posting:
+        return self._next(f"http{number}", *self._some_topics(number))
+
+    def _next_for_absent(self) -> Posting:
+        return self._next("absent", f"user:{self._chance.choice(USERS)}", f"user:{AWAY}")
 
     def _some_topics(self, number: int) -> tuple[str, ...]:
         if number == 0 and self._chance.random() < 0.2:
@@ -227,6 +260,19 @@ class Flow(Crew):
 
     async def _post_one(self, posting: Posting) -> bool:
         return await self.answer_to(posting.body()) == httpx.codes.ACCEPTED
+
+    async def _publish(self, posting: Posting) -> bool:
+        """Publish as a client does, on any gateway."""
+        url = f"http://{self._chance.choice(self._doors)}/v1/publish"
+        headers = {"authorization": f"Bearer {token(str(posting.lane), publish=[NEWS])}"}
+        body = {"topic": NEWS, "event": posting.body(audience=False)}
+        try:
+            answer = await self.http.post(url, json=body, headers=headers)
+        except httpx.TransportError:
+            return False
+        later = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        assert later or answer.is_success, answer.text
+        return not later
 
     async def answer_to(self, body: object) -> int:
         """Post over HTTP, once; the status, or 0 when there was no answer."""

@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos import campaign
 from tests.chaos.failures import FAILURES
-from tests.chaos.world import world
+from tests.chaos.world import Ground, world
 
 ROUNDS = {
     "pubsub-cut": 3,
@@ -31,9 +31,10 @@ async def test_under_every_failure_no_event_is_lost_duplicate_or_out_of_order() 
     print(f"SEED={seed} repeats the random choices")  # noqa: T201  # pytest shows it on failure
 
     rows = [campaign.Row(FAILURES[name]) for name in ROUNDS]
-    async with world(seed) as this:
+    # Nobody marks or publishes: scenarios test that, and the bounds of time are narrow here.
+    async with world(seed, Ground(acts=False)) as this:
         for row in rows:
             await campaign.provoke(this, row, ROUNDS[row.failure.name], print)
 
     assert [each for row in rows for each in row.broken] == []
-    assert all(row.events for row in rows)
+    assert all(row.counts["events"] for row in rows)

@@ -6,6 +6,7 @@ Each process reaches RabbitMQ and Redis, and each client its gateway, over a lin
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +18,10 @@ import httpx
 import redis
 
 from tests.chaos.clients import Crowd
+from tests.chaos.marks import People
 from tests.chaos.producers import Flow
-from tests.support.invariants import Ledger
+from tests.chaos.returns import Returns
+from tests.support.invariants import Complaint, Ledger
 from tests.support.process import free_port
 from tests.support.proxy import Proxy
 from tests.support.roles import KEY, TOKENS, Role, clean_environment
@@ -46,13 +49,15 @@ class Ground:
 
     `durable`: Redis keeps all that it has answered for. `settings` are those of every role.
     `ahead`: by how many seconds the clock of the last gateway is.  `disk`: of how many bytes
-    Redis' disk is, where it is one of its own.
+    Redis' disk is, where it is one of its own. `acts`: users mark what they read, clients publish,
+    and events come back for a user who is away.
     """
 
     durable: bool = True
     settings: Mapping[str, str] = field(default_factory=dict)
     ahead: int = 0
     disk: int = 0
+    acts: bool = True
     replicated: bool = False  # Redis gets a replica, which does without containers
 
 
@@ -110,6 +115,8 @@ class World:
         self.gateways: list[Role]
         self.flow: Flow
         self.crowd: Crowd
+        self.people: People
+        self.returns: Returns
 
     @property
     def redis_options(self) -> dict[str, str]:
@@ -122,6 +129,28 @@ class World:
     def roles(self) -> list[Role]:
         """All processes of the service."""
         return [self.api, *self.routers, *self.gateways]
+
+    def counts(self) -> Counter[str]:
+        """How much has happened so far, under the names that the table has for it."""
+        return Counter(
+            {
+                "events": len(self.ledger.posted),
+                "marks": self.people.confirmed,
+                "handed back": len(self.returns.ids),
+                "gaps told": self.crowd.gaps,
+                "repeats": self.crowd.repeats,
+            }
+        )
+
+    @property
+    def complaints(self) -> list[Complaint]:
+        """All complaints so far."""
+        return [*self.crowd.complaints, *self.people.complaints, *self.returns.complaints]
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether everybody has everything, and all that had to come back has."""
+        return not (self.crowd.missing or self.returns.missing)
 
     def seconds(self, least: float, most: float) -> float:
         """A random time."""
@@ -184,6 +213,12 @@ class World:
         found = dict(line.split("\t") for line in listed.splitlines() if "\t" in line)
         return int(found["notifier.dead"])
 
+    async def settle(self) -> None:
+        """Wait until marks are right and all has come back, while nothing new comes."""
+        if self.ground.acts:
+            await self.people.settle()
+            await self.returns.settle()
+
     async def all_arrives(self, seconds: float) -> None:
         """Hold producers until everybody has everything; AssertionError when it takes too long."""
         await self.flow.pause()
@@ -213,7 +248,11 @@ async def world(seed: int, ground: Ground | None = None) -> AsyncIterator[World]
         await _lay_links(this, stack)
         await _start_roles(this, stack)
         this.crowd = await stack.enter_async_context(_crowd(this))
+        this.people = People(this.crowd, keeps=this.ground.durable)
         this.flow = await stack.enter_async_context(_flow(this))
+        this.returns = Returns(this.ledger, this.people, _amqp(this, "producer"))
+        for crew in (this.people, this.returns) if this.ground.acts else ():
+            await stack.enter_async_context(crew)
         await asyncio.sleep(_SETTLING)
         yield this
         await off(_stop, this)
@@ -243,9 +282,6 @@ async def _lay_links(this: World, stack: AsyncExitStack) -> None:
 async def _start_roles(this: World, stack: AsyncExitStack) -> None:
     logs = this.directory
 
-    def rabbitmq(name: str) -> str:
-        return f"amqp://guest:guest@127.0.0.1:{this.links.rabbitmq[name].port}/?heartbeat=1"
-
     def redis_(name: str) -> str:
         return f"redis://127.0.0.1:{this.links.redis[name].port}/0"
 
@@ -255,11 +291,11 @@ async def _start_roles(this: World, stack: AsyncExitStack) -> None:
         stack.callback(made.kill)
         return made
 
-    api = {"NOTIFIER_AMQP_URL": rabbitmq("api"), "NOTIFIER_API_KEYS": KEY.entry}
+    api = {"NOTIFIER_AMQP_URL": _amqp(this, "api"), "NOTIFIER_API_KEYS": KEY.entry}
     api["NOTIFIER_API_PORT"] = str(free_port())
     this.api = role("api", "api", **api)
     this.routers = [
-        role("router", n, NOTIFIER_AMQP_URL=rabbitmq(n), NOTIFIER_REDIS_URL=redis_(n))
+        role("router", n, NOTIFIER_AMQP_URL=_amqp(this, n), NOTIFIER_REDIS_URL=redis_(n))
         for n in ("router-0", "router-1")
     ]
     this.gateways = []
@@ -275,6 +311,10 @@ async def _start_roles(this: World, stack: AsyncExitStack) -> None:
     await this.ready()
 
 
+def _amqp(this: World, name: str) -> str:
+    return f"amqp://guest:guest@127.0.0.1:{this.links.rabbitmq[name].port}/?heartbeat=1"
+
+
 def _stop(this: World) -> None:
     for role in this.roles:
         role.__exit__()  # wants exit code 0
@@ -285,17 +325,17 @@ async def _crowd(this: World) -> AsyncIterator[Crowd]:
     links = this.links.gateways.values()
     doors = [f"127.0.0.1:{link.port}" for link in links]
     back_doors = [f"127.0.0.1:{link.target}" for link in links]
-    async with Crowd(this.ledger, doors, back_doors, this.chance) as crowd:
+    async with Crowd(this.ledger, doors, back_doors, this.chance, marks=this.ground.acts) as crowd:
         await until(lambda: crowd.is_complete, "all clients are connected")
         yield crowd
 
 
 @asynccontextmanager
 async def _flow(this: World) -> AsyncIterator[Flow]:
-    amqp = f"amqp://guest:guest@127.0.0.1:{this.links.rabbitmq['producer'].port}/?heartbeat=1"
     headers = {"authorization": f"Bearer {KEY.secret}"}
+    doors = this.crowd.doors if this.ground.acts else ()
     async with (
         httpx.AsyncClient(base_url=this.api.api_url, headers=headers, timeout=20) as http,
-        Flow(this.ledger, http, amqp, this.chance) as flow,
+        Flow(this.ledger, http, _amqp(this, "producer"), doors, this.chance) as flow,
     ):
         yield flow

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["lost", "twice", "disordered"]
+Kind = Literal["lost", "twice", "disordered", "marks wrong", "handed back wrongly"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Followed:
 
     def _moves(self, position: str, by: int) -> bool:
         """Whether a stream goes on so far, past what has expired; which is used up by that."""
-        left_out = _offset(position) - _offset(self.position) - by
+        left_out = offset_of(position) - offset_of(self.position) - by
         is_right = 0 <= left_out <= self.expired
         self.expired -= left_out if is_right else 0
         return is_right
@@ -84,7 +84,8 @@ class Followed:
         self.complaints.append(Complaint(kind, evidence))
 
 
-def _offset(position: str) -> int:
+def offset_of(position: str) -> int:
+    """The number of a position in its topic."""
     return int(position.split(".")[1])
 
 
