@@ -9,6 +9,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifier.telemetry.metrics import Metrics
+from tests.support.process import wait_until
 from tests.support.prometheus import Prometheus, check_metrics
 from tests.support.promql import Known, Query, complaints, filled_in, queries
 from tests.support.roles import Role, Service
@@ -21,8 +22,18 @@ _OF_HISTOGRAMS = {"bucket": {"le"}, "sum": set[str](), "count": set[str]()}
 @pytest.fixture(scope="module")
 def exposed(service: Service) -> dict[str, str]:
     """What each role tells."""
+    _until_the_router_tells_of_each_queue(service.router)
     roles = {"api": service.api, "router": service.router, "gateway": service.gateway}
     return {name: told_by(role) for name, role in roles.items()}
+
+
+def _until_the_router_tells_of_each_queue(router: Role) -> None:
+    # It asks every 5 s, and this queue is declared last.
+    wait_until(
+        lambda: 'queue="notifier.unclaimed"' in told_by(router),
+        seconds=30,
+        otherwise=lambda: "the router does not tell of notifier.unclaimed",
+    )
 
 
 def told_by(role: Role) -> str:
