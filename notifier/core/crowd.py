@@ -83,7 +83,8 @@ class Crowd:
 
     def write(self, publication: Publication) -> None:
         """Send a publication to all, behind those before it."""
-        count = len(self)
+        if not (count := len(self)):
+            return  # all have left: an empty wave has nothing to write
         if count <= TURN and not self._waves:
             self._write_at_once(publication, count)
             return
@@ -123,6 +124,5 @@ class Crowd:
         self._passed(wave.publication, wave.count)
 
     def _passed(self, publication: Publication, count: int) -> None:
-        if count:
-            delay = max(0.0, self._now() - publication.accepted / 1000)
-            self._observer.fanned_out(count, delay)
+        delay = max(0.0, self._now() - publication.accepted / 1000)
+        self._observer.fanned_out(count, delay)

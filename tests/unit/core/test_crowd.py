@@ -123,6 +123,20 @@ async def test_a_crowd_that_has_shrunk_gets_its_publications_behind_those_under_
     assert house.got()[4] == [1, 2]
 
 
+async def test_a_publication_for_a_crowd_that_has_left_meanwhile_holds_up_nothing() -> None:
+    house, newcomer = House(5), Follower()
+
+    house.publish(1)
+    for follower in house.followers:
+        house.crowd.drop(follower)
+    house.publish(1)
+    house.crowd.add(newcomer)
+    house.publish(1)
+    await turns(10)
+
+    assert newcomer.offsets == [3]
+
+
 async def test_a_newcomer_gets_nothing_of_the_waves_under_way() -> None:
     house, newcomer = House(5), Follower()
 
