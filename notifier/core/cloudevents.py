@@ -2,7 +2,7 @@
 
 The audience stands in the extension attributes `user`, `users` (separated by commas), `topic` or
 `everyone`; `ttl`, `expires` and `collapsekey` are extension attributes too. Sources: CloudEvents
-1.0.2, its JSON format, HTTP protocol binding and AMQP protocol binding.
+1.0.2, its JSON format, and its bindings to HTTP and AMQP; Knative's binding to RabbitMQ.
 
 With the audience elsewhere, some of these names are `foreign`: attributes like any other.
 """
@@ -10,6 +10,7 @@ With the audience elsewhere, some of these names are `foreign`: attributes like 
 import base64
 import re
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 
 import msgspec
 from msgspec import Raw
@@ -37,6 +38,7 @@ _NOT_TEXT = {
     "everyone": re.compile("true|false"),
     "silent": re.compile("true|false"),
 }
+_MOMENTS = ("time", "expires")
 _MARK = b'"specversion"'
 _NAME = re.compile(r"[a-z0-9]+")
 _objects = msgspec.json.Decoder(dict[str, Raw])
@@ -89,12 +91,22 @@ def _json_of(name: str, value: object) -> Raw:
         if not form.fullmatch(value):
             raise Invalid(name, RULES[KNOWN[name]])
         return Raw(value.encode())
+    if name in _MOMENTS and type(value) is int:
+        value = _moment_of(name, value)
     if isinstance(value, bytes | bytearray):
         raise Invalid(name, "is not UTF-8, as the text of an attribute must be")
     try:
         return Raw(msgspec.json.encode(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise Invalid(name, "must be text, a whole number, true or false, or a moment") from error
+
+
+def _moment_of(name: str, milliseconds: int) -> datetime:
+    # A timestamp of the AMQP binding, which SDKs write as a mere number.
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ArithmeticError, OSError, ValueError) as error:
+        raise Invalid(name, RULES[name]) from error
 
 
 def _checked(name: str, text: bytes) -> Raw:

@@ -19,7 +19,8 @@ from notifier.core.routing import topics_of
 ACCEPTED = "application/vnd.notifier.event+json"
 # in bytes; no form of entry has a larger body
 LARGEST_ENTRY_BODY = max(events.LARGEST_ENTRY + events.LARGEST_AUDIENCE, events.LARGEST_BATCH)
-_PREFIXES = ("cloudEvents:", "cloudEvents_")
+# of the AMQP binding, and of the one for RabbitMQ
+_PREFIXES = ("cloudEvents:", "cloudEvents_", "ce-")
 
 
 class Entry(msgspec.Struct, frozen=True):

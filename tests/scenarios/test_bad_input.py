@@ -335,12 +335,14 @@ async def test_cloudevents_come_through_by_every_binding(
     await amqp.send(event("amqp-structured"), "any", content_type=CLOUD)
     await amqp.send({"n": 1}, "any", headers=attributes("amqp-binary", "cloudEvents:"))
     await amqp.send({"n": 1}, "any", headers=attributes("amqp-binary_", "cloudEvents_"))
+    await amqp.send({"n": 1}, "any", headers=attributes("rabbitmq-binary", "ce-"))
 
-    assert [event["id"] for event in await client.next_events(6)] == [
+    assert [event["id"] for event in await client.next_events(7)] == [
         "http-structured",
         "http-batched",
         "http-binary",
         "amqp-structured",
         "amqp-binary",
         "amqp-binary_",
+        "rabbitmq-binary",
     ]

@@ -240,7 +240,7 @@ def test_a_structured_cloudevent_is_understood() -> None:
     assert (event.id, event.users) == ("1", ["42"])
 
 
-@pytest.mark.parametrize("prefix", ["cloudEvents:", "cloudEvents_"])
+@pytest.mark.parametrize("prefix", ["cloudEvents:", "cloudEvents_", "ce-"])
 def test_attributes_in_headers_are_understood(prefix: str) -> None:
     attributes = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t", "ttl": 60}
     headers: dict[str, object] = {prefix + name: value for name, value in attributes.items()}
@@ -249,6 +249,14 @@ def test_attributes_in_headers_are_understood(prefix: str) -> None:
 
     assert (event.id, event.topic, data_of(event)) == ("1", "news", {"a": 1})
     assert sorted(members_of(event)).count("extensions") == 0
+
+
+@pytest.mark.parametrize("moment", [10**18, -(10**18), 10**400])
+def test_a_number_that_is_no_moment_is_refused_by_its_name(moment: int) -> None:
+    attributes = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t", "time": moment}
+    headers: dict[str, object] = {f"cloudEvents:{name}": each for name, each in attributes.items()}
+
+    assert refused(entry({"a": 1}, "topic.news", headers=headers)).field == "time"
 
 
 # What stands beside the body.
