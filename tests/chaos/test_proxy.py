@@ -1,7 +1,7 @@
 """That a spoilt link is spoilt in the way it says."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -39,15 +39,27 @@ class End:
 
 
 @asynccontextmanager
-async def line() -> AsyncIterator[Line]:
+async def lines() -> AsyncIterator[Callable[[], Awaitable[Line]]]:
+    """How to open connections over one link."""
     taken: asyncio.Queue[End] = asyncio.Queue()
+    ends: list[End] = []
+
+    async def connect() -> Line:
+        near = End(*await asyncio.open_connection("127.0.0.1", link.port))
+        ends.extend((near, await taken.get()))
+        return Line(link, *ends[-2:])
+
     server = await asyncio.start_server(lambda r, w: taken.put_nowait(End(r, w)), "127.0.0.1", 0)
     async with server, Proxy(server.sockets[0].getsockname()[1]) as link:
-        near = End(*await asyncio.open_connection("127.0.0.1", link.port))
-        far = await taken.get()
-        yield Line(link, near, far)
-        for end in (near, far):
+        yield connect
+        for end in ends:
             end.writer.close()
+
+
+@asynccontextmanager
+async def line() -> AsyncIterator[Line]:
+    async with lines() as connect:
+        yield await connect()
 
 
 async def test_a_whole_link_passes_on_both_ways() -> None:
@@ -74,6 +86,18 @@ async def test_a_dripping_link_loses_nothing() -> None:
         over.near.writer.write(bytes(range(250)))
 
         assert await over.far.reads(250) == bytes(range(250))
+
+
+async def test_an_abandoned_connection_stays_silent_while_a_new_one_passes() -> None:
+    async with lines() as connect:
+        old = await connect()
+        old.link.abandon()
+        new = await connect()
+        for each in (old, new):
+            each.near.writer.write(b"hello")
+
+        assert await new.far.reads(5) == b"hello"
+        assert await old.far.hears_nothing()
 
 
 async def test_a_cut_resets_both_ends() -> None:

@@ -2,18 +2,25 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import BrowserContext, Route
 
 from tests.support.browser import BareTab, bare_tabs
 from tests.support.eventually import eventually
+from tests.support.laptop import Laptop
+from tests.support.proxy import Proxy
+from tests.support.roles import Role, running
+from tests.support.spoilt import faked_clock
 from tests.support.street import Street, Tab, connections
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TABS = 30
+ASLEEP = 600  # seconds
 OPEN = "window.notifier?.state.phase === 'open'"
 LEADER = "navigator.locks.query().then(({ held }) => held[0]?.clientId)"
 
@@ -168,6 +175,50 @@ async def test_a_frozen_tab_hands_on_the_connection_and_gets_missed_events_later
         for tab in (first, second):
             assert await got(tab, 4) == posted
             assert await tab.evaluate("window.gaps") == []
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def later_gateway(street: Street, logs: Path) -> AsyncIterator[Role]:
+    """A gateway on the same Redis whose clock is ahead by the time that a laptop sleeps."""
+    gateway = street.service.gateway.another(logs / "later.log", **faked_clock(ASLEEP))
+    with running(gateway):
+        yield gateway
+
+
+def reset(link: Proxy) -> None:
+    link.cut()
+    link.heal()
+
+
+@pytest.mark.parametrize("lost", [Proxy.abandon, reset], ids=["half-open", "reset"])
+@pytest.mark.parametrize("tabs", [1, 3], ids=["one tab", "three tabs"])
+async def test_a_laptop_that_slept_past_its_tokens_life_gets_missed_events_with_one_fresh_token(
+    street: Street,
+    context: BrowserContext,
+    later_gateway: Role,
+    tabs: int,
+    lost: Callable[[Proxy], None],
+) -> None:
+    user = f"sleeper-{tabs}-{lost.__name__}"
+    async with Proxy(street.keeper.port) as link:
+        laptop = Laptop(street, context, link)
+        opened = await laptop.visit(user, tabs)
+        posted = [await street.producer.send({"users": [user], "type": "t"})]
+        await asyncio.gather(*(tab.got(1) for tab in opened))
+        before = len(laptop.tokens)
+
+        laptop.sleep()
+        posted += [await street.producer.send({"users": [user], "type": "t"}) for _ in range(5)]
+        link.target = later_gateway.port("NOTIFIER_GATEWAY_PORT")
+        lost(link)
+        await laptop.wake(after=ASLEEP)
+
+        await asyncio.gather(*(tab.got(6) for tab in opened))
+        posted.append(await street.producer.send({"users": [user], "type": "t"}))
+        for tab in opened:
+            assert await tab.got(7) == posted
+            assert await tab.page.evaluate("window.gaps") == []
+        assert len(laptop.tokens) == before + 1
 
 
 async def test_tabs_of_two_builds_of_the_package_do_not_share_a_connection(

@@ -57,6 +57,12 @@ class Proxy:
         self.latency, self.rate, self.tap = 0.0, None, None
         self._is_open.set()
 
+    def abandon(self) -> None:
+        """Leave the connections that are there silent for ever, half-open, and take new ones."""
+        self.silence()
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+
     def cut(self) -> None:
         """Reset every connection, at both ends; new ones are taken."""
         for writer in self._writers:
@@ -75,12 +81,13 @@ class Proxy:
             _reset(writer)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_open = self._is_open
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         ends = {writer, far_writer}
         self._writers |= ends
         try:
-            there = self._carry(reader, far_writer, self._tapped)
-            back = self._carry(far_reader, writer, lambda data: data)
+            there = self._carry(reader, far_writer, self._tapped, is_open)
+            back = self._carry(far_reader, writer, lambda data: data, is_open)
             tasks = [asyncio.ensure_future(half) for half in (there, back)]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -94,16 +101,20 @@ class Proxy:
                 end.close()
 
     async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tap: Tap
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        tap: Tap,
+        is_open: asyncio.Event,
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(_CHUNK):
                 await asyncio.sleep(self.latency)
-                await self._is_open.wait()
+                await is_open.wait()
                 passed = tap(data)
                 if passed is None:
                     self.silence()
-                    await self._is_open.wait()
+                    await is_open.wait()
                     return
                 await self._write(writer, passed)
 

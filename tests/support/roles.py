@@ -66,8 +66,13 @@ class Role(Command):
         self._ports = (*_PORTS[role], _PRIVATE)
         environment = {"NOTIFIER_HOST": "127.0.0.1", **dict.fromkeys(self._ports, "0"), **settings}
         super().__init__(role, log=log, **environment)
+        self._role = role
         self._begin = 0
         self._is_ending = False
+
+    def another(self, log: Path, **environment: str) -> "Role":
+        """A further one with the same settings, and an environment of its own besides."""
+        return Role(self._role, log, **{**self._environment, **environment})
 
     def start(self) -> None:
         """Start it; returns before it is ready."""

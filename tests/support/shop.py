@@ -29,7 +29,7 @@ const notifier = window.notifier = new Notifier({
   shared: asked.has("shared"),
   presence: asked.has("presence"),
   persist: asked.has("persist"),
-  timing: { retry: [20, 50, 200], upgrade: [300, 600], patience: 8000 },
+  timing: { retry: [20, 50, 200], upgrade: [300, 600], patience: 8000, pong: 3000 },
 });
 notifier.on("event", ({ event }) => window.got.push(event.id));
 notifier.on("gap", (gap) => window.gaps.push(gap));
