@@ -15,7 +15,7 @@ from tests.support.eventually import eventually
 from tests.support.process import free_port
 from tests.support.producers import http_producer
 from tests.support.roles import TOKENS, Role, running, service_of, token
-from tests.support.streams import Frame, streamed
+from tests.support.streams import Frame, recount, streamed
 
 USER = "reader"
 TOPIC = f"user:{USER}"
@@ -79,20 +79,6 @@ async def at_work(*devices: tuple[Device, Callable[..., Awaitable[None]]]) -> As
         yield
         for each in running_:
             each.cancel()
-
-
-async def recount(http: httpx.AsyncClient) -> int:
-    """Count in the list, page by page, what is neither read nor silent."""
-    number, before = 0, dict[str, str]()
-    while True:
-        query = {"order": "newest", "limit": "3", **before}
-        page = (await http.get("/v1/history", params=query)).raise_for_status().json()
-        number += sum(
-            not (frame["read"] or frame["event"].get("silent", False)) for frame in page["frames"]
-        )
-        if not page["more"]:
-            return number
-        before = {"before": page["before"]}
 
 
 async def test_badges_agree_and_equal_a_recount_though_a_gateway_is_killed(

@@ -1,9 +1,8 @@
 """An event that people do not receive in time is mailed to them, by the worker in `examples`."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import pytest
 
 from tests.support.clients import Client, connected
 from tests.support.eventually import eventually
+from tests.support.mailing import mailing
 from tests.support.process import Process
 from tests.support.producers import http_producer
 from tests.support.roles import Service, running, service_of, token
-from tests.support.smtp import MailServer, mail_server
-
-WORKER = Path("examples/mail_undelivered/mail.py")
+from tests.support.smtp import MailServer
 
 
 @dataclass(frozen=True)
@@ -47,26 +45,11 @@ async def marks_received(client: Client) -> None:
 
 
 @pytest.fixture
-async def house(
-    tmp_path: Path, amqp_url: str, redis_url: str, pytestconfig: pytest.Config
-) -> AsyncIterator[House]:
+async def house(tmp_path: Path, amqp_url: str, redis_url: str) -> AsyncIterator[House]:
     service = service_of(tmp_path, amqp_url, redis_url)
-    async with AsyncExitStack() as stack:
-        mails = await stack.enter_async_context(mail_server())
-        stack.enter_context(running(service.router, service.api, service.gateway))
-        worker = Process(
-            [sys.executable, "-u", str(pytestconfig.rootpath / WORKER)],
-            log=tmp_path / "worker.log",
-            environment={
-                "AMQP_URL": amqp_url,
-                "SMTP_HOST": "127.0.0.1",
-                "SMTP_PORT": str(mails.port),
-                "MAILED": str(tmp_path / "mailed.sqlite"),
-            },
-        )
-        stack.callback(worker.kill)
-        worker.start()
-        yield House(service, mails, worker)
+    with running(service.router, service.api, service.gateway):
+        async with mailing(amqp_url, tmp_path) as (mails, worker):
+            yield House(service, mails, worker)
 
 
 async def test_mail_goes_to_those_who_were_away_though_router_and_worker_are_killed(

@@ -89,3 +89,16 @@ async def polled(http: httpx.AsyncClient, since: str = "", wait: int = 25) -> Fr
 def ids(frames: list[Frame]) -> list[str]:
     """The ids of the events among frames."""
     return [frame["event"]["id"] for frame in frames if frame["type"] == "event"]
+
+
+async def recount(http: httpx.AsyncClient, page: int = 3) -> int:
+    """Count in the list, page by page, the events that are neither read nor silent."""
+    number, query = 0, {"order": "newest", "limit": str(page)}
+    while True:
+        found = (await http.get("/v1/history", params=query)).raise_for_status().json()
+        number += sum(
+            not (frame["read"] or frame["event"].get("silent", False)) for frame in found["frames"]
+        )
+        if not found["more"]:
+            return number
+        query["before"] = found["before"]
