@@ -24,7 +24,6 @@ _SHARED: tuple[Processor, ...] = (
 _CHATTY = ("httpx", "httpcore", "uvicorn.access", "websockets", "asyncio")
 # Libraries whose errors we all catch, and tell with more sense.
 _SILENT = ("aio_pika", "aiormq")
-_METHODS = ("debug", "info", "warning", "error", "exception", "critical")
 
 
 class _Lines:
@@ -69,8 +68,9 @@ def configure(log_format: Literal["console", "json"] | None, level: str) -> None
 def set_level(level: str) -> None:
     """Write log lines from this level on, also those of loggers that are in use already."""
     filtering = structlog.make_filtering_bound_logger(level)
-    for method in _METHODS:
-        setattr(_Logger, method, getattr(filtering, method))
+    for name, method in vars(filtering).items():
+        if not name.startswith("__"):
+            setattr(_Logger, name, method)
     root = logging.getLogger()
     root.setLevel(level)
     for name in _CHATTY:

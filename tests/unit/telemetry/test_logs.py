@@ -71,6 +71,7 @@ def test_a_line_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str
     logs.configure("json", "WARNING")
 
     structlog.get_logger("notifier.test").info("not heard")
+    structlog.get_logger("notifier.test").log(logging.INFO, "not heard")
     logging.getLogger("httpx").info("POST https://issuer.example/?token=secret")
 
     assert lines(capsys) == []
