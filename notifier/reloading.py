@@ -1,7 +1,6 @@
 """Reads the settings anew while a role runs: on SIGHUP, and when one of their files changes."""
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -92,8 +91,11 @@ class _Reloaded:
 
 def _states() -> Iterator[tuple[int, int, int] | None]:
     """Yield the state of each file that settings come from; None for one that is not there."""
-    names = (os.environ.get(f"{variable(name)}_FILE") for name in Settings.model_fields)
-    for name in (".env", *filter(None, names)):
+    try:
+        files = Settings.files()
+    except SettingsError:  # told when they are read
+        files = (".env",)
+    for name in files:
         try:
             # Kubernetes exchanges the link that leads to the file, not the file.
             found = Path(name).stat()

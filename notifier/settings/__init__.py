@@ -3,17 +3,15 @@
 A setting comes from the environment (`NOTIFIER_…`), a file that `NOTIFIER_…_FILE` names, or `.env`.
 """
 
-import os
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from notifier.core.grants import Scope, key_entries_of
 from notifier.settings import values
-from notifier.settings.files import NamedFiles
+from notifier.settings.files import NamedFiles, environment, named_files
 from notifier.settings.sentences import (
     CLIENT_VARIABLES,
     PREFIX,
@@ -315,18 +313,24 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls, role: Role | None = None, **given: object) -> Self:
         """Read and validate the settings, those that `role` needs too; raises SettingsError."""
+        variables = environment()
         try:
             settings = cls(**given)  # type: ignore[arg-type] # validated in there
         except ValidationError as error:
             lines = [line(item, cls.model_fields) for item in error.errors()]
-            raise SettingsError([*lines, *unknown(_environment(), cls.model_fields)]) from None
+            raise SettingsError([*lines, *unknown(variables, cls.model_fields)]) from None
         lines = [
-            *unknown(_environment(), cls.model_fields),
+            *unknown(variables, cls.model_fields),
             *(_missing(settings, role) if role else ()),
         ]
         if lines:
             raise SettingsError(lines)
         return settings
+
+    @classmethod
+    def files(cls) -> tuple[str, ...]:
+        """Return the paths of the files that settings come from; raises SettingsError."""
+        return (".env", *named_files(cls.model_fields).values())
 
     def given_keys(self) -> list[str]:
         """Return the names of the settings that give keys of tokens: a gateway needs one."""
@@ -341,10 +345,6 @@ class Settings(BaseSettings):
     def is_given(self, name: str) -> bool:
         """Whether a setting was given, rather than left at its default."""
         return name in self.model_fields_set
-
-
-def _environment() -> dict[str, str | None]:
-    return {**dotenv_values(".env"), **os.environ}
 
 
 def _example(name: str) -> str:

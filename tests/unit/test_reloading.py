@@ -75,6 +75,39 @@ async def test_a_file_that_changes_is_read_anew(secret: Path) -> None:
     assert settings.jwt_secrets == (f"{SECRET} 2",)
 
 
+async def test_a_file_that_env_names_is_read_anew(
+    secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NOTIFIER_JWT_SECRET_FILE")
+    secret.with_name(".env").write_text(f"NOTIFIER_JWT_SECRET_FILE={secret}\n")
+    taken = Taken()
+    async with reloaded(taken, 0.01):
+        await asyncio.sleep(0)  # the states before are seen
+        write(secret, f"{SECRET} 2")
+        settings = await taken.settings.get()
+
+    assert settings.jwt_secrets == (f"{SECRET} 2",)
+
+
+async def test_an_env_that_cannot_be_read_leaves_the_earlier_settings(secret: Path) -> None:
+    taken, logged = Taken(), asyncio.Event()
+
+    def heard(_logger: object, _method: str, line: EventDict) -> EventDict:
+        logged.set()
+        return line
+
+    with capture_logs(processors=[heard]) as lines:
+        async with reloaded(taken, 0.01):
+            await asyncio.sleep(0)  # the states before are seen
+            secret.with_name(".env").write_bytes(b"\xff")
+            await logged.wait()
+            secret.with_name(".env").unlink()
+            await taken.settings.get()
+
+    assert lines[0]["event"] == "settings_not_reloaded"
+    assert lines[0]["reason"] == ".env: cannot read it: not text"
+
+
 async def test_settings_that_cannot_work_are_logged_and_the_earlier_ones_stay(secret: Path) -> None:
     taken, logged = Taken(), asyncio.Event()
 

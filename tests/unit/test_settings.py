@@ -156,6 +156,19 @@ def test_the_environment_comes_before_a_named_file_which_comes_before_env(
     assert (by_file.partitions, by_environment.partitions) == (4, 8)
 
 
+def test_env_may_name_the_file_of_a_setting(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "four").write_text("4")
+    (tmp_path / ".env").write_text(f"NOTIFIER_PARTITIONS_FILE={tmp_path / 'four'}\n")
+
+    assert load().partitions == 4
+
+
+def test_an_env_that_is_not_text_is_named(load: Load, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff")
+
+    assert lines(load) == [".env: cannot read it: not text"]
+
+
 def test_a_file_that_is_missing_is_named_with_its_variable(load: Load) -> None:
     found = lines(load, NOTIFIER_JWT_SECRET_FILE="/nowhere/secret")
 
