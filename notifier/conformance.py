@@ -3,7 +3,6 @@
 import asyncio
 import json
 import secrets
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -14,6 +13,8 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
+
+from notifier.client.http_requests import authorities
 
 _PATIENCE = 10.0  # seconds
 _GONE = "gone.7"  # a position of no stream
@@ -142,14 +143,12 @@ class _Client(_Follower):
                 return closed.rcvd.code if closed.rcvd else 1006
 
 
-@cache
-def _authorities() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+_authorities = cache(authorities)  # reading them is slow
 
 
 def _http_client(url: str) -> httpx.AsyncClient:
-    """Return a client of its own connections; all share the authorities, as reading is slow."""
-    return httpx.AsyncClient(base_url=url, timeout=_PATIENCE, verify=_authorities())
+    """Return a client of its own connections."""
+    return httpx.AsyncClient(base_url=url, timeout=_PATIENCE, verify=_authorities(url))
 
 
 def _expect(holds: object, otherwise: str) -> None:

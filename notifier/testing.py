@@ -13,6 +13,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from notifier.api.keys import new_key
 from notifier.client import Event, Follower
+from notifier.client.http_requests import authorities
 from notifier.settings import Settings
 from notifier.telemetry.metrics import Metrics
 from notifier.telemetry.traces import NoTraces
@@ -72,7 +73,10 @@ class Notifier:
         followed = ",".join((f"user:{user}", "everyone", *topics))
         headers = {"authorization": f"Bearer {self.token(user)}"}
         query, events, more = {"topics": followed}, list[Event](), True
-        with httpx.Client(base_url=self.url, headers=headers, trust_env=False) as http:
+        trusted = authorities(self.url)
+        with httpx.Client(
+            base_url=self.url, headers=headers, trust_env=False, verify=trusted
+        ) as http:
             while more:
                 page = http.get("/v1/history", params=query).raise_for_status().json()
                 query, more = {"since": page["cursor"]}, page["more"]

@@ -13,6 +13,7 @@ from notifier.client.http_requests import (
     TIMEOUT,
     WHERE_THE_API_IS,
     ask_over,
+    authorities,
     bearer,
     check,
     members_of,
@@ -36,7 +37,8 @@ class HttpWay:
 
     async def __aenter__(self) -> Self:
         """See Way."""
-        self._http = httpx.AsyncClient(timeout=TIMEOUT, headers=self._headers)
+        trusted = authorities(self._url)
+        self._http = httpx.AsyncClient(timeout=TIMEOUT, headers=self._headers, verify=trusted)
         return self
 
     async def __aexit__(self, *_: object) -> None:
