@@ -71,10 +71,11 @@ def binary(
 ) -> Event:
     """Make an event of attributes that came beside the data, as headers or properties.
 
-    `attributes` have their prefix (`ce-`, `cloudEvents:`) taken off; raises Invalid.
+    `attributes` have their prefix (`ce-`, `cloudEvents:`) taken off, and their names are in lower
+    case; raises Invalid.
     """
     check_size(len(body), events.LARGEST_EVENT)
-    members = {name.lower(): _json_of(name.lower(), value) for name, value in attributes.items()}
+    members = {name: _json_of(name, value) for name, value in attributes.items()}
     if content_type:
         members["datacontenttype"] = Raw(msgspec.json.encode(content_type))
     if body:

@@ -1,5 +1,6 @@
 """Entries of the event queue: an api makes them of events, a router reads events from them."""
 
+import re
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from urllib.parse import quote
@@ -19,8 +20,8 @@ from notifier.core.routing import topics_of
 ACCEPTED = "application/vnd.notifier.event+json"
 # in bytes; no form of entry has a larger body
 LARGEST_ENTRY_BODY = max(events.LARGEST_ENTRY + events.LARGEST_AUDIENCE, events.LARGEST_BATCH)
-# of the AMQP binding, and of the one for RabbitMQ
-_PREFIXES = ("cloudEvents:", "cloudEvents_", "ce-")
+# Of the AMQP binding, and of the one for RabbitMQ. The names behind it are in any case, too.
+_PREFIX = re.compile("cloudEvents[:_]|ce-", re.IGNORECASE)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -115,13 +116,19 @@ def _at(index: int, read: Callable[[bytes], Event], item: bytes) -> Event:
 
 
 def attributes_in(headers: Mapping[str, object]) -> dict[str, object]:
-    """Return the CloudEvents attributes among AMQP headers, their prefix taken off."""
-    return {
-        name[len(prefix) :]: value
-        for name, value in headers.items()
-        for prefix in _PREFIXES
-        if name.startswith(prefix)
-    }
+    """Return the CloudEvents attributes among AMQP headers, their prefix taken off.
+
+    Raises Invalid for an attribute that two headers give different values.
+    """
+    found: dict[str, object] = {}
+    for name, value in headers.items():
+        if not (prefix := _PREFIX.match(name)):
+            continue
+        attribute = name[prefix.end() :].lower()
+        if attribute in found and found[attribute] != value:
+            raise Invalid(attribute, "stands in two headers with different values; send it once")
+        found[attribute] = value
+    return found
 
 
 def audience_of(routing_key: str) -> dict[str, object]:

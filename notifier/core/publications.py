@@ -10,6 +10,8 @@ from notifier.core.events import Event
 from notifier.core.positions import Position
 from notifier.core.routing import topics_of
 
+_END_OF_9999 = 253_402_300_799_999  # in Unix milliseconds
+
 
 class NewPublication(Struct, frozen=True):
     """One event on its way into one topic.
@@ -53,8 +55,11 @@ def record_of(event: Event, accepted: float) -> bytes:
 
 
 def milliseconds(moment: datetime) -> int:
-    """Return a moment as Unix milliseconds, at least 1: 0 stands for none."""
-    return max(1, int(moment.timestamp() * 1000))
+    """Return a moment as Unix milliseconds, at least 1: 0 stands for none.
+
+    A zone can put one behind the year 9999, where UTC has no date to write it as.
+    """
+    return min(max(1, int(moment.timestamp() * 1000)), _END_OF_9999)
 
 
 def publications_of(event: Event, accepted: float) -> list[NewPublication]:

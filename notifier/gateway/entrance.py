@@ -49,7 +49,7 @@ def check_origin(connection: HTTPConnection) -> None:
     """Raise WrongOrigin unless the request comes from an allowed page, or from no page."""
     origin = header(connection, b"origin")
     origins: Origins = connection.app.state.origins
-    if origin is not None and not origins.allow(origin, connection.scope["headers"]):
+    if origin and not origins.allow(origin, connection.scope["headers"]):
         raise WrongOrigin(f"origin {origin[:200]} is not among NOTIFIER_ALLOWED_ORIGINS")
 
 
@@ -139,7 +139,7 @@ def _check_page_of_cookie(connection: HTTPConnection) -> None:
     # Browsers attach cookies to any site's requests: only the origin tells whose page it is. To
     # their own site they send none with a GET, but say that it is their own.
     origin = header(connection, b"origin")
-    if origin is None and header(connection, b"sec-fetch-site") != "same-origin":
+    if not origin and header(connection, b"sec-fetch-site") != "same-origin":
         raise Unauthorized("a token in a cookie is only taken together with an Origin header")
     if connection.app.state.origins.is_open:
         raise Unauthorized("a token in a cookie is not taken while NOTIFIER_ALLOWED_ORIGINS is *")
@@ -231,13 +231,21 @@ def _cursor(connection: HTTPConnection) -> dict[str, Position]:
         cursor = parse_cursor(given)
     except Invalid as error:
         raise Invalid("since", error.reason + _remedy(given)) from error
-    if not (came_back := header(connection, b"last-event-id")):
+    if not (came_back := _last_event_id(connection)):
         return cursor
     try:
         # It is the newer one, but a topic may have a position in the other alone.
         return cursor | parse_cursor(came_back)
     except Invalid as error:
         raise Invalid("Last-Event-ID", error.reason) from error
+
+
+def _last_event_id(connection: HTTPConnection) -> str:
+    """Return all that the header says: proxies repeat one, and join several (RFC 9110, 5.3)."""
+    headers = connection.scope["headers"]
+    lines = [str(value, "latin-1") for name, value in headers if name == b"last-event-id"]
+    items = [item.strip(" \t") for line in lines for item in line.split(",") if line]
+    return ",".join(dict.fromkeys(items))
 
 
 def _remedy(text: str) -> str:

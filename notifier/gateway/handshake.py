@@ -41,7 +41,8 @@ class Agreement(NamedTuple):
 class HandshakeRequest(NamedTuple):
     """An upgrade request; names of headers are in lower case."""
 
-    target: bytes
+    path: bytes
+    query: bytes
     headers: list[Header]
 
     def values(self, name: bytes) -> list[str]:
@@ -92,5 +93,5 @@ def _request(headers: list[Header]) -> Request:
 
 def _decoded(headers: list[Header]) -> Iterator[tuple[str, str]]:
     for name, value in headers:
-        if name != b"upgrade":
+        if name != b"upgrade" and value:  # an empty list says nothing (RFC 9110, section 5.6.1)
             yield name.decode("latin-1"), value.decode("latin-1")

@@ -70,7 +70,6 @@ class Opening:
             self._gone.set_result(None)
 
     def _scope(self, request: HandshakeRequest) -> types.Scope:
-        path, _, query = request.target.partition(b"?")
         offered = request.values(b"sec-websocket-protocol")
         return {
             "type": "websocket",
@@ -80,9 +79,9 @@ class Opening:
             "server": None,  # uvloop would keep the addresses for as long as the connection lives
             "client": None,
             "root_path": "",
-            "path": unquote(path.decode("latin-1")),
-            "raw_path": path,
-            "query_string": query,
+            "path": unquote(request.path.decode("latin-1")),
+            "raw_path": request.path,
+            "query_string": request.query,
             "headers": request.headers,
             "subprotocols": [each.strip() for line in offered for each in line.split(",")],
             "state": {},

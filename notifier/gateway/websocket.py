@@ -91,10 +91,10 @@ class WebSocketConnection(Incoming):
         self._transport = cast("asyncio.Transport", transport)
         self._port.state.connections.add(self)
 
-    def begin_handshake(self, target: bytes, headers: list[Header]) -> None:
+    def begin_handshake(self, path: bytes, query: bytes, headers: list[Header]) -> None:
         """See WebSocketProtocol."""
         if self._opening is not None:
-            self._opening.begin(HandshakeRequest(target, headers), self._transport)
+            self._opening.begin(HandshakeRequest(path, query, headers), self._transport)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""

@@ -92,7 +92,7 @@ class Connection(Incoming):
         task.add_done_callback(self._port.state.tasks.discard)
 
     def _scope(self, method: str, version: str) -> dict[str, Any]:
-        target = httptools.parse_url(self._target)
+        path, query = self._path_and_query()
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -100,9 +100,9 @@ class Connection(Incoming):
             "method": method,
             "scheme": "http",
             "root_path": "",
-            "path": unquote(target.path.decode("ascii")),
-            "raw_path": target.path,
-            "query_string": target.query or b"",
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
             "headers": self._headers,
             # uvloop keeps addresses that were asked for once for as long as the connection lives.
             "server": None,
@@ -110,15 +110,20 @@ class Connection(Incoming):
             "state": {},
         }
 
+    def _path_and_query(self) -> tuple[bytes, bytes]:
+        """Take the target apart, which may be a whole URL (RFC 9112, section 3.2.2)."""
+        target = httptools.parse_url(self._target)
+        return target.path or b"/", target.query or b""
+
     def _become_websocket(self) -> None:
         early, transport = self._unread[self._at :], self._transport
-        target, headers = self._target, self._headers
+        path_and_query, headers = self._path_and_query(), self._headers
         self._port.state.connections.discard(self)
         self._part = Part.NEXT
         self._untie()
         websocket = cast("type[WebSocketProtocol]", self._port.websocket)(self._port)
         websocket.connection_made(transport)
-        websocket.begin_handshake(target, headers)
+        websocket.begin_handshake(*path_and_query, headers)
         transport.set_protocol(cast("asyncio.Protocol", websocket))
         if early:
             websocket.data_received(early)

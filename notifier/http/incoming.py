@@ -179,6 +179,8 @@ class Incoming(Outgoing):
         self._head_size += len(piece)
         try:
             self._parse(piece)
+        except httptools.HttpParserInvalidURLError:
+            self._refuse(400, "This request's target is no URL; percent-encode all but ASCII.")
         except (httptools.HttpParserError, ValueError):
             self._refuse(400, "This is no HTTP/1.1 request, or one with too many headers.")
         if self._part is Part.HEAD and self._head_size > _LARGEST_HEAD:

@@ -43,7 +43,7 @@ class WebSocketProtocol(Protocol):
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
 
-    def begin_handshake(self, target: bytes, headers: list[Header]) -> None:
+    def begin_handshake(self, path: bytes, query: bytes, headers: list[Header]) -> None:
         """Answer the request; names of headers are in lower case."""
 
 

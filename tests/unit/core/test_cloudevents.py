@@ -127,10 +127,6 @@ def test_json_beside_attributes_is_data() -> None:
     }
 
 
-def test_attribute_names_are_read_without_case() -> None:
-    assert binary({name.upper(): value for name, value in REQUIRED.items()}, "", b"").id == "1"
-
-
 def test_text_is_carried_as_text() -> None:
     event = beside("né".encode(), "text/plain; charset=utf-8", user="42")
 

@@ -240,10 +240,12 @@ def test_a_structured_cloudevent_is_understood() -> None:
     assert (event.id, event.users) == ("1", ["42"])
 
 
-@pytest.mark.parametrize("prefix", ["cloudEvents:", "cloudEvents_", "ce-"])
-def test_attributes_in_headers_are_understood(prefix: str) -> None:
+@pytest.mark.parametrize("prefix", ["cloudEvents:", "cloudEvents_", "ce-", "CLOUDEVENTS:"])
+def test_attributes_in_headers_are_understood_in_any_case(prefix: str) -> None:
     attributes = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t", "ttl": 60}
     headers: dict[str, object] = {prefix + name: value for name, value in attributes.items()}
+    if prefix.isupper():
+        headers = {name.upper(): value for name, value in headers.items()}
 
     event = only(entry({"a": 1}, "topic.news", headers=headers | {"x-other": "1"}))
 
@@ -257,6 +259,18 @@ def test_a_number_that_is_no_moment_is_refused_by_its_name(moment: int) -> None:
     headers: dict[str, object] = {f"cloudEvents:{name}": each for name, each in attributes.items()}
 
     assert refused(entry({"a": 1}, "topic.news", headers=headers)).field == "time"
+
+
+@pytest.mark.parametrize("other", ["cloudEvents_id", "cloudEvents:ID", "ce-id"])
+def test_attributes_that_two_headers_give_different_values_are_refused(other: str) -> None:
+    attributes = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t"}
+    headers: dict[str, object] = {"cloudEvents:" + n: v for n, v in attributes.items()}
+
+    agreed = only(entry({}, "user.42", headers=headers | {other: "1"}))
+    with pytest.raises(Invalid, match="id: stands in two headers with different values; send it"):
+        only(entry({}, "user.42", headers=headers | {other: "2"}))
+
+    assert agreed.id == "1"
 
 
 # What stands beside the body.

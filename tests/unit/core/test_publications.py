@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import given
 
+from notifier.core.conversation import iso
 from notifier.core.events import Event, completed, decode
 from notifier.core.positions import Position
 from notifier.core.publications import Publication, key_of, record_of
@@ -27,6 +28,24 @@ def test_a_record_is_read_as_it_was_written(of: Event) -> None:
     assert publication.accepted == 1_000_250
     assert publication.collapse_key.decode() == (complete.collapse_key or "")
     assert json.loads(publication.event)["id"] == complete.id
+
+
+@pytest.mark.parametrize(
+    ("said", "expires"),
+    [
+        ("2030-01-01T00:00:00Z", 1_893_456_000_000),
+        ("1970-01-01T00:00:00Z", 1),
+        ("0001-01-01T00:00:00+23:59", 1),
+        ("9999-12-31T23:59:59-12:00", 253_402_300_799_999),
+    ],
+)
+def test_a_moment_that_utc_has_no_date_for_is_the_last_or_first_that_it_has(
+    said: str, expires: int
+) -> None:
+    publication = published(event(expires=said))
+
+    assert publication.expires == expires
+    assert iso(publication.expires / 1000)
 
 
 @given(EVENTS)

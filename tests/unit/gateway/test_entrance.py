@@ -1,4 +1,5 @@
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -308,6 +309,31 @@ async def test_a_cursor_in_a_header_is_read_as_strictly() -> None:
     assert (answer.status_code, answer.json()["field"]) == (400, "Last-Event-ID")
 
 
+@pytest.mark.parametrize("between", [", ", "\r\nLast-Event-ID: ", ",user:42@{0},"], ids=ascii)
+async def test_a_cursor_in_several_headers_is_read_as_one(between: str) -> None:
+    async with served() as it:
+        own, news = it.broker.post_many("user:42", 2), it.broker.post_many("news", 2)
+        lines = f"user:42@{own[0]}{between.format(own[0])}news@{news[0]}"
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(
+            b"GET /v1/history HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ann\r\n"
+            b"Connection: close\r\nLast-Event-ID: %s\r\n\r\n" % lines.encode()
+        )
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+    frames = json.loads(answer.partition(b"\r\n\r\n")[2])["frames"]
+    assert [frame["position"] for frame in frames] == [own[1], news[1]]
+
+
+async def test_two_headers_with_different_positions_of_a_topic_are_refused() -> None:
+    lines = [("last-event-id", "news@a.1"), ("last-event-id", "news@a.2")]
+    async with served() as it, it.http() as http:
+        answer = await http.get("/v1/poll", headers=lines)
+
+    assert (answer.status_code, answer.json()["field"]) == (400, "Last-Event-ID")
+
+
 async def test_positions_that_only_the_url_has_count_beside_those_of_the_header() -> None:
     async with served() as it, it.http() as http:
         own, news = it.broker.post_many("user:42", 3), it.broker.post_many("news", 2)
@@ -434,6 +460,11 @@ async def test_a_page_of_another_site_is_told_why_and_closed_with_4501() -> None
 async def test_an_origin_that_is_none_is_refused(origin: str) -> None:
     async with served() as it, it.client(headers={"Origin": origin}) as client:
         assert await client.closed_with() == 4501
+
+
+async def test_a_client_with_an_empty_origin_is_no_page() -> None:
+    async with served() as it, it.client(headers={"Origin": ""}) as client:
+        await client.next_of("hello")
 
 
 @pytest.mark.parametrize("listed", [[], ["https://app.example"]])

@@ -48,7 +48,7 @@ def by_the_library(headers: list[Header]) -> tuple[int, str | None, int]:
 
 
 def by_us(headers: list[Header]) -> tuple[int, str | None, int]:
-    answer = HandshakeRequest(b"/", headers).answer()
+    answer = HandshakeRequest(b"/", b"", headers).answer()
     if isinstance(answer, Response):
         return answer.status_code, None, 0
     said = dict(answer.headers).get(b"Sec-WebSocket-Extensions")
@@ -66,7 +66,9 @@ def test_each_request_is_answered_as_the_library_would(
 
 
 def test_the_response_proves_that_the_key_was_read() -> None:
-    request = HandshakeRequest(b"/", [*GOOD, (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")])
+    request = HandshakeRequest(
+        b"/", b"", [*GOOD, (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")]
+    )
 
     head = request.acceptance([(b"Sec-WebSocket-Protocol", b"notifier.v1")])
 
@@ -78,5 +80,5 @@ def test_the_response_proves_that_the_key_was_read() -> None:
 def test_a_kind_that_was_agreed_on_says_nothing_of_a_bad_key() -> None:
     good, bad = [*GOOD, KEY], [*GOOD, (b"sec-websocket-key", b"short")]
 
-    assert isinstance(HandshakeRequest(b"/", good).answer(), Agreement)
-    assert isinstance(HandshakeRequest(b"/", bad).answer(), Response)
+    assert isinstance(HandshakeRequest(b"/", b"", good).answer(), Agreement)
+    assert isinstance(HandshakeRequest(b"/", b"", bad).answer(), Response)

@@ -28,7 +28,7 @@ async def test_an_application_that_waits_hears_that_its_client_left() -> None:
         (b"sec-websocket-version", b"13"),
         (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
     ]
-    connection.begin_handshake(b"/v1/ws", upgrade)
+    connection.begin_handshake(b"/v1/ws", b"", upgrade)
     await asyncio.wait_for(waits.wait(), 30)
     connection.connection_lost(None)
 

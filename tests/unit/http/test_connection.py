@@ -122,10 +122,12 @@ async def test_where_there_are_no_websockets_none_is_made() -> None:
         (b"GET / HTTP/1.1\r\n\r\n" + UPGRADE + HELLO,),
         (UPGRADE.replace(b"Upgrade: websocket", b"Upgrade: h2c,WebSocket"), HELLO),
         (UPGRADE.replace(b"Host: x", b"Host: x\r\nUpgrade: h2c"), HELLO),
+        (UPGRADE.replace(b"Host: x", b"Host: x\r\nSec-WebSocket-Extensions:"), HELLO),
     ],
     ids=[
         *("plain", "with a frame behind it", "in two pieces", "with an empty body", "pipelined"),
         *("among other offers", "with another offer on a line of its own"),
+        "with an empty list of extensions",
     ],
 )
 async def test_an_upgrade_is_answered_however_it_comes(pieces: tuple[bytes, ...]) -> None:
@@ -141,6 +143,39 @@ async def test_an_upgrade_is_answered_however_it_comes(pieces: tuple[bytes, ...]
 async def both(scope: Scope, receive: Receive, send: Send) -> None:
     """Echo messages of WebSockets, and requests."""
     await (app if scope["type"] == "websocket" else echo)(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"http://x:80/v1/ws?topics=a", b"/v1/ws"),
+        (b"ws://x/v1/ws?topics=a", b"/v1/ws"),
+        (b"/v1/ws?topics=a#b", b"/v1/ws"),
+        (b"http://x?topics=a", b"/"),
+    ],
+)
+@pytest.mark.parametrize("offer", [b"", H2C, UPGRADE.partition(b"Host: x\r\n")[2][:-2]])
+async def test_a_target_may_be_a_whole_url(target: bytes, path: bytes, offer: bytes) -> None:
+    asked: list[tuple[bytes, bytes]] = []
+
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append((scope["raw_path"], scope["query_string"]))
+        await both(scope, receive, send)
+
+    async with talking(note, EchoConnection) as talk:
+        await talk.say(b"GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n" % (target, offer))
+        head = await asyncio.wait_for(talk.reader.readuntil(b"\r\n\r\n"), 10)
+        talk.writer.transport.abort()
+
+    assert b" 101 " in head if b"websocket" in offer else b" 200 " in head
+    assert asked == [(path, b"topics=a")]
+
+
+async def test_letters_that_no_url_has_are_refused_by_a_sentence_that_says_so() -> None:
+    async with talking(echo) as talk:
+        await talk.say("GET /größe HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+        assert (await talk.rest()).endswith(b"is no URL; percent-encode all but ASCII.")
 
 
 # One request after the other.
@@ -345,9 +380,7 @@ async def test_a_client_that_leaves_before_its_turn_is_forgotten(
     waiting: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
     begun: list[bytes] = []
     monkeypatch.setattr(turns.Turns, "take", lambda _, work: waiting.put_nowait(work))
-    monkeypatch.setattr(
-        EchoConnection, "begin_handshake", lambda _, target, __: begun.append(target)
-    )
+    monkeypatch.setattr(EchoConnection, "begin_handshake", lambda _, path, *__: begun.append(path))
     async with talking(echo, EchoConnection) as talk:
         await talk.say(UPGRADE)
         turn = await waiting.get()
