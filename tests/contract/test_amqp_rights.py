@@ -1,0 +1,115 @@
+"""The rights of RabbitMQ's users: those that are enough, and those that are missing or taken away.
+
+The probes look as seldom as in production: RabbitMQ remembers the rights of a channel until that
+has been idle for a second or more.
+"""
+
+import aio_pika
+import pytest
+
+from notifier.adapters.rabbitmq.probe import PublishPermission
+from notifier.core.entries import Entry
+from notifier.core.errors import Unavailable
+from notifier.core.undelivered import HandedBack, Reason
+from tests.support.amqp import (
+    connected_queue,
+    event_queue,
+    event_source,
+    grant,
+    next_batch,
+    take,
+    user_without_rights,
+)
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.services
+
+
+async def test_the_rights_that_the_documents_name_are_enough(
+    amqp_url: str, amqp_management_url: str
+) -> None:
+    async with connected_queue(amqp_url) as queue, event_source(amqp_url) as source:
+        await eventually(lambda: source.trouble is None)
+    posts = {"write": r"^notifier\.events$", "read": "^$"}
+    takes = {
+        "write": r"^notifier\.(dead|waiting|undelivered)$",
+        "read": r"^notifier\.(events\.[0-9]+|unroutable|aside)$",
+    }
+    with user_without_rights(amqp_url, amqp_management_url, **posts) as url:
+        async with event_queue(url) as queue:
+            await eventually(lambda: queue.trouble is None)
+            await queue.put(Entry(b"{}", "user.42"))
+            grant(amqp_url, amqp_management_url, **takes)
+            async with event_source(url) as source:
+                assert len(await take(source, 1)) == 1
+                await eventually(lambda: source.trouble is None)
+                await source.wait([(Entry(b"{}", "user.42"), 600)])
+                await source.hand_back([HandedBack("42", Reason.OFFLINE, b"{}", "1")])
+
+
+async def test_without_the_right_to_declare_a_missing_queue_the_remedy_is_named(
+    amqp_url: str, amqp_management_url: str
+) -> None:
+    with user_without_rights(amqp_url, amqp_management_url) as url:
+        async with event_queue(url) as queue:
+            with pytest.raises(Unavailable, match="unroutable is missing"):
+                await queue.put(Entry(b"{}", "user.42"))
+
+            assert "`notifier topology`" in str(queue.trouble)
+            assert "secret" not in str(queue.trouble)
+
+
+async def test_a_revoked_right_to_publish_is_a_trouble_until_it_is_granted_again(
+    amqp_url: str, amqp_management_url: str
+) -> None:
+    async with connected_queue(amqp_url):
+        pass  # makes the queues
+    with user_without_rights(amqp_url, amqp_management_url) as url:
+        async with event_queue(url) as queue:
+            await eventually(lambda: queue.trouble is None, seconds=20)
+
+            grant(amqp_url, amqp_management_url, write="^other$")
+            await eventually(lambda: "notifier.events' in vhost" in str(queue.trouble), seconds=20)
+            assert "set_permissions" in str(queue.trouble)
+
+            grant(amqp_url, amqp_management_url)
+            await eventually(lambda: queue.trouble is None, seconds=20)
+
+
+@pytest.mark.parametrize(
+    ("rights", "named"),
+    [({"read": "^other$"}, "notifier."), ({"write": "^other$"}, "notifier.dead")],
+    ids=["read", "write"],
+)
+async def test_a_router_whose_right_was_taken_away_says_so_and_goes_on(
+    amqp_url: str, amqp_management_url: str, rights: dict[str, str], named: str
+) -> None:
+    async with connected_queue(amqp_url) as queue:
+        with user_without_rights(amqp_url, amqp_management_url) as url:
+            async with event_source(url) as source:
+                await eventually(lambda: source.trouble is None, seconds=20)
+
+                grant(amqp_url, amqp_management_url, **rights)
+                await eventually(lambda: f"'{named}" in str(source.trouble), seconds=20)
+                assert "set_permissions" in str(source.trouble)
+                await queue.put(Entry(b"{}", "user.42"))
+                assert len(await take(source, 1)) == 1
+
+                grant(amqp_url, amqp_management_url)
+                await eventually(lambda: source.trouble is None, seconds=20)
+
+
+async def test_looking_whether_it_may_publish_publishes_nothing(amqp_url: str) -> None:
+    async with connected_queue(amqp_url) as queue:
+        await queue.put(Entry(b"the only one", "user.42"))
+        async with await aio_pika.connect(amqp_url) as connection:
+            channel = await connection.channel(publisher_confirms=False)
+            await PublishPermission("notifier.events", "everyone").exercise(channel)
+
+        async with event_source(amqp_url) as source:
+            batches = source.batches()
+            batch = await next_batch(batches)
+            await batch.ack()
+            with pytest.raises(TimeoutError):
+                await next_batch(batches, 1)
+    assert [delivery.entry.body for delivery in batch.deliveries] == [b"the only one"]
