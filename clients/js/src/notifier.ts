@@ -284,7 +284,8 @@ export class Notifier {
   #moved(state: State) {
     this.state = state;
     this.#emit("state", state);
-    if (state.phase === "stopped") this.#emit("stopped", state);
+    // Where nobody listens, a silent end would look like no news.
+    if (state.phase === "stopped" && !this.#emit("stopped", state) && state.code >= 4500) console.error(state);
   }
 
   // No frame has a type with a space: names with one are the client's own.

@@ -81,6 +81,24 @@ for (const code of [4500, 4501, 4502, 4503, 4504]) {
   });
 }
 
+for (const [asked, times] of [[false, 1], [true, 0]]) {
+  test(`a stop stands in the console ${times} times where a page ${asked ? "listens" : "does not listen"}`, async (t) => {
+    const error = t.mock.method(console, "error", () => {});
+    const { notifier } = client({}, asked ? undefined : []);
+    const socket = await FakeSocket.next();
+    socket.end(4501, {});
+
+    await reached(notifier, "stopped");
+
+    assert.deepEqual(error.mock.calls.map(({ arguments: [state] }) => state.code), Array(times).fill(4501));
+    notifier.start();
+    (await FakeSocket.next()).hello();
+    await reached(notifier, "open");
+    notifier.close();
+    assert.equal(error.mock.callCount(), times);
+  });
+}
+
 test("an expired token is replaced before the next connection, other ones are kept", async () => {
   let asked = 0;
   const { notifier } = client({ getToken: () => tokenOf(600 + asked++) });

@@ -78,7 +78,7 @@ export function tokenOf(seconds, sub = "42") {
 }
 
 /** A client of it: no waits worth the name, and a list of all that it told. */
-export function client(options = {}) {
+export function client(options = {}, listened = ["event", "gap", "marks", "error", "stopped"]) {
   FakeSocket.all = [];
   FakeSocket.waiting = [];
   const notifier = new Notifier({
@@ -92,7 +92,7 @@ export function client(options = {}) {
   });
   clients.push(notifier);
   const told = [];
-  for (const name of ["event", "gap", "marks", "error", "stopped"]) {
+  for (const name of listened) {
     notifier.on(name, (frame) => told.push([name, frame]));
   }
   const ids = () => told.filter(([name]) => name === "event").map(([, { event }]) => event.id);
