@@ -261,9 +261,9 @@ class RabbitServer(Server):
         """Where it listens for AMQP."""
         return self._port
 
-    def ctl(self, *arguments: str) -> str:
-        """Run `rabbitmqctl` against it, and return what that prints."""
-        return self._runner.run([*_rabbitmq_binary("rabbitmqctl"), *arguments])
+    def ctl(self, *arguments: str, program: str = "rabbitmqctl") -> str:
+        """Run `rabbitmqctl`, or another of its programs, and return what that prints."""
+        return self._runner.run([*_rabbitmq_binary(program), *arguments])
 
     def _make(self, cleanup: ExitStack) -> Runner:
         if in_docker():
