@@ -50,7 +50,7 @@ class Router:
                 tasks.create_task(self.route(batch), name="route")
 
     async def route(self, batch: Batch) -> None:
-        """Understand a batch and publish its events, put the bad deliveries aside, then ack.
+        """Understand a batch and publish its events, make dead letters of the bad ones, then ack.
 
         While the broker or the dead letters are out of reach the batch is kept, unacked, until
         another router has it.
@@ -64,10 +64,10 @@ class Router:
             await self._undelivered.settle(batch, awaited, reading.waited)
         for progress in reading.deliveries:
             if progress.error:
-                await self._put_aside(progress, progress.error)
+                await self._dead_letter(progress, progress.error)
         await self._ack(reading)
 
-    async def _put_aside(self, progress: Progress, error: NotifierError) -> None:
+    async def _dead_letter(self, progress: Progress, error: NotifierError) -> None:
         batch, delivery = progress.batch, progress.delivery
 
         async def keep() -> bool:
@@ -90,7 +90,7 @@ class Router:
 
 
 def _about(delivery: Delivery) -> dict[str, str]:
-    """Return the producer and the id of an entry that was put aside, for the log."""
+    """Return the producer and the id of a dead letter, for the log."""
     with suppress(Exception):  # reading it may fail again, as it did before
         entry = delivery.entry
         event_id = id_in(entry.body, attributes_in(entry.headers)) or entry.message_id

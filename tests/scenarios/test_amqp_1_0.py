@@ -118,7 +118,7 @@ async def test_a_binary_cloudevent_arrives_with_all_its_attributes(
     ],
     ids=["map", "number", "sequence", "no text", "coding", "attribute"],
 )
-async def test_a_message_that_is_no_event_is_put_aside_with_its_reason(  # noqa: PLR0913, PLR0917  # the table's columns
+async def test_a_message_that_is_no_event_becomes_a_dead_letter_with_its_reason(  # noqa: PLR0913, PLR0917  # the table's columns
     publish: Publish,
     dead: AbstractQueue,
     client: Client,

@@ -1,4 +1,4 @@
-"""What cannot be understood is answered or put aside with a reason; the rest flows on."""
+"""Bad input is answered with a reason, or becomes a dead letter; the rest flows on."""
 
 import asyncio
 import gzip

@@ -39,7 +39,7 @@ def history(redis: Redis) -> list[str]:
     return [json.loads(fields[b"r"].partition(b"\n")[2])["id"] for _, fields in entries]
 
 
-def put_aside(router: Role) -> float:
+def kept(router: Role) -> float:
     """How many dead letters it has kept, which comes after it has published the rest of a batch."""
     name = "notifier_dead_letters_total{"
     return sum(value for sample, value in router.samples().items() if sample.startswith(name))
@@ -84,7 +84,7 @@ async def send_between_good_ones(
     [(6, 100 * MB), (40, 15 * MB), (300, MIB)],
     ids=["6 of 100 MB", "40 of 15 MB", "300 of 1 MiB"],
 )
-async def test_large_entries_are_put_aside_within_the_charts_memory_and_good_ones_delivered(
+async def test_large_entries_become_dead_letters_within_the_charts_memory_and_good_ones_delivered(
     tmp_path: Path, amqp_url: str, redis_url: str, count: int, size: int
 ) -> None:
     backends = {"NOTIFIER_AMQP_URL": amqp_url, "NOTIFIER_REDIS_URL": redis_url}
@@ -94,7 +94,7 @@ async def test_large_entries_are_put_aside_within_the_charts_memory_and_good_one
             good = await send_between_good_ones(producer, [b"x" * size] * count)
 
         wait_until(
-            lambda: len(history(redis)) >= len(good) and put_aside(router) >= count,
+            lambda: len(history(redis)) >= len(good) and kept(router) >= count,
             seconds=120,
             otherwise=router.log_tail,
         )
@@ -121,7 +121,7 @@ async def test_headers_that_are_costly_to_decode_hold_up_nobody(
             good = await send_between_good_ones(producer, large, headers=headers)
 
         wait_until(
-            lambda: len(history(redis)) >= len(good) and put_aside(router) >= letters,
+            lambda: len(history(redis)) >= len(good) and kept(router) >= letters,
             seconds=60,
             otherwise=router.log_tail,
         )

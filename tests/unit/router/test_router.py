@@ -35,7 +35,7 @@ async def test_events_are_published_in_the_order_of_the_queue() -> None:
 
 
 @in_virtual_time
-async def test_each_event_of_an_array_counts_unless_its_delivery_was_put_aside() -> None:
+async def test_each_event_of_an_array_counts_unless_its_delivery_became_a_dead_letter() -> None:
     arrays = [[("1", "42"), ("2", "42"), ("3", "43")], [("4", "a b")], [("5", "42"), ("6", "41")]]
     entries = [
         Entry(
@@ -135,7 +135,7 @@ class Kept(Settled):
 
 @in_virtual_time
 @pytest.mark.parametrize("happens", [KeyError("x"), RecursionError("deep"), UnicodeError("odd")])
-async def test_an_unforeseen_failure_at_one_delivery_puts_that_one_aside_alone(
+async def test_an_unforeseen_failure_at_one_delivery_makes_a_dead_letter_of_that_one_alone(
     happens: Exception,
 ) -> None:
     batch = Kept(event("1"), event("2"), event("3"))
@@ -306,7 +306,7 @@ async def test_an_event_that_the_broker_refuses_becomes_a_dead_letter_and_the_re
 
 
 @in_virtual_time
-async def test_a_delivery_is_put_aside_once_however_many_of_its_publications_are_refused() -> None:
+async def test_a_delivery_with_several_refused_publications_becomes_one_dead_letter() -> None:
     batch = Settled(event("1", "40", "41", "42"))
     it = House()
     it.broker.refused_topics = {"user:40", "user:41"}
@@ -413,7 +413,7 @@ async def test_trouble_tells_which_part_is_in_trouble() -> None:
 
 
 @in_virtual_time
-async def test_of_a_batch_that_was_lost_nothing_more_is_published_or_put_aside() -> None:
+async def test_of_a_batch_that_was_lost_nothing_more_is_published_or_made_a_dead_letter() -> None:
     batch = Settled(event("1"), BAD)
     it = House()
     it.broker.away = True
