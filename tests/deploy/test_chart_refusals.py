@@ -123,13 +123,13 @@ def test_tokens_issued_for_others_are_not_taken(missing: str) -> None:
         *(
             (
                 {"gateway": {"resources": {"limits": {"memory": memory}}}},
-                f"gateway.resources.limits.memory is {memory}, but a gateway may need 388Mi",
+                f"gateway.resources.limits.memory is {memory}, but a gateway may need 516Mi",
             )
-            for memory in ("387Mi", "400M", "0.3Gi", 100_000_000)
+            for memory in ("515Mi", "540M", "0.5Gi", 100_000_000)
         ),
         (
             {"config": {"NOTIFIER_SEND_BUFFER_TOTAL_BYTES": 2_000_000_000}},
-            "gateway.resources.limits.memory is 1Gi, but a gateway may need 2167Mi",
+            "gateway.resources.limits.memory is 1Gi, but a gateway may need 4075Mi",
         ),
         ({"image": {"repository": ""}}, "image.repository is required, there is no public image"),
         ({"global": {"imageRegistri": "r"}}, "global.imageRegistri is not a value of this chart"),

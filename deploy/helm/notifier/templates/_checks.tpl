@@ -124,14 +124,14 @@
 {{- end }}
 {{- end }}
 
-{{- /* A gateway needs what waits for slow clients, 4 KiB a connection, and 64 MiB for itself. */}}
+{{- /* A gateway needs what waits for slow clients, as much for those being closed, 4 KiB a connection, and 64 MiB for itself. */}}
 {{- define "notifier.checkMemory" -}}
 {{- $limit := include "notifier.text" (default "" (default dict .Values.gateway.resources.limits).memory) }}
 {{- $unit := regexFind "[KMGT]i?$" $limit }}
 {{- $units := dict "" 1 "K" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
-{{- $needed := addf .Values.config.NOTIFIER_SEND_BUFFER_TOTAL_BYTES (mulf 4096 .Values.config.NOTIFIER_MAX_CONNECTIONS) 67108864 }}
+{{- $needed := addf (mulf 2 .Values.config.NOTIFIER_SEND_BUFFER_TOTAL_BYTES) (mulf 4096 .Values.config.NOTIFIER_MAX_CONNECTIONS) 67108864 }}
 {{- if and (regexMatch "^[0-9.]+([KMGT]i?)?$" $limit) (gt $needed (mulf (float64 (trimSuffix $unit $limit)) (index $units $unit))) }}
-{{- fail (printf "gateway.resources.limits.memory is %s, but a gateway may need %.0fMi: NOTIFIER_SEND_BUFFER_TOTAL_BYTES, and 4 KiB for each of NOTIFIER_MAX_CONNECTIONS, and 64Mi; raise the limit or lower one of these" $limit (ceil (divf $needed 1048576))) }}
+{{- fail (printf "gateway.resources.limits.memory is %s, but a gateway may need %.0fMi: twice NOTIFIER_SEND_BUFFER_TOTAL_BYTES, and 4 KiB for each of NOTIFIER_MAX_CONNECTIONS, and 64Mi; raise the limit or lower one of these" $limit (ceil (divf $needed 1048576))) }}
 {{- end }}
 {{- end }}
 
