@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 from msgspec import UNSET, UnsetType
@@ -159,5 +160,10 @@ def or_unset(request_id: RequestId | None) -> RequestId | UnsetType:
 
 def iso(seconds: float) -> str:
     """Return Unix seconds as RFC 3339 has them, in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    whole, thousandths = divmod(round(seconds * 1000), 1000)
+    return f"{_written(whole)}.{thousandths:03d}Z"
+
+
+@lru_cache(maxsize=1)  # of all clients that connect within a second
+def _written(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -105,7 +105,8 @@ class Gateway(LongLived):
         self._posted_bytes = RateLimits(capacity.frame_bytes)
         self._marks = marks
         # Wall-clock time that never steps: a step back would stop heartbeats until caught up.
-        self._started = time.time() - asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()  # kept: to ask for it is a system call
+        self._started = time.time() - self._loop.time()
         self.deadlines = Deadlines(self.now())
         self.terms = terms
         self.verifier = verifier
@@ -155,7 +156,7 @@ class Gateway(LongLived):
     def admit(self) -> None:
         """Let one more client come in; raises Full or TooFast."""
         self._check_room()
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         paid = self.capacity.connects.paid(self._connects_paid, now)
         if paid is None:
             raise TooFast
@@ -192,7 +193,7 @@ class Gateway(LongLived):
 
     def pay_post(self, user: str, size: int) -> None:
         """Let a user post one frame of so many bytes; raises TooManyEvents."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if not (self._posts.allow(user, now) and self._posted_bytes.allow(user, now, size)):
             frames, bytes_ = self.capacity.frames, self.capacity.frame_bytes
             raise TooManyEvents(
@@ -277,7 +278,7 @@ class Gateway(LongLived):
 
     def now(self) -> float:
         """See NewcomerHost."""
-        return self._started + asyncio.get_running_loop().time()
+        return self._started + self._loop.time()
 
     def identify(self, newcomer: Newcomer, token: str, request_id: RequestId | None) -> None:
         """See NewcomerHost."""
@@ -346,11 +347,10 @@ class Gateway(LongLived):
     # Time, and the end.
 
     async def _clock(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time()
+        due = self._loop.time()
         while True:
-            due = max(due + 1, loop.time())
-            await asyncio.sleep(due - loop.time())
+            due = max(due + 1, self._loop.time())
+            await asyncio.sleep(due - self._loop.time())
             self.deadlines.tick(self.now())
             self.hub.tick()
             self.badges.tick()
@@ -361,11 +361,10 @@ class Gateway(LongLived):
         self.draining = True
         leaving = list(self._clients)
         _log.info("draining", sessions=len(leaving))
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._drain_deadline
+        deadline = self._loop.time() + self._drain_deadline
         pace = max(1, round(self._drain_rate * _DRAIN_TICK))
         for start in range(0, len(leaving), pace):
-            left = deadline - loop.time()
+            left = deadline - self._loop.time()
             if start and left > 0:
                 await asyncio.sleep(min(pace / self._drain_rate, left))
             manner = "paced" if left > 0 else "forced"

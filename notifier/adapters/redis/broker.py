@@ -92,8 +92,8 @@ class RedisBroker(LongLived):
     def trouble(self) -> str | None:
         """See Dependency."""
         subscribers = self._subscribers if self._listens else ()
-        troubles = (self._commands.trouble, *[each.trouble for each in subscribers])
-        return "; ".join(dict.fromkeys(filter(None, troubles))) or None
+        troubles = [part.trouble for part in (self._commands, *subscribers) if part.trouble]
+        return "; ".join(dict.fromkeys(troubles)) if troubles else None
 
     def now(self) -> float:
         """See Broker."""
