@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -13,51 +13,41 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from notifier.gateway.poll import LONGEST_WAIT
 from notifier.http.incoming import LONGEST_PAUSE
 from tests.support.clients import Client, connected
-from tests.support.process import free_port
 from tests.support.producers import HttpProducer, http_producer
-from tests.support.recipes import FILES, RECIPES, RunningProxy, recipe_of
-from tests.support.roles import TOKENS, Role, Service, running, service_of, token
+from tests.support.recipes import (
+    FILES,
+    RECIPES,
+    RunningProxy,
+    TwoGateways,
+    in_front_of,
+    recipe_of,
+    two_gateways,
+)
+from tests.support.roles import token
 from tests.support.services import Broker, emptied, fresh_vhost
 from tests.support.streams import ids, polled, streamed
 
-SETTINGS = {"NOTIFIER_ALLOWED_ORIGINS": "https://app.example"}
 PROXIES = tuple(FILES)
 
 
 @pytest.fixture(scope="module")
-def gateways(_rabbitmq: Broker, _redis_address: str, logs: Path) -> Iterator[tuple[Service, Role]]:
-    """The service, and a second gateway."""
-    with fresh_vhost(_rabbitmq) as amqp_url, emptied(_redis_address) as redis_url:
-        port = {"NOTIFIER_GATEWAY_PORT": str(free_port())}
-        service = service_of(logs, amqp_url, redis_url, **SETTINGS, **port)
-        second = {"NOTIFIER_REDIS_URL": redis_url, "NOTIFIER_GATEWAY_PORT": str(free_port())}
-        other = Role("gateway", logs / "other.log", **second, **TOKENS, **SETTINGS)
-        with running(service.api, service.router, service.gateway, other):
-            yield service, other
+def gateways(_rabbitmq: Broker, _redis_address: str, logs: Path) -> Iterator[TwoGateways]:
+    with (
+        fresh_vhost(_rabbitmq) as amqp_url,
+        emptied(_redis_address) as redis_url,
+        two_gateways(logs, amqp_url, redis_url) as gateways,
+    ):
+        yield gateways
 
 
 @pytest.fixture(scope="module", params=PROXIES)
 def proxy(
     request: pytest.FixtureRequest,
-    gateways: tuple[Service, Role],
+    gateways: TwoGateways,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningProxy]:
-    with before(gateways, request.param, tmp_path_factory.mktemp("proxy")) as proxy:
+    with in_front_of(gateways, request.param, tmp_path_factory.mktemp("proxy")) as proxy:
         yield proxy
-
-
-def before(
-    gateways: tuple[Service, Role],
-    name: str,
-    directory: Path,
-    changed: Mapping[str, str] | None = None,
-) -> RunningProxy:
-    """A proxy before the service, made from its recipe with some of it changed."""
-    service, other = gateways
-    directory.mkdir(exist_ok=True)
-    first, second = (each.port("NOTIFIER_GATEWAY_PORT") for each in (service.gateway, other))
-    api = service.api.port("NOTIFIER_API_PORT")
-    return RunningProxy(name, directory, (first, second), api, changed)
 
 
 @pytest.fixture
@@ -112,32 +102,6 @@ async def test_a_poll_waits_for_its_event(
     assert ids((await waiting)["frames"]) == ["p-1"]
 
 
-async def test_the_longest_poll_ends_before_proxies_that_give_up_after_a_minute(
-    gateways: tuple[Service, Role], tmp_path: Path, user: str
-) -> None:
-    after_a_minute = {
-        "nginx": {r"proxy_read_timeout 120s": "proxy_read_timeout 60s"},
-        "haproxy": {r"timeout server \d+s": "timeout server 60s"},
-        "caddy": {},
-    }
-    with ExitStack() as stack:
-        proxies = [
-            stack.enter_context(before(gateways, name, tmp_path / name, changed))
-            for name, changed in after_a_minute.items()
-        ]
-        answers = await asyncio.gather(*(silent_poll(proxy.url, user) for proxy in proxies))
-
-    assert [(answer.status_code, answer.json()["frames"]) for answer in answers] == [(200, [])] * 3
-
-
-async def silent_poll(url: str, user: str) -> httpx.Response:
-    """What the longest poll is answered when nothing happens."""
-    headers = {"authorization": f"Bearer {token(user)}"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=90) as http:
-        cursor = (await polled(http, wait=0))["cursor"]
-        return await http.get("/v1/poll", params={"since": cursor, "wait": LONGEST_WAIT})
-
-
 # Chunks pass nginx's buffers at once: over HTTP/1.0 a stream has none.
 OVER_1_0 = {"proxy_http_version 1.1": "proxy_http_version 1.0"}
 
@@ -153,10 +117,10 @@ OVER_1_0 = {"proxy_http_version 1.1": "proxy_http_version 1.0"}
     ],
 )
 async def test_nginx_holds_no_server_sent_event_back_over_http_1_0(
-    gateways: tuple[Service, Role], tmp_path: Path, user: str, changed: dict[str, str]
+    gateways: TwoGateways, tmp_path: Path, user: str, changed: dict[str, str]
 ) -> None:
     headers = {"authorization": f"Bearer {token(user)}"}
-    with before(gateways, "nginx", tmp_path, OVER_1_0 | changed) as proxy:
+    with in_front_of(gateways, "nginx", tmp_path, OVER_1_0 | changed) as proxy:
         async with (
             http_producer(proxy.producers_url) as producer,
             httpx.AsyncClient(base_url=proxy.url, headers=headers, timeout=30) as http,
@@ -188,18 +152,6 @@ async def test_the_proxy_and_not_the_client_says_which_scheme_was_used(
     assert answer.status_code == 200, answer.text
 
 
-async def test_posts_over_connections_that_were_idle_are_all_taken(
-    proxy: RunningProxy, user: str
-) -> None:
-    for _ in range(3):
-        async with http_producer(proxy.producers_url) as producer:
-            posts = [producer.post({"users": [user], "type": "t"}) for _ in range(40)]
-            answers = await asyncio.gather(*posts)
-
-        assert {answer.status_code for answer in answers} == {202}
-        await asyncio.sleep(5.2)  # an idle connection once ended after 5 s
-
-
 async def test_producers_reach_events_alone_and_clients_no_api(
     proxy: RunningProxy, producer: HttpProducer
 ) -> None:
@@ -219,9 +171,9 @@ async def test_a_large_event_with_ten_thousand_users_fits(
 
 
 async def test_a_gateway_that_shuts_down_says_bye_and_the_other_one_takes_its_clients(
-    proxy: RunningProxy, producer: HttpProducer, gateways: tuple[Service, Role], user: str
+    proxy: RunningProxy, producer: HttpProducer, gateways: TwoGateways, user: str
 ) -> None:
-    service, _ = gateways
+    service = gateways.service
     async with AsyncExitStack() as stay:
         clients: list[Client] = []
         while not service.gateway.metric("notifier_connections", transport="websocket"):

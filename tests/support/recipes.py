@@ -3,14 +3,18 @@
 import re
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.support.process import Process, free_port, wait_until
+from tests.support.roles import TOKENS, Role, Service, running, service_of
 
 RECIPES = Path(__file__).parents[2] / "deploy" / "proxies"
+_PAGE = {"NOTIFIER_ALLOWED_ORIGINS": "https://app.example"}
 FILES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "caddy": "Caddyfile"}
 
 _NGINX = """
@@ -86,6 +90,38 @@ class RunningProxy(Process):
         assert self.is_running, self.log_tail()
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.internal)) == 0
+
+
+class TwoGateways(NamedTuple):
+    """The service, and a second gateway of it."""
+
+    service: Service
+    other: Role
+
+
+@contextmanager
+def two_gateways(logs: Path, amqp_url: str, redis_url: str) -> Iterator[TwoGateways]:
+    """Run them, at ports that a gateway has again when it is started again."""
+    ports = [{"NOTIFIER_GATEWAY_PORT": str(free_port()), **_PAGE} for _ in range(2)]
+    service = service_of(logs, amqp_url, redis_url, **ports[0])
+    backend = {"NOTIFIER_REDIS_URL": redis_url}
+    other = Role("gateway", logs / "other.log", **backend, **TOKENS, **ports[1])
+    with running(service.api, service.router, service.gateway, other):
+        yield TwoGateways(service, other)
+
+
+def in_front_of(
+    gateways: TwoGateways,
+    name: str,
+    directory: Path,
+    changed: Mapping[str, str] | None = None,
+) -> RunningProxy:
+    """Make a proxy from its recipe, with some of it changed."""
+    service, other = gateways
+    directory.mkdir(exist_ok=True)
+    first, second = (each.port("NOTIFIER_GATEWAY_PORT") for each in (service.gateway, other))
+    api = service.api.port("NOTIFIER_API_PORT")
+    return RunningProxy(name, directory, (first, second), api, changed)
 
 
 def recipe_of(name: str) -> str:
