@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     help="Check the needs of this role only.",
 )
 def check(role: "Role | None") -> None:
-    """Say what to mend in settings, RabbitMQ, Redis and the issuer of tokens.
+    """Say what to mend in settings and backends.
 
-    Ends with 1 when a backend keeps notifier from working, with 2 for wrong settings.
+    The backends are RabbitMQ, Redis and the issuer of tokens. Ends with 1 when one of them keeps
+    notifier from working, with 2 for wrong settings.
     """
     from notifier.core.findings import render
     from notifier.core.grants import key_findings

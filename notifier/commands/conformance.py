@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def conformance(
     url: str, api_url: str | None, token: str, key: str | None, topic: str | None
 ) -> None:
-    """Try the protocol's promises against a deployment, and end with 1 if one is broken.
+    """Try the protocol's promises on a deployment.
+
+    Ends with 1 if one is broken.
 
     The events that it posts are for the token's user, silent, and expire after a minute; one of
     them is marked read. Those that it publishes are in the topic. Without the address of the API,

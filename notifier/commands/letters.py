@@ -42,7 +42,7 @@ def letters() -> None:
 @letters.command("list")
 @_filtered
 def list_(limit: int, **wanted: str) -> None:
-    """Print each dead letter, the oldest first, as a line of JSON; all of them stay."""
+    """Print dead letters, the oldest first. Each is a line of JSON; all of them stay."""
     from notifier.adapters.rabbitmq.dead_letter_queue import dead_letters
 
     async def work(url: str) -> None:
@@ -57,10 +57,11 @@ def list_(limit: int, **wanted: str) -> None:
 @click.option("--dry-run", is_flag=True, help="Only print those that would be put back.")
 @_filtered
 def put_back(limit: int, *, everything: bool, dry_run: bool, **wanted: str) -> None:
-    """Publish dead letters once more, as their producers did, and print each.
+    """Publish dead letters once more, and print each.
 
-    The oldest comes first. A letter leaves the queue once RabbitMQ has confirmed its event. Killed
-    in between, no event is lost, and deduplication drops one that was published twice.
+    Each goes out as its producer published it. The oldest comes first. A letter leaves the queue
+    once RabbitMQ has confirmed its event. Killed in between, no event is lost, and deduplication
+    drops one that was published twice.
     """
     from notifier.adapters.rabbitmq import dead_letter_queue
 

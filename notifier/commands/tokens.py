@@ -67,7 +67,7 @@ def token(  # noqa: PLR0913, PLR0917 - one for each option
     "--topic", "patterns", multiple=True, help="A topic, or pattern with *, that it is bound to."
 )
 def key(name: str, scopes: tuple[str, ...], patterns: tuple[str, ...]) -> None:
-    """Make an API key for a producer, or for a backend that reads and controls.
+    """Make an API key, for a producer or a backend.
 
     \b
     notifier key --name billing --topic 'billing.*' --topic 'user:*'

@@ -11,7 +11,7 @@ from notifier.commands.process import load_settings
 
 @click.group()
 def users() -> None:
-    """Ask about a user, or order something, with an API key of the scope read or control."""
+    """Ask about a user, or order something. The API key needs the scope read or control."""
 
 
 def _about_a_user(command: Callable[..., None]) -> Callable[..., None]:
@@ -46,14 +46,14 @@ async def _show(url: str, user: str, key: str | None) -> None:
 @users.command()
 @_about_a_user
 def disconnect(user: str, url: str, key: str | None) -> None:
-    """End the connections that USER has now; they may come back."""
+    """End the connections that USER has now. The clients come back."""
     run_client(_order(url, "disconnect", user, key))
 
 
 @users.command()
 @_about_a_user
 def revoke(user: str, url: str, key: str | None) -> None:
-    """Refuse the tokens that USER was issued until now, and end what they opened."""
+    """Refuse the tokens of USER issued until now. The connections that they opened end."""
     run_client(_order(url, "revoke", user, key))
 
 
@@ -65,7 +65,7 @@ async def _order(url: str, act: str, user: str, key: str | None) -> None:
 
 @click.group()
 def events() -> None:
-    """Ask what became of an event, with an API key of the scope read."""
+    """Ask what became of an event. The API key needs the scope read."""
 
 
 @events.command()
@@ -74,7 +74,7 @@ def events() -> None:
 @click.option("--source", help="The event's source, to know of it beyond history too.")
 @click.option("--topic", help="One more topic to look in.")
 def explain(user: str, event: str, url: str, key: str | None, **given: str | None) -> None:
-    """Print why USER got the event of the id EVENT, or did not, as JSON."""
+    """Print why USER got an event, or did not. EVENT is its id; the answer is JSON."""
     of = {name: value for name, value in given.items() if value is not None}
     run_client(_explain(url, user, event, key, of))
 

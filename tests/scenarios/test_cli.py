@@ -59,6 +59,13 @@ def test_settings_lists_every_variable_with_its_default_and_meaning() -> None:
     assert "NOTIFIER_GATEWAY_PORT = 8000\n" in said
 
 
+@pytest.mark.parametrize("group", ["", "users", "events", "letters"])
+def test_no_summary_of_a_command_is_cut_off(group: str) -> None:
+    _, summaries = run(*group.split(), "--help").stdout.split("\nCommands:\n")
+
+    assert "..." not in summaries
+
+
 @pytest.mark.parametrize("command", ["--help", "settings", "metrics", "settings --markdown"])
 def test_a_command_that_nobody_reads_ends_quietly(command: str) -> None:
     closed, output = os.pipe()
