@@ -26,7 +26,7 @@ export interface Link {
   transport: Transport;
   _target: Target;
   send(frame: Frame): void;
-  /** End it silently: nothing is heard of it any more. */
+  /** End it. All that is heard of it later must be ignored. */
   close(): void;
 }
 
@@ -46,16 +46,14 @@ export function webSocket(_: "websocket", target: Target, heard: Heard): Link {
     if (frame.type === "bye") end = endOf(frame);
     heard.frame(frame);
   };
-  socket.onclose = ({ code, reason }: CloseEvent) => heard.end(end ?? { code, reason });
+  // Node tells of a connection that never came to be by an error alone.
+  socket.onclose = socket.onerror = ({ code = 1006, reason, message }: CloseEvent & ErrorEvent) =>
+    heard.end(end ?? { code, reason: reason ?? message });
   return {
     transport: "websocket",
     _target: target,
     send: (frame) => socket.readyState === 1 && socket.send(JSON.stringify(frame)),
-    close() {
-      socket.onmessage = socket.onclose = null;
-      socket.onerror = () => {}; // some platforms throw an error that nobody listens to
-      socket.close(1000);
-    },
+    close: () => socket.close(1000),
   };
 }
 

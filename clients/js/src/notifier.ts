@@ -46,15 +46,20 @@ export class Notifier {
   readonly #requests = new Requests((frame) => this.#port?.send(frame));
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #wants: Wants = {};
+  readonly #followed = new Set<string>(); // of those
   #port: Port | undefined;
   #life = 0; // grows with each start and end: an answer to an older one is ignored
   #isResting = false;
 
   /** Connects at once. `on` in the same turn misses nothing. */
   constructor(options: NotifierOptions) {
-    const { marks = true, random = Math.random } = options;
-    const { fetch = globalThis.fetch.bind(globalThis), WebSocket = globalThis.WebSocket } = options;
-    const { transports = ["websocket", "sse", "poll"] } = options;
+    const {
+      marks = true,
+      random = Math.random,
+      fetch = globalThis.fetch.bind(globalThis),
+      WebSocket = globalThis.WebSocket,
+      transports = ["websocket", "sse", "poll"],
+    } = options;
     const timing = { ...TIMING, ...options.timing };
     const url = `${options.url}`.replace(/^ws/, "http").replace(/\/+$/, "");
     this.#settings = { ...options, marks, random, fetch, WebSocket, transports, timing, url };
@@ -92,7 +97,7 @@ export class Notifier {
           else if (isOver) return;
           else await new Promise<void>((due) => (wake = due));
         }
-        throw new NotifierError("too_slow", `${MOST_EVENTS} events wait for the loop: it must read faster`);
+        throw new NotifierError("too_slow", `${MOST_EVENTS} events wait: the loop must read faster`);
       } finally {
         stopEvents();
         stopEnd();
@@ -102,17 +107,18 @@ export class Notifier {
 
   /** Follow a topic, from `since` on if given; resolves when it is followed, rejects if refused. */
   async subscribe(topic: string, { since }: { since?: Position } = {}): Promise<void> {
-    if (topic in this.#wants && !since) return;
-    if (since) this.#stream._positions[topic] = since;
+    const { _positions: positions } = this.#stream;
+    const own = positions[topic];
+    if (since) positions[topic] = since;
+    if (this.#followed.has(topic)) return this.#stream.start(topic, "", own!);
     this.#wants[topic] = since;
-    const followed = new Promise<void>((resolve, reject) => {
+    return new Promise((resolve, reject) => {
       const stop = this.#listen(`followed ${topic}`, (error) => {
         stop();
         error ? reject(error) : resolve();
       });
+      this.#port?._want(this.#wants);
     });
-    this.#port?._want(this.#wants);
-    return followed;
   }
 
   unsubscribe(topic: string) {
@@ -273,6 +279,7 @@ export class Notifier {
 
   /** Whether somebody waited for the topic. */
   #settle(topic: string, error?: NotifierError) {
+    this.#followed[!error && topic in this.#wants ? "add" : "delete"](topic);
     return this.#emit(`followed ${topic}`, error);
   }
 

@@ -207,6 +207,68 @@ test("a topic that is refused rejects its subscription, and is not asked for aga
   notifier.close();
 });
 
+test("a second subscribe of a topic waits as the first one does, and both are told of a refusal", async () => {
+  const { notifier } = client({ topics: ["news"] });
+  const ended = [];
+  const subscribe = (topic, name) =>
+    notifier.subscribe(topic).then(() => ended.push(name), ({ code }) => ended.push(`${name} ${code}`));
+  const first = subscribe("news", "news, before hello");
+  const socket = await FakeSocket.next();
+  assert.deepEqual(ended, []);
+  socket.hello({ news: { position: "n.1" } });
+  await first;
+
+  const asked = [subscribe("room:7", "one"), subscribe("room:7", "two"), subscribe("staff", "three"), subscribe("staff", "four")];
+  const [room, staff] = [await socket.received("subscribe"), await socket.received("subscribe")];
+  await subscribe("news", "news, again");
+  assert.deepEqual(ended, ["news, before hello", "news, again"]);
+  socket.say({ type: "subscribed", topic: "room:7", position: "r.3", id: room.id });
+  socket.say({ type: "error", code: "forbidden", message: "no", id: staff.id });
+  await Promise.all(asked);
+
+  assert.deepEqual(ended.slice(2), ["one", "two", "three forbidden", "four forbidden"]);
+  assert.equal(socket.sent.length, 0);
+  notifier.unsubscribe("room:7");
+  subscribe("room:7", "anew");
+  await socket.received("subscribe");
+  assert.equal(ended.length, 6);
+});
+
+test("a topic that is followed is read again from an earlier position", async () => {
+  const asked = [];
+  const fetch = async (url) => {
+    asked.push(new URL(url).searchParams.get("since"));
+    const frame = { type: "event", topic: "news", position: "n.4", event: { id: "n.4" } };
+    return Response.json({ frames: [frame], cursor: "news@n.5", more: false });
+  };
+  const { notifier, ids } = client({ topics: ["news"], fetch });
+  const socket = await FakeSocket.next();
+  socket.hello({ news: { position: "n.5" } });
+
+  const read = new Promise((got) => notifier.on("event", got));
+  await notifier.subscribe("news", { since: "n.3" });
+  await read;
+  await new Promise(setImmediate);
+  socket.event("n.6", "news");
+
+  assert.deepEqual(asked, ["news@n.3"]);
+  assert.deepEqual(ids(), ["n.4", "n.6"]);
+  assert.equal(socket.sent.length, 0);
+});
+
+test("a connection that fails with an error alone is retried at once", async () => {
+  const { notifier } = client({ timing: { retry: [1, 1, 1], patience: 600_000 } });
+  const first = await FakeSocket.next();
+
+  first.onerror({ message: "refused" });
+
+  const second = await FakeSocket.next();
+  assert.equal(notifier.state.phase, "connecting");
+  first.onclose({ code: 1006, reason: "" }); // as browsers go on: it is no news
+  second.hello();
+  await reached(notifier, "open");
+});
+
 test("an event that is published is sent again with its id until it is answered", async () => {
   const { notifier } = client();
   const first = await FakeSocket.next();
