@@ -45,19 +45,19 @@ BROADCAST = Row(
     "broadcast",
     "broadcast: deliveries per CPU second of the server",
     "1/s",
-    (Bar(1.1, "Nchan"), Bar(3, "FastAPI tutorial")),
+    (Bar(1.4, "Nchan"),),
 )
 UNICAST = Row(
     "unicast",
     "Redis → one user's socket: deliveries per CPU second of the server",
     "1/s",
-    (Bar(3, "Socket.IO (Node)"), Bar(3, "FastAPI tutorial")),
+    (Bar(1.3, "Centrifugo"), Bar(2.2, "Socket.IO (Node)")),
 )
 MEMORY = Row(
     "memory",
     "memory per idle connection: growth of the server process",
     "KiB",
-    (Bar(4),),
+    (Bar(2.5),),
     less_is_better=True,
     digits=1,
 )
@@ -65,7 +65,7 @@ CONNECTS = Row(
     "connects",
     "connects per CPU second of the server",
     "1/s",
-    (Bar(2, "Socket.IO (Node)"),),
+    (Bar(1.2, "Centrifugo"),),
 )
 ROUTER = Row(
     "router",
@@ -117,6 +117,14 @@ RETURNING = Row(
     less_is_better=True,
     digits=1,
 )
+LEAVING = Row(
+    "leaving",
+    "10,000 connections break at once: longest turn of the loop, CPU time",
+    "ms",
+    (Bar(50),),
+    less_is_better=True,
+    digits=1,
+)
 HOLD_UP = Row(
     "hold-up",
     "events beside one for 10,000 users: how much later the last of them is",
@@ -132,6 +140,21 @@ EVERYONE = Row(
     (Bar(10),),
     less_is_better=True,
     digits=1,
+)
+COMPRESSED = Row(
+    "compressed",
+    "broadcast of 2 KB, compressed: deliveries per CPU second of the gateway",
+    "1/s",
+)
+TOPICS = Row(
+    "topics",
+    "memory per idle connection that follows 100 topics beside its own",
+    "KiB",
+    less_is_better=True,
+    digits=1,
+)
+TOPIC_CONNECTS = Row(
+    "topic-connects", "connects with 100 topics per CPU second of the gateway", "1/s"
 )
 MARKS = Row("marks", "marks moved and told per CPU second of the gateway", "1/s")
 RECOUNT = Row(
@@ -169,8 +192,12 @@ ROWS = (
     GROWTH,
     SLOW,
     RETURNING,
+    LEAVING,
     HOLD_UP,
     EVERYONE,
+    COMPRESSED,
+    TOPICS,
+    TOPIC_CONNECTS,
     MARKS,
     RECOUNT,
     PRESENCE,

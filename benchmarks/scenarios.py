@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks import delivering, gathering, marking, routing, rows, stalling
+from benchmarks import choosing, delivering, gathering, marking, routing, rows, stalling
 from benchmarks.contenders import ALL
 from benchmarks.contenders.bare import Bare
 from benchmarks.contenders.contender import Contender
@@ -58,9 +58,11 @@ SCENARIOS = (
         {**_of_all(delivering.growth), Bare.name: partial(delivering.growth, Bare())},
     ),
     Scenario((rows.SLOW,), _of_all(delivering.slow)),
-    Scenario((rows.RETURNING,), {NOTIFIER: stalling.returning}),
+    Scenario((rows.RETURNING, rows.LEAVING), {NOTIFIER: stalling.returning}),
     _routing(rows.HOLD_UP, stalling.hold_up),
     Scenario((rows.EVERYONE,), {NOTIFIER: stalling.everyone}),
+    Scenario((rows.COMPRESSED,), {NOTIFIER: choosing.compressed}),
+    Scenario((rows.TOPICS, rows.TOPIC_CONNECTS), {NOTIFIER: choosing.topics}),
     Scenario((rows.MARKS,), {NOTIFIER: marking.marks}),
     Scenario((rows.RECOUNT,), {NOTIFIER: marking.recount}),
     Scenario((rows.PRESENCE,), {NOTIFIER: gathering.presence}),

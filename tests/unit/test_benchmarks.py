@@ -55,17 +55,17 @@ def test_a_ratio_says_how_many_times_as_good_notifier_is() -> None:
 
 
 def test_a_bar_is_met_or_missed() -> None:
-    met = Table(results((NOTIFIER, 111_000, 4.0), (NCHAN, 100_000, 10))).text()
-    missed = Table(results((NOTIFIER, 109_000, 4.1), (NCHAN, 100_000, 10))).text()
+    met = Table(results((NOTIFIER, 141_000, 2.5), (NCHAN, 100_000, 10))).text()
+    missed = Table(results((NOTIFIER, 139_000, 2.6), (NCHAN, 100_000, 10))).text()
 
-    assert "≥ 1.1 × Nchan: met" in met
-    assert "≤ 4.0: met" in met
-    assert "≥ 1.1 × Nchan: missed" in missed
-    assert "≤ 4.0: missed" in missed
+    assert "≥ 1.4 × Nchan: met" in met
+    assert "≤ 2.5: met" in met
+    assert "≥ 1.4 × Nchan: missed" in missed
+    assert "≤ 2.5: missed" in missed
 
 
 def test_a_bar_whose_peer_is_not_there_is_not_measured() -> None:
-    assert "≥ 1.1 × Nchan: not measured" in Table(results((NOTIFIER, 1e9, 1))).text()
+    assert "≥ 1.4 × Nchan: not measured" in Table(results((NOTIFIER, 1e9, 1))).text()
 
 
 def test_a_contender_that_is_not_installed_is_named_with_the_way_to_get_it() -> None:
