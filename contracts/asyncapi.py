@@ -7,6 +7,7 @@ from typing import Any
 
 from notifier.adapters.rabbitmq import topology
 from notifier.core import cloudevents
+from notifier.core.reports import Report
 from notifier.core.undelivered import Reason
 from notifier.gateway.app import TRANSPORTS
 from notifier.openapi import JSON
@@ -22,6 +23,28 @@ _REASON = {
         "notifier-user": ref("Name"),
         "notifier-reason": {"enum": [each.value for each in Reason]},
     },
+}
+_REPORT = {
+    "type": "object",
+    "required": ["notifier-user", "notifier-report"],
+    "properties": {
+        "notifier-user": ref("Name"),
+        "notifier-report": {"enum": [each.value for each in Report]},
+    },
+}
+_REPORT_BODY = {
+    "allOf": [
+        ref("CloudEvent"),
+        {
+            "required": ["subject", "data"],
+            "properties": {
+                "source": {"const": "notifier"},
+                "type": {"enum": [f"notifier.{each.value}" for each in Report]},
+                "subject": ref("Name"),
+                "data": ref("Reported"),
+            },
+        },
+    ]
 }
 
 
@@ -53,6 +76,7 @@ def asyncapi(version: str) -> dict[str, Any]:
             },
             "takeEntries": _operation("receive", "entries", _POSTED),
             "handBack": _operation("send", "undelivered", ["handedBack"]),
+            "report": _operation("send", "reports", ["report"]),
             "putDeadLetters": _operation("send", "deadLetters", ["deadLetter"]),
         },
         "components": {
@@ -72,6 +96,14 @@ def asyncapi(version: str) -> dict[str, Any]:
                     "contentType": cloudevents.STRUCTURED,
                     "payload": ref("CloudEvent"),
                     "headers": _REASON,
+                },
+                "report": {
+                    "name": "report",
+                    "description": "How far an event has come towards one of its users. The "
+                    "property `message_id` is the `id`, the same each time that this report comes.",
+                    "contentType": cloudevents.STRUCTURED,
+                    "payload": _REPORT_BODY,
+                    "headers": _REPORT,
                 },
                 "deadLetter": {
                     "name": "deadLetter",
@@ -122,6 +154,14 @@ def _channels(client: dict[str, str], server: dict[str, str]) -> dict[str, Schem
             "servers": [{"$ref": "#/servers/rabbitmq"}],
             "messages": _messages(["handedBack"]),
             "bindings": _exchange(topology.UNDELIVERED),
+        },
+        "reports": {
+            "address": topology.REPORTS,
+            "description": "The exchange of delivery reports, with the routing key "
+            "`REPORT.user.ID`, such as `read.user.42`.",
+            "servers": [{"$ref": "#/servers/rabbitmq"}],
+            "messages": _messages(["report"]),
+            "bindings": _exchange(topology.REPORTS),
         },
         "deadLetters": {
             "address": topology.DEAD,

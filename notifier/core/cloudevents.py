@@ -37,6 +37,7 @@ _NOT_TEXT = {
     "undeliveredafter": _NUMBER,
     "everyone": re.compile("true|false"),
     "silent": re.compile("true|false"),
+    "report": re.compile("true|false"),
 }
 _MOMENTS = ("time", "expires")
 _MARK = b'"specversion"'
@@ -87,7 +88,7 @@ def binary(
 def _json_of(name: str, value: object) -> Raw:
     if name in ("data", "data_base64"):
         raise Invalid(name, "stands in the body here, not beside it")
-    # Headers are all text; of the attributes that we read ourselves three are not.
+    # Headers are all text; of the attributes that we read ourselves five are not.
     if isinstance(value, str) and (form := _NOT_TEXT.get(name)):
         if not form.fullmatch(value):
             raise Invalid(name, RULES[KNOWN[name]])

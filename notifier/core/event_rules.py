@@ -28,6 +28,7 @@ RULES = {
     "silent": "must be true or false",
     "undelivered_after": "must be a number of seconds, at least 1 and at most "
     f"{LONGEST_UNDELIVERED_AFTER}",
+    "report": "must be true or false",
     "data_base64": "must be bytes in base64, padded with = (RFC 4648, section 4)",
     "traceparent": "must be text",
     "extensions": f"must be text of at most {LONGEST_TEXT} characters without control characters, "
@@ -50,6 +51,7 @@ _ALSO_CALLED = {
     "collapse_key": ("collapsekey", "collapse", "collapseid"),
     "silent": ("quiet", "mute", "muted", "issilent"),
     "undelivered_after": ("undelivered", "handbackafter", "fallbackafter"),
+    "report": ("reports", "deliveryreport", "deliveryreports"),
     "extensions": ("extension", "attributes"),
 }
 _MEANT = {name.replace("_", ""): name for name in RULES} | {

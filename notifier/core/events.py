@@ -35,7 +35,7 @@ LARGEST_ENTRY = 8 * LARGEST_EVENT
 LARGEST_BATCH = 1024 * 1024
 MOST_IN_BATCH = 1_000
 MOST_USERS = 10_000
-MOST_AWAITED = 1_000  # users of an event that is to be handed back: their inboxes are searched
+MOST_AWAITED = 1_000  # users of an event that is handed back or reported: inboxes are searched
 # The list of users does not count towards an event's bytes: 10,000 real ids would not fit.
 _AROUND_USER = len('"", ')
 LARGEST_AUDIENCE = MOST_USERS * (LONGEST_NAME + _AROUND_USER)
@@ -68,7 +68,8 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     acceptance; the router only ever sees `expires`. `source` + `id` are the event's identity: the
     same pair posted again within the deduplication window is delivered once. One that is `silent`
     is delivered as any other, and never counts as unread. With `undelivered_after` it is handed
-    back for each user who has not received it so many seconds after the acceptance.
+    back for each user who has not received it so many seconds after the acceptance. A `report`
+    tells producers' consumers how far it comes towards each user.
     """
 
     type: Word
@@ -90,8 +91,14 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     undelivered_after: Annotated[float, Meta(ge=1, le=LONGEST_UNDELIVERED_AFTER)] | UnsetType = (
         UNSET
     )
+    report: bool | UnsetType = UNSET
     traceparent: str | UnsetType = UNSET
     extensions: dict[str, Attribute] | UnsetType = UNSET
+
+    @property
+    def wants_ack(self) -> bool:
+        """Whether clients are to mark it received."""
+        return self.undelivered_after is not UNSET or bool(self.report)
 
     @property
     def has_audience(self) -> bool:
@@ -225,7 +232,7 @@ def _check_audience(event: Event) -> None:
         raise Invalid("users", "give one of users, topic and everyone, not several")
     if event.everyone is False:
         raise Invalid("everyone", "can only be true; leave it out otherwise")
-    if event.undelivered_after is not UNSET:
+    if event.wants_ack:
         _check_awaited(event)
     if event.topic is not UNSET:
         checked_topic(event.topic, "topic")
@@ -240,16 +247,16 @@ def _check_audience(event: Event) -> None:
 
 
 def _check_awaited(event: Event) -> None:
+    asked = "report" if event.undelivered_after is UNSET else "undelivered_after"
     if event.topic is not UNSET or event.everyone is not UNSET:
         raise Invalid(
-            "undelivered_after",
+            asked,
             "needs users as the audience: the receivers of an event for a topic are not known",
         )
     if event.users is not UNSET and len(event.users) > MOST_AWAITED:
         raise TooLarge(
             "users",
-            f"at most {MOST_AWAITED} users an event with undelivered_after; "
-            f"this has {len(event.users)}",
+            f"at most {MOST_AWAITED} users an event with {asked}; this has {len(event.users)}",
         )
 
 

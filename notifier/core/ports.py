@@ -16,6 +16,7 @@ from notifier.core.history import History, Published, Question
 from notifier.core.marks import Mark, Move
 from notifier.core.presence import Answer, Exchanged, Presence
 from notifier.core.publications import NewPublication, Publication
+from notifier.core.reports import DeliveryReport
 from notifier.core.signals import Signal
 from notifier.core.undelivered import HandedBack
 
@@ -109,6 +110,9 @@ class EventSource(Dependency, Protocol):
 
         Raises Unavailable when that is not known; repeated, some may come twice.
         """
+
+    async def report(self, reports: Sequence[DeliveryReport]) -> None:
+        """Do the same with delivery reports."""
 
     @property
     def partitions(self) -> Sequence[str]:

@@ -49,7 +49,7 @@ def record_of(event: Event, accepted: float) -> bytes:
     rest: it never parses an event.
     """
     expires = 0 if event.expires is UNSET else milliseconds(event.expires)
-    ack = "" if event.undelivered_after is UNSET else "+"
+    ack = "+" if event.wants_ack else ""
     head = f"{ack}{int(accepted * 1000)}:{expires}:{collapse_key_of(event)}\n"
     return head.encode() + events.delivered(event)
 

@@ -12,6 +12,7 @@ from notifier.core.events import Event
 from notifier.core.ports import Batch, Delivery
 from notifier.core.publications import NewPublication, publications_of
 from notifier.core.undelivered import WAITED, Waiting, waiting_in
+from notifier.core.watched import WATCHED, Watched, watched_in
 
 _log = structlog.get_logger("notifier.router")
 _logged = logging.getLogger("notifier.router")  # asked first, in a tenth of the time
@@ -50,7 +51,8 @@ class BatchReader:
         self._now = now
         self.deliveries = [Progress(batch, delivery) for delivery in batch.deliveries]
         self.waited: list[Waiting] = []  # events that come from where they waited
-        self._awaited: list[tuple[Progress, Waiting]] = []
+        self.watched: list[Watched] = []  # and those whose next reports are due
+        self._acked: list[tuple[Progress, Event, float]] = []
         self._taken: list[float] = []
 
     def taken(self) -> list[float]:
@@ -58,9 +60,26 @@ class BatchReader:
         moments, self._taken = self._taken, []
         return moments
 
+    @property
+    def has_followed(self) -> bool:
+        """Whether a producer wants to know more of any event than that it is published."""
+        return bool(self._acked or self.waited or self.watched)
+
     def awaited(self) -> list[Waiting]:
-        """Return the events whose receipt their producers wait for, but for refused ones."""
-        return [waiting for progress, waiting in self._awaited if not progress.error]
+        """Return the published events that are to be received in time."""
+        return [
+            Waiting(event, accepted)
+            for progress, event, accepted in self._acked
+            if event.undelivered_after is not UNSET and not progress.error
+        ]
+
+    def reported(self) -> list[Watched]:
+        """Return the published events with reports to come."""
+        return [
+            Watched(event, accepted)
+            for progress, event, accepted in self._acked
+            if event.report and not progress.error
+        ]
 
     def publications(self) -> Iterator[tuple[Progress, list[NewPublication]]]:
         """Yield the publications of each event, and an empty list for a refused delivery."""
@@ -68,8 +87,8 @@ class BatchReader:
             try:
                 for event in self._understood(progress):
                     accepted = progress.accepted or self._now()
-                    if event.undelivered_after is not UNSET:
-                        self._awaited.append((progress, Waiting(event, accepted)))
+                    if event.wants_ack:
+                        self._acked.append((progress, event, accepted))
                     yield progress, publications_of(event, accepted)
             except Exception as error:  # noqa: BLE001 - see _refusal
                 progress.refuse(_refusal(error))
@@ -79,6 +98,9 @@ class BatchReader:
         entry = progress.delivery.entry
         if entry.content_type == WAITED:
             self.waited.append(waiting_in(entry))
+            return []
+        if entry.content_type == WATCHED:
+            self.watched.append(watched_in(entry))
             return []
         events = events_of(entry, self._now())
         progress.events, progress.accepted = len(events), entry.accepted

@@ -8,6 +8,7 @@ import structlog
 
 from notifier.core.backoff import Backoff
 from notifier.core.errors import Unavailable
+from notifier.core.ports import Batch
 from notifier.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -28,6 +29,16 @@ class Retry:
             return await work()
         except Unavailable as error:
             return await self._again(work, error)
+
+    async def while_ours(self, batch: Batch, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do the same unless the batch is another router's by then; return whether it was done."""
+
+        async def work_if_ours() -> bool:
+            if is_ours := await batch.is_ours():
+                await work()
+            return is_ours
+
+        return await self.until_available(work_if_ours)
 
     async def _again(self, work: Callable[[], Awaitable[T]], error: Unavailable) -> T:
         self._metrics.held_batches.inc()

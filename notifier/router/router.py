@@ -2,7 +2,7 @@
 
 The ack comes after the publishing. If the router dies in between, the batch comes again, and the
 broker drops the duplicates. An event that has to be received in time waits in RabbitMQ before the
-ack, so it comes back in any case.
+ack, so it comes back in any case; and so does one with delivery reports to come.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from notifier.core.ingress import id_in
 from notifier.core.ports import Batch, Delivery, EventSource
 from notifier.router.batch_reader import BatchReader, Progress
 from notifier.router.publisher import Publisher
+from notifier.router.reports import Reports
 from notifier.router.retry import Retry
 from notifier.router.undelivered import Undelivered, UndeliveredPorts
 from notifier.telemetry.metrics import Metrics
@@ -33,6 +34,7 @@ class Router:
         self._retry = Retry(metrics)
         self._publisher = Publisher(self._broker, self._retry, metrics)
         self._undelivered = Undelivered(source, ports, self._retry, metrics)
+        self._reports = Reports(source, ports, self._retry, metrics)
 
     def trouble(self) -> dict[str, str | None]:
         """Return each part that routing needs, with why it does not work, or None."""
@@ -58,10 +60,10 @@ class Router:
         # It understands each delivery when the publisher asks for it.
         reading = BatchReader(batch, self._broker.now)
         await self._publisher.publish(reading)
-        awaited = reading.awaited()
-        if awaited or reading.waited:
+        if reading.has_followed:
             batch.allow_next()
-            await self._undelivered.settle(batch, awaited, reading.waited)
+            await self._undelivered.settle(batch, reading.awaited(), reading.waited)
+            await self._reports.settle(batch, reading.reported(), reading.watched)
         for progress in reading.deliveries:
             if progress.error:
                 await self._dead_letter(progress, progress.error)
@@ -70,12 +72,10 @@ class Router:
     async def _dead_letter(self, progress: Progress, error: NotifierError) -> None:
         batch, delivery = progress.batch, progress.delivery
 
-        async def keep() -> bool:
-            if is_ours := await batch.is_ours():
-                await batch.dead_letter(delivery, error.code, str(error))
-            return is_ours
+        async def keep() -> None:
+            await batch.dead_letter(delivery, error.code, str(error))
 
-        if await self._retry.until_available(keep):
+        if await self._retry.while_ours(batch, keep):
             self._metrics.dead_letters.labels(error.code).inc()
             _log.warning("dead_letter", code=error.code, reason=str(error), **_about(delivery))
 

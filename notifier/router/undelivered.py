@@ -4,23 +4,21 @@ The waiting is RabbitMQ's, and the fate of an event is read when it comes back f
 router remembers nothing, and whichever router it comes to goes on.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
 from notifier.core.events import Event
-from notifier.core.fate import Fate, Place, Sought, fates
-from notifier.core.marks import UNMARKED
-from notifier.core.names import personal_topic
+from notifier.core.fate import Fate
 from notifier.core.ports import Batch, Broker, EventSource, Marks, PresenceQueries
 from notifier.core.undelivered import DELAYS, Reason, Waiting, handed_back
 from notifier.router.retry import Retry
+from notifier.router.users_fates import UsersFates
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.router")
-_AT_ONCE = 50  # users whose history is read in one round trip
 _LARGEST_ROUND = 4 * 1024 * 1024  # bytes of events that go back in one
 _REASONS = {
     Fate.PUBLISHED: Reason.UNCONFIRMED,
@@ -47,8 +45,7 @@ class Undelivered:
         self, source: EventSource, ports: UndeliveredPorts, retry: Retry, metrics: Metrics
     ) -> None:
         self._source = source
-        self._broker = ports.broker
-        self._marks = ports.marks
+        self._fates = UsersFates(ports.broker, ports.marks)
         self._presence_queries = ports.presence_queries
         self._retry = retry
         self._metrics = metrics
@@ -62,42 +59,22 @@ class Undelivered:
         waits, until the batch is another router's.
         """
         for each in waited:
-            await self._while_ours(batch, partial(self._judge, each))
+            await self._retry.while_ours(batch, partial(self._judge, each))
         if published:
-            await self._while_ours(batch, partial(self._wait, published))
-
-    async def _while_ours(self, batch: Batch, work: Callable[[], Awaitable[None]]) -> None:
-        async def work_if_ours() -> None:
-            if await batch.is_ours():
-                await work()
-
-        await self._retry.until_available(work_if_ours)
+            await self._retry.while_ours(batch, partial(self._wait, published))
 
     async def _wait(self, events: Sequence[Waiting]) -> None:
-        now = self._broker.now()
+        now = self._fates.now()
         await self._source.wait([(e.entry(), e.delay(now) or DELAYS[-1]) for e in events])
 
     async def _judge(self, waiting: Waiting) -> None:
         """Hand an event back when its time is over; else let it wait for the rest of its users."""
-        missing = await self._missing(waiting)
-        if missing and waiting.delay(self._broker.now()):
+        fates = await self._fates.of(waiting.event)
+        missing = {user: fate for user, fate in fates.items() if not fate.reached}
+        if missing and waiting.delay(self._fates.now()):
             await self._wait([waiting.of(list(missing))])
         elif missing:
             await self._hand_back(waiting.event, missing)
-
-    async def _missing(self, waiting: Waiting) -> dict[str, Fate]:
-        """Return the users whom the event has not reached, with its fate."""
-        event, missing = waiting.event, dict[str, Fate]()
-        users = list(dict.fromkeys(event.users or ()))
-        for start in range(0, len(users), _AT_ONCE):
-            some = users[start:][:_AT_ONCE]
-            topics = [personal_topic(user) for user in some]
-            marks = zip(topics, await self._marks.of(some), strict=True)
-            places = [Place(topic, of.get(topic, UNMARKED)) for topic, of in marks]
-            found = await fates(self._broker, Sought(str(event.id), str(event.source)), places)
-            judged = zip(some, found, strict=True)
-            missing |= {user: each.fate for user, each in judged if not each.fate.reached}
-        return missing
 
     async def _hand_back(self, event: Event, missing: Mapping[str, Fate]) -> None:
         present = await self._connected([u for u, f in missing.items() if f is Fate.PUBLISHED])

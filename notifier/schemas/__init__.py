@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from notifier.core import cloudevents, events, frames, presence
+from notifier.core import cloudevents, events, frames, presence, reports
 from notifier.schemas.rules import (
     BARE,
     CLOUD_EVENT,
@@ -69,7 +69,7 @@ _NAMES = {events.Delivered.__name__: "CloudEvent", frames.Error.__name__: "Error
 @cache
 def schemas() -> dict[str, Schema]:
     """Return every schema by its name; all references are below `PLACE`."""
-    structs = (*_CLIENT, *_SERVER, Listed, events.Event, presence.Seen)
+    structs = (*_CLIENT, *_SERVER, Listed, events.Event, presence.Seen, reports.Reported)
     _, found = msgspec.json.schema_components(structs, ref_template=_TEMPLATE)
     renamed: dict[str, Schema] = {
         _NAMES.get(name, name): _renamed(converted(each)) for name, each in found.items()

@@ -121,12 +121,14 @@ def _not_both_given(*members: str) -> Schema:
 
 
 DATA = [_not_both("data", "data_base64"), _not_both("ttl", "expires")]
+_REPORTED: Schema = {"required": ["report"], "properties": {"report": {"const": True}}}
 _AWAITED = [
-    _not_both("undelivered_after", "topic"),
-    _not_both("undelivered_after", "everyone"),
     {
-        "if": {"required": ["undelivered_after"]},
-        "then": {"properties": {"users": {"maxItems": events.MOST_AWAITED}}},
+        "if": {"anyOf": [{"required": ["undelivered_after"]}, _REPORTED]},
+        "then": {
+            "not": {"anyOf": [{"required": ["topic"]}, {"required": ["everyone"]}]},
+            "properties": {"users": {"maxItems": events.MOST_AWAITED}},
+        },
     },
 ]
 _USERS = {"items": ref("Name"), "minItems": 1, "maxItems": events.MOST_USERS}
@@ -201,6 +203,9 @@ CLOUD_EVENT = {
 }
 """The example of a CloudEvent of a producer."""
 
+_GIVEN_TOPIC, _GIVEN_EVERYONE = (
+    {"required": [member], "properties": {member: _IS_GIVEN}} for member in ("topic", "everyone")
+)
 POSTED_RULES: Schema = {
     **_one_given_of("user", "users", "topic", "everyone"),
     "allOf": [
@@ -208,6 +213,7 @@ POSTED_RULES: Schema = {
         _not_both_given("ttl", "expires"),
         _not_both_given("undeliveredafter", "topic"),
         _not_both_given("undeliveredafter", "everyone"),
+        {"if": _REPORTED, "then": {"not": {"anyOf": [_GIVEN_TOPIC, _GIVEN_EVERYONE]}}},
     ],
     "additionalProperties": {"anyOf": [ref("Attribute"), {"type": "null"}]},
     "propertyNames": {

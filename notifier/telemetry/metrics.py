@@ -10,6 +10,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from notifier.core.control import Act
 from notifier.core.errors import CloseCode
+from notifier.core.reports import Report
 from notifier.core.undelivered import Reason
 from notifier.telemetry.series import Metered
 
@@ -93,6 +94,12 @@ class Metrics(Metered):
             "unconfirmed (connected, and no client marked it received), expired, superseded by its "
             "collapse key, beyond_history, lost (with its stream).",
             reason=tuple(Reason),
+        )
+        self.reports = self._counters(
+            "notifier_reports_total",
+            "Delivery reports of events with report, one for each user and step: published, "
+            "received, read, expired (not received in its time).",
+            report=tuple(Report),
         )
 
     def _of_clients(self) -> None:

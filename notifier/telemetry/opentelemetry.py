@@ -19,6 +19,7 @@ from notifier.core.errors import Invalid, NotifierError, Unavailable
 from notifier.core.history import History, Published, Question
 from notifier.core.ports import Batch, Broker, BrokerListener, Delivery, EventQueue, EventSource
 from notifier.core.publications import NewPublication, Publication
+from notifier.core.reports import DeliveryReport
 from notifier.core.signals import Signal
 from notifier.core.undelivered import HandedBack
 
@@ -159,6 +160,9 @@ class _Source:
 
     async def hand_back(self, events: Sequence[HandedBack]) -> None:
         await self._source.hand_back(events)
+
+    async def report(self, reports: Sequence[DeliveryReport]) -> None:
+        await self._source.report(reports)
 
 
 class _Batch:

@@ -10,6 +10,7 @@ import pytest
 from notifier.adapters.rabbitmq.probe import PublishPermission
 from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
+from notifier.core.reports import DeliveryReport, Report
 from notifier.core.undelivered import HandedBack, Reason
 from tests.support.amqp import (
     connected_queue,
@@ -32,7 +33,7 @@ async def test_the_rights_that_the_documents_name_are_enough(
         await eventually(lambda: source.trouble is None)
     posts = {"write": r"^notifier\.events$", "read": "^$"}
     takes = {
-        "write": r"^notifier\.(dead|waiting|undelivered)$",
+        "write": r"^notifier\.(dead|waiting|undelivered|reports)$",
         "read": r"^notifier\.(events\.[0-9]+|unroutable|aside)$",
     }
     with user_without_rights(amqp_url, amqp_management_url, **posts) as url:
@@ -45,6 +46,7 @@ async def test_the_rights_that_the_documents_name_are_enough(
                 await eventually(lambda: source.trouble is None)
                 await source.wait([(Entry(b"{}", "user.42"), 600)])
                 await source.hand_back([HandedBack("42", Reason.OFFLINE, b"{}", "1")])
+                await source.report([DeliveryReport(Report.READ, "42", b"{}", "1")])
 
 
 async def test_without_the_right_to_declare_a_missing_queue_the_remedy_is_named(

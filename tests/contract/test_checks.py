@@ -379,14 +379,18 @@ class TestRabbitMQ:
             channel = await connection.channel()
             exchange = await channel.get_exchange("notifier.undelivered")
             await exchange.publish(aio_pika.Message(b"x"), "user.42")
+            reports = await channel.get_exchange("notifier.reports")
+            await reports.publish(aio_pika.Message(b"x"), "read.user.42")
             waiting = await channel.get_exchange("notifier.waiting")
             await waiting.publish(aio_pika.Message(b"x"), "600.user.42")
 
         findings = await check_rabbitmq(amqp_url, partitions=1, management_url=amqp_management_url)
 
         assert about("notifier.unclaimed", findings) == [
-            ("warning", "events were handed back while no queue was bound: 1")
+            ("warning", "events or reports were sent while no queue was bound: 2")
         ]
+        for name in ("notifier.undelivered", "notifier.reports"):
+            assert about(name, findings) == [("ok", "the exchange is there")]
         assert about("notifier.waiting.600", findings) == [
             ("ok", "events waiting to be received: 1")
         ]

@@ -23,6 +23,7 @@ from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Batch, EventQueue, EventSource
+from notifier.core.reports import DeliveryReport, Report
 from notifier.core.undelivered import WAITED, HandedBack, Reason
 from notifier.telemetry.metrics import Metrics
 from tests.support.eventually import eventually
@@ -54,6 +55,7 @@ class Harness(Protocol):
     def source(self) -> AbstractAsyncContextManager[EventSource]: ...
     async def dead_letters(self) -> list[Kept]: ...
     async def handed_back(self) -> list[Back]: ...
+    async def reports(self) -> list[DeliveryReport]: ...
     async def limit(self) -> None: ...
 
 
@@ -77,6 +79,9 @@ class MemoryHarness:
         return [
             Back(each.user, each.reason, each.event, each.id) for each in self._memory.handed_back
         ]
+
+    async def reports(self) -> list[DeliveryReport]:
+        return list(self._memory.reports)
 
     async def limit(self) -> None:
         """It has a limit by itself."""
@@ -122,6 +127,10 @@ class AmqpHarness:
         """Take them from where they are while no consumer has bound a queue."""
         return [_back(message) for message in await self._taken_from("notifier.unclaimed")]
 
+    async def reports(self) -> list[DeliveryReport]:
+        """Take them from there too."""
+        return [_report(message) for message in await self._taken_from("notifier.unclaimed")]
+
     async def _taken_from(self, queue: str) -> list[aiormq.abc.DeliveredMessage]:
         async with aiormq.connect(self._url) as connection:
             channel = await connection.channel()
@@ -146,6 +155,14 @@ def _kept(message: aiormq.abc.DeliveredMessage) -> Kept:
         headers["notifier-reason"],
         headers["notifier-error"],
     )
+
+
+def _report(message: aiormq.abc.DeliveredMessage) -> DeliveryReport:
+    own, headers = message.header.properties, message.header.properties.headers or {}
+    kind, user = Report(str(headers["notifier-report"])), str(headers["notifier-user"])
+    assert message.routing_key == f"{kind}.user.{user}"
+    assert own.content_type == "application/cloudevents+json"
+    return DeliveryReport(kind, user, message.body, own.message_id or "")
 
 
 def _back(message: aiormq.abc.DeliveredMessage) -> Back:
@@ -541,3 +558,14 @@ async def test_events_are_handed_back_with_their_user_reason_and_id(harness: Har
 
         found = await harness.handed_back()
     assert found == [Back(user, "offline", b"{}", user * 2) for user in users]
+
+
+async def test_reports_come_with_their_kind_user_and_id(harness: Harness) -> None:
+    users = ("42", "ann@example.org")
+    sent = [DeliveryReport(kind, user, b"{}", user * 2) for user in users for kind in Report]
+    async with harness.source() as source:
+        await eventually(lambda: source.trouble is None, seconds=30)
+
+        await source.report(sent)
+
+        assert await harness.reports() == sent

@@ -166,6 +166,8 @@ FORGED = {
     "forged time": Attack({"event": {**EVENT, "time": "2020-01-01T00:00:00Z"}}, "invalid"),
     "own audience": Attack({"event": {**EVENT, "users": [VICTIM]}}, "invalid"),
     "audience of all": Attack({"event": {**EVENT, "everyone": True}}, "invalid"),
+    "report to backends": Attack({"event": {**EVENT, "report": True}}, "invalid"),
+    "hand back to backends": Attack({"event": {**EVENT, "undelivered_after": 1}}, "invalid"),
 }
 
 

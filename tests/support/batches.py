@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Batch, Delivery
+from notifier.core.reports import DeliveryReport
 from notifier.core.undelivered import HandedBack
 from notifier.router.order import CHUNK, LARGE
 from notifier.router.router import Router
@@ -59,6 +60,7 @@ class Source:
         self.trouble: str | None = None
         self.waiting: list[tuple[Entry, int]] = []
         self.handed_back: list[HandedBack] = []
+        self.reports: list[DeliveryReport] = []
         self._batches = batches
         self._stopped = asyncio.Event()
 
@@ -75,6 +77,9 @@ class Source:
 
     async def hand_back(self, events: Sequence[HandedBack]) -> None:
         self.handed_back.extend(events)
+
+    async def report(self, reports: Sequence[DeliveryReport]) -> None:
+        self.reports.extend(reports)
 
 
 class House:

@@ -99,6 +99,13 @@ def test_a_position_is_good_in_the_schema_if_it_is_in_the_code(text: str) -> Non
         {"undelivered_after": 60, "users": UNSET, "topic": "news"},
         {"undelivered_after": 60, "users": UNSET, "everyone": True},
         {"undelivered_after": 60, "users": ["u"] * 1_001},
+        {"report": True},
+        {"report": "yes"},
+        {"report": True, "users": UNSET, "topic": "news"},
+        {"report": False, "users": UNSET, "topic": "news"},
+        {"report": True, "users": UNSET, "everyone": True},
+        {"report": True, "users": ["u"] * 1_001},
+        {"report": False, "users": ["u"] * 1_001},
     ],
     ids=lambda changes: str(changes)[:80],
 )

@@ -12,6 +12,7 @@ import msgspec
 from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Batch, Delivery
+from notifier.core.reports import DeliveryReport
 from notifier.core.undelivered import HandedBack
 
 MOST_ENTRIES = 10_000
@@ -58,8 +59,8 @@ class _Batch:
 class MemoryEventQueue:
     """Both ends of an event queue of one partition; takes 10,000 entries, then raises Unavailable.
 
-    Unacked entries are back in their place when it is left and entered again. `dead_letters`
-    and `handed_back` hold the last 1,000.
+    Unacked entries are back in their place when it is left and entered again. `dead_letters`,
+    `handed_back` and `reports` hold the last 1,000.
     """
 
     trouble: str | None = None
@@ -68,6 +69,7 @@ class MemoryEventQueue:
     def __init__(self) -> None:
         self.dead_letters: deque[DeadLetter] = deque(maxlen=MOST_DEAD_LETTERS)
         self.handed_back: deque[HandedBack] = deque(maxlen=MOST_DEAD_LETTERS)
+        self.reports: deque[DeliveryReport] = deque(maxlen=MOST_DEAD_LETTERS)
         self._waiting: deque[Entry] = deque()
         self._open: list[_Batch] = []
         self._barrier: _Batch | None = None  # the others wait for this one
@@ -138,6 +140,10 @@ class MemoryEventQueue:
     async def hand_back(self, events: Sequence[HandedBack]) -> None:
         """See EventSource."""
         self.handed_back.extend(events)
+
+    async def report(self, reports: Sequence[DeliveryReport]) -> None:
+        """See EventSource."""
+        self.reports.extend(reports)
 
     def _next_batch(self) -> _Batch:
         size = min(len(self._waiting), LARGEST_BATCH)

@@ -26,8 +26,8 @@ from notifier.adapters.rabbitmq.topology import (
     DEAD,
     EVENTS,
     NOT_CONSUMED,
+    TO_CONSUMERS,
     UNCLAIMED,
-    UNDELIVERED,
     UNROUTABLE,
     partition,
 )
@@ -42,6 +42,7 @@ from notifier.core.findings import (
 )
 
 _AMQP_URL = "NOTIFIER_AMQP_URL"
+_NOT_THERE = "the exchange is not there yet"
 
 
 async def check_rabbitmq(url: str, *, partitions: int, management_url: str | None) -> list[Finding]:
@@ -124,15 +125,10 @@ def _judge_version(version: str) -> Finding:
 
 async def _topology(connection: AbstractConnection, queues: Sequence[str]) -> list[Finding]:
     mend = "start a router: it makes it; or import the output of `notifier topology`"
-    channel = await connection.channel()
-    try:
-        await channel.get_exchange(EVENTS)
-    except ChannelNotFoundEntity:
-        return [Finding("warning", EVENTS, "the exchange is not there yet", mend)]
-    except ChannelAccessRefused as error:
-        findings = [_hidden(EVENTS, error)]
-    else:
-        findings = [Finding("ok", EVENTS, "the exchange is there")]
+    findings = [await _exchange(connection, EVENTS, mend)]
+    if findings[0].text == _NOT_THERE:
+        return findings
+    findings += [await _exchange(connection, name, mend) for name in TO_CONSUMERS]
     for queue in (*queues, *NOT_CONSUMED):
         channel = await connection.channel()
         try:
@@ -147,6 +143,17 @@ async def _topology(connection: AbstractConnection, queues: Sequence[str]) -> li
             judge = _JUDGES.get(queue, _judge_queue)
             findings.append(judge(queue, declared.message_count or 0, declared.consumer_count or 0))
     return findings
+
+
+async def _exchange(connection: AbstractConnection, name: str, mend: str) -> Finding:
+    channel = await connection.channel()
+    try:
+        await channel.get_exchange(name)
+    except ChannelNotFoundEntity:
+        return Finding("warning", name, _NOT_THERE, mend)
+    except ChannelAccessRefused as error:
+        return _hidden(name, error)
+    return Finding("ok", name, "the exchange is there")
 
 
 def _hidden(name: str, error: Exception) -> Finding:
@@ -177,10 +184,10 @@ def _judge_waiting(queue: str, waiting: int, _: int) -> Finding:
 
 def _judge_unclaimed(queue: str, waiting: int, consumers: int) -> Finding:
     if waiting and not consumers:
-        mend = f"bind a queue to the exchange {UNDELIVERED}, or consume from {queue}"
-        text = f"events were handed back while no queue was bound: {waiting}"
+        mend = f"bind a queue to {' or '.join(TO_CONSUMERS)}, or consume from {queue}"
+        text = f"events or reports were sent while no queue was bound: {waiting}"
         return Finding("warning", queue, text, mend)
-    return Finding("ok", queue, "no event was handed back without a queue for it")
+    return Finding("ok", queue, "no event or report was sent without a queue for it")
 
 
 _JUDGES = {

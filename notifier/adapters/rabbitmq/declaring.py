@@ -91,7 +91,7 @@ async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
 
 
 async def declare_returns(connection: AbstractConnection) -> None:
-    """Declare, in the same way, the objects by which events are handed back."""
+    """Declare, in the same way, the objects by which events wait and come back."""
     wanted = returns()
     async with channels_of(connection) as channels:
         for exchange in wanted.exchanges:

@@ -14,11 +14,12 @@ from notifier.adapters.rabbitmq.partitions import PartitionSharing
 from notifier.adapters.rabbitmq.probe import ConsumePermission, Probe
 from notifier.adapters.rabbitmq.router_publisher import RouterPublisher
 from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, UNCLAIMED, topology
-from notifier.adapters.rabbitmq.undelivered import letter_back, waiting_letter
+from notifier.adapters.rabbitmq.undelivered import letter_back, report_letter, waiting_letter
 from notifier.core.addresses import Url
 from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Batch, Delivery, Roster
+from notifier.core.reports import DeliveryReport
 from notifier.core.undelivered import HandedBack
 from notifier.telemetry.metrics import Metrics
 
@@ -120,6 +121,10 @@ class AmqpEventSource(ConnectedAdapter):
     async def hand_back(self, events: Sequence[HandedBack]) -> None:
         """See EventSource."""
         await self._letters.put([letter_back(event) for event in events])
+
+    async def report(self, reports: Sequence[DeliveryReport]) -> None:
+        """See EventSource."""
+        await self._letters.put([report_letter(report) for report in reports])
 
     async def _use(self, connection: Connection) -> None:
         queues = await declare(connection, self._number)

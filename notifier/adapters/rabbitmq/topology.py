@@ -10,6 +10,7 @@
     to be received in time      ─▶ notifier.waiting (topic)     ─▶ notifier.waiting.1 … 600
     the delay is over           ─▶ notifier.entries
     not received in time        ─▶ notifier.undelivered (topic) ─▶ queues of producers' consumers
+    delivery reports            ─▶ notifier.reports (topic)     ─▶ queues of producers' consumers
     none of these is bound      ─▶ notifier.unclaimed (fanout)  ─▶ notifier.unclaimed
 
 Arguments hold the values that cannot be changed later, or that safety rests on. Policies hold those
@@ -31,6 +32,7 @@ DEAD = "notifier.dead"
 ASIDE = "notifier.aside"
 WAITING = "notifier.waiting"
 UNDELIVERED = "notifier.undelivered"
+REPORTS = "notifier.reports"
 UNCLAIMED = "notifier.unclaimed"
 # Routing keys of the exchange DEAD: RabbitMQ's own dead letters, and those that a router judged.
 _BY_RABBITMQ = DEAD
@@ -157,7 +159,7 @@ class Topology:
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """The objects by which events are handed back, which routers alone need."""
+    """The objects by which events wait, are handed back and reported; routers alone need them."""
 
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...]
@@ -174,6 +176,8 @@ def waiting(delay: int) -> str:
     return f"{WAITING}.{delay}"
 
 
+# The exchanges that producers' consumers bind their queues to.
+TO_CONSUMERS = (UNDELIVERED, REPORTS)
 # The queues that no router consumes.
 NOT_CONSUMED = (DEAD, *(waiting(delay) for delay in DELAYS), UNCLAIMED)
 
@@ -231,7 +235,7 @@ def returns() -> Returns:
         exchanges=(
             Exchange(WAITING, "topic", _NOWHERE_ELSE),
             Exchange(UNCLAIMED, "fanout"),
-            Exchange(UNDELIVERED, "topic", {"alternate-exchange": UNCLAIMED}),
+            *(Exchange(n, "topic", {"alternate-exchange": UNCLAIMED}) for n in TO_CONSUMERS),
         ),
         queues=(
             *(Queue(waiting(d), {**_WAITING, "x-message-ttl": d * 1000}) for d in DELAYS),

@@ -1,4 +1,4 @@
-"""Letters of events that are to be received in time: on their way to wait, and on their way back.
+"""Letters of events that wait, of those on their way back, and of delivery reports.
 
 A letter that waits has its delay before its routing key. The exchange `notifier.waiting` finds the
 queue by it, and the hash of `notifier.partitions` spreads the letters afterwards.
@@ -8,8 +8,9 @@ from aiormq.abc import FieldTable
 
 from notifier.adapters.rabbitmq import frames, properties
 from notifier.adapters.rabbitmq.confirms import Letter
-from notifier.adapters.rabbitmq.topology import UNDELIVERED, WAITING
+from notifier.adapters.rabbitmq.topology import REPORTS, UNDELIVERED, WAITING
 from notifier.core.entries import Entry
+from notifier.core.reports import DeliveryReport
 from notifier.core.undelivered import HandedBack
 
 _CLOUD_EVENT = "application/cloudevents+json"
@@ -28,3 +29,11 @@ def letter_back(back: HandedBack) -> Letter:
     return Letter(
         address, properties.with_id(_CLOUD_EVENT, headers, back.id), back.event, is_numbered=False
     )
+
+
+def report_letter(report: DeliveryReport) -> Letter:
+    """Return the letter of a delivery report."""
+    headers: FieldTable = {"notifier-report": str(report.kind), "notifier-user": report.user}
+    address = frames.address(REPORTS, f"{report.kind}.user.{report.user}")
+    own = properties.with_id(_CLOUD_EVENT, headers, report.id)
+    return Letter(address, own, report.body, is_numbered=False)

@@ -93,6 +93,8 @@ def test_another_version_is_refused(version: object) -> None:
         ({"user": "1", "silent": "true"}, "silent"),
         ({"topic": "news", "undeliveredafter": 60}, "undelivered_after"),
         ({"user": "1", "undelivered_after": 60}, "undelivered_after"),
+        ({"user": "1", "report": "true"}, "report"),
+        ({"topic": "news", "report": True}, "report"),
         ({"user": "1", "Tenant": "a"}, "extensions.Tenant"),
     ],
 )
@@ -150,6 +152,7 @@ def test_header_texts_become_a_number_and_a_boolean() -> None:
     assert beside(everyone="true").everyone is True
     assert beside(user="1", silent="true").silent is True
     assert beside(user="1", undeliveredafter="60").undelivered_after == 60
+    assert beside(user="1", report="true").report is True
 
 
 SPLICES = ['1,"everyone":true', '1}{"everyone":true', "1 2", "", "[", '1,"ttl":2']

@@ -56,7 +56,16 @@ def test_an_event_is_silent_as_its_producer_said(of: Event) -> None:
     assert json.loads(publication.event).get("silent", False) is publication.silent
 
 
-@pytest.mark.parametrize(("more", "ack"), [({}, False), ({"undelivered_after": 60}, True)], ids=str)
+@pytest.mark.parametrize(
+    ("more", "ack"),
+    [
+        ({}, False),
+        ({"report": False}, False),
+        ({"undelivered_after": 60}, True),
+        ({"report": True}, True),
+    ],
+    ids=str,
+)
 def test_clients_are_to_acknowledge_an_event_that_its_producer_waits_for(
     more: dict[str, object],
     ack: bool,  # noqa: FBT001
@@ -64,7 +73,7 @@ def test_clients_are_to_acknowledge_an_event_that_its_producer_waits_for(
     publication = published(event(**more))
 
     assert (publication.ack, publication.accepted) == (ack, 1_000_250)
-    assert b"undelivered_after" not in publication.event
+    assert not {"undelivered_after", "report"} & json.loads(publication.event).keys()
 
 
 def test_data_cannot_make_an_event_silent() -> None:

@@ -141,6 +141,8 @@ def test_a_topic_is_closed_unless_the_claim_opens_it(
         {"topic": "staff"},
         {"users": ["43"]},
         {"everyone": True},
+        {"report": True},
+        {"undelivered_after": 60},
         {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
     ],
     ids=lambda members: next(iter(members)),

@@ -93,6 +93,7 @@ def test_an_event_that_no_queue_takes_back_is_kept() -> None:
         "notifier.waiting": "notifier.unroutable",
         "notifier.unclaimed": None,
         "notifier.undelivered": "notifier.unclaimed",
+        "notifier.reports": "notifier.unclaimed",
     }
 
 

@@ -1,0 +1,55 @@
+"""Delivery reports: how far an event has come towards one of its users, told to its producers."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Raw, Struct
+
+from notifier.core import events
+from notifier.core.events import Event, Reference, Word
+
+
+class Report(StrEnum):
+    """How far an event came; the first three in this order."""
+
+    PUBLISHED = "published"
+    RECEIVED = "received"
+    READ = "read"
+    EXPIRED = "expired"  # it was not received, and its time is over
+
+
+class Reported(Struct, frozen=True):
+    """The data of a report: the user, and the event's source and id."""
+
+    user: str
+    source: Reference
+    id: Word
+
+
+class DeliveryReport(Struct, frozen=True):
+    """A report on its way: CloudEvents JSON, whose `id` is the same each time that it comes."""
+
+    kind: Report
+    user: str
+    body: bytes
+    id: str
+
+
+def report_of(event: Event, user: str, kind: Report, now: float) -> DeliveryReport:
+    """Write a report about an event's way to a user; `now` is in Unix seconds."""
+    identity = f"{event.identity} {user} {kind}".encode()
+    name = blake2b(identity, digest_size=16).hexdigest()
+    about = Reported(user, str(event.source), str(event.id))
+    told = Event(
+        type=f"notifier.{kind}",
+        id=name,
+        source="notifier",
+        time=datetime.fromtimestamp(round(now, 3), UTC),
+        subject=user,
+        datacontenttype="application/json",
+        traceparent=event.traceparent,
+        data=Raw(msgspec.json.encode(about)),
+    )
+    return DeliveryReport(kind, user, events.delivered(told), name)

@@ -1,0 +1,72 @@
+"""Delivery reports reach a consumer of RabbitMQ, whatever happens to the router meanwhile."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aio_pika
+from aio_pika.abc import AbstractQueueIterator
+
+from tests.support.clients import connected
+from tests.support.producers import http_producer
+from tests.support.roles import running, service_of, token
+
+EVENT = {"type": "t", "source": "shop", "report": True}
+
+
+@asynccontextmanager
+async def consumer(url: str) -> AsyncIterator[AbstractQueueIterator]:
+    """A consumer as any backend has one: a queue of its own, bound to the exchange."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue("shop.reports", durable=True)
+        await queue.bind("notifier.reports", "#")
+        async with queue.iterator(no_ack=True) as messages:
+            yield messages
+
+
+async def read_reports(messages: AbstractQueueIterator, count: int) -> dict[str, str]:
+    """Return so many different reports, by their id."""
+    found: dict[str, str] = {}
+    async with asyncio.timeout(90):
+        async for message in messages:
+            report = json.loads(message.body)
+            kind, user = report["type"].removeprefix("notifier."), report["data"]["user"]
+            assert report["data"] == {"user": user, "source": "shop", "id": f"of-{user}"}
+            assert message.routing_key == f"{kind}.user.{user}"
+            assert message.message_id == report["id"]
+            found[report["id"]] = message.routing_key
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_each_step_is_reported_though_the_router_is_killed(
+    tmp_path: Path, amqp_url: str, redis_url: str
+) -> None:
+    service = service_of(tmp_path, amqp_url, redis_url)
+    with running(service.router, service.api, service.gateway):
+        async with (
+            consumer(amqp_url) as messages,
+            http_producer(service.api.api_url) as producer,
+            connected(service.gateway.gateway_url, token("42")) as client,
+        ):
+            await producer.send({**EVENT, "users": ["42"], "id": "of-42"})
+            await producer.send({**EVENT, "users": ["away"], "id": "of-away", "ttl": 1})
+            frame = await client.next("event")
+            assert frame["ack"] is True
+            await client.send(type="mark", received=frame["position"])
+            await client.next("marked")
+            service.router.kill()
+            await asyncio.to_thread(service.router.start)
+            await client.send(type="mark", read=frame["position"])
+            await client.next("marked")
+
+            found = await read_reports(messages, 5)
+
+    assert set(found.values()) == {
+        *("published.user.42", "received.user.42", "read.user.42"),
+        *("published.user.away", "expired.user.away"),
+    }
