@@ -46,13 +46,16 @@ async def reloading(
             yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the process is yet to end, with code 0
 
 
 async def _reload(reloaded: "_Reloaded", asked: asyncio.Event, every: float) -> None:
     seen = list(_states())
     while True:
         with suppress(TimeoutError):
-            await asyncio.wait_for(asked.wait(), every)
+            # asyncio.wait_for forgets a cancellation that comes together with the event (< 3.12).
+            async with asyncio.timeout(every):
+                await asked.wait()
         now = list(_states())
         if asked.is_set() or now != seen:
             reloaded.read()

@@ -353,6 +353,22 @@ def test_a_sighup_while_a_role_starts_is_taken_once_it_runs(tmp_path: Path, redi
         )
 
 
+def test_sighups_until_a_role_has_ended_do_not_change_its_exit_code(
+    tmp_path: Path, redis_url: str
+) -> None:
+    gateway = Role("gateway", tmp_path / "gateway.log", NOTIFIER_REDIS_URL=redis_url, **TOKENS)
+
+    def has_ended() -> bool:
+        os.kill(gateway.pid, signal.SIGHUP)
+        return not gateway.is_running
+
+    with running(gateway):
+        gateway.signal(signal.SIGTERM)
+        wait_until(has_ended, seconds=60, otherwise=gateway.log_tail)
+
+        assert gateway.wait() == 0
+
+
 def test_closing_the_terminal_of_dev_ends_it(tmp_path: Path) -> None:
     dev = Role("dev", tmp_path / "dev.log")
 

@@ -2,6 +2,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NOTIFIER_JWT_ISSUER", "*")
     monkeypatch.setenv("NOTIFIER_JWT_AUDIENCE", "*")
     return file
+
+
+@pytest.fixture(autouse=True)
+def _handler_of_sighup() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)  # else processes that other tests start would ignore it
 
 
 def write(file: Path, text: str) -> None:
@@ -63,6 +71,17 @@ async def test_sighup_reads_the_settings_anew_and_ends_nothing(secret: Path) -> 
         settings = await taken.settings.get()
 
     assert settings.jwt_secrets == (SECRET, f"{SECRET} 2")
+
+
+@pytest.mark.usefixtures("secret")
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_sighup_in_the_moment_of_the_end_holds_nothing_up(turns: int) -> None:
+    async with asyncio.timeout(30), reloaded(Taken()):
+        os.kill(os.getpid(), signal.SIGHUP)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # until the process has ended
 
 
 async def test_a_file_that_changes_is_read_anew(secret: Path) -> None:
