@@ -47,13 +47,15 @@ export function webSocket(_: "websocket", target: Target, heard: Heard): Link {
     heard.frame(frame);
   };
   // Node tells of a connection that never came to be by an error alone.
-  socket.onclose = socket.onerror = ({ code = 1006, reason, message }: CloseEvent & ErrorEvent) =>
-    heard.end(end ?? { code, reason: reason ?? message });
+  socket.onclose = socket.onerror = ({ code = 1006, reason }: CloseEvent) => heard.end(end ?? { code, reason });
   return {
     transport: "websocket",
     _target: target,
     send: (frame) => socket.readyState === 1 && socket.send(JSON.stringify(frame)),
-    close: () => socket.close(1000),
+    close() {
+      socket.onclose = socket.onerror = () => {}; // Node tells of an error within `close`
+      socket.close(1000);
+    },
   };
 }
 

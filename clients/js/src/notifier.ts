@@ -46,7 +46,7 @@ export class Notifier {
   readonly #requests = new Requests((frame) => this.#port?.send(frame));
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #wants: Wants = {};
-  readonly #followed = new Set<string>(); // of those
+  readonly #followed: Record<string, boolean> = {}; // of those
   #port: Port | undefined;
   #life = 0; // grows with each start and end: an answer to an older one is ignored
   #isResting = false;
@@ -110,7 +110,7 @@ export class Notifier {
     const { _positions: positions } = this.#stream;
     const own = positions[topic];
     if (since) positions[topic] = since;
-    if (this.#followed.has(topic)) return this.#stream.start(topic, "", own!);
+    if (this.#followed[topic]) return this.#stream.start(topic, "", own!);
     this.#wants[topic] = since;
     return new Promise((resolve, reject) => {
       const stop = this.#listen(`followed ${topic}`, (error) => {
@@ -265,9 +265,10 @@ export class Notifier {
 
   #unfollowed(topic: string) {
     this.#stream._forget(topic);
-    const { [topic]: _, ...marks } = this.marks;
-    const { [topic]: __, ...presence } = this.presence;
-    Object.assign(this, { marks, presence });
+    for (const type of ["marks", "presence"] as const) {
+      const { [topic]: _, ...others } = this[type];
+      this[type] = others as any;
+    }
   }
 
   #complained({ topic, code, message }: Frame) {
@@ -279,7 +280,7 @@ export class Notifier {
 
   /** Whether somebody waited for the topic. */
   #settle(topic: string, error?: NotifierError) {
-    this.#followed[!error && topic in this.#wants ? "add" : "delete"](topic);
+    this.#followed[topic] = !error && topic in this.#wants;
     return this.#emit(`followed ${topic}`, error);
   }
 

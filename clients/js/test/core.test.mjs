@@ -259,6 +259,7 @@ test("a topic that is followed is read again from an earlier position", async ()
 test("a connection that fails with an error alone is retried at once", async () => {
   const { notifier } = client({ timing: { retry: [1, 1, 1], patience: 600_000 } });
   const first = await FakeSocket.next();
+  first.close = () => first.onerror({ message: "closed" }); // as Node does
 
   first.onerror({ message: "refused" });
 
