@@ -62,8 +62,7 @@ class Notifier:
     def follower(self, user: str, *topics: str) -> Follower:
         """Return a follower of a user's events, from the first one on."""
         since = ",".join(f"{topic}@start" for topic in (f"user:{user}", "everyone", *topics))
-        url = self.url.replace("http", "ws", 1)
-        return Follower(url, lambda: self.token(user), since=since)
+        return Follower(self.url, lambda: self.token(user), since=since)
 
     async def _settled(self) -> None:
         async with asyncio.timeout(_PATIENCE):

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 import logging
+import re
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -27,6 +28,7 @@ GetToken = Callable[[], str | Awaitable[str]]
 
 _log = logging.getLogger("notifier.client")
 _MUST_NOT_RETURN = 4500
+_HTTP = re.compile("^http(?=s?://)", re.IGNORECASE)
 _SHORTEST_PAUSE, _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 1.0, 20.0
 _BEFORE_EXPIRY = 30.0  # seconds; a token of a shorter life is renewed halfway
 _PASSING = (OSError, TimeoutError, WebSocketException, NoAnswer, httpx.TransportError)
@@ -40,7 +42,7 @@ class Follower:
 
     Events whose producers wait for it are marked received, at most once a second.
 
-    `url` is the gateway's, ws:// or wss://. `get_token` returns a token, or an awaitable of one;
+    `url` is the gateway's, https:// or wss://. `get_token` returns a token, or an awaitable of one;
     it is asked before each connection and before a token expires, and asked again when the
     network fails it. `since` is a cursor: `cursor` of an earlier one, or `TOPIC@start`.
 
@@ -59,7 +61,7 @@ class Follower:
         on_gap: Callable[[Gap], object] | None = None,
         note: Callable[[str], None] | None = None,
     ) -> None:
-        self._url = url.rstrip("/")
+        self._url = _HTTP.sub("ws", url.rstrip("/"))
         self._get_token = get_token
         self._topics = topics
         self._positions = parse_cursor(since)
@@ -117,7 +119,7 @@ class Follower:
                             yield frame
             except InvalidURI as error:
                 raise ClientError(
-                    f"no address of a gateway (ws://, wss://): {self._url}"
+                    f"no address of a gateway, such as https://push.example: {self._url}"
                 ) from error
             except ConnectionClosed as closed:
                 reason = _closing(closed)

@@ -252,6 +252,16 @@ async def test_a_full_gateway_is_asked_again_when_it_said(
     assert notes == ["refused with HTTP 503; coming back in 0.0 s"]
 
 
+@pytest.mark.parametrize("scheme", ["http", "HTTP", "ws"])
+async def test_an_address_may_have_the_scheme_of_http(scheme: str) -> None:
+    async with playing([hello(), event("a.1")]) as gateway:
+        url = gateway.url.replace("ws", scheme, 1)
+
+        got = await first(1, Follower(url, lambda: "t", note=quiet))
+
+    assert got == ["a.1"]
+
+
 async def test_an_address_that_is_none_of_a_gateway_is_told() -> None:
     with pytest.raises(ClientError, match="no address of a gateway"):
         await first(1, Follower("push.example", lambda: "t"))
