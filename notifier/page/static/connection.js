@@ -87,6 +87,7 @@ function openSocket(token) {
   const url = new URL("/v1/ws", location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   url.searchParams.set("marks", "true");
+  url.searchParams.set("presence", "true");
   if (cursor.positions.size) url.searchParams.set("since", cursor.asText());
   const mine = new WebSocket(url, ["notifier.v1", `bearer.${token}`]);
   socket = mine;

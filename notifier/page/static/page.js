@@ -7,6 +7,7 @@ import * as cursor from "./cursor.js";
 import { copyOf, fill, keepFirst, onSubmit, part, showFieldError } from "./dom.js";
 import { clearEvents, recall, showArrived, showGap } from "./events.js";
 import * as marks from "./marks.js";
+import * as members from "./members.js";
 import * as sending from "./sending.js";
 import * as topics from "./topics.js";
 
@@ -22,6 +23,7 @@ function signIn(user) {
   recalled.clear();
   clearEvents();
   marks.forgetMarks();
+  members.forgetMembers();
   part("frames").replaceChildren();
   part("facts").hidden = true;
   for (const id of ["user", "name", "type", "data", "topic"]) showFieldError(id, "");
@@ -48,6 +50,7 @@ const HEARD = {
   subscribed: followed,
   unsubscribed: unfollowed,
   marks: marks.marked,
+  presence: members.told,
   error: complained,
 }; // later versions may say more
 
@@ -90,6 +93,7 @@ function followed(frame) {
 function unfollowed({ topic }) {
   cursor.positions.delete(topic);
   marks.forgetMarks([topic]);
+  members.forgetMembers([topic]);
   recalled.delete(topic);
   topics.showTopics();
 }
