@@ -22,6 +22,10 @@ _WRONG_NUMBER = re.compile(r"Expected `(?:int|float)` ([<>]=?) ([\d.e+-]+)")
 _MISSING = re.compile(
     r"Object (?:missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL
 )
+# A backslash, both halves of a character beyond 16 bits, and one half by itself.
+_ESCAPES = re.compile(
+    rb"\\\\|\\u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|(\\u[Dd][89A-Fa-f][0-9A-Fa-f]{2})"
+)
 _AT_BYTE = re.compile(r"\(byte (\d+)\)")
 _COMPARED = {">": "more than", ">=": "at least", "<": "less than", "<=": "at most"}
 _SAID = {
@@ -84,15 +88,17 @@ def read_json(
     except msgspec.ValidationError as error:
         raise named(error, rules or {}) from error
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Unreadable("", not_json(error)) from error
+        raise Unreadable("", not_json(error, body)) from error
 
 
-def not_json(error: Exception) -> str:
-    """Return the place where text stops being JSON, for an error of msgspec's or of UTF-8's."""
+def not_json(error: Exception, text: bytes) -> str:
+    """Return the place where `text` stops being JSON, for an error of msgspec's or of UTF-8's."""
     if isinstance(error, RecursionError):
         return TOO_DEEP
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 at byte {error.start}"
+    if half := next(filter(None, (found[1] for found in _ESCAPES.finditer(text))), b""):
+        return f"{half.decode()} is half of a character (RFC 8259, section 8.2); send both halves"
     found = _AT_BYTE.search(str(error))
     return f"not JSON from byte {found[1]} on" if found else "not JSON: it ends too early"
 

@@ -15,7 +15,9 @@ _GZIP_ONLY, _ZLIB_TOO = 16 + zlib.MAX_WBITS, 32 + zlib.MAX_WBITS
 # The last is kombu's name for its gzip, which it writes as zlib (RFC 1950).
 _GZIP = {"gzip": _GZIP_ONLY, "x-gzip": _GZIP_ONLY, "application/x-gzip": _ZLIB_TOO}
 _MOST_CODINGS = 2
-_MOST_MEMBERS = 16  # of one gzip file: each is a copy of the rest
+_MOST_MEMBERS = 1_000  # of one gzip file: as many as a batch has events
+_PIECE = 4 * 1024  # bytes: zlib copies those that stand behind a member
+_PADDING = re.compile(rb"\0*")
 _SEPARATORS = re.compile(r"[\s,;:]+")  # Spring writes `gzip:UTF-8`
 _LONGEST_SHOWN = 64
 
@@ -40,18 +42,27 @@ def decoded(body: bytes, codings: str, most: int) -> bytes:
 
 
 def _unpacked(body: bytes, most: int, kind: int) -> bytes:
-    found = b""
+    found, at = bytearray(), 0
     for _ in range(_MOST_MEMBERS):
-        member = zlib.decompressobj(kind)
+        at = _add_member(found, body, at, most, kind)
+        at += len(_PADDING.match(body, at)[0])  # type: ignore[index]  # it always matches
+        if at == len(body):
+            return bytes(found)
+    raise Unreadable(FIELD, f"the body has more than {_MOST_MEMBERS} gzip members; send one")
+
+
+def _add_member(found: bytearray, body: bytes, at: int, most: int, kind: int) -> int:
+    """Unpack the member that begins at `at` into `found`, and return where it ends."""
+    member = zlib.decompressobj(kind)
+    while not member.eof:
+        piece = body[at : at + _PIECE]
+        if not piece:
+            raise Unreadable(FIELD, "the body ends before its gzip does: send all of it")
         try:
-            found += member.decompress(body, most + 1 - len(found))
+            found += member.decompress(piece, most + 1 - len(found))
         except zlib.error as error:
             raise Unreadable(FIELD, "the body is not gzip, as its coding says it is") from error
         if len(found) > most:
             raise TooLarge("", f"at most {most} bytes are taken here, this unpacks to more")
-        if not member.eof:
-            raise Unreadable(FIELD, "the body ends before its gzip does: send all of it")
-        body = member.unused_data.lstrip(b"\x00")  # padding
-        if not body:
-            return found
-    raise Unreadable(FIELD, f"the body has more than {_MOST_MEMBERS} gzip members; send one")
+        at += len(piece)
+    return at - len(member.unused_data)

@@ -253,7 +253,7 @@ def decode(text: bytes) -> ClientFrame:
             ) from error
         raise invalid from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid("", not_json(error)) from error
+        raise Invalid("", not_json(error, text)) from error
 
 
 def decode_mark(body: bytes) -> Mark:

@@ -11,7 +11,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 # The last label is whole, or the entry would open the gateway to whole top-level domains.
 ENTRY = re.compile(  # the chart has the same
     r"\*|[A-Za-z][A-Za-z0-9+.-]*://"
-    r"(\[[0-9A-Fa-f:.]+\]|([^\s,/?#@:\[\]]+\.)?[^\s,/?#@:.*\[\]]+)(:([0-9]{1,5}|\*))?"
+    r"(\[[0-9A-Fa-f:.]+\]|([A-Za-z0-9_.*-]+\.)?[A-Za-z0-9_-]+)(:([0-9]{1,5}|\*))?"
 )
 _ORIGIN = re.compile(
     r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\s,/?#@:\[\]]+)(?::([0-9]{1,5}))?", re.IGNORECASE

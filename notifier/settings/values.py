@@ -24,8 +24,8 @@ def _split(value: object) -> object:
 
 
 def upper(value: object) -> object:
-    """Take a value in any case."""
-    return value.upper() if isinstance(value, str) else value
+    """Take a value in any case, and with white space around it."""
+    return value.strip().upper() if isinstance(value, str) else value
 
 
 def _no_service_link(value: object) -> object:
@@ -93,7 +93,8 @@ def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(map(origins.ENTRY.fullmatch, value)):
         raise ValueError(
             "must be origins without a path, such as https://app.example, where * stands for "
-            "subdomains or any port (https://*.app.example, http://localhost:*); or * for any"
+            "subdomains or any port (https://*.app.example, http://localhost:*); or * for any; "
+            "names beyond ASCII are written as browsers send them, in punycode (https://xn--…)"
         )
     return value
 

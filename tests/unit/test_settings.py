@@ -79,7 +79,7 @@ def test_several_keys_of_one_producer_are_taken(load: Load) -> None:
 
 
 def test_a_log_level_is_read_without_case(load: Load) -> None:
-    assert load(NOTIFIER_LOG_LEVEL="debug").log_level == "DEBUG"
+    assert load(NOTIFIER_LOG_LEVEL="debug\r").log_level == "DEBUG"
 
 
 def test_several_addresses_of_rabbitmq_are_taken(load: Load) -> None:
@@ -238,6 +238,7 @@ def test_settings_do_not_show_secrets(load: Load) -> None:
         ("API_KEYS", f"a:{'a' * 64},a:{'a' * 64}:control"),
         ("ALLOWED_ORIGINS", "app.example"),
         ("ALLOWED_ORIGINS", "https://app.example/"),
+        ("ALLOWED_ORIGINS", "https://bücher.example"),
         ("ALLOWED_ORIGINS", "https://app.example/path"),
         ("HISTORY_SIZE", "0"),
         ("HISTORY_SIZE", "10001"),

@@ -89,6 +89,19 @@ def depth(value: object) -> int:
     return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
 
 
+@pytest.mark.parametrize("half", [rb"\ud83d", rb"\uDE00", rb"\\\ud83d", rb"\ud83d\ude00\ude00"])
+def test_half_of_a_character_is_named(half: bytes) -> None:
+    with pytest.raises(Unreadable, match=r"^\\u[dD]..[0d] is half of a character") as refusal:
+        read_json(b'"%s and more"' % half, THING, 100)
+
+    assert "send both halves" in str(refusal.value)
+
+
+def test_whole_characters_are_no_halves() -> None:
+    with pytest.raises(Unreadable, match="not JSON from byte"):
+        read_json(rb'"\ud83d\ude00 \\ud83d" x', msgspec.json.Decoder(), 100)
+
+
 def test_more_bytes_than_the_bound_are_not_read() -> None:
     check_size(100, 100)
     with pytest.raises(TooLarge, match="at most 100 bytes"):

@@ -438,9 +438,7 @@ def test_no_sentence_of_a_library_says_why_an_event_is_refused(members: dict[str
         assert not any(word in said for word in ("Expected", "`", "Invalid", "malformed", "regex"))
 
 
-@pytest.mark.parametrize(
-    "text", [b"{", b'{"type":}', b'{"type":"t"} x', b'"\\ud800"', b'{"type":1e}']
-)
+@pytest.mark.parametrize("text", [b"{", b'{"type":}', b'{"type":"t"} x', b'{"type":1e}'])
 def test_where_it_is_no_json_is_said_in_our_words(text: bytes) -> None:
     assert str(refused(text)).startswith(("not JSON from byte ", "not JSON: it ends too early"))
 

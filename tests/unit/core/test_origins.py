@@ -110,6 +110,7 @@ def test_an_entry_lists_no_other_origin(entry: str, origin: str) -> None:
         "https://app.example:8*",
         "null",
         "https://a b",
+        "https://bücher.example",
     ],
 )
 def test_an_entry_that_cannot_be_an_origin_is_none(entry: str) -> None:

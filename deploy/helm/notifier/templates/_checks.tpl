@@ -40,8 +40,8 @@
 {{- fail (printf "config.NOTIFIER_HOST is %s: pods have to listen on all their addresses; leave it out, or set it to :: for IPv6" .NOTIFIER_HOST) }}
 {{- end }}
 {{- range regexSplit "[,\\s]+" (include "notifier.text" (default "" .NOTIFIER_ALLOWED_ORIGINS)) -1 | compact }}
-{{- if not (regexMatch "^(\\*|[A-Za-z][A-Za-z0-9+.-]*://(\\[[0-9A-Fa-f:.]+\\]|([^\\s,/?#@:\\[\\]]+\\.)?[^\\s,/?#@:.*\\[\\]]+)(:([0-9]{1,5}|\\*))?)$" .) }}
-{{- fail (printf "config.NOTIFIER_ALLOWED_ORIGINS has %s: an origin is scheme, host and port if any, such as https://app.example or https://*.app.example, without a path; or * for any" .) }}
+{{- if not (regexMatch "^(\\*|[A-Za-z][A-Za-z0-9+.-]*://(\\[[0-9A-Fa-f:.]+\\]|([A-Za-z0-9_.*-]+\\.)?[A-Za-z0-9_-]+)(:([0-9]{1,5}|\\*))?)$" .) }}
+{{- fail (printf "config.NOTIFIER_ALLOWED_ORIGINS has %s: an origin is scheme, host and port if any, such as https://app.example or https://*.app.example, without a path, and in punycode (xn--); or * for any" .) }}
 {{- end }}
 {{- end }}
 {{- if has .NOTIFIER_PRIVATE_PORT (list .NOTIFIER_GATEWAY_PORT .NOTIFIER_API_PORT) }}
