@@ -12,8 +12,9 @@ import pytest
 from playwright.async_api import expect
 
 from notifier.api.keys import new_key
+from tests.support.browser import INSECURE_HOST
 from tests.support.roles import Role, running
-from tests.support.visitor import INSECURE_HOST, Visit, Visitor
+from tests.support.visitor import Visit, Visitor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

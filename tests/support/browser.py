@@ -23,6 +23,11 @@ QUIET = (
 )
 
 
+# Browsers trust pages of 127.0.0.1 more than those of another name, whatever its address.
+INSECURE_HOST = "devbox"
+NAMES = f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1"
+
+
 @asynccontextmanager
 async def empty_page(port: int) -> AsyncIterator[str]:
     """Serve an empty page; a real server, as Chromium lets no made-up page ask this machine."""

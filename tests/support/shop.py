@@ -12,6 +12,7 @@ from tests.support.roles import token
 # As strict as a policy gets: no inline script, no inline style, no eval, no markup made of text.
 POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self' http: ws:; base-uri 'none'; "
+    "frame-src 'self'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _TYPES = {".js": "text/javascript", ".html": "text/html", ".map": "application/json"}
@@ -66,7 +67,8 @@ async def shop(package: Path, pages: Path) -> AsyncIterator[str]:
             status, kind, body = "404 Not Found", "text/plain", b""
         head = (
             f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n"
-            f"content-security-policy: {POLICY}\r\nconnection: close\r\n\r\n"
+            f"content-security-policy: {POLICY}\r\nconnection: close\r\n"
+            "access-control-allow-origin: *\r\n\r\n"  # a sandboxed frame is another site
         )
         writer.write(head.encode() + body)
         writer.close()

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from playwright.async_api import Browser, BrowserContext, Page, WebSocket, async_playwright
 
-from tests.support.browser import QUIET
+from tests.support.browser import NAMES, QUIET
 from tests.support.eventually import eventually
 from tests.support.gatekeeper import Gatekeeper
 from tests.support.producers import HttpProducer, http_producer
@@ -129,7 +129,7 @@ async def street_of(
         keeper = await stack.enter_async_context(Gatekeeper(port_of(service)))
         address = await stack.enter_async_context(shop(package, pages))
         playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=[*QUIET, NAMES])
         stack.push_async_callback(browser.close)
         producer = await stack.enter_async_context(http_producer(service.api.api_url))
         yield Street(service, keeper, address, browser, producer, pages)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
-from tests.support.browser import QUIET
+from tests.support.browser import NAMES, QUIET
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,6 @@ class Visitor:
         await expect(self.page.get_by_text("Accepted: ")).to_be_visible()
 
 
-# Browsers trust pages of 127.0.0.1 more than those of another name, whatever its address.
-INSECURE_HOST = "devbox"
-_NAMES = f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1"
-
 Visit = Callable[..., Awaitable[Visitor]]
 
 
@@ -86,7 +82,7 @@ Visit = Callable[..., Awaitable[Visitor]]
 async def browser_of(chromium: str) -> AsyncIterator[Browser]:
     """Start a browser."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=[*QUIET, _NAMES])
+        browser = await playwright.chromium.launch(executable_path=chromium, args=[*QUIET, NAMES])
         yield browser
         await browser.close()
 

@@ -18,9 +18,20 @@ const ANSWERED_WITHIN = 5_000; // by a leading tab that is not frozen
 /** Tabs share if they are the same user's and ask for the same. Waits for a token while `isWanted`. */
 export async function join(given: Given, isWanted: () => boolean): Promise<Port | undefined> {
   const [{ url, marks, presence, user }] = given;
-  if (!navigator.locks || !globalThis.BroadcastChannel) return undefined;
+  if (!(await isPossible())) return undefined;
   const { iss, sub = user } = user === undefined ? claimsOf(await tokenFor(given, isWanted)) : {};
   return sub === undefined ? undefined : new Tabs(`notifier ${[BUILD, url, marks, presence, iss, sub]}`, ...given);
+}
+
+// Not in each browser, and neither in a sandboxed frame nor where the user blocks storage: both throw there.
+async function isPossible() {
+  try {
+    new BroadcastChannel("notifier").close();
+    await navigator.locks.request("notifier", { ifAvailable: true }, () => {});
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function tokenFor([settings, tokens, , hear]: Given, isWanted: () => boolean) {
