@@ -6,6 +6,7 @@ import pytest
 
 from notifier.core.signals import Kind, Signal
 from notifier.gateway import poll
+from tests.support.eventually import eventually
 from tests.support.gateways import House, served
 from tests.support.streams import Frame, ids, polled, streamed
 
@@ -88,9 +89,8 @@ async def test_a_held_request_is_no_task() -> None:
         before = len(asyncio.all_tasks())
         writer.write(request(cursor))
         await held(it)
-        await asyncio.sleep(0)
 
-        assert len(asyncio.all_tasks()) <= before
+        await eventually(lambda: len(asyncio.all_tasks()) <= before)
         it.broker.post("user:42")
         assert b" 200 " in await reader.readline()
         writer.close()

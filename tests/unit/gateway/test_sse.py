@@ -10,6 +10,7 @@ from notifier.core.errors import TokenExpired
 from notifier.core.signals import Kind, Signal
 from notifier.gateway.outgoing import Outgoing
 from notifier.http.backlog import Backlog
+from tests.support.eventually import eventually
 from tests.support.gateways import House, served
 from tests.support.streams import streamed
 
@@ -189,7 +190,7 @@ async def test_an_open_stream_is_no_task() -> None:
         async with streamed(http) as stream:
             await stream.next_of("hello")
 
-            assert len(asyncio.all_tasks()) <= before
+            await eventually(lambda: len(asyncio.all_tasks()) <= before)
 
 
 async def test_a_client_that_leaves_is_no_longer_served() -> None:
