@@ -9,11 +9,12 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from notifier.core import events
 from notifier.core.entries import Entry, routing_key_of
+from notifier.core.errors import Invalid
 from notifier.core.events import Event
 
 WAITED = "application/vnd.notifier.waited+json"
@@ -59,7 +60,10 @@ class Waiting(NamedTuple):
 
 def waiting_in(entry: Entry) -> Waiting:
     """Read an entry that has waited; raises Invalid."""
-    return Waiting(events.decode(entry.body, events.LARGEST_ENTRY), entry.accepted)
+    event = events.decode(entry.body, events.LARGEST_ENTRY)
+    if event.undelivered_after is UNSET:
+        raise Invalid("undelivered_after", "is missing: no router wrote this entry")
+    return Waiting(event, entry.accepted)
 
 
 class HandedBack(Struct, frozen=True):

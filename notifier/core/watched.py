@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from notifier.core import events
 from notifier.core.bounded_json import read_json
 from notifier.core.entries import LARGEST_ENTRY_BODY, Entry, routing_key_of
+from notifier.core.errors import Invalid
+from notifier.core.event_rules import LONGEST_TTL
 from notifier.core.events import Event
 from notifier.core.fate import Fate
 from notifier.core.reports import Report
@@ -57,7 +59,8 @@ class Watched(NamedTuple):
 
     def is_over(self, now: float) -> bool:
         """Whether too much time has passed for any further report."""
-        return now >= max(self.accepted + SECONDS, self._expires)
+        lives = min(self._expires - self.accepted, LONGEST_TTL)
+        return now >= self.accepted + max(SECONDS, lives)
 
     @property
     def _expires(self) -> float:
@@ -97,4 +100,6 @@ def watched_in(entry: Entry) -> Watched:
     """Read an entry that waited for its next reports; raises Invalid."""
     kept = read_json(entry.body, _kept, LARGEST_ENTRY_BODY)
     event = events.decode(bytes(kept.event), events.LARGEST_ENTRY)
+    if not event.report:
+        raise Invalid("report", "is missing: no router wrote this entry")
     return Watched(event, entry.accepted, frozenset(kept.received))

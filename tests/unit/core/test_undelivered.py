@@ -4,8 +4,9 @@ import pytest
 
 from notifier.core import events
 from notifier.core.entries import Entry
+from notifier.core.errors import Invalid
 from notifier.core.events import Event
-from notifier.core.undelivered import DELAYS, Reason, Waiting, handed_back, waiting_in
+from notifier.core.undelivered import DELAYS, WAITED, Reason, Waiting, handed_back, waiting_in
 
 NOW = 1_769_851_800.0
 
@@ -54,6 +55,13 @@ def test_an_event_comes_out_as_it_waited_for_the_users_who_are_left() -> None:
     assert waiting_in(entry) == before
     assert (entry.routing_key, entry.accepted) == ("user.3", NOW)
     assert waiting_in(Entry(entry.body)).accepted == 0.0
+
+
+def test_an_entry_that_no_router_wrote_is_refused() -> None:
+    forged = b'{"type":"t","id":"e","source":"s","users":["42"]}'
+
+    with pytest.raises(Invalid, match="^undelivered_after: is missing"):
+        waiting_in(Entry(forged, content_type=WAITED))
 
 
 def test_an_event_goes_back_as_a_cloudevent_with_a_stable_id_for_each_user() -> None:

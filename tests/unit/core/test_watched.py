@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 
@@ -46,7 +48,12 @@ def test_an_event_comes_out_as_it_waited() -> None:
     assert watched_in(entry) == before
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"event":{},"received":[]}', b'{"event":1}'])
+FORGED = b'{"event":{"type":"t","id":"e","source":"s","users":["42"]},"received":[]}'
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"event":{},"received":[]}', b'{"event":1}', FORGED]
+)
 def test_an_entry_that_no_router_wrote_is_refused(body: bytes) -> None:
     with pytest.raises(Invalid):
         watched_in(Entry(body, content_type=WATCHED))
@@ -58,6 +65,15 @@ def test_an_event_is_watched_for_a_day_or_as_long_as_it_lives(ttl: float | None)
 
     assert not watched(ttl=ttl).is_over(end - 1)
     assert watched(ttl=ttl).is_over(end)
+
+
+def test_an_event_is_watched_for_thirty_days_at_most() -> None:
+    end_of_time = datetime(9999, 12, 31, tzinfo=UTC)
+    event = msgspec.structs.replace(watched().event, expires=end_of_time)
+    of = watched()._replace(event=event)
+
+    assert not of.is_over(NOW + 30 * SECONDS - 1)
+    assert of.is_over(NOW + 30 * SECONDS)
 
 
 def test_an_entry_of_unknown_age_is_watched_no_longer() -> None:
