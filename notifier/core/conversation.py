@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from notifier.core import frames
 from notifier.core.access import Identity
-from notifier.core.deadlines import Deadlines
+from notifier.core.deadlines import Deadlines, Timed
 from notifier.core.errors import CloseCode, Followed, Invalid, NotifierError, TooMany
 from notifier.core.frames import RequestId
 from notifier.core.names import EVERYONE, personal_topic
@@ -67,7 +67,7 @@ class Conversation(ABC):
         # The second of its beginning stands in its name: of its own it would cost 32 bytes.
         self.id = name or f"{int(host.now()):08x}{secrets.token_hex(5)}"
         self.connection = connection
-        self.due = 0
+        self.due: set[Timed] | None = None
         self._host = host
         self._authenticating = False
         self._closing: CloseCode | None = None

@@ -5,9 +5,9 @@ from typing import Protocol
 
 
 class Timed(Protocol):
-    """Something with one next moment. `due` belongs to Deadlines; 0 means none."""
+    """Something with one next moment. `due` belongs to Deadlines; None means no moment."""
 
-    due: int
+    due: "set[Timed] | None"
 
     def on_time(self, now: float) -> float:
         """Do the work that is due at `now`, and return the next moment, 0.0 for none."""
@@ -23,20 +23,25 @@ class Deadlines:
     def set(self, timed: Timed, when: float) -> None:
         """Let `timed` be due at `when`, rounded up to a second, instead of before."""
         self.clear(timed)
-        timed.due = max(math.ceil(when), self._served + 1)
-        self._buckets.setdefault(timed.due, set()).add(timed)
+        second = max(math.ceil(when), self._served + 1)
+        if (bucket := self._buckets.get(second)) is None:
+            bucket = self._buckets[second] = set()
+        bucket.add(timed)
+        timed.due = bucket
 
     def clear(self, timed: Timed) -> None:
         """Let `timed` be due no more, and hold it no longer."""
-        if bucket := self._buckets.get(timed.due):
-            bucket.discard(timed)
-        timed.due = 0
+        if timed.due is not None:
+            timed.due.discard(timed)
+            timed.due = None
 
     def tick(self, now: float) -> None:
         """Serve each object that is due; to be called once a second. Catches up after a pause."""
         while self._served < math.floor(now):
             self._served += 1
-            for timed in self._buckets.pop(self._served, ()):
-                # Another one's turn may have ended this one, or given it another moment.
-                if timed.due == self._served and (again := timed.on_time(now)):
+            bucket = self._buckets.pop(self._served, set())
+            while bucket:  # another one's turn may take one out
+                timed = bucket.pop()
+                timed.due = None
+                if again := timed.on_time(now):
                     self.set(timed, again)

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from notifier.adapters.tokens.issuer import IssuerKeys, OnFetch, discovery_url, issuers_at, unheard
 from notifier.adapters.tokens.keys import FixedKeys, KeySource, key_of_secret, keys_of_pem
 from notifier.adapters.tokens.signed_token import LONGEST_TOKEN, SignedToken, decoded
-from notifier.adapters.tokens.token_cache import TokenCache, VerifiedToken, name_of
+from notifier.adapters.tokens.token_cache import TokenCache, name_of
 from notifier.core.access import Identity, identity_of
 from notifier.core.bounded_json import named, read_json
 from notifier.core.errors import Invalid, TokenExpired, Unauthorized
@@ -101,10 +101,10 @@ class JwtVerifier:
 
     async def verify(self, token: str) -> Identity:
         """Return the identity of a token; raises Unauthorized, or Unavailable (`issuer`)."""
-        name, now = name_of(token), time()
-        known = self._known.get(name)
-        if known is not None and known.holds(self._generation, now) and self._is_fresh:
-            return known.identity
+        name = name_of(token)
+        known = self._known.get(name, self._generation)
+        if known is not None and known.expires > time() and self._is_fresh:
+            return known
         signed = decoded(token)
         issuer = self._issuer_of(signed)
         await issuer.keys.check(signed)
@@ -112,7 +112,7 @@ class JwtVerifier:
         claims, every = _claims_of(signed.payload)
         self._check_origin(claims, issuer)
         identity = self._identity(every, self._check_times(claims, time()), claims.iat)
-        self._known.add(name, VerifiedToken(identity, generation))
+        self._known.add(name, identity, generation)
         return identity
 
     @property

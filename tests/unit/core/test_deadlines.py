@@ -1,13 +1,13 @@
 from weakref import ref
 
-from notifier.core.deadlines import Deadlines
+from notifier.core.deadlines import Deadlines, Timed
 
 
 class Alarm:
     """Remembers when it was called; `again` are the moments that it asks for."""
 
     def __init__(self, *again: float) -> None:
-        self.due = 0
+        self.due: set[Timed] | None = None
         self.called: list[float] = []
         self._again = list(again)
 
