@@ -28,9 +28,9 @@ run: .venv/run ## start notifier with its web page; needs no Redis and no Rabbit
 # folders of their own. TEST_REDIS=valkey in the environment takes Valkey in place of Redis.
 ON_SERVERS = $(if $(SERVERS),TEST_SERVERS=$(SERVERS))
 
-# NAME=notifications|chat|dashboard|collaboration
+# NAME=notifications|chat|dashboard|collaboration  PORT=8080
 example: .venv/run clients/js/dist/.made ## run an example on http://127.0.0.1:8080; see docs/examples.md
-	$(BIN)/python -m examples.$(or $(NAME),notifications)
+	$(BIN)/python -m examples.$(or $(NAME),notifications) $(PORT)
 
 test: .venv/dev ## run all tests; finds or installs Redis, RabbitMQ, Chromium and Node
 	sh tests/support/install-services.sh $(SERVERS)
