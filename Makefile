@@ -44,6 +44,7 @@ coverage: test ## run all tests, and print the coverage of lines and branches
 
 chaos: .venv/dev ## break everything ROUNDS times, or one FAILURE, while events flow; about two hours
 	sh tests/support/install-services.sh $(SERVERS)
+	$(MAKE) --no-print-directory clients/js/dist/.made
 	$(ON_SERVERS) $(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED)) \
 		$(addprefix --failure ,$(FAILURE)) $(if $(WRITE),--write docs/reliability.md)
 

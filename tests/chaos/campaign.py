@@ -81,7 +81,7 @@ async def run(failures: Iterable[Failure], rounds: int, seed: int, say: Say) -> 
 async def _provoke_on_one_service(rows: list[Row], rounds: int, seed: int, say: Say) -> None:
     row = rows[0]
     try:
-        async with world(seed, row.failure.ground) as this:
+        async with world(seed, row.failure.ground, package=True) as this:
             for row in rows:
                 row.servers = await this.servers()
                 await provoke(this, row, rounds, say)
@@ -143,8 +143,8 @@ class _Round:
         while this.crowd.missing and self._clock() < deadline:
             this.crowd.see_that_all_live()
             await asyncio.sleep(0.05)
-        for client in this.crowd.clients:
-            client.recipient.give_up()
+        for recipient in this.crowd.recipients:
+            recipient.give_up()
         self._measure(over)
         await this.settle()
         this.flow.resume()
@@ -153,8 +153,8 @@ class _Round:
         """How long the slowest event took: since it was posted, or since the failure was over."""
         posted = self._world.ledger.posted
         longest = 0.0
-        for client in self._world.crowd.clients:
-            for (_, name), at in client.recipient.received.items():
+        for recipient in self._world.crowd.recipients:
+            for (_, name), at in recipient.received.items():
                 if at > over and posted[name] > self._begin:
                     longest = max(longest, at - max(over, posted[name]))
         self._row.seconds.append(longest)

@@ -9,7 +9,7 @@ import json
 import random
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from websockets.typing import Subprotocol
 
 from tests.chaos.crew import Crew
+from tests.chaos.package import Kind, Package
 from tests.support.invariants import Complaint, Ledger, Recipient, offset_of
 from tests.support.roles import token
 
@@ -27,6 +28,12 @@ NEWS = "news"
 USERS = [f"u{n}" for n in range(16)]
 SLOW = "slow"
 _STEADY = 10  # of the users; the others' clients move on by themselves
+_PACKAGE = {
+    "package": Kind(USERS[0], (NEWS,)),
+    "package by SSE": Kind(USERS[1], (NEWS,), ("sse",)),
+    "package by poll": Kind(USERS[-2], (), ("poll",)),
+    "restless package": Kind(USERS[-1], (), restless=True),
+}
 _SILENCE = 20.0  # heartbeats come every 5 s
 _LAST_TO_RETURN = 4500
 
@@ -249,8 +256,7 @@ class SlowClient(Client):
 
     async def stay(self, door: str) -> None:
         """Take the frames of one stay, past the link, which has buffers."""
-        door = self._crowd.back_doors[self._crowd.doors.index(door)]
-        host, port = door.split(":")
+        host, port = self._crowd.past_links[door].split(":")
         narrow = socket.socket()
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         narrow.setblocking(False)  # noqa: FBT003  # as the standard library has it
@@ -268,21 +274,21 @@ class SlowClient(Client):
 
 
 class Crowd(Crew):
-    """All clients, while it is entered."""
+    """All clients, while it is entered; `doors` has links to gateways, and the ends of those."""
 
     def __init__(
         self,
         ledger: Ledger,
-        doors: Sequence[str],
-        back_doors: Sequence[str],
+        doors: Mapping[str, str],
         chance: random.Random,
         *,
         marks: bool,
+        package: bool,
     ) -> None:
         super().__init__()
         self.marks = marks  # whether they are told of them
-        self.doors = doors
-        self.back_doors = back_doors
+        self.doors = list(doors)
+        self.past_links = doors
         self.chance = chance
         self.http = httpx.AsyncClient()
         self.errors: Counter[str] = Counter()
@@ -296,6 +302,9 @@ class Crowd(Crew):
         self.restless = [Client(u, recipient(u), self, restless=True) for u in USERS[_STEADY:]]
         self.restless += [Client(u, recipient(u), self, restless=True) for u in USERS[_STEADY:]]
         self.slow = SlowClient(SLOW, recipient(SLOW), self)
+        packaged = _PACKAGE.items() if package else ()
+        follow = {name: (kind, recipient(kind.user, *kind.topics)) for name, kind in packaged}
+        self._package = Package(self.doors, follow)
 
     @property
     def clients(self) -> list[Client]:
@@ -303,13 +312,19 @@ class Crowd(Crew):
         return [*self.steady, *self.restless, self.slow]
 
     @property
+    def recipients(self) -> list[Recipient]:
+        """What everyone has got, also the clients of the package."""
+        return [*(client.recipient for client in self.clients), *self._package.recipients]
+
+    @property
     def is_complete(self) -> bool:
         """Whether everyone has been greeted once."""
-        return all(client.recipient.streams for client in self.clients)
+        return all(recipient.streams for recipient in self.recipients)
 
     def work(self) -> Iterable[Coroutine[Any, Any, None]]:
         """See Crew."""
-        return [client.run() for client in self.clients]
+        package = [self._package.run()] if self._package.recipients else []
+        return [*(client.run() for client in self.clients), *package]
 
     async def __aexit__(self, *raised: object) -> None:
         try:
@@ -320,28 +335,28 @@ class Crowd(Crew):
     @property
     def missing(self) -> bool:
         """Whether anyone lacks anything that is confirmed."""
-        return any(client.recipient.missing() for client in self.clients)
+        return any(recipient.missing() for recipient in self.recipients)
 
     @property
     def complaints(self) -> list[Complaint]:
         """All complaints so far."""
-        return [each for client in self.clients for each in client.recipient.complaints]
+        return [each for recipient in self.recipients for each in recipient.complaints]
 
     @property
     def gaps(self) -> int:
         """All gaps told so far."""
-        return sum(client.recipient.gaps for client in self.clients)
+        return sum(recipient.gaps for recipient in self.recipients)
 
     @property
     def repeats(self) -> int:
         """All events so far that came again behind a gap."""
-        return sum(client.recipient.repeats for client in self.clients)
+        return sum(recipient.repeats for recipient in self.recipients)
 
     def expire(self, topic: str) -> None:
         """Let those who follow a topic do without one more event of it."""
-        for client in self.clients:
-            if topic in client.recipient.topics:
-                client.recipient.streams[topic].expired += 1
+        for recipient in self.recipients:
+            if topic in recipient.topics:
+                recipient.streams[topic].expired += 1
 
     def closes(self, code: int) -> int:
         """How often clients were closed with this code."""

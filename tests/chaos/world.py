@@ -237,8 +237,13 @@ class World:
 
 
 @asynccontextmanager
-async def world(seed: int, ground: Ground | None = None) -> AsyncIterator[World]:
-    """Start the service, its clients and its producers; all flows when the block begins."""
+async def world(
+    seed: int, ground: Ground | None = None, *, package: bool = False
+) -> AsyncIterator[World]:
+    """Start the service, its clients and its producers; all flows when the block begins.
+
+    With `package`, some clients are of the package for browsers.
+    """
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="notifier-chaos-")))
         stack.enter_context(clean_environment(directory))
@@ -247,7 +252,7 @@ async def world(seed: int, ground: Ground | None = None) -> AsyncIterator[World]
         await _start_servers(this, stack)
         await _lay_links(this, stack)
         await _start_roles(this, stack)
-        this.crowd = await stack.enter_async_context(_crowd(this))
+        this.crowd = await stack.enter_async_context(_crowd(this, package=package))
         this.people = People(this.crowd, keeps=this.ground.durable)
         this.flow = await stack.enter_async_context(_flow(this))
         this.returns = Returns(this.ledger, this.people, _amqp(this, "producer"))
@@ -321,11 +326,11 @@ def _stop(this: World) -> None:
 
 
 @asynccontextmanager
-async def _crowd(this: World) -> AsyncIterator[Crowd]:
+async def _crowd(this: World, *, package: bool) -> AsyncIterator[Crowd]:
     links = this.links.gateways.values()
-    doors = [f"127.0.0.1:{link.port}" for link in links]
-    back_doors = [f"127.0.0.1:{link.target}" for link in links]
-    async with Crowd(this.ledger, doors, back_doors, this.chance, marks=this.ground.acts) as crowd:
+    doors = {f"127.0.0.1:{link.port}": f"127.0.0.1:{link.target}" for link in links}
+    marks = this.ground.acts
+    async with Crowd(this.ledger, doors, this.chance, marks=marks, package=package) as crowd:
         await until(lambda: crowd.is_complete, "all clients are connected")
         yield crowd
 

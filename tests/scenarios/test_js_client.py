@@ -9,8 +9,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, Route
 
+from tests.chaos.package import Kind, Package
 from tests.support.browser import BareTab, bare_tabs
 from tests.support.eventually import eventually
+from tests.support.invariants import Ledger, Recipient
 from tests.support.laptop import Laptop
 from tests.support.proxy import Proxy
 from tests.support.roles import Role, running
@@ -264,3 +266,28 @@ async def test_members_of_a_room_are_known_in_each_tab_also_in_one_that_comes_la
     for tab in (first, later):
         await shown(tab, "ann")
         assert tab.complaints == []
+
+
+async def test_clients_under_node_lose_nothing_when_their_links_are_cut(street: Street) -> None:
+    """By the campaign's clients of the package, which live through all its failures."""
+    now = asyncio.get_running_loop().time
+    ledger = Ledger()
+    kinds = [Kind(f"node-{way}", (), (way,)) for way in ("websocket", "sse", "poll")]
+    kinds.append(Kind("node-restless", (), restless=True))
+    users = [kind.user for kind in kinds]
+    topics = [f"user:{user}" for user in users]
+    clients = {kind.user: (kind, Recipient(ledger, (f"user:{kind.user}",), now)) for kind in kinds}
+
+    async with Proxy(street.keeper.port) as link, asyncio.TaskGroup() as group:
+        package = Package([f"127.0.0.1:{link.port}"], clients)
+        following = group.create_task(package.run())
+        await eventually(lambda: all(each.streams for each in package.recipients), 120)
+        for name in map("n{}".format, range(9)):
+            link.cut()
+            ledger.post(name, topics, "shop", now())
+            await street.producer.send({"users": users, "type": "t", "id": name})
+            ledger.confirm(topics, "shop")
+        await eventually(lambda: not any(each.missing() for each in package.recipients), 120)
+        following.cancel()
+
+    assert [each.complaints for each in package.recipients] == [[], [], [], []]
