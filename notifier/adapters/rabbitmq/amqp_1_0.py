@@ -11,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from notifier.adapters.rabbitmq import header_tables
 from notifier.core.errors import Unsupported
 
 PROPERTIES = "x-amqp-1.0-app-properties"
 ENCODED = "amqp-1.0"
 TYPES = frozenset({ENCODED, "binary"})  # the plugin's own word for any data section
 _VALUE, _DATA, _MAPPING = b"\x00Sw", b"\x00Su", b"\x00St"
+UNDECODABLE = (ValueError, struct.error, LookupError)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONSTANTS: Mapping[int, object] = {0x40: None, 0x41: True, 0x42: False, 0x43: 0, 0x44: 0}
 _FIXED = {
@@ -38,14 +40,18 @@ _FIXED = {
     0x83: "q",
     0x98: "16s",
 }
-_OF_LENGTH = {0xA0: "B", 0xA1: "B", 0xA3: "B", 0xB0: "I", 0xB1: "I", 0xB3: "I"}
+_OF_LENGTH = frozenset((0xA0, 0xA1, 0xA3, 0xB0, 0xB1, 0xB3))
+# By the upper half of a type's code: the bytes of its content, or those that have their number.
+_SIZES = {4: 0, 5: 1, 6: 2, 7: 4, 8: 8, 9: 16}
+_LENGTHS = {**dict.fromkeys((0xA, 0xC, 0xE), ">B"), **dict.fromkeys((0xB, 0xD, 0xF), ">I")}
 _COUNTS = {0xC1: ">BB", 0xD1: ">II"}
 
 
 def unwrapped(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return headers with the application properties among them; raises ValueError, struct.error.
+    """Return headers with the application properties among them; raises `UNDECODABLE`.
 
-    Headers that stand there by themselves come first.
+    Headers that stand there by themselves come first. A value of a type that no attribute has, such
+    as a decimal number or a list, stays unread.
     """
     encoded = headers.get(PROPERTIES)
     if not isinstance(encoded, bytes | bytearray) or not encoded.startswith(_MAPPING):
@@ -67,7 +73,7 @@ def body_of(encoded: bytes) -> bytes:
             value, end = _read(encoded, len(_VALUE))
             if end == len(encoded) and isinstance(value, str | bytes):
                 return value.encode() if isinstance(value, str) else value
-    except (ValueError, struct.error, IndexError):
+    except UNDECODABLE:
         pass
     raise Unsupported(
         "body", "is neither text nor bytes of AMQP 1.0, but another value; send one data section"
@@ -95,20 +101,29 @@ def _read(encoded: bytes, at: int) -> tuple[object, int]:
     if form := _FIXED.get(code):
         [value] = struct.unpack_from(f">{form}", encoded, at)
         return _named(code, value), at + struct.calcsize(f">{form}")
-    if (form := _OF_LENGTH.get(code)) is None:
-        raise ValueError(f"a value of AMQP 1.0 of the type {code:#x}, which no property has")
-    [length] = struct.unpack_from(f">{form}", encoded, at)
-    at += struct.calcsize(f">{form}")
-    text = encoded[at : at + length]
-    if len(text) < length:
+    start, at = _content(encoded, code, at)
+    if code not in _OF_LENGTH:
+        return header_tables.UNREAD, at
+    content = encoded[start:at]
+    return (content if code in (0xA0, 0xB0) else header_tables.text(content)), at
+
+
+def _content(encoded: bytes, code: int, at: int) -> tuple[int, int]:
+    """Return where a value's content begins and ends: its code says so (section 1.2)."""
+    size = _SIZES.get(code >> 4)
+    if size is None:
+        form = _LENGTHS[code >> 4]
+        [size] = struct.unpack_from(form, encoded, at)
+        at += struct.calcsize(form)
+    if at + size > len(encoded):
         raise ValueError("a value of AMQP 1.0 that is cut off")
-    return (text if code in (0xA0, 0xB0) else text.decode()), at + length
+    return at, at + size
 
 
 def _named(code: int, value: Any) -> object:  # noqa: ANN401  # of struct
     if code == 0x83:  # noqa: PLR2004 - milliseconds
         try:
             return _EPOCH + timedelta(milliseconds=value)
-        except OverflowError as error:
-            raise ValueError("a moment of AMQP 1.0 that no calendar has") from error
+        except OverflowError:  # no calendar has it
+            return header_tables.UNREAD
     return str(UUID(bytes=value)) if code == 0x98 else value  # noqa: PLR2004 - of the type

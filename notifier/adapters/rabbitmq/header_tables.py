@@ -4,6 +4,7 @@ An array of 130,000 nulls takes a decoder seconds, and no event needs it. Layout
 specification, section 4.2.5.5, with the kinds that RabbitMQ has beside them.
 """
 
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from struct import Struct
@@ -29,13 +30,17 @@ _SIZES = {
 }
 _WITH_LENGTH = frozenset(b"SxAF")
 _NESTED = frozenset(b"AF")
+_UNDECODABLE = (
+    *(PAMQPException, ValueError, LookupError, ArithmeticError, OSError, RecursionError),
+    *(TypeError, struct.error),
+)
 
 
 class Skipped:
-    """An array or a table that is too large: no attribute of an event is one."""
+    """A value that is no attribute of an event: too large an array, or not to be decoded."""
 
 
-_UNREAD = Skipped()
+UNREAD = Skipped()
 
 
 def size_of(properties: bytes, at: int) -> int:
@@ -46,8 +51,9 @@ def size_of(properties: bytes, at: int) -> int:
 def read(properties: bytes, at: int) -> dict[str, object]:
     """Return the headers of the table that begins at `at`.
 
-    Text is text where it is UTF-8, else bytes. Raises TooLarge for too many headers, ValueError,
-    and others of `properties.UNDECODABLE`, for an unreadable table.
+    Text is text where it is UTF-8, else bytes. Values that cannot be decoded stay unread. Raises
+    TooLarge for too many headers, ValueError, and others of `properties.UNDECODABLE`, for an
+    unreadable table.
     """
     room = _LARGEST_NESTED
     found: dict[str, object] = {}
@@ -56,7 +62,7 @@ def read(properties: bytes, at: int) -> dict[str, object]:
         is_read = size <= room
         room -= size if is_read else 0
         name = properties[start:kind].decode()
-        found[name] = _value(properties, kind, end) if is_read else _UNREAD
+        found[name] = _value(properties, kind, end) if is_read else UNREAD
     return found
 
 
@@ -92,7 +98,10 @@ def _end_of_value(data: bytes, kind: int) -> int:
 
 
 def _value(data: bytes, kind: int, end: int) -> object:
-    _, value = pamqp.decode.embedded_value(data[kind:end])
+    try:
+        _, value = pamqp.decode.embedded_value(data[kind:end])
+    except _UNDECODABLE:  # such as a moment in nanoseconds: it is no reason to refuse the rest
+        return UNREAD
     return text(value)
 
 
@@ -130,6 +139,6 @@ def _is_readable(data: bytes, start: int, kind: int, end: int) -> bool:
     try:
         data[start:kind].decode()
         pamqp.decode.embedded_value(data[kind:end])
-    except (PAMQPException, ValueError, LookupError, ArithmeticError, OSError, RecursionError):
+    except _UNDECODABLE:
         return False
     return True

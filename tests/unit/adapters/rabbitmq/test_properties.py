@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pamqp.header import ContentHeader
 
 from notifier.adapters.rabbitmq import properties
-from notifier.adapters.rabbitmq.header_tables import MOST_HEADERS, Skipped
+from notifier.adapters.rabbitmq.header_tables import MOST_HEADERS, UNREAD, Skipped
 from notifier.core.entries import Entry
 from notifier.core.errors import TooLarge, Unreadable
 
@@ -134,6 +134,19 @@ def test_a_timestamp_in_nanoseconds_does_not_matter() -> None:
     found = read(sent.replace(struct.pack(">Q", 1_700_000_000), nanoseconds))
 
     assert found.app_id == "shop"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(b"T", struct.pack(">Q", 1_700_000_000 * 10**9)), (b"A", b"\0\0\0\x02S\xff")],
+    ids=["nanoseconds", "damaged"],
+)
+def test_a_header_that_cannot_be_decoded_costs_no_other(kind: bytes, value: bytes) -> None:
+    headers = b"\x01a" + kind + value + b"\x01bt\x01"
+
+    found = read(b"\x20\0" + struct.pack(">I", len(headers)) + headers).headers
+
+    assert found == {"a": UNREAD, "b": True}
 
 
 @pytest.mark.parametrize(
