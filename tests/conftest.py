@@ -1,6 +1,7 @@
 """The services that tests ask for by name; nothing is imported or started for those that don't."""
 
 import gc
+import logging
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,26 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.fixture
+def own_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a test configure logs, and have them as they were before.
+
+    No logger is cached meanwhile: else those of modules would keep this configuration for ever, and
+    later tests capture none of their lines.
+    """
+    root, configure = logging.getLogger(), structlog.configure
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(
+        structlog,
+        "configure",
+        lambda **given: configure(**given | {"cache_logger_on_first_use": False}),
+    )
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

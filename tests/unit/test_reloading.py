@@ -1,5 +1,4 @@
 import asyncio
-import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -170,6 +169,7 @@ async def test_settings_that_only_a_restart_takes_over_are_named(
     assert lines[-1]["settings"] == ["NOTIFIER_HISTORY_SIZE"]
 
 
+@pytest.mark.usefixtures("own_logs")
 async def test_the_level_of_logs_changes_for_loggers_that_are_in_use(
     secret: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,15 +180,11 @@ async def test_the_level_of_logs_changes_for_loggers_that_are_in_use(
     level.write_text("debug\n")
     monkeypatch.setenv("NOTIFIER_LOG_LEVEL_FILE", str(level))
     taken = Taken()
-    try:
-        async with reloaded(taken):
-            os.kill(os.getpid(), signal.SIGHUP)
-            await taken.settings.get()
-            await asyncio.sleep(0)
-        log.debug("after")
-    finally:
-        structlog.reset_defaults()
-        logging.getLogger().handlers.clear()
+    async with reloaded(taken):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await taken.settings.get()
+        await asyncio.sleep(0)
+    log.debug("after")
 
     written = capsys.readouterr().err
     assert '"event":"after"' in written

@@ -1,7 +1,6 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
 from contextlib import redirect_stderr, suppress
 
 import pytest
@@ -9,15 +8,7 @@ import structlog
 
 from notifier.telemetry import logs
 
-
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("own_logs")
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
