@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -75,3 +76,24 @@ def test_the_lock_names_hashes_and_no_registry(js_client: Path) -> None:
 
     assert all(each.get("integrity") for name, each in packages.items() if name)
     assert not any("resolved" in each for each in packages.values())
+
+
+def test_each_package_runs_on_the_oldest_node_that_this_one_names(js_client: Path) -> None:
+    """And so does the Makefile, which asks for it."""
+    packages = json.loads((js_client / "package-lock.json").read_text())["packages"]
+    needed = {name: each.get("engines", {}).get("node", "") for name, each in packages.items()}
+    oldest = int(needed.pop("").removeprefix(">="))
+
+    too_new = {name for name, node in needed.items() if least(node) > oldest}
+
+    assert too_new == set()
+    asked = (js_client.parents[1] / "Makefile").read_text()
+    assert re.findall(r"process\.versions\.node\) < (\d+)|Node (\d+) or newer", asked) == [
+        (f"{oldest}", ""),
+        ("", f"{oldest}"),
+    ]
+
+
+def least(node: str) -> int:
+    """The oldest major version in a range such as `^18.17.0 || >=20`."""
+    return min(map(int, re.findall(r"(?:^|[^\d.])(\d+)(?:\.|\b)", node)), default=0)
