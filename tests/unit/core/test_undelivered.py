@@ -60,7 +60,7 @@ def test_an_event_comes_out_as_it_waited_for_the_users_who_are_left() -> None:
 def test_an_entry_that_no_router_wrote_is_refused() -> None:
     forged = b'{"type":"t","id":"e","source":"s","users":["42"]}'
 
-    with pytest.raises(Invalid, match="^undelivered_after: is missing"):
+    with pytest.raises(Invalid, match=r"^undelivered_after: is missing"):
         waiting_in(Entry(forged, content_type=WAITED))
 
 
