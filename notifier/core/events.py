@@ -98,7 +98,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     @property
     def wants_ack(self) -> bool:
         """Whether clients are to mark it received."""
-        return self.undelivered_after is not UNSET or bool(self.report)
+        return self.undelivered_after is not UNSET or self.report is True
 
     @property
     def has_audience(self) -> bool:
