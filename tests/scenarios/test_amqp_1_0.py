@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aio_pika.abc import AbstractQueue
 
-from tests.support.amqp_1_0 import send
+from tests.support.amqp_1_0 import send, take
 from tests.support.clients import Client
 from tests.support.roles import Service
 from tests.support.services import version_of
@@ -134,3 +134,17 @@ async def test_a_message_that_is_no_event_becomes_a_dead_letter_with_its_reason(
     async with dead.iterator(no_ack=True, timeout=20) as letters:
         letter = await anext(letters)
     assert error in str(letter.headers["notifier-error"])
+
+
+async def test_a_message_that_rabbitmq_3_cannot_deliver_is_taken_off_and_the_next_ones_follow(
+    publish: Publish, service: Service, amqp_management_url: str, client: Client, name: str
+) -> None:
+    if version_of(amqp_management_url) >= (4,):
+        pytest.skip("RabbitMQ 4 delivers a message-id that is a number")
+    await publish(b'{"type":"t"}', inferred=True, id=7)
+    await publish(event_of(name))
+
+    taken = await take(service.amqp_url, "notifier.events.0")
+
+    assert taken == "7"
+    assert (await client.next_event())["id"] == name

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 _PYTHON = "/usr/bin/python3"
-_PROGRAM = Path(__file__).parent / "proton_send.py"
+_SEND, _TAKE = (Path(__file__).parent / f"proton_{each}.py" for each in ("send", "take"))
 _ADDRESSES = {3: "/exchange/notifier.events/{}", 4: "/exchanges/notifier.events/{}"}
 
 
@@ -44,8 +44,17 @@ async def send(url: str, version: tuple[int, ...], key: str, body: object, **mes
     told = {"url": url, "address": address, "data": data, "message": message}
     await asyncio.to_thread(
         subprocess.run,
-        [_python(), str(_PROGRAM)],
+        [_python(), str(_SEND)],
         input=json.dumps(told).encode(),
         check=True,
         timeout=30,
     )
+
+
+async def take(url: str, queue: str) -> str:
+    """Take a message off a queue of RabbitMQ 3, and return its id."""
+    command = [_python(), str(_TAKE), url, queue]
+    taken = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, check=True, timeout=90
+    )
+    return taken.stdout
