@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from examples.house import create_app
 from notifier.serving import serve
 from notifier.testing import running
+from tests.support.axe import barriers
 from tests.support.browser import QUIET
 from tests.support.process import Process, free_port, wait_until
 
@@ -57,6 +58,7 @@ class House:
             page.goto(f"{self.url}#user={user}")
             expect(page.locator("#state")).to_have_text("open", timeout=PATIENCE)
             yield page
+            assert page.evaluate(barriers()) == []
             assert complaints == []
 
 

@@ -3,10 +3,12 @@
 import re
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
+from tests.support.axe import barriers
 from tests.support.street import Street, Tab
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -15,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "clients/js"
 MOST_LINES = 15
 PATIENCE = 60_000
+PAGE = '<!doctype html><html lang="en"><title>Shop</title><main><h1>Shop</h1>{}</main>'
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 REACT_PAGE = """
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
@@ -54,7 +58,7 @@ def page_with_bell(street: Street) -> str:
     script = blocks["js"].replace("https://push.example", street.gateway_url)
     (street.pages / "script.js").write_text(script)
     build(street.pages, "script.js", "--outfile=bell.js")
-    (street.pages / "bell.html").write_text("<!doctype html><title>Shop</title>" + blocks["html"])
+    (street.pages / "bell.html").write_text(PAGE.format(blocks["html"]))
     return f"{street.address}bell.html"
 
 
@@ -133,6 +137,9 @@ async def test_the_inbox_is_used_by_the_keyboard_alone(
         timeout=PATIENCE
     )
     await expect(page.get_by_role("listitem")).to_have_count(3, timeout=PATIENCE)
+    for scheme in SCHEMES:
+        await page.emulate_media(color_scheme=scheme)
+        assert await page.evaluate(barriers()) == []
     for key in ("ArrowDown", "End", "ArrowUp", "Enter"):
         await press(key)
     await shows(page, 2)

@@ -5,6 +5,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import FloatRect, expect
 
+from tests.support.axe import barriers
 from tests.support.visitor import Visit, Visitor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -107,6 +108,17 @@ async def test_text_has_a_contrast_of_four_and_a_half(
         states[phase] = await me.page.evaluate(LEAST_CONTRAST)
 
     assert all(ratio >= 4.5 for ratio, _text in states.values()), states
+
+
+@pytest.mark.usefixtures("js_client")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_nothing_keeps_people_from_using_the_page(
+    visit: Visit, scheme: Literal["light", "dark"]
+) -> None:
+    me = await crowded(visit, "clara", 768)
+    await me.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+
+    assert await me.page.evaluate(barriers()) == []
 
 
 async def test_the_tab_key_goes_through_the_page_in_reading_order_and_shows_where_it_is(

@@ -74,6 +74,7 @@ function eventEntry({ topic, position, event }) {
   if (event.silent) entry.dataset.silent = "true";
   entry.dataset.key = JSON.stringify([topic, event.source, event.id]);
   entry.querySelector("pre").hidden = data === "";
+  if (data.length > LONGEST_LINE) entry.querySelector("pre").tabIndex = 0; // it may scroll: by keys too
   entry.querySelector("button").setAttribute("aria-label", `Mark ${event.type} as read`);
   showWhetherRead(entry);
   return entry;
