@@ -10,9 +10,9 @@ from typing import Any, Self, TypedDict
 class Members(TypedDict, total=False):
     """The members of an event beside its type; exactly one of the first three is its audience.
 
-    `data` is anything that becomes JSON: also dates, UUIDs and data classes. `ttl` is in seconds,
-    `time` and `expires` are texts of RFC 3339. An event with the same `source` and `id` is
-    delivered once.
+    `data` is anything that becomes JSON: also dates, UUIDs and data classes. `ttl` and
+    `undelivered_after` are in seconds, `time` and `expires` are texts of RFC 3339. An event with
+    the same `source` and `id` is delivered once.
     """
 
     users: Sequence[str]
@@ -27,6 +27,8 @@ class Members(TypedDict, total=False):
     expires: str
     collapse_key: str
     silent: bool
+    undelivered_after: float
+    report: bool
     subject: str
     datacontenttype: str
     dataschema: str
