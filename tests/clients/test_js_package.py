@@ -68,7 +68,14 @@ def test_the_package_is_installed_into_an_empty_project_offline(
     paths = {file["path"] for file in description["files"]}
     assert {"LICENSE", "README.md", "dist/index.d.ts", "dist/index.js.map"} <= paths
     assert {"dist/inbox.js", "dist/element.d.ts", "dist/react.js", "dist/react.d.ts"} <= paths
-    assert not any(path.startswith(("test/", "node_modules/")) for path in paths)
+    assert not any(path.startswith(("test/", "node_modules/", "dist/.")) for path in paths)
+    installed = tmp_path / "node_modules/notifier-push"
+    said = json.loads((installed / "package.json").read_text())
+    assert (said["license"], said["publishConfig"]["provenance"]) == ("MIT", True)
+    for made in paths:
+        if made.endswith((".js", ".d.ts")):
+            sources = json.loads((installed / f"{made}.map").read_text())["sources"]
+            assert all((installed / "dist" / each).resolve().is_file() for each in sources), made
 
 
 def test_the_lock_names_hashes_and_no_registry(js_client: Path) -> None:
