@@ -25,6 +25,7 @@ from tests.support.roles import KEY, Role, Service, service_of
 PRODUCERS = 4  # connections that post batches side by side
 SINGLY = 32  # connections that post single events
 USERS = 100
+_AT_ONCE = 500  # publishes whose confirms are awaited together
 
 
 @contextmanager
@@ -51,17 +52,21 @@ def roles(
 
 
 async def _fill(url: str, exchange: str, letters: Sequence[tuple[str, bytes]]) -> None:
-    """Publish without confirms, as fast as it goes, and return when RabbitMQ has read it all."""
+    """Publish, and return when RabbitMQ has confirmed all: the row fails if one is missing."""
     connection = await aiormq.connect(url)
-    channel = await connection.channel(publisher_confirms=False)
-    for number, (key, body) in enumerate(letters):
+    channel = await connection.channel()
+
+    async def publish(number: int) -> None:
+        key, body = letters[number]
         properties = aiormq.spec.Basic.Properties(
             delivery_mode=2, correlation_id=key, message_id=f"{number}", app_id="benchmark"
         )
         await channel.basic_publish(
             body, exchange=exchange, routing_key=key if exchange else QUEUE, properties=properties
         )
-    await channel.close()  # answered after everything before it
+
+    for start in range(0, len(letters), _AT_ONCE):
+        await asyncio.gather(*map(publish, range(start, min(start + _AT_ONCE, len(letters)))))
     await connection.close()
 
 
