@@ -12,12 +12,14 @@ from notifier.core.events import Event, Reference, Word
 
 
 class Report(StrEnum):
-    """How far an event came; the first three in this order."""
+    """How far an event came; the first three in this order. None follows one of the last four."""
 
     PUBLISHED = "published"
     RECEIVED = "received"
     READ = "read"
     EXPIRED = "expired"  # it was not received, and its time is over
+    SUPERSEDED = "superseded"  # the same, and a later one of its collapse key is there
+    BEYOND_HISTORY = "beyond_history"  # the stream lacks it: nothing later can be known
 
 
 class Reported(Struct, frozen=True):

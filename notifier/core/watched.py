@@ -28,7 +28,13 @@ WATCHED = "application/vnd.notifier.watched+json"
 SECONDS = 24 * 3600
 """How long reports come, from the acceptance on; longer only if the event itself lives longer."""
 
-_LAST = (Fate.READ, Fate.EXPIRED, Fate.NOT_PUBLISHED)  # no report follows these
+_LAST = {
+    Fate.READ: Report.READ,
+    Fate.EXPIRED: Report.EXPIRED,
+    Fate.SUPERSEDED: Report.SUPERSEDED,
+    Fate.BEYOND_HISTORY: Report.BEYOND_HISTORY,
+}
+"""The reports that no other follows."""
 
 
 class _Kept(Struct):
@@ -67,13 +73,21 @@ class Watched(NamedTuple):
         return self.event.expires.timestamp() if self.event.expires else 0.0
 
     def judged(self, fates: Mapping[str, Fate], now: float) -> dict[str, Fate]:
-        """Return the users' fates, in which an event that nobody marked in its time is expired."""
-        if not 0 < self._expires <= now:
-            return dict(fates)
-        return {
-            user: fate if fate.reached or fate is Fate.NOT_PUBLISHED else Fate.EXPIRED
-            for user, fate in fates.items()
-        }
+        """Return the users' fates, so that they contradict no report that was sent.
+
+        An event that nobody marked in its time is expired.
+        """
+        return {user: self._judged(user, fate, now) for user, fate in fates.items()}
+
+    def _judged(self, user: str, fate: Fate, now: float) -> Fate:
+        is_gone = fate in (Fate.BEYOND_HISTORY, Fate.NOT_PUBLISHED)
+        if fate.reached:
+            return fate
+        if user in self.received:  # Redis has lost the mark
+            return Fate.BEYOND_HISTORY if is_gone else Fate.RECEIVED
+        if 0 < self._expires <= now:
+            return Fate.EXPIRED
+        return Fate.BEYOND_HISTORY if is_gone else fate
 
     def due(self, fates: Mapping[str, Fate]) -> list[tuple[str, Report]]:
         """Return the reports that follow from the users' fates and were not sent yet."""
@@ -82,10 +96,8 @@ class Watched(NamedTuple):
     def _due(self, user: str, fate: Fate) -> Iterator[Report]:
         if fate.reached and user not in self.received:
             yield Report.RECEIVED
-        if fate is Fate.READ:
-            yield Report.READ
-        if fate is Fate.EXPIRED:
-            yield Report.EXPIRED
+        if fate in _LAST:
+            yield _LAST[fate]
 
     def after(self, fates: Mapping[str, Fate]) -> "Watched | None":
         """Return what is left to watch once those reports are sent; None when nothing is."""

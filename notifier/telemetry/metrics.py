@@ -98,7 +98,7 @@ class Metrics(Metered):
         self.reports = self._counters(
             "notifier_reports_total",
             "Delivery reports of events with report, one for each user and step: published, "
-            "received, read, expired (not received in its time).",
+            "received, read; or expired, superseded, beyond_history, which end unreceived ones.",
             report=tuple(Report),
         )
 

@@ -12,7 +12,8 @@ from notifier.core.reports import Report
 from notifier.core.watched import SECONDS, WATCHED, Watched, watched_in
 
 NOW = 1_769_851_800.0
-UNREACHED = [each for each in Fate if not each.reached and each is not Fate.NOT_PUBLISHED]
+UNREACHED = [each for each in Fate if not each.reached]
+GONE = (Fate.BEYOND_HISTORY, Fate.NOT_PUBLISHED)
 
 
 def watched(*users: str, received: tuple[str, ...] = (), ttl: float | None = None) -> Watched:
@@ -83,15 +84,23 @@ def test_an_entry_of_unknown_age_is_watched_no_longer() -> None:
 @pytest.mark.parametrize("fate", UNREACHED)
 def test_an_event_that_no_mark_reached_expires_with_its_time(fate: Fate) -> None:
     of = watched(ttl=60)
+    before = {"42": Fate.BEYOND_HISTORY if fate in GONE else fate}
 
-    assert of.judged({"42": fate}, NOW + 59) == {"42": fate}
+    assert of.judged({"42": fate}, NOW + 59) == before
     assert of.judged({"42": fate}, NOW + 60) == {"42": Fate.EXPIRED}
-    assert watched().judged({"42": fate}, NOW + SECONDS) == {"42": fate}
+    assert watched().judged({"42": fate}, NOW + SECONDS) == before
 
 
-@pytest.mark.parametrize("fate", [Fate.READ, Fate.RECEIVED, Fate.NOT_PUBLISHED])
-def test_an_event_that_is_received_or_lost_does_not_expire(fate: Fate) -> None:
+@pytest.mark.parametrize("fate", [Fate.READ, Fate.RECEIVED])
+def test_an_event_that_is_received_does_not_expire(fate: Fate) -> None:
     assert watched(ttl=60).judged({"42": fate}, NOW + 60) == {"42": fate}
+
+
+@pytest.mark.parametrize("fate", UNREACHED)
+def test_a_receipt_that_was_reported_stands_though_redis_lost_its_mark(fate: Fate) -> None:
+    later = {"42": Fate.BEYOND_HISTORY if fate in GONE else Fate.RECEIVED}
+
+    assert watched(received=("42",), ttl=60).judged({"42": fate}, NOW + 60) == later
 
 
 @pytest.mark.parametrize(
@@ -101,9 +110,8 @@ def test_an_event_that_is_received_or_lost_does_not_expire(fate: Fate) -> None:
         (Fate.RECEIVED, [Report.RECEIVED], [], True),
         (Fate.EXPIRED, [Report.EXPIRED], [Report.EXPIRED], False),
         (Fate.PUBLISHED, [], [], True),
-        (Fate.SUPERSEDED, [], [], True),
-        (Fate.BEYOND_HISTORY, [], [], True),
-        (Fate.NOT_PUBLISHED, [], [], False),
+        (Fate.SUPERSEDED, [Report.SUPERSEDED], [Report.SUPERSEDED], False),
+        (Fate.BEYOND_HISTORY, [Report.BEYOND_HISTORY], [Report.BEYOND_HISTORY], False),
     ],
 )
 def test_each_fate_has_its_reports(

@@ -37,7 +37,7 @@ async def test_each_step_of_an_event_is_reported_once_for_each_user() -> None:
     assert received == [*published, ("1", "received")]
     assert house.reports == [*received, ("1", "read"), ("2", "received"), ("2", "read")]
     assert len(house.queue.waits) == waits
-    assert [house.count("reports", report=each) for each in Report] == [2, 2, 2, 0]
+    assert [house.count("reports", report=each) for each in Report] == [2, 2, 2, 0, 0, 0]
 
 
 @in_virtual_time
@@ -58,14 +58,11 @@ async def test_a_report_comes_before_its_event_is_twice_as_old() -> None:
         age += wait
 
 
-@pytest.mark.parametrize("key", ["", "price"], ids=["alone", "superseded"])
 @in_virtual_time
-async def test_an_event_that_nobody_received_in_its_time_is_reported_as_expired(key: str) -> None:
+async def test_an_event_that_nobody_received_in_its_time_is_reported_as_expired() -> None:
     async with routing(House()) as house:
-        await post(house, "receiver", "absent", ttl=5, collapse_key=key or "own")
+        await post(house, "receiver", "absent", ttl=5)
         await house.mark("receiver", "received")
-        if key:
-            await house.post("absent", after=None, id="newer", collapse_key=key)
         await asyncio.sleep(7)
         early = house.reports
         await house.mark("absent", "read")  # too late
@@ -73,6 +70,22 @@ async def test_an_event_that_nobody_received_in_its_time_is_reported_as_expired(
         await asyncio.sleep(20)
 
     assert early[2:] == [("receiver", "received"), ("absent", "expired")]
+    assert house.reports == [*early, ("receiver", "read")]
+
+
+@in_virtual_time
+async def test_a_superseded_event_is_reported_so_at_the_next_look_and_never_as_expired() -> None:
+    async with routing(House()) as house:
+        await post(house, "receiver", "absent", ttl=60, collapse_key="price")
+        await house.mark("receiver", "received")
+        await house.post("receiver", "absent", after=None, id="newer", collapse_key="price")
+        await asyncio.sleep(2)
+        early = house.reports
+        await house.mark("absent", "read")  # the newer one
+        await house.mark("receiver", "read")
+        await asyncio.sleep(100)
+
+    assert early[2:] == [("receiver", "received"), ("absent", "superseded")]
     assert house.reports == [*early, ("receiver", "read")]
 
 
@@ -90,16 +103,33 @@ async def test_an_event_is_watched_for_a_day_or_as_long_as_it_lives() -> None:
 
 
 @in_virtual_time
-async def test_an_event_whose_stream_was_lost_is_watched_no_longer() -> None:
+async def test_an_event_whose_stream_was_lost_is_reported_so_and_watched_no_longer() -> None:
     async with routing(House()) as house:
-        await post(house, "42")
+        await post(house, "here", "away")
+        await house.mark("here", "received")
+        await asyncio.sleep(2)
         house.lose()
         await asyncio.sleep(2)
         waits = len(house.queue.waits)
         await asyncio.sleep(SECONDS)
 
     assert len(house.queue.waits) == waits
-    assert house.reports == [("42", "published")]
+    lost = [("here", "beyond_history"), ("away", "beyond_history")]
+    assert house.reports[2:] == [("here", "received"), *lost]
+
+
+@in_virtual_time
+async def test_an_event_that_newer_ones_pushed_out_of_history_is_reported_so() -> None:
+    async with routing(House(inbox_size=3)) as house:
+        await post(house, "42")
+        for number in range(3):
+            await house.post("42", after=None, id=f"newer{number}")
+        await asyncio.sleep(2)
+        pushed = house.reports
+        await house.mark("42", "read")  # of those behind it
+        await asyncio.sleep(SECONDS)
+
+    assert pushed == house.reports == [("42", "published"), ("42", "beyond_history")]
 
 
 @in_virtual_time
