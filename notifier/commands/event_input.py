@@ -22,7 +22,6 @@ from notifier.core.events import LARGEST_BATCH, LARGEST_BODY, MOST_IN_BATCH
 AUDIENCE = frozenset({"users", "topic", "everyone"})
 STDIN = "standard input"
 _CHUNK = 64 * 1024
-_ANY = Decoder(msgspec.Raw)
 _VALUE = Decoder(Any)
 _MEMBERS = Decoder(dict[str, msgspec.Raw])
 _LIST = Decoder(list[msgspec.Raw])

@@ -16,6 +16,7 @@ from tests.support.services import Broker, emptied, fresh_vhost
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext
 
+    from tests.support.recipes import TwoGateways
     from tests.support.street import Street
     from tests.support.visitor import Visit
 
@@ -47,6 +48,19 @@ def dev(logs: Path) -> Iterator[Role]:
     role = Role("dev", logs / "dev.log")
     with running(role):
         yield role
+
+
+@pytest.fixture(scope="module")
+def gateways(_rabbitmq: Broker, _redis_address: str, logs: Path) -> Iterator["TwoGateways"]:
+    """Two gateways and an api that a proxy may stand before, shared by a module's tests."""
+    from tests.support.recipes import two_gateways  # noqa: PLC0415  # others need no proxies
+
+    with (
+        fresh_vhost(_rabbitmq) as amqp_url,
+        emptied(_redis_address) as redis_url,
+        two_gateways(logs, amqp_url, redis_url) as gateways,
+    ):
+        yield gateways
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

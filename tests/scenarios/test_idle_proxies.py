@@ -4,7 +4,7 @@ The long polls wait while other tests go on: the module's tests share an event l
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,9 +14,8 @@ import pytest_asyncio
 
 from notifier.gateway.poll import LONGEST_WAIT
 from tests.support.producers import http_producer
-from tests.support.recipes import FILES, RunningProxy, TwoGateways, in_front_of, two_gateways
+from tests.support.recipes import FILES, RunningProxy, TwoGateways, in_front_of
 from tests.support.roles import token
-from tests.support.services import Broker, emptied, fresh_vhost
 from tests.support.streams import polled
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,16 +25,6 @@ AFTER_A_MINUTE = {
     "haproxy": {r"timeout server \d+s": "timeout server 60s"},
     "caddy": {},
 }
-
-
-@pytest.fixture(scope="module")
-def gateways(_rabbitmq: Broker, _redis_address: str, logs: Path) -> Iterator[TwoGateways]:
-    with (
-        fresh_vhost(_rabbitmq) as amqp_url,
-        emptied(_redis_address) as redis_url,
-        two_gateways(logs, amqp_url, redis_url) as gateways,
-    ):
-        yield gateways
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)

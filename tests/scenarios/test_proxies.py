@@ -21,23 +21,11 @@ from tests.support.recipes import (
     TwoGateways,
     in_front_of,
     recipe_of,
-    two_gateways,
 )
 from tests.support.roles import token
-from tests.support.services import Broker, emptied, fresh_vhost
 from tests.support.streams import ids, polled, streamed
 
 PROXIES = tuple(FILES)
-
-
-@pytest.fixture(scope="module")
-def gateways(_rabbitmq: Broker, _redis_address: str, logs: Path) -> Iterator[TwoGateways]:
-    with (
-        fresh_vhost(_rabbitmq) as amqp_url,
-        emptied(_redis_address) as redis_url,
-        two_gateways(logs, amqp_url, redis_url) as gateways,
-    ):
-        yield gateways
 
 
 @pytest.fixture(scope="module", params=PROXIES)

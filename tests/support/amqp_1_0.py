@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 _PYTHON = "/usr/bin/python3"
-_SEND, _TAKE = (Path(__file__).parent / f"proton_{each}.py" for each in ("send", "take"))
+_PROGRAM = Path(__file__).parent / "proton_client.py"
 _ADDRESSES = {3: "/exchange/notifier.events/{}", 4: "/exchanges/notifier.events/{}"}
 
 
@@ -41,20 +41,22 @@ async def send(url: str, version: tuple[int, ...], key: str, body: object, **mes
     data = base64.b64encode(body).decode() if isinstance(body, bytes) else None
     message |= {} if isinstance(body, bytes) else {"body": body}
     address = _ADDRESSES[min(version[0], 4)].format(key)
-    told = {"url": url, "address": address, "data": data, "message": message}
-    await asyncio.to_thread(
-        subprocess.run,
-        [_python(), str(_SEND)],
-        input=json.dumps(told).encode(),
-        check=True,
-        timeout=30,
-    )
+    await _run(url=url, address=address, message=message, data=data)
 
 
 async def take(url: str, queue: str) -> str:
     """Take a message off a queue of RabbitMQ 3, and return its id."""
-    command = [_python(), str(_TAKE), url, queue]
-    taken = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, check=True, timeout=90
+    return await _run(url=url, queue=f"/amq/queue/{queue}")
+
+
+async def _run(**told: object) -> str:
+    ran = await asyncio.to_thread(
+        subprocess.run,
+        [_python(), str(_PROGRAM)],
+        input=json.dumps(told),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=90,
     )
-    return taken.stdout
+    return str(ran.stdout)
