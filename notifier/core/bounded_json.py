@@ -114,13 +114,22 @@ def named(error: msgspec.ValidationError, rules: Mapping[str, str]) -> Invalid:
         path = f"{path}.{missing['name'][:_LONGEST_SHOWN]}".lstrip(".")
         return Invalid(path, "is missing" if "missing" in reason else NOT_A_MEMBER)
     rule = rules.get(re.split(r"[.\[]", path, maxsplit=1)[0], "")
-    return Invalid(path, _in_words(reason) or rule or "has a form that is not taken here")
+    if path.startswith("[...]"):
+        path = ""  # msgspec does not tell the names of a dictionary's members
+    return Invalid(path, _kinds_in_words(reason) or rule or _in_words(reason))
 
 
 def _in_words(reason: str) -> str:
-    """Say `Expected `str`, got `int`` as a person would; empty where the rule says it better."""
+    """Say what is wrong where no rule does."""
     if (number := _WRONG_NUMBER.fullmatch(reason)) is not None:
         return f"must be {_COMPARED[number[1]]} {number[2]}"
+    if "out of range" in reason:
+        return "a number is too large to be read"
+    return "has a form that is not taken here"
+
+
+def _kinds_in_words(reason: str) -> str:
+    """Say `Expected `str`, got `int`` as a person would; empty where the rule says it better."""
     if (kinds := _WRONG_TYPE.fullmatch(reason)) is None:
         return ""
     wanted, given = (each.split(" | ") for each in kinds.groups())

@@ -17,7 +17,9 @@ _ORIGIN = re.compile(
     r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\s,/?#@:\[\]]+)(?::([0-9]{1,5}))?", re.IGNORECASE
 )
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s,/?#@:\[\]]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
+_PORT = re.compile(r"[0-9]{1,5}")
 _FORWARDED_HOST = re.compile(r"host=\"?([^\";,\s]+)", re.IGNORECASE)
+_FORWARDED_PROTO = re.compile(r"proto=\"?([a-z]+)", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _LONGEST = 300  # characters of an origin: a host has 253
 _LABEL = "[a-z0-9_-]"
@@ -85,29 +87,39 @@ def is_own(origin: str, headers: Headers) -> bool:
     site = Site.of(origin)
     if site is None:
         return False
-    port = 0 if site.port in _DEFAULT_PORTS.values() else site.port
-    return (site.host, port) in _own_hosts(list(headers))
+    return (site.host, _own_port(site.port)) in _own_hosts(list(headers))
 
 
 def forwarded_scheme(headers: Headers) -> str:
     """Return the scheme that the client used, as the outermost proxy tells it; else empty."""
-    for value in _values(list(headers), b"x-forwarded-proto"):
-        return value.partition(",")[0].strip().lower()
-    return ""
+    lines = list(headers)
+    told = _items(lines, b"x-forwarded-proto")
+    for value in _values(lines, b"forwarded"):
+        told += _FORWARDED_PROTO.findall(value)
+    return told[0].lower() if told else ""
 
 
 def _own_hosts(headers: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[str, int]]:
-    hosts = _values(headers, b"host")
-    for value in _values(headers, b"x-forwarded-host"):
-        hosts += [each.strip() for each in value.split(",")]
+    hosts = _values(headers, b"host") + _items(headers, b"x-forwarded-host")
     for value in _values(headers, b"forwarded"):
         hosts += _FORWARDED_HOST.findall(value)
-    ports = [int(each) for each in _values(headers, b"x-forwarded-port") if each.isdecimal()]
+    # A proxy may leave the port out of the host, or have it replaced by an inner one.
+    told = filter(_PORT.fullmatch, _items(headers, b"x-forwarded-port"))
+    ports = [_own_port(each) for each in told]
     for found in filter(None, map(_HOST.fullmatch, hosts)):
-        name, port = found[1].lower(), int(found[2] or 0)
-        yield name, 0 if port in _DEFAULT_PORTS.values() else port
-        if not port:  # a proxy may leave it out of the host
-            yield from ((name, each) for each in ports)
+        for port in (_own_port(found[2]), *ports):
+            yield found[1].lower(), port
+
+
+def _own_port(told: str | int | None) -> int:
+    """Return a port; 0 for one that is the default of any scheme, and for none."""
+    port = int(told or 0)
+    return 0 if port in _DEFAULT_PORTS.values() else port
+
+
+def _items(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[str]:
+    """Return the items of a header that each proxy on the way may append to."""
+    return [item.strip() for line in _values(headers, name) for item in line.split(",")]
 
 
 def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[str]:

@@ -9,6 +9,7 @@ import structlog
 from fastapi import Depends, FastAPI, Request, WebSocket
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import WebSocketRoute
 
 from notifier.bodies import plain_content_of
 from notifier.core import frames
@@ -118,6 +119,7 @@ def create_app(
     ):
         app.add_api_route(path, endpoint, methods=["POST"], **described)
         app.add_api_route(f"{path}/", endpoint, methods=["POST"], include_in_schema=False)
+    app.router.routes.append(WebSocketRoute("/{path:path}", nowhere))
     app.add_exception_handler(NotifierError, refuse)  # type: ignore[arg-type] # serves both kinds
     app.add_exception_handler(HTTPException, no_route(OFFERS))
     app.add_exception_handler(Exception, fail)
@@ -149,6 +151,12 @@ async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]
         client_of=partial(client_of, socket),
     )
     connection.hand_over(session)
+
+
+async def nowhere(socket: WebSocket) -> None:
+    """Say where there is a WebSocket; Starlette would say that it is forbidden here."""
+    detail = f"GET {socket.scope['path']}: not found; there is {OFFERS}"
+    await socket.send_denial_response(problem(HTTPStatus.NOT_FOUND, "not_found", detail))
 
 
 async def upgrade_required() -> Response:

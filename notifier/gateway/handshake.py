@@ -12,10 +12,12 @@ from itertools import chain
 from typing import NamedTuple
 
 from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
+from websockets.exceptions import InvalidHeader
+from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
+from notifier.core.errors import Invalid
 from notifier.gateway.deflate import EXTENSIONS, window_of
 from notifier.http.port import Header
 
@@ -29,6 +31,14 @@ _ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: %s\r\n"
 )
+# Of RFC 6455, section 4.2.1.
+_RULES = {
+    "Connection": "must be Upgrade",
+    "Sec-WebSocket-Key": "must be sixteen bytes in base64, given once",
+    "Sec-WebSocket-Version": "must be 13",
+    "Sec-WebSocket-Extensions": "must name extensions, separated by commas, and their parameters "
+    "behind semicolons (RFC 6455, section 9.1)",
+}
 
 
 class Agreement(NamedTuple):
@@ -36,6 +46,13 @@ class Agreement(NamedTuple):
 
     window: int
     headers: tuple[Header, ...]
+
+
+class Fault(NamedTuple):
+    """The fault of an upgrade request, and the status that answers it."""
+
+    status: HTTPStatus
+    reason: Invalid
 
 
 class HandshakeRequest(NamedTuple):
@@ -49,8 +66,8 @@ class HandshakeRequest(NamedTuple):
         """Return the values of a header, in the order of their lines."""
         return [value.decode("latin-1") for each, value in self.headers if each == name]
 
-    def answer(self) -> Agreement | Response:
-        """Return the agreement, or the response that refuses the request."""
+    def answer(self) -> Agreement | Fault:
+        """Return the agreement, or the fault that refuses the request."""
         terms = tuple([header for header in self.headers if header[0] in _TERMS])
         keys = self.values(_KEY)
         if len(keys) == 1 and _GOOD_KEY.fullmatch(keys[0]) and _is_short(terms):
@@ -71,18 +88,24 @@ def _is_short(headers: tuple[Header, ...]) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _answer_of_kind(terms: tuple[Header, ...]) -> Agreement | Response:
+def _answer_of_kind(terms: tuple[Header, ...]) -> Agreement | Fault:
     return _answer([*terms, (_KEY, _EXAMPLE_KEY)])
 
 
-def _answer(headers: list[Header]) -> Agreement | Response:
+def _answer(headers: list[Header]) -> Agreement | Fault:
     protocol = ServerProtocol(extensions=EXTENSIONS)
     response = protocol.accept(_request(headers))
     if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-        return response
+        return Fault(HTTPStatus(response.status_code), _reason_of(protocol.handshake_exc))
     agreed = response.headers.get(_EXTENSIONS.decode())
     said = () if agreed is None else ((b"Sec-WebSocket-Extensions", agreed.encode()),)
     return Agreement(window_of(protocol.extensions), said)
+
+
+def _reason_of(error: Exception | None) -> Invalid:
+    """Say in our own words what the library says in its own."""
+    name = error.name if isinstance(error, InvalidHeader) else ""
+    return Invalid(name, _RULES.get(name, "the request for a WebSocket is malformed"))
 
 
 def _request(headers: list[Header]) -> Request:

@@ -11,14 +11,20 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from notifier.gateway.framing import Opcode, websocket_frame
-from notifier.gateway.handshake import Agreement, HandshakeRequest
+from notifier.gateway.handshake import Agreement, Fault, HandshakeRequest
 from notifier.http.port import HANDOVER, Port
+from notifier.problems import problem_of, refusal
 
 _log = structlog.get_logger("notifier.gateway")
+_UNDERSTOOD = {"sec-websocket-version": "13"}  # RFC 6455, section 4.4
 
 
 class Opened(Protocol):
     """The connection that is to be opened."""
+
+    @property
+    def client(self) -> str:
+        """The address of the other end."""
 
     def agree_on(self, window: int) -> None:
         """Compress with this window, in bits; 0 for not at all."""
@@ -53,8 +59,8 @@ class Opening:
         self._transport = transport
         self._request = request
         answer = request.answer()
-        if not isinstance(answer, Agreement):
-            self._respond(answer)
+        if isinstance(answer, Fault):
+            self._refuse_for(answer)
             return
         self._agreement = answer
         self._connection.agree_on(answer.window)
@@ -63,6 +69,13 @@ class Opening:
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _refuse_for(self, fault: Fault) -> None:
+        status, reason = fault
+        _log.info("refused", client=self._connection.client, code=reason.code, reason=str(reason))
+        content = refusal(reason, problem_of(reason, status), _UNDERSTOOD)
+        pairs = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in content.raw_headers]
+        self._refuse(status, Headers(pairs), bytes(content.body))
 
     def lost(self) -> None:
         """Let an application that still waits know that the client is gone."""

@@ -86,10 +86,13 @@ def key_of_secret(secret: str) -> Key:
     """
     material = secret.encode()
     fitting = [name for name, least in _HMAC.items() if len(material) >= least]
+    if not fitting:
+        raise ValueError(f"the secret cannot be used: it has fewer than {_HMAC['HS256']} bytes")
     try:
-        return Key.of(material, fitting or ["HS256"])
-    except jwt.InvalidKeyError as error:
-        raise ValueError(f"the secret cannot be used: {error}") from None
+        return Key.of(material, fitting)
+    except jwt.InvalidKeyError:
+        reason = "it is a public key or a certificate"
+        raise ValueError(f"the secret cannot be used: {reason}") from None
 
 
 def keys_of_pem(text: str) -> list[Key]:
@@ -97,7 +100,7 @@ def keys_of_pem(text: str) -> list[Key]:
 
     Line breaks may be missing, or written as `\n`, as in one line of an environment file.
     """
-    keys = [_key_of_pem(*block) for block in _PEM.findall(re.sub(r"\\[rn]", "\n", text))]
+    keys = [_key_of_pem(*block) for block in _PEM.findall(re.sub(r"\\+[rn]", "\n", text))]
     if not keys:
         raise ValueError("there is no PEM block in the public key: -----BEGIN PUBLIC KEY----- …")
     return keys
@@ -121,8 +124,8 @@ def _key_of_pem(label: str, body: str) -> Key:
         raise ValueError("the public key must be RSA, EC (P-256, P-384, P-521) or Ed25519")
     try:
         return Key.of(public_key, algorithms)
-    except jwt.InvalidKeyError as error:
-        raise ValueError(f"the public key cannot be used: {error}") from None
+    except jwt.InvalidKeyError:
+        raise ValueError("an RSA public key must have at least 2048 bits (RFC 7518, 3.3)") from None
 
 
 def _algorithms_of(public_key: object) -> tuple[str, ...]:
@@ -157,7 +160,11 @@ def keys_of_set(body: bytes) -> list[Key]:
 def _key_of_jwk(jwk: dict[str, Any]) -> Key | None:
     # A set may well hold keys for other uses (RFC 7517, section 5). `d` is in private keys only:
     # a key whose private half has been published proves nothing.
+    # Some issuers write null for what they leave out.
+    jwk = {name: value for name, value in jwk.items() if value is not None}
     if jwk.get("use", "sig") != "sig" or jwk.get("kty") == "oct" or "d" in jwk:
+        return None
+    if isinstance(operations := jwk.get("key_ops"), list) and "verify" not in operations:
         return None
     kid = jwk.get("kid")
     if not isinstance(kid, str | None):

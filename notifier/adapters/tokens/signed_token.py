@@ -60,7 +60,9 @@ def decoded(token: str) -> SignedToken:
     except (jwt.DecodeError, UnicodeEncodeError):
         raise Unauthorized("the token is not a signed JWT: header.payload.signature") from None
     except jwt.InvalidTokenError:
-        raise Unauthorized("the token's header asks for an unsupported feature") from None
+        raise Unauthorized(
+            "the token's header asks for an unsupported feature, or has a kid that is no text"
+        ) from None
     header = parts["header"]
     if "crit" in header:
         raise Unauthorized("the token's header asks for an unsupported feature")

@@ -46,6 +46,21 @@ def test_a_fault_is_described_in_our_words(text: bytes, said: str) -> None:
     assert str(refused(text)) == said
 
 
+@pytest.mark.parametrize(
+    "text", [b'{"a":1e400}', b'{"a":' + b"9" * 5000 + b"}", b'{"a":[[1e400]]}']
+)
+def test_a_number_that_is_too_large_is_told_where_no_name_is_known(text: bytes) -> None:
+    with pytest.raises(Invalid) as error:
+        read_json(text, msgspec.json.Decoder(dict[str, object]), len(text))
+
+    assert (error.value.field, error.value.reason) == ("", "a number is too large to be read")
+
+
+def test_the_rule_of_a_member_goes_before_one_bound_of_it() -> None:
+    with pytest.raises(Invalid, match=r"^count: must be from 1 to 9$"):
+        read_json(b'{"count":10}', THING, 100, {"count": "must be from 1 to 9"})
+
+
 def nested(times: int, inner: bytes = b"") -> bytes:
     return b'{"a":[' * (times // 2) + inner + b"]}" * (times // 2)
 

@@ -21,6 +21,8 @@ def headers(*lines: str) -> list[tuple[bytes, bytes]]:
         ("https://app.example:8443", ["Host: app.example:8443"]),
         ("http://app.example:8443", ["Host: app.example:8443", "X-Forwarded-Proto: https"]),
         ("https://app.example:8443", ["Host: app.example", "X-Forwarded-Port: 8443"]),
+        ("https://app.example:8443", ["Host: app.example", "X-Forwarded-Port: 8443, 8000"]),
+        ("https://app.example", ["Host: app.example:8080", "X-Forwarded-Port: 443"]),
         ("http://[::1]:8000", ["Host: [::1]:8000"]),
         ("https://app.example", ["Host: gateway:8000", "X-Forwarded-Host: app.example"]),
         ("https://app.example", ["Host: gateway", "X-Forwarded-Host: app.example, inner"]),
@@ -47,6 +49,7 @@ def test_a_page_of_the_own_host_is_known(origin: str, lines: list[str]) -> None:
         ("https://user@app.example", ["Host: user@app.example"]),
         ("https://evil.example/app.example", ["Host: app.example"]),
         ("https://evil.example", ["Host: app.example", "X-Forwarded-Host: "]),
+        ("https://app.example:8443", ["Host: app.example", "X-Forwarded-Port: " + "9" * 5000]),
         ("https://" + "a" * 400, ["Host: " + "a" * 400]),
     ],
 )
@@ -123,7 +126,17 @@ def test_an_open_list_allows_any_page() -> None:
 
 @pytest.mark.parametrize(
     ("lines", "scheme"),
-    [([], ""), (["X-Forwarded-Proto: HTTPS, http"], "https"), (["X-Forwarded-Proto: wss"], "wss")],
+    [
+        ([], ""),
+        (["X-Forwarded-Proto: HTTPS, http"], "https"),
+        (["X-Forwarded-Proto: wss"], "wss"),
+        (
+            ["Forwarded: for=192.0.2.1;Proto=HTTPS;host=app.example, for=10.0.0.1;proto=http"],
+            "https",
+        ),
+        (['Forwarded: proto="https"'], "https"),
+        (["Forwarded: for=192.0.2.1"], ""),
+    ],
 )
 def test_the_outermost_proxy_tells_the_scheme(lines: list[str], scheme: str) -> None:
     assert forwarded_scheme(headers(*lines)) == scheme

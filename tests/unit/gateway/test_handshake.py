@@ -1,11 +1,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
+from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from notifier.gateway.deflate import EXTENSIONS, window_of
-from notifier.gateway.handshake import Agreement, HandshakeRequest
+from notifier.gateway.handshake import Agreement, Fault, HandshakeRequest
 from notifier.http.port import Header
 
 KEY = (b"sec-websocket-key", b"x3JJHMbDL1EzLkh9GBhXDw==")
@@ -49,8 +49,8 @@ def by_the_library(headers: list[Header]) -> tuple[int, str | None, int]:
 
 def by_us(headers: list[Header]) -> tuple[int, str | None, int]:
     answer = HandshakeRequest(b"/", b"", headers).answer()
-    if isinstance(answer, Response):
-        return answer.status_code, None, 0
+    if isinstance(answer, Fault):
+        return answer.status, None, 0
     said = dict(answer.headers).get(b"Sec-WebSocket-Extensions")
     return 101, None if said is None else said.decode(), answer.window
 
@@ -81,4 +81,4 @@ def test_a_kind_that_was_agreed_on_says_nothing_of_a_bad_key() -> None:
     good, bad = [*GOOD, KEY], [*GOOD, (b"sec-websocket-key", b"short")]
 
     assert isinstance(HandshakeRequest(b"/", b"", good).answer(), Agreement)
-    assert isinstance(HandshakeRequest(b"/", b"", bad).answer(), Response)
+    assert isinstance(HandshakeRequest(b"/", b"", bad).answer(), Fault)

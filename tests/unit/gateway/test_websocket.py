@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import ClassVar
 
 import pytest
+from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
@@ -348,27 +349,39 @@ async def answer_to(it: House, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "status"),
+    ("old", "new", "field"),
     [
-        (b"Version: 13", b"Version: 12", b"400"),
-        (b"dGhlIHNhbXBsZSBub25jZQ==", b"short", b"400"),
+        (b"Version: 13", b"Version: 12", "Sec-WebSocket-Version"),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"short", "Sec-WebSocket-Key"),
+        (b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: x;\r\n\r\n", "Sec-WebSocket-Extensions"),
+        (b"Connection: Upgrade", b"Connection: Upgrade, a b", "Connection"),
     ],
 )
 async def test_a_broken_upgrade_is_answered_with_its_fault(
-    old: bytes, new: bytes, status: bytes
+    old: bytes, new: bytes, field: str
 ) -> None:
+    assert old in UPGRADE
     async with served() as it:
-        answer = await answer_to(it, UPGRADE.replace(old, new))
+        with capture_logs() as logs:
+            answer = await answer_to(it, UPGRADE.replace(old, new))
 
-        assert answer.split(b" ", 2)[1] == status
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.split(b" ", 2)[1] == b"400"
+        assert b"sec-websocket-version: 13" in head.lower()  # RFC 6455, section 4.4
+        problem = json.loads(body)
+        assert (problem["code"], problem["field"]) == ("invalid", field)
+        assert problem["detail"].startswith(f"{field}: must ")
+        [line] = [line for line in logs if line["event"] == "refused"]
+        assert (line["client"], line["reason"]) == ("127.0.0.1", problem["detail"])
 
 
 @pytest.mark.parametrize("path", [b"/v1/sse", b"/v1/ws/x", b"/v1/other", b"/"])
-async def test_an_upgrade_of_another_path_is_refused(path: bytes) -> None:
+async def test_an_upgrade_of_another_path_is_told_the_right_one(path: bytes) -> None:
     async with served() as it:
         answer = await answer_to(it, UPGRADE.replace(b"/v1/ws", path))
 
-        assert answer.split(b" ", 2)[1] == b"403"
+        assert answer.split(b" ", 2)[1] == b"404"
+        assert b"there is a WebSocket at /v1/ws" in answer
 
 
 async def test_a_client_that_goes_during_the_handshake_is_forgotten() -> None:

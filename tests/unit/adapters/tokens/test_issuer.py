@@ -130,6 +130,18 @@ async def test_a_key_with_alg_is_for_that_algorithm_only(issuer: Issuer) -> None
     assert reason == "the token's alg is not its key's: PS256"
 
 
+@pytest.mark.parametrize("members", [{"use": None, "alg": None}, {"key_ops": ["verify"]}])
+async def test_a_member_that_is_null_counts_as_left_out(
+    issuer: Issuer, members: dict[str, object]
+) -> None:
+    issuer.keys = [jwk_of(RSA, "a", **members)]
+
+    async with verifier_for(issuer) as verifier:
+        identity = await verifier.verify(signed(RSA, "RS256", "a"))
+
+    assert identity.user == "42"
+
+
 async def test_a_token_needs_the_key_of_its_kid(issuer: Issuer) -> None:
     issuer.keys = [jwk_of(RSA, "a"), jwk_of(P256, "b")]
 
@@ -213,6 +225,7 @@ def private_jwk(kid: str) -> dict[str, object]:
     ("jwk", "token"),
     [
         (jwk_of(RSA, "a", use="enc"), signed(RSA, "RS256", "a")),
+        (jwk_of(RSA, "a", key_ops=["encrypt", "wrapKey"]), signed(RSA, "RS256", "a")),
         (jwk_of(RSA, "a", alg="RSA-OAEP"), signed(RSA, "RS256", "a")),
         (jwk_of(RSA, "a", alg="HS256"), signed(RSA, "RS256", "a")),
         (jwk_of(RSA, "a", alg="none"), signed(RSA, "RS256", "a")),

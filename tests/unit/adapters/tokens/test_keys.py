@@ -92,9 +92,17 @@ def test_no_token_is_minted_for_a_text_that_is_no_user_id() -> None:
         mint(SECRET, "a b", topics=(), issuer=None, audience=None, lifetime=60)
 
 
-@pytest.mark.parametrize("secret", ["", "too short", pem_of(RSA), pem_of(P256)])
-def test_a_short_text_or_a_public_key_cannot_be_the_secret(secret: str) -> None:
-    with pytest.raises(ValueError, match="the secret cannot be used"):
+@pytest.mark.parametrize(
+    ("secret", "reason"),
+    [
+        ("", "fewer than 32 bytes"),
+        ("too short", "fewer than 32 bytes"),
+        (pem_of(RSA), "it is a public key or a certificate"),
+        (pem_of(P256), "it is a public key or a certificate"),
+    ],
+)
+def test_a_short_text_or_a_public_key_cannot_be_the_secret(secret: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"the secret cannot be used: .*{reason}$"):
         verifier_of(secret=secret)
     with pytest.raises(ValueError, match="the secret cannot be used"):
         mint(secret, "42", topics=(), issuer=None, audience=None, lifetime=60)
@@ -147,6 +155,7 @@ def certificate_of(key: rsa.RSAPrivateKey) -> str:
         pytest.param(lambda pem: pem, id="as it is"),
         pytest.param(lambda pem: pem.replace("\n", "\\n"), id="one line with \\n"),
         pytest.param(lambda pem: pem.replace("\n", "\\r\\n"), id="one line with \\r\\n"),
+        pytest.param(lambda pem: pem.replace("\n", "\\\\n"), id="escaped twice"),
         pytest.param(lambda pem: pem.replace("\n", "\r\n"), id="Windows"),
         pytest.param(lambda pem: pem.replace("\n", " "), id="spaces"),
         pytest.param(lambda pem: pem.replace("\n", ""), id="nothing"),
@@ -188,7 +197,7 @@ def private_pem() -> str:
         (SECRET, "there is no PEM block"),
         (private_pem(), "is a private key: keep that to the issuer"),
         (pem_of(RSA).replace("A", "B"), "a PEM block of the public key is something else"),
-        (pem_of(WEAK), "below the minimum"),
+        (pem_of(WEAK), "^an RSA public key must have at least 2048 bits"),
         (pem_of(P256K), "must be RSA, EC"),
         (pem_of(ED448), "must be RSA, EC"),
     ],

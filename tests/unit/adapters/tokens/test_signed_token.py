@@ -88,6 +88,7 @@ async def test_any_bytes_in_place_of_a_token_are_refused_and_not_repeated(parts:
         "the token is not a signed JWT: header.payload.signature",
         "the token's alg is not its key's: HS256",
         "the token's header asks for an unsupported feature",
+        "the token's header asks for an unsupported feature, or has a kid that is no text",
         "the token's signature is not by a key that is known here",
     }
 
@@ -98,6 +99,12 @@ async def test_any_bytes_in_place_of_a_token_are_refused_and_not_repeated(parts:
 def test_a_header_with_critical_extensions_is_refused(header: dict[str, object]) -> None:
     with pytest.raises(Unauthorized, match="asks for an unsupported feature"):
         decoded(f"{encoded(header)}.{encoded(claims())}.{encoded(None)}")
+
+
+@pytest.mark.parametrize("kid", [None, 5, ["a"]])
+def test_a_kid_that_is_no_text_is_told(kid: object) -> None:
+    with pytest.raises(Unauthorized, match="or has a kid that is no text"):
+        decoded(f"{encoded({'alg': 'HS256', 'kid': kid})}.{encoded(claims())}.{encoded(None)}")
 
 
 @pytest.mark.parametrize("part", [b"[" * 4000, b'{"a":' * 1000, b"9" * 5000])

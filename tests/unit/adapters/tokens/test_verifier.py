@@ -38,10 +38,17 @@ async def test_a_token_that_expired_a_moment_ago_is_refused() -> None:
     assert reason.startswith("the token expired at ")
 
 
+MALFORMED = "the token's claims are malformed"
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"exp": None}, "the token's claims are malformed: exp: is missing"),
+        ({"exp": None}, f"{MALFORMED}: exp: is missing"),
+        (
+            {"exp": 2_000_000_000_000},  # milliseconds
+            f"{MALFORMED}: exp: must be a number of seconds since 1970 (NumericDate)",
+        ),
         ({"nbf": 2_000_000_000}, "the token is not valid before 2033-05-18T03:33:20Z"),
         ({"iat": 2_000_000_000}, "the token is issued in the future, at 2033-05-18T03:33:20Z"),
         ({"iss": "https://other.example"}, "the token's iss is not https://issuer.example"),
