@@ -14,7 +14,7 @@ from tests.support.promql import Query, parsed, queries
 
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "deploy/helm/notifier/rules").glob("*.yaml"))
-TESTS = ROOT / "tests/deploy/alerts.yaml"
+TESTS = sorted((ROOT / "tests/deploy").glob("alerts*.yaml"))
 RUNBOOKS = ROOT / "docs/runbooks"
 
 ALERTS: dict[str, dict[str, Any]] = {
@@ -28,7 +28,9 @@ ALERTS: dict[str, dict[str, Any]] = {
 @functools.cache
 def cases() -> dict[str, dict[str, Any]]:
     """The case of each alert, by its name."""
-    found = yaml.load(TESTS.read_text(), yaml.CSafeLoader)["tests"]
+    found = [
+        case for file in TESTS for case in yaml.load(file.read_text(), yaml.CSafeLoader)["tests"]
+    ]
     assert len({case["name"] for case in found}) == len(found)
     return {case["name"]: case for case in found}
 
@@ -47,7 +49,7 @@ def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
 
 @pytest.mark.services
 def test_each_alert_fires_for_the_sick_and_not_for_the_well() -> None:
-    promtool("test", "rules", TESTS)
+    promtool("test", "rules", *TESTS)
 
 
 @pytest.mark.parametrize("alert", ALERTS)
