@@ -1,5 +1,7 @@
 """The members of an event in words: the rule of each, and the names that they have elsewhere."""
 
+from difflib import get_close_matches
+
 LONGEST_WORD = 256  # characters: ids and types as other platforms make them
 LONGEST_TEXT = 2048  # characters: a subject may name an object of 1,024 bytes by its path
 LONGEST_TTL = 30 * 24 * 3600  # seconds
@@ -36,13 +38,13 @@ RULES = {
 }
 
 _ALSO_CALLED = {
-    "users": ("user", "userid", "userids", "recipient", "recipients", "to"),
+    "users": ("user", "userid", "userids", "recipient", "recipients", "to", "audience"),
     "topic": ("topics", "channel", "channels", "room"),
     "everyone": ("all", "broadcast"),
     "type": ("event", "eventtype", "eventname", "kind"),
-    "id": ("eventid", "messageid"),
+    "id": ("eventid", "messageid", "idempotencykey", "dedupid", "deduplicationid"),
     "time": ("timestamp", "eventtime", "createdat"),
-    "data": ("payload", "body", "message", "detail"),
+    "data": ("data", "payload", "body", "message", "msg", "content", "detail"),
     "data_base64": ("database64",),
     "datacontenttype": ("contenttype",),
     "dataschema": ("schema",),
@@ -54,9 +56,19 @@ _ALSO_CALLED = {
     "report": ("reports", "deliveryreport", "deliveryreports"),
     "extensions": ("extension", "attributes"),
 }
+_ALIKE = 0.75  # of 1; a swap in a word of four letters makes so much
+_LONGEST_NAME = 32  # characters that are compared: more would take long
+_ALL = (*RULES, "data")
+
 _MEANT = {name.replace("_", ""): name for name in RULES} | {
     other: name for name, others in _ALSO_CALLED.items() for other in others
 }
+
+
+def resembled_by(name: str) -> str:
+    """Return the member that a misspelt name resembles; empty for any other."""
+    near = get_close_matches(name[:_LONGEST_NAME].lower(), _ALL, 1, _ALIKE)
+    return near[0] if near else ""
 
 
 def meant_by(name: str) -> str:

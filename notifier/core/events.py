@@ -24,6 +24,7 @@ from notifier.core.event_rules import (
     LONGEST_WORD,
     RULES,
     meant_by,
+    resembled_by,
 )
 from notifier.core.names import LONGEST_NAME, checked_name, checked_topic
 from notifier.core.uris import URI, URI_REFERENCE
@@ -181,10 +182,11 @@ def _refusal(error: Invalid, body: bytes) -> Invalid:
         return Invalid(f"extensions.{name[:_LONGEST_SHOWN]}", RULES["extensions"])
     if error.reason != NOT_A_MEMBER:
         return error
-    meant = meant_by(error.field)
-    return Invalid(
-        error.field, f"is called {meant} here" if meant else f"{NOT_A_MEMBER} of an event"
-    )
+    if meant := meant_by(error.field):
+        return Invalid(error.field, f"is called {meant} here")
+    near = resembled_by(error.field)
+    question = f"; is {near} meant?" if near else ""
+    return Invalid(error.field, f"{NOT_A_MEMBER} of an event{question}")
 
 
 def _bad_extension(body: bytes) -> str | None:

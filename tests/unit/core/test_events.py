@@ -416,11 +416,37 @@ def test_a_traceparent_of_a_version_to_come_may_have_more() -> None:
         ("dataContentType", "datacontenttype"),
         ("Type", "type"),
         ("payload", "data"),
+        ("Data", "data"),
+        ("audience", "users"),
+        ("idempotency_key", "id"),
         ("timestamp", "time"),
     ],
 )
 def test_a_member_by_another_name_is_told_its_name(name: str, meant: str) -> None:
     assert str(refused(body(**{name: "x"}))) == f"{name}: is called {meant} here"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("usres", "users"),
+        ("tpye", "type"),
+        ("toppic", "topic"),
+        ("sorce", "source"),
+        ("colapse_key", "collapse_key"),
+        ("datta", "data"),
+        ("undelivered_aftr", "undelivered_after"),
+    ],
+)
+def test_a_misspelt_member_is_asked_about(name: str, meant: str) -> None:
+    reason = str(refused(body(**{name: "x"})))
+
+    assert reason == f"{name}: is not a member of an event; is {meant} meant?"
+
+
+@pytest.mark.parametrize("name", ["colour", "x" * 5000, "", "__proto__"])
+def test_a_member_that_resembles_none_is_none(name: str) -> None:
+    assert str(refused(body(**{name: "x"}))).endswith("is not a member of an event")
 
 
 VALUES = st.one_of(
