@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 from notifier.client.backoff import Backoff, seconds_in
 from notifier.client.errors import ClientError, Closed, NoAnswer
 from notifier.client.events import Event, Gap
-from notifier.client.http_requests import NOT_HERE, TIMEOUT
+from notifier.client.http_requests import NOT_HERE, PROXY_UNFIT, TIMEOUT
 from notifier.client.receipts import Receipts
 from notifier.core.positions import Position, format_cursor, parse_cursor
 
@@ -121,6 +121,8 @@ class Follower:
                 raise ClientError(
                     f"no address of a gateway, such as https://push.example: {self._url}"
                 ) from error
+            except ImportError as error:  # of a SOCKS proxy's library
+                raise ClientError(PROXY_UNFIT) from error
             except ConnectionClosed as closed:
                 reason = _closing(closed)
             except _PASSING as error:

@@ -1,5 +1,6 @@
 """One question over HTTP, and the reading of its answer."""
 
+import re
 import ssl
 from contextlib import suppress
 from http import HTTPStatus
@@ -15,7 +16,12 @@ WHERE_THE_API_IS = (
     "Events and orders are posted to the api, on port 8001 by default (NOTIFIER_API_PORT), not to "
     "a gateway: give its address as --url"
 )
+PROXY_UNFIT = (
+    "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: it begins with http://, not "
+    "socks5://; NO_PROXY names the hosts that are reached without it"
+)
 _LONGEST_SHOWN = 500
+_VISIBLE = re.compile(r"[!-~]+")
 
 
 async def ask(
@@ -24,9 +30,17 @@ async def ask(
     **request: Any,  # noqa: ANN401 - as httpx takes it
 ) -> httpx.Response:
     """Ask once, over a connection of its own; raises ClientError."""
-    check(url)
-    async with httpx.AsyncClient(timeout=TIMEOUT, verify=authorities(url)) as http:
+    async with connections_to(url) as http:
         return await ask_over(http, url, method, **request)
+
+
+def connections_to(url: str, **more: Any) -> httpx.AsyncClient:  # noqa: ANN401 - as httpx takes it
+    """Return the connections to an address, which are opened when needed; raises ClientError."""
+    check(url)
+    try:
+        return httpx.AsyncClient(timeout=TIMEOUT, verify=authorities(url), **more)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise ClientError(PROXY_UNFIT) from error
 
 
 async def ask_over(
@@ -74,5 +88,11 @@ def said(url: str, answer: httpx.Response) -> str:
 
 
 def bearer(key: str | None) -> dict[str, str]:
-    """Return the header of an API key."""
+    """Return the header of an API key; raises ClientError for what can be none.
+
+    White space around it is left out: files that keys are read from end with a line break.
+    """
+    key = (key or "").strip()
+    if key and not _VISIBLE.fullmatch(key):
+        raise ClientError("--key: an API key has letters, digits, - and _ only, as it was made")
     return {"authorization": f"Bearer {key}"} if key else {}

@@ -10,12 +10,11 @@ from notifier.client.backoff import seconds_in
 from notifier.client.errors import NoAnswer, Refused
 from notifier.client.http_requests import (
     NOT_HERE,
-    TIMEOUT,
     WHERE_THE_API_IS,
     ask_over,
-    authorities,
     bearer,
     check,
+    connections_to,
     members_of,
     said,
 )
@@ -37,8 +36,7 @@ class HttpWay:
 
     async def __aenter__(self) -> Self:
         """See Way."""
-        trusted = authorities(self._url)
-        self._http = httpx.AsyncClient(timeout=TIMEOUT, headers=self._headers, verify=trusted)
+        self._http = connections_to(self._url, headers=self._headers)
         return self
 
     async def __aexit__(self, *_: object) -> None:

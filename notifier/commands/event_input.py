@@ -5,6 +5,7 @@ Texts are joined, not decoded and encoded again: numbers leave with all the digi
 
 import json
 import os
+import re
 import select
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ _CHUNK = 64 * 1024
 _VALUE = Decoder(Any)
 _MEMBERS = Decoder(dict[str, msgspec.Raw])
 _LIST = Decoder(list[msgspec.Raw])
+_HALF = re.compile(r"[\ud800-\udfff]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -46,7 +48,11 @@ class Lines(NamedTuple):
 
 
 def event(members: Mapping[str, Any], data: bytes | None) -> bytes:
-    """Return an event of `members` and of `data`, which is JSON."""
+    """Return an event of `members` and of `data`, which is JSON; raises Invalid."""
+    for name, value in members.items():
+        # Arguments whose bytes are no text of the locale have halves of characters.
+        if _HALF.search(str(value)):
+            raise Invalid(name, "is not text in the encoding of this terminal (LANG, LC_ALL)")
     return json.dumps(members).encode() if data is None else _with_data(members, data)
 
 

@@ -1,6 +1,7 @@
-"""Output into a pipe: a command ends quietly when nobody reads it any more."""
+"""Output that cannot be written: a command ends quietly when nobody reads it any more."""
 
 import asyncio
+import errno
 import os
 import stat
 import sys
@@ -12,18 +13,35 @@ from notifier.commands.process import fail
 
 T = TypeVar("T")
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _UNREAD = 141  # as a shell says of a program that SIGPIPE ended
 
 
 @contextmanager
 def ending_unread() -> Iterator[None]:
-    """End with the status that a shell gives for SIGPIPE, once the pipe is closed."""
+    """End with the status that a shell gives for SIGPIPE, once the pipe is closed.
+
+    A full disk is told.
+    """
     try:
-        yield
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes the output when it ends: to nowhere, not to the pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_nowhere()
         sys.exit(_UNREAD)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _print_nowhere()
+        fail(f"the output cannot be written: {error.strerror}")
+
+
+def _print_nowhere() -> None:
+    """Let Python flush the output when it ends: to nowhere, as it would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_client(work: Coroutine[Any, Any, T]) -> T:

@@ -79,6 +79,53 @@ def test_a_command_that_nobody_reads_ends_quietly(command: str) -> None:
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize("command", ["--help", "settings", "topology"])
+def test_a_full_disk_is_told(command: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            notifier(*command.split()), stdout=full, stderr=subprocess.PIPE, check=False
+        )
+
+    assert ended.returncode == 1
+    assert ended.stderr == b"the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("a b", "an API key has letters"), ("ü", "an API key has letters"), ("a\n\nb", "an API key")],
+)
+def test_a_key_that_can_be_none_is_told_and_not_repeated(key: str, said: str) -> None:
+    ended = run("send", "--user", "42", "--url", "http://127.0.0.1:1", "--key", key)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"--key: {said}")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "send --user 42 --url http://127.0.0.1:1",
+        "users revoke 42 --url http://127.0.0.1:1",
+        "listen --user 42 --url http://127.0.0.1:1",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_told(command: str) -> None:
+    ended = run(*command.split(), ALL_PROXY="socks5://127.0.0.1:1", NO_PROXY="")
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_an_argument_that_is_no_text_is_told() -> None:
+    words = [*map(os.fsencode, notifier("send", "--user", "42", "--type")), b"gr\xf6sse"]
+    ended = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+    assert ended.returncode == 2
+    assert ended.stderr == b"type: is not text in the encoding of this terminal (LANG, LC_ALL)\n"
+
+
 @pytest.mark.parametrize("command", ["--version", "--help", "send --help", "listen --help"])
 def test_a_command_imports_nothing_that_it_does_not_need(command: str) -> None:
     heavy = {"fastapi", "pydantic", "redis", "httpx", "uvicorn", "jwt", "structlog"}

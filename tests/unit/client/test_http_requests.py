@@ -47,3 +47,12 @@ async def test_over_https_a_server_is_trusted_only_if_an_authority_vouches_for_i
         answer = await post(url, event, KEY.secret)
 
     assert answer["id"] == "c"
+
+
+async def test_white_space_around_a_key_is_left_out() -> None:
+    async with serve(APP, host="127.0.0.1", port=0, setting="X") as port:
+        url = f"http://127.0.0.1:{port}"
+
+        answer = await post(url, b'{"users":["42"],"type":"t","id":"d"}', f" {KEY.secret}\r\n")
+
+    assert answer["id"] == "d"
