@@ -72,14 +72,13 @@ async function poll(target: Target, heard: Heard, signal: AbortSignal): Promise<
 }
 
 function greeting(target: Target, answer: { frames: Frame[]; cursor: string }): Frame {
-  const topics: Record<string, object> = {};
   const gaps = new Set(answer.frames.filter(({ type }) => type === "gap").map((gap) => gap["topic"]));
-  for (const [topic, position] of Object.entries(parseCursor(answer.cursor))) {
-    const given = target.since[topic];
-    topics[topic] = given ? { position: given, resumed: !gaps.has(topic) } : { position };
-  }
-  const personal = Object.keys(topics).find((topic) => topic.startsWith("user:"));
-  return { type: "hello", user: target.user ?? personal?.slice(5), heartbeat: POLL_SECONDS, topics };
+  const topics = Array.from(parseCursor(answer.cursor), ([topic, position]) => {
+    const given = target.since.get(topic);
+    return [topic, given ? { position: given, resumed: !gaps.has(topic) } : { position }] as const;
+  });
+  const personal = topics.map(([topic]) => topic).find((topic) => topic.startsWith("user:"));
+  return { type: "hello", user: personal?.slice(5) ?? target.user, heartbeat: POLL_SECONDS, topics: Object.fromEntries(topics) };
 }
 
 async function post(target: Target, frame: Frame, heard: Heard, signal: AbortSignal) {

@@ -31,6 +31,7 @@ export class Inbox {
   #before: Position | undefined;
   #hasEarlier = false;
   #isListed = false;
+  #user: string | undefined; // whose list it is
   #reading: Promise<void> | undefined;
   #again: ReturnType<typeof setTimeout> | undefined;
   #stops: (() => void)[];
@@ -66,9 +67,8 @@ export class Inbox {
   }
 
   close() {
-    for (const stop of this.#stops) stop();
+    for (const stop of this.#stops.splice(0)) stop();
     clearTimeout(this.#again);
-    this.#isListed = true;
   }
 
   get #topic() {
@@ -80,19 +80,33 @@ export class Inbox {
   }
 
   #list() {
-    if (this.#isListed || this.notifier.state.phase !== "open") return;
+    const { user, state } = this.notifier;
+    if (state.phase !== "open") return;
+    if (this.#user !== user) this.#isFor(user);
+    if (this.#isListed) return;
     this.#isListed = true;
     this.earlier().catch(() => {
-      this.#again = setTimeout(() => this.#anew(), AGAIN_MS * (0.5 + Math.random()));
+      if (this.#stops.length) this.#again = setTimeout(() => this.#anew(), AGAIN_MS * (0.5 + Math.random()));
     });
+  }
+
+  // Nothing of a former user may be seen, not even until the list has come.
+  #isFor(user: string | undefined) {
+    this.#user = user;
+    this.#empty();
+    this.#show();
   }
 
   // Events were missed, or could not be had: the list begins anew.
   #anew() {
+    this.#empty();
+    this.#list();
+  }
+
+  #empty() {
     this.#frames = new Map();
     this.#before = this.#reading = undefined;
-    this.#isListed = false;
-    this.#list();
+    this.#hasEarlier = this.#isListed = false;
   }
 
   async #read() {

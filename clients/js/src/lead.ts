@@ -1,15 +1,15 @@
 // The connection, on behalf of one tab or of many: it follows the topics that any tab wants, and tells
 // each frame to all tabs, with the position that the frame comes after.
 import { Line } from "./line.js";
-import type { Link } from "./link.js";
-import type { Tokens } from "./tokens.js";
-import type { Cursor, Frame, Position, Settings, State } from "./types.js";
+import type { Link, Settings } from "./link.js";
+import type { Positions } from "./positions.js";
+import type { Frame, Position, State } from "./types.js";
 
 /** Topics that a tab wants, each with the position to go on from, if it has one. */
-export type Wants = Record<string, Position | undefined>;
+export type Wants = Map<string, Position | undefined>;
 
 /** All that tabs are told, or the one tab `to`; `from` has positions that a frame comes after, by topic. */
-export type Told = { to?: string } & ({ frame: Frame; from?: Cursor } | { state: State });
+export type Told = { to?: string } & ({ frame: Frame; from?: Positions } | { state: State });
 
 /** The way from a tab to the connection, its own or another tab's. */
 export interface Port {
@@ -21,59 +21,54 @@ export interface Port {
   close(): void;
 }
 
-/** A port is made of these: `cursor` is the page's at the moment of the call, `hear` listens. */
+/** A port is made of these: `positions` are the page's, `hear` listens. */
 export type Given = readonly [
   settings: Settings,
-  tokens: Tokens,
-  cursor: () => Cursor,
+  positions: Positions,
   hear: (told: Told) => void,
 ];
 
 export class Lead extends Line implements Port {
   /** How far this connection has come: each frame of a topic is told with the one before it. */
-  _chain: Cursor;
+  _chain: Positions;
   /** The last frames of marks and presence, by type and topic. */
   readonly _last = new Map<string, Frame>();
   #followed = new Set<string>();
   #asked = new Map<string, string>(); // topics that are being subscribed to, by the frame's id
-  #received: Cursor = {};
+  #received: Positions = new Map();
   #receipt: ReturnType<typeof setTimeout> | undefined;
-  private readonly _tell: Given[3];
+  private readonly _tell: Given[2];
 
   constructor(
-    [settings, tokens, cursor, tell]: Given,
+    [settings, positions, tell]: Given,
     private readonly _wants = new Map<string, Wants>(), // of each tab
   ) {
-    super(settings, tokens);
-    this._chain = { ...cursor() };
+    super(settings);
+    this._chain = new Map(positions);
     this._tell = tell;
   }
 
   // Asked for by tabs.
 
   _want(wants: Wants, tab = "") {
-    const before = this._wants.get(tab) ?? {};
-    this._wants.set(tab, { ...wants });
-    for (const topic of Object.keys(wants)) {
-      if (topic in before) continue;
-      if (this.#followed.has(topic)) this.#subscribed(topic);
-      else this.#subscribe(topic);
+    const before: Wants = this._wants.get(tab) ?? new Map();
+    this._wants.set(tab, new Map(wants));
+    for (const topic of wants.keys()) {
+      if (before.has(topic)) continue;
+      // A tab that has an older position sees by itself that it is behind.
+      if (!this.#followed.has(topic)) this.#subscribe(topic);
+      else this._tell({ frame: { type: "subscribed", topic, position: this._chain.get(topic) } });
     }
     const all = this._topics();
-    for (const topic of Object.keys(before)) if (!all.includes(topic)) this.#unsubscribe(topic);
-  }
-
-  // A tab that has an older position sees by itself that it is behind.
-  #subscribed(topic: string) {
-    this._tell({ frame: { type: "subscribed", topic, position: this._chain[topic] } });
+    for (const topic of before.keys()) if (!all.includes(topic)) this.#unsubscribe(topic);
   }
 
   #subscribe(topic: string) {
     const isAsked = [...this.#asked.values()].includes(topic);
-    if (isAsked || !this._isOpen || this._refresh()) return;
-    const [id, since] = [`s${Math.random()}`, this._since()[topic]];
+    if (isAsked || this._refresh()) return;
+    const [id, since] = [`s${Math.random()}`, this._since().get(topic)];
     this.#asked.set(id, topic);
-    if (since) this._chain[topic] = since;
+    if (since) this._chain.set(topic, since);
     this.send({ type: "subscribe", topic, id, ...(since && { since }) });
   }
 
@@ -84,13 +79,13 @@ export class Lead extends Line implements Port {
 
   #gone(topic: string) {
     this.#followed.delete(topic);
-    delete this._chain[topic];
+    this._chain.delete(topic);
     for (const type of ["marks", "presence"]) this._last.delete(`${type} ${topic}`);
     this._tell({ frame: { type: "unsubscribed", topic } });
   }
 
   #refused(topic: string, code = "forbidden", message = `the token does not allow topic ${topic}`) {
-    for (const wants of this._wants.values()) delete wants[topic];
+    for (const wants of this._wants.values()) wants.delete(topic);
     this.#gone(topic);
     this._tell({ frame: { type: "error", topic, code, message } });
   }
@@ -98,15 +93,12 @@ export class Lead extends Line implements Port {
   // Asked for, and told, by the line.
 
   _topics(): string[] {
-    return [...new Set([...this._wants.values()].flatMap(Object.keys))];
+    return [...new Set([...this._wants.values()].flatMap((wants) => [...wants.keys()]))];
   }
 
-  _since(): Cursor {
-    const cursor: Cursor = {};
-    for (const wants of this._wants.values()) {
-      for (const [topic, since] of Object.entries(wants)) if (since) cursor[topic] = since;
-    }
-    return { ...cursor, ...this._chain };
+  _since(): Positions {
+    const all = [...this._wants.values(), this._chain].flatMap((each) => [...each]);
+    return new Map(all.filter((each): each is [string, Position] => !!each[1]));
   }
 
   _moved(state: State) {
@@ -118,7 +110,7 @@ export class Lead extends Line implements Port {
     const asked = this.#asked.get(id);
     this.#asked.delete(id);
     if (type === "hello") this.#greeted(frame, link);
-    else if (asked && type === "error") this.#notSubscribed(asked, frame);
+    else if (type === "error" && asked) this.#notSubscribed(asked, frame);
     else if (type === "error" && !id && / topic \S+$/.test(frame["message"])) return; // told after hello
     else if (type === "unsubscribed") id === undefined && this.#refused(topic);
     else if (topic && position) this.#follow(frame, topic, position);
@@ -140,21 +132,20 @@ export class Lead extends Line implements Port {
   #follow(frame: Frame, topic: string, position: Position) {
     if (frame.type === "subscribed") this.#followed.add(topic);
     if (!this.#followed.has(topic)) return; // its last frames were under way
-    this._tell({ frame, from: { [topic]: this._chain[topic]! } });
+    this._tell({ frame, from: new Map([[topic, this._chain.get(topic)!]]) });
     // Not resumed: the gap is still to come.
-    if (frame["resumed"] !== false) this._chain[topic] = position;
-    if (frame["ack"] === true) this.#receive(topic, position);
+    if (frame["resumed"] !== false) this._chain.set(topic, position);
+    if (frame["ack"]) this.#receive(topic, position);
   }
 
   #greeted(frame: Frame, { _target: target }: Link) {
     this.user = frame["user"] ?? this.user;
     this.#asked.clear();
-    this._chain = {};
     const starts = Object.entries<{ position: Position; resumed?: boolean }>(frame["topics"]);
-    for (const [topic, { position, resumed }] of starts) {
-      this._chain[topic] = resumed === false ? target.since[topic]! : position;
-    }
-    this.#followed = new Set(Object.keys(this._chain));
+    this._chain = new Map(
+      starts.map(([topic, { position, resumed }]) => [topic, resumed === false ? target.since.get(topic)! : position]),
+    );
+    this.#followed = new Set(this._chain.keys());
     this._tell({ frame, from: target.since });
     this.#compare(target.topics);
   }
@@ -180,13 +171,11 @@ export class Lead extends Line implements Port {
 
   // At most once a second, and with the furthest position alone.
   #receive(topic: string, position: Position) {
-    this.#received[topic] = position;
+    this.#received.set(topic, position);
     this.#receipt ??= setTimeout(() => {
       this.#receipt = undefined;
-      for (const topic in this.#received) {
-        this.send({ type: "mark", topic, received: this.#received[topic] });
-      }
-      this.#received = {};
+      for (const [topic, received] of this.#received) this.send({ type: "mark", topic, received });
+      this.#received.clear();
     }, 1_000);
   }
 }

@@ -1,19 +1,20 @@
 // The way to the gateway: one link at a time, and the next one when it ends. While a link is in use,
 // a second one may be tried beside it; with its `hello` it takes over, so no event waits for it.
-import { webSocket, type End, type Heard, type Link, type Target } from "./link.js";
+import { webSocket, type End, type Heard, type Link, type Settings, type Target } from "./link.js";
 import { Pace } from "./pace.js";
-import type { Tokens } from "./tokens.js";
-import type { Cursor, Frame, Settings, State, Transport } from "./types.js";
+import type { Positions } from "./positions.js";
+import type { Frame, State, Transport } from "./types.js";
 
 const STEADY = 5_000; // a connection that lasted so long was no failure
 const TICK = 5_000;
-const REMEDIES: Record<number, string> = {
-  4500: "Sign in again",
-  4501: "Use another token, or name the page's origin in NOTIFIER_ALLOWED_ORIGINS",
-  4502: "Correct the client",
-  4503: "Give getToken, or set the cookie notifier_token",
-  4504: "Close other tabs or devices of this user",
-};
+const FINAL = 4500; // and above: not again without a remedy
+const REMEDIES = [
+  "Sign in again",
+  "Use another token, or add the origin to NOTIFIER_ALLOWED_ORIGINS",
+  "Correct the client",
+  "Give getToken or the cookie notifier_token",
+  "Close other tabs or devices",
+];
 
 type Open = (transport: any, target: Target, heard: Heard) => Link;
 
@@ -34,10 +35,7 @@ export abstract class Line {
   #timers: Record<string, ReturnType<typeof setTimeout>> = {};
   #cannotWait = false;
 
-  constructor(
-    private readonly _settings: Settings,
-    private readonly _tokens: Tokens,
-  ) {
+  constructor(private readonly _settings: Settings) {
     const { transports, WebSocket } = _settings;
     this.user = _settings.user;
     this.#transports = transports.filter((each) => each !== "websocket" || WebSocket);
@@ -45,19 +43,15 @@ export abstract class Line {
 
   /** All topics to follow but those that each session follows by itself. */
   abstract _topics(): string[];
-  abstract _since(): Cursor;
+  abstract _since(): Positions;
   abstract _heard(frame: Frame, link: Link): void;
   abstract _moved(state: State): void;
-
-  get _isOpen() {
-    return !!this.#current;
-  }
 
   /** Connect, unless that is being done. */
   start() {
     if (this.#attempt && this.state.phase !== "stopped") return;
     this.#failures = 0;
-    this._tokens._forget();
+    this._settings._tokens._forget();
     void this.#connect();
   }
 
@@ -65,12 +59,11 @@ export abstract class Line {
   close() {
     this.#attempt++;
     this.#drop();
-    this.#cancel(...Object.keys(this.#timers));
   }
 
   /** Send a frame, at the pace that gateways allow; a frame is lost with its link. */
   send(frame: Frame) {
-    if (this.#current) this.#pace.send(frame);
+    if (this.#current) this.#pace._send(frame);
   }
 
   /** Follow the present topics, where that takes a new request. False: send frames instead. */
@@ -93,7 +86,7 @@ export abstract class Line {
     this.#cancel("retry");
     if (!this.#current) this.#move({ phase: "connecting" });
     try {
-      const token = await this._tokens.get();
+      const token = await this._settings._tokens._get();
       const open = transport === "websocket" ? webSocket : (await import("./http.js")).overHttp;
       if (mine === this.#attempt) this.#open(transport, token, open);
     } catch (error) {
@@ -119,12 +112,12 @@ export abstract class Line {
     });
     this.#candidate = link;
     this.#later("hello", this._settings.timing.patience, () =>
-      this.#ended(link, { code: 1006, reason: `${transport}: no hello in time` }),
+      this.#ended(link, { code: 1006, reason: `${transport}: silence` }),
     );
   }
 
   #heard(link: Link, frame: Frame) {
-    if (frame.type === "hello" && link === this.#candidate) this.#adopt(link, frame);
+    if (frame.type === "hello" && link === this.#candidate) return this.#adopt(link, frame);
     if (frame.type === "error" && frame["id"] === undefined) this.#complaint = frame["message"];
     if (link !== this.#current) return;
     this.#alive(link);
@@ -145,46 +138,47 @@ export abstract class Line {
     this.#candidate = undefined;
     this.#complaint = "";
     this.#openedAt = this.#heardAt = Date.now();
-    if (hello["time"]) this._tokens._ahead = Date.parse(hello["time"]) - Date.now();
-    this.#heartbeat = (hello["heartbeat"] ?? 25) * 1000;
-    this.#pace.clear();
-    this.#move({ phase: "open", transport: link.transport, user: hello["user"] });
+    if (hello["time"]) this._settings._tokens._ahead = Date.parse(hello["time"]) - Date.now();
+    this.#heartbeat = hello["heartbeat"] * 1000;
+    this.#pace._clear();
     this.#watch();
     this.#renewLater();
     if (link.transport === this.#transports[0]) this.#upgrades = 0;
     else this.#upgradeLater();
+    this._heard(hello, link);
+    // Unless that made a listener close the client.
+    if (link === this.#current) this.#move({ phase: "open", transport: link.transport, user: this.user });
   }
 
   // End.
 
   #ended(link: Link, end: End) {
     if (link !== this.#current && link !== this.#candidate) return;
-    link.close();
-    this.#cancel("hello");
-    const isBeside = this.#current && link === this.#candidate;
-    this.#candidate = undefined;
-    if (isBeside && link.transport !== this.#current!.transport && end.code < 4500) {
-      this.#upgradeLater();
-      return;
+    const isBeside = link === this.#candidate && this.#current;
+    if (isBeside && link.transport !== isBeside.transport && end.code < FINAL) {
+      link.close();
+      this.#candidate = undefined;
+      this.#cancel("hello");
+      return this.#upgradeLater();
     }
     if (this.#openedAt && Date.now() - this.#openedAt > STEADY) this.#failures = 0;
     this.#failed(end);
   }
 
   #failed(end: End) {
-    const isFinal = end.code >= 4500;
-    const reason = (isFinal && this.#complaint) || end.reason || `closed with ${end.code}`;
+    const isFinal = end.code >= FINAL;
+    const reason = (isFinal && this.#complaint) || end.reason || `closed: ${end.code}`;
     const given = end.retryMs ?? (end.code === 4001 && this.#openedAt ? 0 : undefined);
     this.#drop();
     if (isFinal) {
       this.close();
-      const remedy = `${REMEDIES[end.code] ?? REMEDIES[4502]}, then call start().`;
+      const remedy = `${REMEDIES[end.code - FINAL] ?? REMEDIES[2]}, then call start().`;
       return this.#move({ phase: "stopped", code: end.code, reason, remedy });
     }
-    if (end.code === 4001) this._tokens._forget();
+    if (end.code === 4001) this._settings._tokens._forget();
     const [least, first, most] = this._settings.timing.retry;
     const ceiling = Math.min(most, first * 2 ** this.#failures);
-    const retryMs = given ?? least + this._settings.random() * Math.max(0, ceiling - least);
+    const retryMs = given ?? least + this._settings.random() * (ceiling - least);
     this.#cannotWait = given !== undefined;
     if (!this.#cannotWait) this.#failures++;
     this.#move({ phase: "waiting", retryMs, reason });
@@ -196,8 +190,8 @@ export abstract class Line {
     this.#candidate?.close();
     this.#current = this.#candidate = undefined;
     this.#openedAt = 0;
-    this.#pace.clear();
-    this.#cancel("hello", "pong", "watch", "renew", "upgrade", "refresh");
+    this.#pace._clear();
+    this.#cancel(...Object.keys(this.#timers));
   }
 
   // While it is open.
@@ -205,25 +199,25 @@ export abstract class Line {
   // Nothing tells a page that its connection is half-open: silence does, also that of a sleep.
   #watch() {
     this.#later("watch", Math.min(TICK, this.#heartbeat), () => {
-      if (Date.now() - this.#heardAt >= this.#heartbeat) this.#check();
+      if (Math.abs(Date.now() - this.#heardAt) >= this.#heartbeat) this.#check();
       if (this.#current) this.#watch();
     });
   }
 
   #check() {
     const link = this.#current!;
-    const silence = Date.now() - this.#heardAt;
+    const silence = Math.abs(Date.now() - this.#heardAt); // clocks may be set back
     if (link.transport === "websocket") {
       if (this.#timers["pong"]) return;
       link.send({ type: "ping" });
-      this.#later("pong", this._settings.timing.pong, () => this.#ended(link, { code: 1006, reason: "no pong" }));
+      this.#later("pong", this._settings.timing.pong, () => this.#ended(link, { code: 1006, reason: "silence" }));
     } else if (silence > this.#heartbeat + this._settings.timing.pong) {
       this.#ended(link, { code: 1006, reason: "silence" });
     }
   }
 
   #renewLater() {
-    const { _left: left } = this._tokens;
+    const { _left: left } = this._settings._tokens;
     // Spread, so that clients that came together do not renew together.
     const wait = Math.max(1_000, left * (0.7 + 0.1 * this._settings.random()));
     if (left < Infinity) this.#later("renew", wait, () => this.#renew());
@@ -231,7 +225,7 @@ export abstract class Line {
 
   async #renew() {
     const link = this.#current!;
-    const token = await this._tokens.get(true).catch(() => undefined);
+    const token = await this._settings._tokens._get(true).catch(() => undefined);
     if (link !== this.#current) return;
     if (!token) this.#renewed({ type: "error" });
     else if (link.transport === "websocket") link.send({ type: "auth", token, id: "auth" });

@@ -1,11 +1,20 @@
 // One connection by one transport. A link tells of frames and of its end; it never comes back.
-import { asText } from "./positions.js";
-import type { Cursor, Frame, Settings, Transport } from "./types.js";
+import { asText, type Positions } from "./positions.js";
+import type { Tokens } from "./tokens.js";
+import type { Frame, NotifierOptions, Timing, Transport } from "./types.js";
+
+/** The options with all that was left out. */
+export type Settings = Omit<NotifierOptions, "topics" | "since" | "getToken"> &
+  Required<Pick<NotifierOptions, "marks" | "transports" | "fetch" | "random">> & {
+    url: string;
+    timing: Timing;
+    _tokens: Tokens;
+  };
 
 export interface Target extends Settings {
   token: string | undefined;
   topics: string[];
-  since: Cursor;
+  since: Positions;
 }
 
 /** `code` is a close code: one of docs/protocol.md, or 1006 for a connection that broke or never was. */
@@ -68,7 +77,7 @@ export function urlOf({ url }: { url: string }, path: string, query: Record<stri
 export function address(target: Target, path: string, more?: Record<string, string>): string {
   const { topics, since, marks, presence } = target;
   return urlOf(target, path, {
-    topics: topics.filter((topic) => !since[topic]).join(),
+    topics: topics.filter((topic) => !since.has(topic)).join(),
     since: asText(since),
     marks,
     presence: presence && path !== "poll",

@@ -1,5 +1,7 @@
 // The face of the package. Each page has one; its cursor is its own, whichever tab has the connection.
 import { Lead, type Given, type Port, type Told, type Wants } from "./lead.js";
+import type { Settings } from "./link.js";
+import type { Positions } from "./positions.js";
 import { Requests } from "./requests.js";
 import { Stream, type Reader } from "./stream.js";
 import { Tokens } from "./tokens.js";
@@ -15,38 +17,39 @@ import {
   type Position,
   type PresenceFrame,
   type PublishedEvent,
-  type Settings,
   type State,
+  type Stopped,
   type Timing,
 } from "./types.js";
 
 type Listener = (told: any) => void;
 type Start = { position: Position; resumed?: boolean };
+const FOLLOWED = ""; // in place of a position to go on from
 const MOST_EVENTS = 10_000; // that wait for a loop
 const TURNS = ["online", "visibilitychange", "pagehide", "freeze", "pageshow", "resume"]; // of a page's life
 const TIMING: Timing = {
+  token: 60_000,
   patience: 10_000,
   retry: [500, 1_000, 20_000],
   upgrade: [5_000, 300_000],
   pong: 10_000,
 };
-const page: typeof globalThis | undefined = typeof document === "undefined" ? undefined : globalThis;
+const loadHistory = () => import("./history.js");
+const page: typeof globalThis | undefined = globalThis.document && globalThis;
 
 export class Notifier {
   state: State = { phase: "connecting" };
   /** The user's id, once it is known. */
   user: string | undefined;
   /** How far the user has read each topic. Frames are replaced, never changed. */
-  marks: Readonly<Record<string, MarksFrame>> = {};
+  marks: Readonly<Record<string, MarksFrame>> = Object.create(null);
   /** The members of each topic, with the option `presence`. Frames are replaced, never changed. */
-  presence: Readonly<Record<string, PresenceFrame>> = {};
+  presence: Readonly<Record<string, PresenceFrame>> = Object.create(null);
   readonly #settings: Settings;
-  readonly #tokens: Tokens;
   readonly #stream: Stream;
   readonly #requests = new Requests((frame) => this.#port?.send(frame));
   readonly #listeners = new Map<string, Set<Listener>>();
-  readonly #wants: Wants = {};
-  readonly #followed: Record<string, boolean> = {}; // of those
+  readonly #wants: Wants = new Map();
   #port: Port | undefined;
   #life = 0; // grows with each start and end: an answer to an older one is ignored
   #isResting = false;
@@ -62,11 +65,14 @@ export class Notifier {
     } = options;
     const timing = { ...TIMING, ...options.timing };
     const url = `${options.url}`.replace(/^ws/, "http").replace(/\/+$/, "");
-    this.#settings = { ...options, marks, random, fetch, WebSocket, transports, timing, url };
-    this.#tokens = new Tokens(options.getToken, timing.patience);
-    this.#stream = new Stream({ ...this.#stored(), ...options.since }, this.#reader);
+    if (!/^https?:\/\/[^?#\s]+$/.test(url)) throw new TypeError(`url: ${url} is no https:// address`);
+    const _tokens = new Tokens(options.getToken, timing.token, (error) => {
+      if (this.state.phase !== "stopped") this.#tell("error", error);
+    });
+    this.#settings = { ...options, marks, random, fetch, WebSocket, transports, timing, url, _tokens };
+    this.#stream = new Stream(new Map(Object.entries({ ...this.#stored(), ...options.since })), this.#reader);
     this.user = options.user;
-    for (const topic of options.topics ?? []) this.#wants[topic] = options.since?.[topic];
+    for (const topic of options.topics ?? []) this.#wants.set(topic, this.#stream._positions.get(topic));
     void this.#begin();
   }
 
@@ -79,28 +85,24 @@ export class Notifier {
 
   /** Events from now on, for `for await`; ends with `close()`. Gaps are told by `on("gap", …)`. */
   events(): AsyncGenerator<EventFrame> {
-    const waiting: EventFrame[] = [];
-    let isOver = false;
+    const waiting: (EventFrame | undefined)[] = []; // without one: the end
     let wake = () => {};
-    const stopEvents = this.on("event", (frame) => {
-      if (waiting.push(frame) > MOST_EVENTS) stopEvents();
+    const hear = (frame?: EventFrame) => {
+      if (waiting.push(frame) > MOST_EVENTS) stops[0]!();
       wake();
-    });
-    const stopEnd = this.#listen("the end", () => {
-      isOver = true;
-      wake();
-    });
+    };
+    const stops = [this.on("event", hear), this.#listen("the end", hear)];
     return (async function* () {
       try {
         while (waiting.length <= MOST_EVENTS) {
-          if (waiting.length) yield waiting.shift()!;
-          else if (isOver) return;
-          else await new Promise<void>((due) => (wake = due));
+          if (!waiting.length) await new Promise<void>((due) => (wake = due));
+          const frame = waiting.shift();
+          if (!frame) return;
+          yield frame;
         }
-        throw new NotifierError("too_slow", `${MOST_EVENTS} events wait: the loop must read faster`);
+        throw new NotifierError("too_slow", `${MOST_EVENTS} events wait`);
       } finally {
-        stopEvents();
-        stopEnd();
+        for (const stop of stops) stop();
       }
     })();
   }
@@ -108,10 +110,10 @@ export class Notifier {
   /** Follow a topic, from `since` on if given; resolves when it is followed, rejects if refused. */
   async subscribe(topic: string, { since }: { since?: Position } = {}): Promise<void> {
     const { _positions: positions } = this.#stream;
-    const own = positions[topic];
-    if (since) positions[topic] = since;
-    if (this.#followed[topic]) return this.#stream.start(topic, "", own!);
-    this.#wants[topic] = since;
+    const own = positions.get(topic);
+    if (since) positions.set(topic, since);
+    if (this.#wants.get(topic) === FOLLOWED) return this.#stream._start(topic, "", own!);
+    this.#wants.set(topic, since);
     return new Promise((resolve, reject) => {
       const stop = this.#listen(`followed ${topic}`, (error) => {
         stop();
@@ -122,19 +124,19 @@ export class Notifier {
   }
 
   unsubscribe(topic: string) {
-    delete this.#wants[topic];
+    this.#wants.delete(topic);
     this.#stream._forget(topic);
     this.#settle(topic, new NotifierError("unsubscribed", topic));
     this.#port?._want(this.#wants);
   }
 
   get topics(): string[] {
-    return Object.keys(this.#wants);
+    return [...this.#wants.keys()];
   }
 
   /** Where to go on, for `since` of another client. */
   get cursor(): Cursor {
-    return { ...this.#stream._positions };
+    return Object.fromEntries(this.#stream._positions);
   }
 
   // Marks.
@@ -148,7 +150,7 @@ export class Notifier {
 
   /** All events up to this one are read; without one, all that this page was told of. */
   async markRead(upTo?: EventFrame | Position, topic = this.#personal): Promise<void> {
-    const [at, read] = placeOf(upTo ?? this.#stream._positions[topic], topic);
+    const [at, read] = placeOf(upTo ?? this.#stream._positions.get(topic), topic);
     if (read) await this.#requests._ask({ type: "mark", topic: at, read });
   }
 
@@ -176,7 +178,7 @@ export class Notifier {
 
   /** The newest events before `before`, newest first; of the personal topic unless one is named. */
   async history(asked: { topic?: string; before?: Position; limit?: number } = {}): Promise<HistoryPage> {
-    return (await import("./history.js")).readBack(this.#asking, asked);
+    return (await loadHistory()).readBack(this.#settings, asked);
   }
 
   // Begin and end.
@@ -191,7 +193,7 @@ export class Notifier {
   close() {
     this.#leave();
     for (const name of TURNS) page?.removeEventListener(name, this.#turned, true);
-    const error = new NotifierError("stopped", "the client was closed");
+    const error = new NotifierError("stopped", "closed");
     this.#requests._refuse(error);
     for (const topic of this.topics) this.#settle(topic, error);
     this.#emit("the end");
@@ -202,7 +204,7 @@ export class Notifier {
   async #begin() {
     const mine = ++this.#life;
     for (const name of TURNS) page?.addEventListener(name, this.#turned, true);
-    const given: Given = [this.#settings, this.#tokens, () => this.#stream._positions, this.#hear];
+    const given: Given = [this.#settings, this.#stream._positions, this.#hear];
     const { shared = !!page } = this.#settings;
     const tabs = shared ? await import("./tabs.js").catch(() => {}) : undefined;
     const isWanted = () => mine === this.#life;
@@ -222,10 +224,10 @@ export class Notifier {
 
   // A page that is frozen, or kept for the way back, must not keep the connection of all tabs.
   #turned = ({ type }: Event) => {
-    if (type === "pagehide" || type === "freeze") {
+    if (/pagehide|freeze/.test(type)) {
       this.#leave();
       this.#isResting = true;
-    } else if (type === "pageshow" || type === "resume") {
+    } else if (/pageshow|resume/.test(type)) {
       if (this.#isResting && this.state.phase !== "stopped") void this.#begin();
       this.#isResting = false;
     } else if (page!.document.hidden) this.#stored(this.cursor);
@@ -239,61 +241,76 @@ export class Notifier {
     else this.#moved(told.state);
   };
 
-  #heard(frame: Frame, from: Cursor = {}) {
+  #heard(frame: Frame, from: Positions = new Map()) {
     const { type, id, topic } = frame;
     if (type === "hello") this.#greeted(frame, from);
     else if (type === "subscribed") this.#started(topic, from, frame as unknown as Start);
     else if (type === "unsubscribed") this.#unfollowed(topic);
-    else if (type === "event" || type === "gap") this.#stream._take(frame as unknown as EventFrame, from[topic]);
+    else if (type === "event" || type === "gap") this.#stream._take(frame as unknown as EventFrame, from.get(topic));
     else if (type === "marks" || type === "presence") this.#kept(type, frame);
     else if (id !== undefined) this.#requests._answered(frame);
     else if (type === "error") this.#complained(frame);
     else if (!topic || this.#follows(topic)) this.#emit(type, frame);
   }
 
-  #greeted(frame: Frame, from: Cursor) {
-    this.user = frame["user"] ?? this.user;
-    for (const topic in frame["topics"]) this.#started(topic, from, frame["topics"][topic]);
+  #greeted(frame: Frame, from: Positions) {
+    const { user = this.user } = frame;
+    if ((this.user ?? user) != user) { // the option may be a number
+      this.marks = this.presence = Object.create(null);
+      this.#requests._refuse(new NotifierError("stopped", "another user"));
+    }
+    this.user = user;
+    for (const topic of this.#stream._positions.keys()) {
+      if (!this.#follows(topic)) this.#stream._forget(topic);
+    }
+    for (const [topic, start] of Object.entries<Start>(frame["topics"])) this.#started(topic, from, start);
     this.#requests._sendAgain();
   }
 
   // Not resumed: the gap is still to come.
-  #started(topic: string, from: Cursor, { position, resumed }: Start) {
-    if (resumed !== false) this.#stream.start(topic, from[topic], position);
+  #started(topic: string, from: Positions, { position, resumed }: Start) {
+    if (resumed !== false) this.#stream._start(topic, from.get(topic), position);
     this.#settle(topic);
   }
 
   #unfollowed(topic: string) {
     this.#stream._forget(topic);
-    for (const type of ["marks", "presence"] as const) {
-      const { [topic]: _, ...others } = this[type];
-      this[type] = others as any;
-    }
+    for (const type of ["marks", "presence"] as const) this.#keep(type, topic);
   }
 
   #complained({ topic, code, message }: Frame) {
     const error = new NotifierError(code, message);
-    const isOurs = !topic || topic in this.#wants;
-    delete this.#wants[topic];
-    if (!this.#settle(topic, error) && isOurs) this.#emit("error", error);
+    const isOurs = this.#wants.delete(topic) || !topic;
+    if (!this.#settle(topic, error) && isOurs) this.#tell("error", error);
   }
 
   /** Whether somebody waited for the topic. */
   #settle(topic: string, error?: NotifierError) {
-    this.#followed[topic] = !error && topic in this.#wants;
+    if (this.#wants.has(topic)) this.#wants.set(topic, error ? undefined : FOLLOWED);
     return this.#emit(`followed ${topic}`, error);
   }
 
   #kept(type: "marks" | "presence", frame: Frame) {
-    this[type] = { ...this[type], [frame["topic"]]: frame as any };
+    this.#keep(type, frame["topic"], frame);
     if (this.#follows(frame["topic"])) this.#emit(type, frame);
+  }
+
+  // Without a prototype, whose members would be topics.
+  #keep(type: "marks" | "presence", topic: string, frame?: any) {
+    const all: any = { __proto__: null, ...this[type], [topic]: frame };
+    if (!frame) delete all[topic];
+    this[type] = all;
   }
 
   #moved(state: State) {
     this.state = state;
     this.#emit("state", state);
-    // Where nobody listens, a silent end would look like no news.
-    if (state.phase === "stopped" && !this.#emit("stopped", state) && state.code >= 4500) console.error(state);
+    if (state.phase === "stopped") this.#tell("stopped", state);
+  }
+
+  // Where nobody listens, a silent refusal would look like no news; `close()` is no refusal.
+  #tell(name: "error" | "stopped", told: NotifierError | Stopped) {
+    if (!this.#emit(name, told) && told.code !== 1000) console.error(told);
   }
 
   // No frame has a type with a space: names with one are the client's own.
@@ -324,18 +341,14 @@ export class Notifier {
   // Asked for by the stream.
 
   #follows = (topic: string) =>
-    topic in this.#wants || topic === "everyone" || topic === this.#personal;
+    this.#wants.has(topic) || topic === "everyone" || topic === this.#personal;
 
   #reader: Reader = {
     _follows: this.#follows,
     _pass: (frame) => this.#emit(frame.type, frame),
-    _history: async (topic, since) =>
-      (await import("./history.js")).readOn(this.#asking, topic, since, () => !!this.#port),
+    _catchUp: async (...asked) =>
+      (await loadHistory()).catchUp(this.#settings, ...asked, () => !!this.#port),
   };
-
-  get #asking() {
-    return { ...this.#settings, tokens: this.#tokens };
-  }
 
   // The cursor outlives a reload.
 

@@ -8,22 +8,22 @@ const BYTES = 800; // count as a frame
 export class Pace {
   #waiting: Frame[] = [];
   #room = BURST;
-  #at = Date.now();
+  #at = performance.now(); // a clock that is set back would stop all
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(private readonly _pass: (frame: Frame) => void) {}
 
-  send(frame: Frame) {
+  _send(frame: Frame) {
     this.#waiting.push(frame);
     this.#pump();
   }
 
-  clear() {
+  _clear() {
     this.#waiting = [];
   }
 
   #pump() {
-    const now = Date.now();
+    const now = performance.now();
     this.#room = Math.min(BURST, this.#room + ((now - this.#at) / 1000) * RATE);
     this.#at = now;
     while (this.#room > 0 && this.#waiting.length) {

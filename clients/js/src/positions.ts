@@ -1,5 +1,8 @@
 // Positions and cursors: their text, and how they compare.
-import type { Cursor, Position } from "./types.js";
+import type { Position } from "./types.js";
+
+/** By topic. A Map, as a topic may be named `constructor` or `__proto__`. */
+export type Positions = Map<string, Position>;
 
 /** Whether `own` is in the same stream as `other`, and at least as far. */
 export function hasReached(own: Position, other: Position) {
@@ -8,17 +11,14 @@ export function hasReached(own: Position, other: Position) {
   return epoch === epochOfOther && +offset! >= +offsetOfOther!;
 }
 
-export const asText = (cursor: Cursor) =>
-  Object.entries(cursor)
-    .map(([topic, position]) => `${topic}@${position}`)
-    .join();
+export const asText = (positions: Positions) => [...positions].map((each) => each.join("@")).join();
 
 /** A topic may have an `@` of its own. */
-export function parseCursor(text: string): Cursor {
-  const cursor: Cursor = {};
+export function parseCursor(text: string): Positions {
+  const positions: Positions = new Map();
   for (const item of text.split(",")) {
     const at = item.lastIndexOf("@");
-    if (at > 0) cursor[item.slice(0, at)] = item.slice(at + 1);
+    if (at > 0) positions.set(item.slice(0, at), item.slice(at + 1));
   }
-  return cursor;
+  return positions;
 }

@@ -13,7 +13,7 @@ interface Waiting {
 }
 
 export class Requests {
-  readonly #name = Math.random().toString(36).slice(2) + Date.now().toString(36);
+  readonly #name = Math.random().toString(36).slice(2);
   #waiting = new Map<string, Waiting>();
   #last = 0;
 
@@ -25,7 +25,7 @@ export class Requests {
 
   _ask(asked: Frame): Promise<Frame> {
     const frame = { ...asked, id: this._newId() };
-    if (this.#waiting.size >= MOST) throw new NotifierError("too_many", `${MOST} requests wait already`);
+    if (this.#waiting.size >= MOST) throw new NotifierError("too_many", `${MOST} requests wait`);
     if (new TextEncoder().encode(JSON.stringify(frame)).length > LARGEST) {
       throw new NotifierError("too_large", `a frame has at most ${LARGEST} bytes`);
     }

@@ -34,11 +34,11 @@ async function isPossible() {
   }
 }
 
-async function tokenFor([settings, tokens, , hear]: Given, isWanted: () => boolean) {
+async function tokenFor([settings, , hear]: Given, isWanted: () => boolean) {
   const [least, , most] = settings.timing.retry;
   for (let ceiling = least; isWanted(); ceiling = Math.min(most, ceiling * 2)) {
     try {
-      return (await tokens.get()) ?? "";
+      return (await settings._tokens._get()) ?? "";
     } catch (error) {
       const retryMs = ceiling * (0.5 + settings.random());
       if (isWanted()) hear({ state: { phase: "waiting", retryMs, reason: `${error}` } });
@@ -97,7 +97,7 @@ class Tabs implements Port {
   }
 
   close() {
-    this.#say({ tab: this.#id, wants: {} });
+    this.#say({ tab: this.#id, wants: new Map() });
     this.#isClosed = true;
     clearTimeout(this.#doubt);
     this.#waiting.abort();
@@ -106,7 +106,7 @@ class Tabs implements Port {
   }
 
   get #own(): Wants {
-    return this.#wants.get(this.#id) ?? {};
+    return this.#wants.get(this.#id) ?? new Map();
   }
 
   #say(said: Said) {
@@ -123,7 +123,7 @@ class Tabs implements Port {
     } else if ("tab" in said) this.#asked(said);
     else if ("send" in said) this.#lead?.send(said.send);
     else if ("wake" in said) this.#woken();
-    else if (!said.to || said.to === this.#id) this.#given[3](said);
+    else if (!said.to || said.to === this.#id) this.#given[2](said);
   }
 
   #asked({ join, tab, wants }: { join?: true; tab: string; wants: Wants }) {
@@ -136,7 +136,7 @@ class Tabs implements Port {
 
   // A tab that has just come is told all that the others know.
   #welcome({ user, _chain, _last, state }: Lead, to: string) {
-    const starts = Object.entries(_chain).map(([topic, position]) => [topic, { position }]);
+    const starts = Array.from(_chain, ([topic, position]) => [topic, { position }]);
     this.#say({ to, frame: { type: "hello", user, topics: Object.fromEntries(starts) } });
     for (const frame of _last.values()) this.#say({ to, frame });
     this.#say({ to, state });
@@ -150,7 +150,7 @@ class Tabs implements Port {
 
   #changed(tab: string, wants: Wants) {
     if (this.#lead) this.#lead._want(wants, tab);
-    else this.#wants.set(tab, { ...wants });
+    else this.#wants.set(tab, new Map(wants));
   }
 
   #queue() {
@@ -178,13 +178,13 @@ class Tabs implements Port {
   #takeOver(release: () => void) {
     this.#release = release;
     if (this.#isClosed || this.#lead) return release();
-    const [settings, tokens, cursor, hear] = this.#given;
+    const [settings, positions, hear] = this.#given;
     const tell = (told: Told) => {
       if (lead !== this.#lead) return;
       this.#say(told);
       if (!told.to) hear(told);
     };
-    const lead: Lead = new Lead([settings, tokens, cursor, tell], this.#wants);
+    const lead: Lead = new Lead([settings, positions, tell], this.#wants);
     this.#lead = lead;
     this.#say({ led: true, anew: true });
     lead.start();

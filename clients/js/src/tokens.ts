@@ -1,16 +1,17 @@
 // The token: asked for once while it is good, and never waited for longer than the patience.
+import { NotifierError } from "./types.js";
+
 export interface Claims {
   sub?: string | number;
   iss?: string;
   exp?: number;
 }
 
-/** The claims of a JWT; none of a token that is no JWT. Nothing is verified: the gateway does that. */
+/** The claims of a JWT; none of a token that is no JWT. Nothing is verified: the gateway does that.
+ *  Their bytes stand for characters, as the claims that count are of ASCII. */
 export function claimsOf(token: string): Claims {
   try {
-    const bytes = atob(token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/"));
-    const text = new TextDecoder().decode(Uint8Array.from(bytes, (each) => each.charCodeAt(0)));
-    return JSON.parse(text) as Claims;
+    return JSON.parse(atob(token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/"))) as Claims;
   } catch {
     return {};
   }
@@ -21,10 +22,12 @@ export class Tokens {
   _ahead = 0;
   #token: string | undefined;
   #asked: Promise<string> | undefined;
+  #isTold = false; // that there is no token
 
   constructor(
     private readonly _ask: (() => string | Promise<string>) | undefined,
     private readonly _patience: number,
+    private readonly _complain: (error: NotifierError) => void,
   ) {}
 
   /** Milliseconds until the token expires; infinite where it does not say when. */
@@ -38,19 +41,35 @@ export class Tokens {
   }
 
   /** A token that is still good, or else a `fresh` one; rejects when none comes in time. */
-  async get(fresh = !(this._left > 5_000 && this._left < Infinity)): Promise<string | undefined> {
+  async _get(fresh = !(this._left > 5_000 && this._left < Infinity)): Promise<string | undefined> {
     if (!this._ask || !fresh) return this.#token;
     // Several that ask at once share one answer.
     this.#asked ??= inTime(Promise.resolve().then(this._ask), this._patience).finally(() => {
       this.#asked = undefined;
     });
-    return (this.#token = await this.#asked);
+    try {
+      this.#token = checked(await this.#asked);
+      this.#isTold = false;
+    } catch (cause) {
+      const error = new NotifierError("no_token", `getToken: ${cause}`);
+      if (!this.#isTold) this._complain(error);
+      this.#isTold = true;
+      throw error;
+    }
+    return this.#token;
   }
+}
+
+// A page that asks the visitor to sign in is a common answer. Only its beginning is told: it may hold a secret.
+function checked(token: unknown): string {
+  const text = `${token}`;
+  if (/^[\w-]+\.[\w-]+\.[\w-]+$/.test(text)) return text;
+  throw new TypeError(`"${text.slice(0, 20)}" is no token`);
 }
 
 function inTime<T>(answer: Promise<T>, patience: number): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error("getToken did not answer")), patience);
+    const timer = setTimeout(() => reject(new Error("no answer")), patience);
     answer.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }

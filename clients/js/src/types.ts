@@ -124,16 +124,19 @@ export interface Happenings<Data = any> {
   presence: PresenceFrame;
   state: State;
   stopped: Stopped;
-  /** An `error` frame that answers nothing: a topic is not allowed, or a token was not taken. */
+  /**
+   * A refusal that answers no request: a topic is not allowed, a token was not taken, or `no_token`: the
+   * first of several failures of `getToken`. Where nobody listens the console has it.
+   */
   error: NotifierError;
 }
 
 export interface NotifierOptions {
-  /** The gateway's public address: `https://push.example`. A path before `/v1` is kept. */
+  /** The gateway's public address: `https://push.example`. A path before `/v1` is kept. Without a scheme: TypeError. */
   url: string | URL;
   /**
-   * Asks your backend for a token. It is asked again when the token runs out. One that rejects, or
-   * takes longer than 10 s, is asked again later. Left out: the cookie `notifier_token` counts.
+   * Asks your backend for a token. It is asked again when the token runs out. One that rejects,
+   * gives no JWT or takes longer than a minute is asked again later. Left out: the cookie `notifier_token` counts.
    */
   getToken?: () => string | Promise<string>;
   /** Topics to follow beside the personal one and `everyone`. */
@@ -165,15 +168,10 @@ export interface NotifierOptions {
   timing?: Partial<Timing>;
 }
 
-/** The options with all that was left out. */
-export type Settings = Omit<NotifierOptions, "topics" | "since"> &
-  Required<Pick<NotifierOptions, "marks" | "transports" | "fetch" | "random">> & {
-    url: string;
-    timing: Timing;
-  };
-
 export interface Timing {
-  /** Longest wait for a token, and for a connection's `hello`. */
+  /** Longest wait for a token. */
+  token: number;
+  /** Longest wait for a connection's `hello`. */
   patience: number;
   /** Least, first and greatest wait before another try. */
   retry: readonly [least: number, first: number, most: number];

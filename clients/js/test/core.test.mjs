@@ -135,7 +135,7 @@ test("getToken is asked again after it rejected, and after it hung", async () =>
   const answers = [() => Promise.reject(new Error("no")), () => new Promise(() => {}), () => tokenOf(600)];
   const { notifier } = client({
     getToken: () => answers.shift()(),
-    timing: { patience: 30, retry: [1, 1, 1] },
+    timing: { token: 30, retry: [1, 1, 1] },
   });
 
   const socket = await FakeSocket.next();

@@ -15,7 +15,7 @@ export function startFrom(topic, { position, resumed }) {
 
 // Forget topics that the connection does not follow, such as those that the token does not allow.
 export function keepOnly(topics) {
-  for (const topic of positions.keys()) if (!(topic in topics)) positions.delete(topic);
+  for (const topic of positions.keys()) if (!Object.hasOwn(topics, topic)) positions.delete(topic);
 }
 
 export function asText() {

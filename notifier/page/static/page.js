@@ -105,11 +105,10 @@ function complained(frame) {
 
 // A topic that did not resume is recalled when its gap is there.
 function recallOnce(starts) {
-  const fresh = {};
-  for (const [topic, { position, resumed }] of Object.entries(starts)) {
-    if (resumed !== false && !recalled.has(topic)) fresh[topic] = position;
-  }
-  if (Object.keys(fresh).length) recallOrForget(fresh);
+  const fresh = Object.entries(starts)
+    .filter(([topic, { resumed }]) => resumed !== false && !recalled.has(topic))
+    .map(([topic, { position }]) => [topic, position]);
+  if (fresh.length) recallOrForget(Object.fromEntries(fresh));
 }
 
 // What cannot be read now is asked for again by the next connection.
