@@ -12,6 +12,7 @@ from notifier.commands import (
     letters,
     listen,
     listings,
+    reports,
     roles,
     send,
     tokens,
@@ -60,7 +61,7 @@ for _command in (
     *(roles.gateway, roles.router, roles.api, roles.dev),
     *(send.send, listen.listen),
     *(tokens.token, tokens.key),
-    *(check.check, conformance.conformance, letters.letters),
+    *(check.check, conformance.conformance, letters.letters, reports.reports),
     *(users.users, users.events),
     *(listings.settings, listings.metrics, listings.topology),
 ):

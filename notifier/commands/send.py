@@ -42,6 +42,12 @@ def _seconds(_context: click.Context, _option: click.Parameter, given: str | Non
 @click.option("--ttl", callback=_seconds, help="Seconds until it expires.")
 @click.option("--collapse-key", help="An event replaces an undelivered one with the same key.")
 @click.option("--silent", is_flag=True, help="It never counts as unread.")
+@click.option("--report", is_flag=True, help="Producers hear how far it came: notifier reports.")
+@click.option(
+    "--undelivered-after",
+    callback=_seconds,
+    help="Seconds until it is handed back for users who have not received it.",
+)
 @click.option(
     "--url",
     default=lambda: f"http://127.0.0.1:{load_settings().api_port}",
@@ -59,8 +65,8 @@ def send(url: str, key: str | None, data: str | None, **given: Any) -> None:  # 
     notifier send < events.ndjson     one event a line, posted as the lines come
 
     Beside --user, --topic or --everyone, a JSON object or list on standard input is the event's
-    data. Events on standard input take --type, --source, --ttl, --collapse-key and --silent where
-    they have none of their own.
+    data. Events on standard input take --type, --source, --ttl, --collapse-key, --silent,
+    --report and --undelivered-after where they have none of their own.
     """  # noqa: D301 - click reads \b, the character
     from notifier.commands import event_input
 

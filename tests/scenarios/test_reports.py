@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aio_pika
+import pytest
 from aio_pika.abc import AbstractQueueIterator
 
 from tests.support.clients import connected
+from tests.support.commands import Listener, run
 from tests.support.producers import http_producer
-from tests.support.roles import running, service_of, token
+from tests.support.roles import KEY, running, service_of, token
+from tests.support.services import RabbitServer
 
 EVENT = {"type": "t", "source": "shop", "report": True}
 
@@ -70,3 +73,37 @@ async def test_each_step_is_reported_though_the_router_is_killed(
         *("published.user.42", "received.user.42", "read.user.42"),
         *("published.user.away", "expired.user.away"),
     }
+
+
+def test_a_person_reads_reports_with_the_command(
+    tmp_path: Path, amqp_url: str, redis_url: str
+) -> None:
+    service = service_of(tmp_path, amqp_url, redis_url)
+    wanted = ("--user", "a.b", "--report", "expired", "--count", "1")
+    reports = Listener(
+        tmp_path / "reports.log", *wanted, command="reports", NOTIFIER_AMQP_URL=amqp_url
+    )
+    with running(service.router, service.api), reports:
+        reports.wait_for("waiting for reports")
+        for user in ("a", "a.b"):
+            event = ("--user", user, "--ttl", "1", "--report")
+            sent = run("send", "--url", service.api.api_url, "--key", KEY.secret, *event)
+            assert sent.returncode == 0, sent.stderr
+        assert reports.wait() == 0
+
+    [report] = reports.events
+    assert (report["type"], report["data"]["user"]) == ("notifier.expired", "a.b")
+
+
+@pytest.mark.services
+def test_the_command_for_reports_ends_when_rabbitmq_goes(tmp_path: Path, redis_url: str) -> None:
+    with RabbitServer() as rabbitmq:
+        log, url = tmp_path / "reports.log", rabbitmq.url
+        with (
+            running(service_of(tmp_path, url, redis_url).router),
+            Listener(log, command="reports", NOTIFIER_AMQP_URL=url) as reports,
+        ):
+            reports.wait_for("waiting for reports")
+            rabbitmq.kill()
+            assert reports.wait() == 1
+    assert "RabbitMQ: " in log.read_text()

@@ -69,10 +69,12 @@ class Command(Process):
 
 
 class Listener(Command):
-    """A `notifier listen` that runs until it is stopped."""
+    """A `notifier listen`, or another command that prints lines of JSON until it is stopped."""
 
-    def __init__(self, log: Path, *arguments: str, **environment: str) -> None:
-        super().__init__("listen", *arguments, log=log, **environment)
+    def __init__(
+        self, log: Path, *arguments: str, command: str = "listen", **environment: str
+    ) -> None:
+        super().__init__(command, *arguments, log=log, **environment)
         self._printed = log
 
     def wait_for(self, text: str, times: int = 1) -> None:

@@ -76,6 +76,21 @@ class Connection(aio_pika.Connection):
             self._factory.wire.abort()
 
 
+async def connected(url: str, purpose: str, seconds: float) -> Connection:
+    """Connect to the first node of `url` that answers in so many seconds; raises Lost."""
+    nodes = url.split(",")
+    for number, node in enumerate(nodes, 1):
+        connection = Connection(node.strip(), purpose)
+        try:
+            with losses():
+                await connection.connect(seconds)
+                return connection
+        except Lost:
+            if number == len(nodes):
+                raise
+    raise Lost("no address is given")
+
+
 def number_of(channel: AbstractChannel) -> int:
     """Return the number that an open channel has in frames."""
     assert channel.number  # noqa: S101  # aio-pika's channels have none before they are opened

@@ -9,8 +9,8 @@ from typing import Any
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
-from notifier.adapters.rabbitmq.connection import Connection
-from notifier.adapters.rabbitmq.errors import Lost, losses
+from notifier.adapters.rabbitmq.connection import connected
+from notifier.adapters.rabbitmq.errors import losses
 from notifier.adapters.rabbitmq.topology import DEAD, EVENTS
 
 _PATIENCE = 10.0  # seconds, for each answer of RabbitMQ's
@@ -91,25 +91,12 @@ async def put_back(
 @asynccontextmanager
 async def _opened(url: str) -> AsyncIterator[tuple[AbstractChannel, AbstractQueue]]:
     """Connect to the first node that answers. What is not acked goes back in its order."""
-    connection = await _connected([node.strip() for node in url.split(",")])
+    connection = await connected(url, "letters", _PATIENCE)
     async with connection.closed_within(_PATIENCE):
         with losses():
             channel = await connection.channel(on_return_raises=True)
             queue = await channel.get_queue(DEAD)
         yield channel, queue
-
-
-async def _connected(nodes: list[str]) -> Connection:
-    for number, node in enumerate(nodes, 1):
-        connection = Connection(node, "letters")
-        try:
-            with losses():
-                await connection.connect(_PATIENCE)
-                return connection
-        except Lost:
-            if number == len(nodes):
-                raise
-    raise Lost("no address is given")
 
 
 async def _first(queue: AbstractQueue, most: int) -> AsyncIterator[AbstractIncomingMessage]:
