@@ -17,6 +17,8 @@ from notifier.telemetry.metrics import Metrics
 
 _AT_ONCE = 500  # reports in one round trip
 
+_Due = tuple[Watched, str, Report]  # the report about this event and user
+
 
 class Reports:
     """Reports what becomes of events, now and each time that they have waited."""
@@ -37,32 +39,39 @@ class Reports:
         Returns once RabbitMQ keeps the reports, and each event with reports to come. While a
         backend is out of reach this waits, until the batch is another router's.
         """
-        for each in waited:
-            await self._retry.while_ours(batch, partial(self._look_again, each))
-        for each in published:
-            await self._retry.while_ours(batch, partial(self._begin, each))
+        if waited:
+            await self._retry.while_ours(batch, partial(self._look_again, waited))
+        if published:
+            await self._retry.while_ours(batch, partial(self._begin, published))
 
-    async def _begin(self, watched: Watched) -> None:
-        users = dict.fromkeys(watched.event.users or ())
-        await self._send(watched, [(user, Report.PUBLISHED) for user in users])
-        await self._wait(watched)
+    async def _begin(self, published: Sequence[Watched]) -> None:
+        users = [(each, dict.fromkeys(each.event.users or ())) for each in published]
+        await self._send([(each, user, Report.PUBLISHED) for each, of in users for user in of])
+        await self._wait(published)
 
-    async def _look_again(self, watched: Watched) -> None:
-        found = await self._fates.of(watched.event)
-        fates = watched.judged(found, self._fates.now())
-        await self._send(watched, watched.due(fates))
-        left = watched.after(fates)
-        if left and not left.is_over(self._fates.now()):
-            await self._wait(left)
+    async def _look_again(self, waited: Sequence[Watched]) -> None:
+        due: list[_Due] = []
+        left: list[Watched] = []
+        for watched in waited:
+            found = await self._fates.of(watched.event)
+            now = self._fates.now()
+            fates = watched.judged(found, now)
+            due += [(watched, user, kind) for user, kind in watched.due(fates)]
+            rest = watched.after(fates)
+            left += [rest] if rest and not rest.is_over(now) else []
+        await self._send(due)
+        await self._wait(left)
 
-    async def _wait(self, watched: Watched) -> None:
-        await self._source.wait([(watched.entry(), watched.delay(self._fates.now()))])
+    async def _wait(self, left: Sequence[Watched]) -> None:
+        if left:
+            now = self._fates.now()
+            await self._source.wait([(each.entry(), each.delay(now)) for each in left])
 
-    async def _send(self, watched: Watched, due: Sequence[tuple[str, Report]]) -> None:
+    async def _send(self, due: Sequence[_Due]) -> None:
         now = self._fates.now()
         for start in range(0, len(due), _AT_ONCE):
             some = due[start:][:_AT_ONCE]
-            reports = [report_of(watched.event, user, kind, now) for user, kind in some]
+            reports = [report_of(watched.event, user, kind, now) for watched, user, kind in some]
             await self._source.report(reports)
             for each in reports:
                 self._metrics.reports.labels(each.kind).inc()

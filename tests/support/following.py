@@ -68,6 +68,7 @@ class Queue(MemoryEventQueue):
         self.waits: list[int] = []
         self.waiting: list[Entry] = []
         self.failures = 0
+        self.rounds = 0  # trips to RabbitMQ, for reports and for waits
 
     async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
         self._fail()
@@ -84,6 +85,7 @@ class Queue(MemoryEventQueue):
         await super().report(reports)
 
     def _fail(self) -> None:
+        self.rounds += 1
         if self.failures:
             self.failures -= 1
             raise Unavailable("rabbitmq", "away")

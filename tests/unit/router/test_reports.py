@@ -202,3 +202,16 @@ async def test_a_thousand_users_are_reported_each_for_itself() -> None:
         await asyncio.sleep(30)
 
     assert house.reports == [(user, "received") for user in users[::2]]
+
+
+@in_virtual_time
+async def test_the_events_of_a_batch_are_reported_in_one_trip_and_wait_in_one() -> None:
+    async with routing(House()) as house:
+        await asyncio.gather(*(post(house, f"u{n}", id=f"e{n}") for n in range(50)))
+        begun = house.queue.rounds
+        for number in range(50):
+            await house.mark(f"u{number}", "received")
+        await asyncio.sleep(1.5)
+
+    assert [kind for _, kind in house.reports] == ["published"] * 50 + ["received"] * 50
+    assert (begun, house.queue.rounds) == (2, 4)
