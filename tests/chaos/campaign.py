@@ -40,14 +40,14 @@ class Row:
         return [self.failure.name, *map(str, numbers), shown]
 
 
-COUNTED = ("events", "marks", "handed back")
+COUNTED = ("events", "marks", "handed back", "reports")
 FAULTS = get_args(Kind)
 HEADER = ["failure", "rounds", *COUNTED, *FAULTS, "gaps told", "recovered (median / max s)"]
 
 
 def table(rows: Iterable[Row], former: str = "") -> str:
     """The rows as a table in Markdown, with those of a former table that are not among them."""
-    cells = {line[0]: line for line in map(_cells_of, former.splitlines()) if line}
+    cells = _rows_of(former)
     cells |= {row.failure.name: row.cells() for row in rows}
     lines = [HEADER, *(cells[name] for name in FAILURES if name in cells)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -60,6 +60,13 @@ def table(rows: Iterable[Row], former: str = "") -> str:
     ]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [padded[0], rule, *padded[1:]])
+
+
+def _rows_of(former: str) -> dict[str, list[str]]:
+    """The rows of a former table, with a dash in the columns that it did not have."""
+    header, *lines = [line for line in map(_cells_of, former.splitlines()) if line] or [[]]
+    rows = (dict(zip(header, line, strict=True)) for line in lines)
+    return {row["failure"]: [row.get(name, "-") for name in HEADER] for row in rows}
 
 
 def _cells_of(line: str) -> list[str]:

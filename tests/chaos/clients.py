@@ -8,7 +8,7 @@ import asyncio
 import json
 import random
 import socket
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple, Self
@@ -34,6 +34,7 @@ _PACKAGE = {
     "package by poll": Kind(USERS[-2], (), ("poll",)),
     "restless package": Kind(USERS[-1], (), restless=True),
 }
+PACKAGED = {kind.user for kind in _PACKAGE.values()}
 _SILENCE = 20.0  # heartbeats come every 5 s
 _LAST_TO_RETURN = 4500
 
@@ -223,6 +224,9 @@ class Client:
         match frame["type"]:
             case "event" if frame["topic"] == f"user:{self.user}":
                 self.news.append(frame)
+                if frame.get("ack"):
+                    offset = offset_of(frame["position"])
+                    self._crowd.asking[self.user][frame["event"]["id"]] = offset
             case "marks" if frame["topic"] == f"user:{self.user}":
                 self._show(Shown.of(frame))
             case "bye":
@@ -292,6 +296,8 @@ class Crowd(Crew):
         self.chance = chance
         self.http = httpx.AsyncClient()
         self.errors: Counter[str] = Counter()
+        # The offset of each user's events that ask for marks, once any device has them.
+        self.asking: defaultdict[str, dict[str, int]] = defaultdict(dict)
         clock = asyncio.get_running_loop().time
 
         def recipient(user: str, *topics: str) -> Recipient:

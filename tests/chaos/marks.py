@@ -5,7 +5,7 @@ of a user show them, and as unread what the list of history has besides.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from itertools import groupby
 from math import inf
 from operator import attrgetter
@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.clients import Client, Crowd, Frame
+from tests.chaos.clients import PACKAGED, Client, Crowd, Frame
 from tests.chaos.crew import Crew
 from tests.support.invariants import Complaint, offset_of
 from tests.support.roles import token
@@ -27,12 +27,14 @@ _UNTIL_LATER = {httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS}
 class Person:
     """A user with one device or more; `keeps`: Redis loses no mark that it has confirmed.
 
-    `received` has the moments at which events were marked so, of those that ask for it.
+    `steps` has the moments at which marks that were confirmed said of events that they are received
+    or read, of those that ask for it; `tried` has the steps that some mark may have made.
     """
 
     def __init__(self, devices: Sequence[Client], crowd: Crowd, *, keeps: bool) -> None:
         self.user = devices[0].user
-        self.received: dict[str, float] = {}
+        self.steps: dict[tuple[str, str], float] = {}
+        self.tried: set[tuple[str, str]] = set()
         self.confirmed = 0
         self.complaints: list[Complaint] = []
         self._devices = devices
@@ -57,15 +59,27 @@ class Person:
         await asyncio.sleep(self._chance.uniform(0.1, 0.5))
 
     async def _mark(self, came: Sequence[Frame]) -> None:
-        asking = [frame["event"]["id"] for frame in came if frame.get("ack")]
+        asking = any(frame.get("ack") for frame in came)
         mark: dict[str, Any] = {"received": came[-1]["position"]} if asking else {}
         self._seen = [*self._seen, *(frame["position"] for frame in came)][-_LATE:]
         position = self._chance.choice(self._seen)  # perhaps one from before the last mark
         mark |= self._chance.choice([{"read": position}, {"read_only": [position]}])
+        self.tried.update(self._steps_of(mark))
         while not await self._is_answered(mark):
             await self._pause()
         now = asyncio.get_running_loop().time()
-        self.received = {**dict.fromkeys(asking, now), **self.received}
+        self.steps = {**dict.fromkeys(self._steps_of(mark), now), **self.steps}
+
+    def _steps_of(self, mark: Frame) -> Iterator[tuple[str, str]]:
+        """What a mark says of the events that ask for it."""
+        singles = {*map(offset_of, mark.get("read_only", ()))}
+        read, received = (offset_of(mark.get(name, "none.0")) for name in ("read", "received"))
+        for event, offset in self._crowd.asking[self.user].items():
+            is_read = offset <= read or offset in singles
+            if is_read or offset <= received:
+                yield event, "received"
+            if is_read:
+                yield event, "read"
 
     async def _is_answered(self, mark: dict[str, Any]) -> bool:
         url = f"http://{self._chance.choice(self._crowd.doors)}/v1/marks"
@@ -155,8 +169,17 @@ class People(Crew):
 
     def received_at(self, user: str, event: str) -> float:
         """When a mark that Redis does not lose said so, and was confirmed; infinity: never."""
-        person = self._people.get(user)
-        return person.received.get(event, inf) if person and self._keeps else inf
+        return self.steps_of(user, event).get("received", inf)
+
+    def steps_of(self, user: str, event: str) -> dict[str, float]:
+        """When marks that Redis does not lose said that an event is received and read."""
+        steps = self._people[user].steps if user in self._people and self._keeps else {}
+        return {step: steps[event, step] for step in ("received", "read") if (event, step) in steps}
+
+    def may_have(self, user: str, event: str, step: str) -> bool:
+        """Whether a mark may have said so. The package marks events received by itself."""
+        is_by_itself = step == "received" and user in PACKAGED
+        return not self._keeps or is_by_itself or (event, step) in self._people[user].tried
 
     async def settle(self) -> None:
         """Wait until the devices of each user are right, while nothing new comes."""

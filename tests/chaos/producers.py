@@ -11,10 +11,11 @@ from collections.abc import (
     Coroutine,
     Hashable,
     Iterable,
+    Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,9 @@ from tests.support.roles import token
 EVERYONE = "everyone"
 AWAY = "away"  # who has no client
 UNDELIVERED_AFTER = 2  # seconds, of events that are for this user too
+UNSEEN = "unseen"  # who has no client either: events for this user expire, or are superseded
+REPORTED, EXPIRING, COLLAPSING = "reported", "expiring", "collapsing"  # lanes with reports
+SHORT_LIFE = 1  # second, of an expiring event
 _BATCH = 6
 _FLOOD = 500  # a batch
 _CONFIRMING = 5.0  # what a foreign producer waits for a confirm, in seconds
@@ -44,6 +48,7 @@ class Posting:
     lane: Hashable
     size: int = 20
     ttl: int | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)  # members of the event
 
     def body(self, *, audience: bool = True) -> dict[str, Any]:
         """As a producer writes it."""
@@ -52,6 +57,7 @@ class Posting:
         event |= {} if self.ttl is None else {"ttl": self.ttl}
         is_due = f"user:{AWAY}" in self.topics
         event |= {"undelivered_after": UNDELIVERED_AFTER} if is_due else {}
+        event |= self.more
         return {**event, **(self._audience() if audience else {})}
 
     def _audience(self) -> dict[str, Any]:
@@ -132,6 +138,7 @@ class Flow(Crew):
         return [
             *usual,
             self._singly(self._next_for_absent, self._post_one, pause=6),
+            *(self._singly(make, self._post_one, pause=6) for make in self._with_reports()),
             *(self._singly(talk, self._publish, pause=4) for talk in talks),
         ]
 
@@ -217,6 +224,15 @@ class Flow(Crew):
 
     def _next_for_absent(self) -> Posting:
         return self._next("absent", f"user:{self._chance.choice(USERS)}", f"user:{AWAY}")
+
+    def _with_reports(self) -> Iterable[Callable[[], Posting]]:
+        def asking(lane: str, users: Sequence[str], **more: Any) -> Posting:  # noqa: ANN401  # as JSON has it
+            posting = self._next(lane, f"user:{self._chance.choice(users)}")
+            return replace(posting, more={"report": True, **more})
+
+        yield partial(asking, REPORTED, USERS)
+        yield partial(asking, EXPIRING, [UNSEEN], ttl=SHORT_LIFE)
+        yield partial(asking, COLLAPSING, [UNSEEN], collapse_key="newest")
 
     def _some_topics(self, number: int) -> tuple[str, ...]:
         if number == 0 and self._chance.random() < 0.2:

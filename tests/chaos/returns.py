@@ -1,4 +1,4 @@
-"""A worker that takes the events that are handed back, as one that mails would."""
+"""A worker that takes the events that are handed back, and the delivery reports."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from tests.chaos.crew import Crew
 from tests.chaos.marks import People
 from tests.chaos.producers import AWAY, UNDELIVERED_AFTER
+from tests.chaos.reports import Reports
 from tests.support.invariants import Complaint, Ledger
 
 _PATIENCE = 60.0
@@ -27,12 +28,13 @@ class Returns(Crew):
     must not; one marked later may.
     """
 
-    def __init__(self, ledger: Ledger, people: People, amqp: str) -> None:
+    def __init__(self, ledger: Ledger, people: People, reports: Reports, amqp: str) -> None:
         super().__init__()
         self.complaints: list[Complaint] = []
         self.ids: dict[Returned, str | None] = {}
         self._ledger = ledger
         self._people = people
+        self._reports = reports
         self._amqp = amqp
 
     def work(self) -> Iterable[Coroutine[Any, Any, None]]:
@@ -47,7 +49,7 @@ class Returns(Crew):
         return wanted - self.ids.keys()
 
     async def settle(self) -> None:
-        """Wait until all has come back; complain of what does not in time."""
+        """Wait until all has come back and is reported; complain of what does not in time."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + _PATIENCE
         while self.missing and clock() < deadline:
@@ -56,6 +58,7 @@ class Returns(Crew):
         for each in self.missing:
             self._complain(f"{each} did not come back")
             self.ids[each] = None
+        await self._reports.settle()
 
     async def _take_all(self) -> None:
         while True:
@@ -82,8 +85,17 @@ class Returns(Crew):
         if message is None:
             await asyncio.sleep(0.1)
             return
-        self._check(message)
+        if "notifier-report" in message.headers:
+            self._report(message)
+        else:
+            self._check(message)
         await message.ack()
+
+    def _report(self, message: AbstractIncomingMessage) -> None:
+        told = json.loads(message.body)
+        assert message.message_id == told["id"], "a report with two ids"
+        kind = told["type"].removeprefix("notifier.")
+        self._reports.take(told["data"]["id"], told["data"]["user"], kind, told["id"])
 
     def _check(self, message: AbstractIncomingMessage) -> None:
         user, event = str(message.headers["notifier-user"]), json.loads(message.body)["id"]

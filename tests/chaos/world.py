@@ -20,6 +20,7 @@ import redis
 from tests.chaos.clients import Crowd
 from tests.chaos.marks import People
 from tests.chaos.producers import Flow
+from tests.chaos.reports import Reports
 from tests.chaos.returns import Returns
 from tests.support.invariants import Complaint, Ledger
 from tests.support.process import free_port
@@ -50,7 +51,7 @@ class Ground:
     `durable`: Redis keeps all that it has answered for. `settings` are those of every role.
     `ahead`: by how many seconds the clock of the last gateway is.  `disk`: of how many bytes
     Redis' disk is, where it is one of its own. `acts`: users mark what they read, clients publish,
-    and events come back for a user who is away.
+    and events come back for a user who is away, or are reported on.
     """
 
     durable: bool = True
@@ -116,6 +117,7 @@ class World:
         self.flow: Flow
         self.crowd: Crowd
         self.people: People
+        self.reports: Reports
         self.returns: Returns
 
     @property
@@ -137,6 +139,7 @@ class World:
                 "events": len(self.ledger.posted),
                 "marks": self.people.confirmed,
                 "handed back": len(self.returns.ids),
+                "reports": len(self.reports.ids),
                 "gaps told": self.crowd.gaps,
                 "repeats": self.crowd.repeats,
             }
@@ -145,7 +148,8 @@ class World:
     @property
     def complaints(self) -> list[Complaint]:
         """All complaints so far."""
-        return [*self.crowd.complaints, *self.people.complaints, *self.returns.complaints]
+        crews = (self.crowd, self.people, self.returns, self.reports)
+        return [complaint for each in crews for complaint in each.complaints]
 
     @property
     def is_drained(self) -> bool:
@@ -255,7 +259,9 @@ async def world(
         this.crowd = await stack.enter_async_context(_crowd(this, package=package))
         this.people = People(this.crowd, keeps=this.ground.durable)
         this.flow = await stack.enter_async_context(_flow(this))
-        this.returns = Returns(this.ledger, this.people, _amqp(this, "producer"))
+        this.reports = Reports(this.ledger, this.people, keeps=this.ground.durable)
+        amqp = _amqp(this, "producer")
+        this.returns = Returns(this.ledger, this.people, this.reports, amqp)
         for crew in (this.people, this.returns) if this.ground.acts else ():
             await stack.enter_async_context(crew)
         await asyncio.sleep(_SETTLING)

@@ -10,7 +10,16 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["lost", "twice", "disordered", "marks wrong", "handed back wrongly"]
+Kind = Literal[
+    "lost",
+    "twice",
+    "disordered",
+    "marks wrong",
+    "handed back wrongly",
+    "reports missing",
+    "reports wrong",
+    "reports doubled",
+]
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,7 @@ async def queue_deleted(world: World) -> AsyncIterator[None]:
     queue = f"notifier.events.{world.chance.randint(0, 1)}"
     await world.flow.pause()
     await until(lambda: world.is_drained, "the queue is empty")
+    world.reports.forget()
     async with _management(world) as management:
         await management.delete(f"/api/queues/%2F/{quote(queue)}")
         world.flow.resume()
@@ -126,6 +127,7 @@ async def vhost_remade(world: World) -> AsyncIterator[None]:
     """All exchanges and queues vanish, and are made anew under producers without `mandatory`."""
     await world.flow.pause()
     await until(lambda: world.is_drained, "the queues are empty")
+    world.reports.forget()
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
     careless = Style(pause=0.1, mandatory=False)
     async with _management(world) as management, world.flow.busier(4, careless):
