@@ -6,7 +6,7 @@ values.yaml that begin with `# --` comes the table in the chart's README.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -80,7 +80,22 @@ def schema_text(text: str) -> str:
     schema = json.loads(text)
     for section, properties in settings_schema().items():
         schema["properties"][section]["properties"] = properties
+    _require_sections(schema, yaml.safe_load((CHART / "values.yaml").read_text()))
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _require_sections(schema: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Require what has a section as its default: null takes it away, and templates stumble there.
+
+    A section whose lines are all commented out is null too.
+    """
+    properties = schema.get("properties", {})
+    sections = [name for name in properties if isinstance(defaults.get(name), dict | list)]
+    if sections:
+        schema["required"] = [*dict.fromkeys([*schema.get("required", ()), *sections])]
+    for name in sections:
+        if isinstance(defaults[name], dict):
+            _require_sections(properties[name], defaults[name])
 
 
 def rows(text: str) -> Iterator[Row]:

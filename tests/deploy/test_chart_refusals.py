@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import helm_python
 import pytest
 
-from tests.support.chart import everything, minimal, refusal
+from tests.support.chart import everything, minimal, refusal, templates
 
 Values = dict[str, Any]
 IMAGE: Values = {"image": {"repository": "registry.example/notifier"}}
@@ -29,6 +30,20 @@ ISSUER: Values = {"NOTIFIER_JWT_ISSUER": "https://i/", "NOTIFIER_JWT_AUDIENCE": 
 )
 def test_a_value_that_the_schema_does_not_know_is_named(values: Values, sentence: str) -> None:
     assert sentence in refusal(minimal(**values))
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["config", "secrets", "gateway", "ingress", "networkPolicy", "test", "commonLabels", "pod"],
+)
+def test_a_section_that_is_null_is_named(section: str) -> None:
+    assert section in refusal({**minimal(), section: None})
+
+
+@pytest.mark.parametrize("release", ["1shop", "shop.notifier", "Shop", "shop-notifier_1"])
+def test_a_name_that_no_service_may_have_is_refused(release: str) -> None:
+    with pytest.raises(helm_python.HelmError, match="cannot be the name of a Service"):
+        templates(minimal(), release=release)
 
 
 def test_all_secrets_that_nobody_gives_are_named_at_once() -> None:

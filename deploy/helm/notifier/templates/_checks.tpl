@@ -1,6 +1,7 @@
 {{- /* Combinations that cannot work, each refused with what to do instead. */}}
 
 {{- define "notifier.check" -}}
+{{- include "notifier.checkName" . }}
 {{- include "notifier.checkImage" . }}
 {{- include "notifier.checkConfig" . }}
 {{- include "notifier.checkTokens" . }}
@@ -11,6 +12,14 @@
 {{- include "notifier.checkScaling" . }}
 {{- include "notifier.checkMemory" . }}
 {{- include "notifier.checkNetwork" . }}
+{{- end }}
+
+{{- /* Services' names are the strictest, and the first objects would be there when one is refused. */}}
+{{- define "notifier.checkName" -}}
+{{- $name := include "notifier.fullname" . }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+{{- fail (printf "%s cannot be the name of a Service: it begins with a lower-case letter, and has lower-case letters, digits and - only; set fullnameOverride" $name) }}
+{{- end }}
 {{- end }}
 
 {{- define "notifier.checkImage" -}}

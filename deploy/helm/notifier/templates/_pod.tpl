@@ -19,11 +19,11 @@ httpGet:
 {{- $values := index $root.Values $role }}
 {{- $pod := include "notifier.pod" . | fromJson -}}
 metadata:
-  labels: {{- merge (include "notifier.roleSelectorLabels" . | fromYaml) $pod.labels $root.Values.commonLabels | toYaml | nindent 4 }}
+  labels: {{- merge (include "notifier.roleSelectorLabels" . | fromYaml) (default dict $pod.labels) $root.Values.commonLabels | toYaml | nindent 4 }}
   annotations:
     checksum/config: {{ include "notifier.config" . | sha256sum }}
     checksum/secrets: {{ include "notifier.secretValuesOf" . | sha256sum }}
-    {{- with merge (dict) $pod.annotations $root.Values.commonAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
+    {{- with merge (dict) (default dict $pod.annotations) $root.Values.commonAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
   {{- include "notifier.pullSecrets" $root | nindent 2 }}
   serviceAccountName: {{ include "notifier.serviceAccountName" $root }}
