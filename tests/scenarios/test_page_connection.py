@@ -145,12 +145,15 @@ async def test_a_gap_is_told_below_the_events_that_history_still_has(
         await expect(me.types_seen).to_have_text(left)
 
 
-async def test_a_topic_that_is_followed_shows_its_history(visit: Visit, dev: Role) -> None:
+@pytest.mark.parametrize("topic", ["page-past", "__proto__", "constructor"])
+async def test_a_topic_that_is_followed_shows_its_history(
+    visit: Visit, dev: Role, topic: str
+) -> None:
     me = await visit("sven")
     async with http_producer(dev.api_url) as producer:
-        await producer.send({"topic": "page-past", "type": "past"})
+        await producer.send({"topic": topic, "type": "past"})
 
-    await me.follow("page-past")
+    await me.follow(topic)
 
     await expect(me.types_seen).to_have_text(["past"])
 
