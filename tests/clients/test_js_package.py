@@ -6,10 +6,24 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 LARGEST_CORE = 6_144  # bytes
+ENTRIES = {
+    "notifier-push": "Notifier",
+    "notifier-push/inbox": "NotifierInbox",
+    "notifier-push/react": "useInbox",
+}
+RESOLUTIONS = [
+    ("typescript", "es2022", "bundler"),
+    ("typescript", "node16", "node16"),
+    ("typescript-5", "es2022", "bundler"),
+    ("typescript-5", "es2022", "node10"),
+]
 PROGRAM = """
 import { Notifier, type EventFrame } from "notifier-push";
 import { NotifierInbox } from "notifier-push/inbox";
+import { useInbox, useNotifier } from "notifier-push/react";
 
 const getToken = async () => "token";
 const notifier: Notifier = new Notifier({ url: "https://push.example", getToken });
@@ -18,6 +32,9 @@ const stop: () => void = notifier.on("event", ({ event }: EventFrame<{ order: nu
 });
 const inbox: NotifierInbox = document.querySelector("notifier-inbox")!;
 inbox.notifier = notifier;
+export function useUnread(): number {
+  return useInbox(useNotifier(() => notifier, []))[0].unread;
+}
 """
 
 
@@ -44,32 +61,47 @@ def test_the_core_is_small(js_client: Path) -> None:
     assert len(gzip.compress(core.encode())) <= LARGEST_CORE
 
 
-def test_the_package_is_installed_into_an_empty_project_offline(
-    js_client: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def project(js_client: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty project that the package was installed into, offline."""
+    folder = tmp_path_factory.mktemp("project")
     packed = run(
-        js_client, "npm", "pack", "--ignore-scripts", "--json", "--pack-destination", tmp_path
+        js_client, "npm", "pack", "--ignore-scripts", "--json", "--pack-destination", folder
     )
     [description] = json.loads(packed)
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "program.ts").write_text(PROGRAM)
+    (folder / "packed.json").write_text(packed)
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "program.ts").write_text(PROGRAM)
+    run(folder, "npm", "install", "--offline", "--no-audit", f"./{description['filename']}")
+    for each in ("react", "@types"):
+        (folder / "node_modules" / each).symlink_to(js_client / "node_modules" / each)
+    return folder
 
-    run(tmp_path, "npm", "install", "--offline", "--no-audit", f"./{description['filename']}")
 
-    for module, name in {
-        "notifier-push": "Notifier",
-        "notifier-push/inbox": "NotifierInbox",
-    }.items():
-        look = f'import("{module}").then((it) => console.log(typeof it.{name}))'
-        assert run(tmp_path, "node", "-e", look) == "function\n"
-    checked = ("--noEmit", "--strict", "--target", "es2022", "--moduleResolution", "bundler")
-    compiler = js_client / "node_modules/.bin/tsc"
-    run(tmp_path, compiler, *checked, "--module", "es2022", "--types", "", "program.ts")
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_server_without_a_window_may_import_it(project: Path, name: str) -> None:
+    look = f'import("{name}").then((it) => console.log(typeof it.{ENTRIES[name]}))'
+
+    assert run(project, "node", "-e", look) == "function\n"
+
+
+@pytest.mark.parametrize(("compiler", "module", "resolution"), RESOLUTIONS)
+def test_its_types_are_found(
+    js_client: Path, project: Path, compiler: str, module: str, resolution: str
+) -> None:
+    tsc = js_client / "node_modules" / compiler / "bin/tsc"
+    ways = ("--module", module, "--moduleResolution", resolution, "--target", "es2022")
+
+    run(project, "node", tsc, "--noEmit", "--strict", *ways, "program.ts")
+
+
+def test_the_package_has_all_files_and_sources_that_it_names(project: Path) -> None:
+    [description] = json.loads((project / "packed.json").read_text())
     paths = {file["path"] for file in description["files"]}
     assert {"LICENSE", "README.md", "dist/index.d.ts", "dist/index.js.map"} <= paths
     assert {"dist/inbox.js", "dist/element.d.ts", "dist/react.js", "dist/react.d.ts"} <= paths
     assert not any(path.startswith(("test/", "node_modules/", "dist/.")) for path in paths)
-    installed = tmp_path / "node_modules/notifier-push"
+    installed = project / "node_modules/notifier-push"
     said = json.loads((installed / "package.json").read_text())
     assert (said["license"], said["publishConfig"]["provenance"]) == ("MIT", True)
     for made in paths:
