@@ -4,6 +4,7 @@ All that leans on PyJWT's internals stands here.
 """
 
 from binascii import Error, a2b_base64, b2a_base64
+from functools import lru_cache
 from typing import NamedTuple
 
 import jwt
@@ -33,6 +34,12 @@ class Jws(jwt.PyJWS):
             raise jwt.DecodeError(f"Invalid {name} padding")
         return data
 
+    @classmethod
+    def decoded_segments(cls, payload: bytes, signature: bytes) -> tuple[bytes, bytes]:
+        """Return the bytes of both; raises jwt.DecodeError."""
+        decode = cls._decode_base64url_segment
+        return decode(payload, "payload"), decode(signature, "crypto")
+
 
 _jws = Jws()
 
@@ -55,18 +62,23 @@ def decoded(token: str) -> SignedToken:
     if len(token) > LONGEST_TOKEN:
         raise Unauthorized(f"the token is longer than {LONGEST_TOKEN} bytes")
     try:
+        message, signature = token.encode().rsplit(b".", 1)
+        header, payload = message.split(b".", 1)
         # The keys verify the signature later: which of them may, the header has to say first.
-        parts = _jws.decode_complete(token, options={"verify_signature": False})
-    except (jwt.DecodeError, UnicodeEncodeError):
+        alg, kid = _judged(header)
+        return SignedToken(alg, kid, message, *Jws.decoded_segments(payload, signature))
+    except (jwt.DecodeError, ValueError):
         raise Unauthorized("the token is not a signed JWT: header.payload.signature") from None
     except jwt.InvalidTokenError:
         raise Unauthorized(
             "the token's header asks for an unsupported feature, or has a kid that is no text"
         ) from None
-    header = parts["header"]
-    if "crit" in header:
+
+
+@lru_cache(maxsize=64)
+def _judged(header: bytes) -> tuple[object, str | None]:
+    """Return `alg` and `kid` of a header that PyJWT accepts: all tokens of one key share theirs."""
+    judged = _jws.decode_complete(header + b"..", options={"verify_signature": False})["header"]
+    if "crit" in judged:
         raise Unauthorized("the token's header asks for an unsupported feature")
-    message = token.rpartition(".")[0].encode()
-    return SignedToken(
-        header.get("alg"), header.get("kid"), message, parts["payload"], parts["signature"]
-    )
+    return judged.get("alg"), judged.get("kid")

@@ -159,6 +159,25 @@ def test_base64url_is_taken_and_refused_as_pyjwt_does(segment: bytes) -> None:
     assert data_of(Jws, segment) == data_of(jwt.PyJWS, segment)
 
 
+def test_a_header_that_tokens_share_says_nothing_of_their_other_parts() -> None:
+    header = encoded({"alg": "HS256", "kid": "shared"})
+    one, other = (f"{header}.{encoded({'sub': sub})}" for sub in ("one", "other"))
+
+    assert decoded(f"{one}.{encoded(None)}").payload == b'{"sub": "one"}'
+    assert decoded(f"{other}.").signature == b""
+    with pytest.raises(Unauthorized, match="not a signed JWT"):
+        decoded(f"{header}.!.{encoded(None)}")
+    assert decoded(f"{other}.{encoded(None)}").payload == b'{"sub": "other"}'
+
+
+def test_a_refused_header_is_refused_each_time() -> None:
+    token = f"{encoded({'alg': 'HS256', 'crit': ['exp']})}.{encoded(claims())}.{encoded(None)}"
+
+    for _ in range(2):
+        with pytest.raises(Unauthorized, match="asks for an unsupported feature"):
+            decoded(token)
+
+
 def test_pyjwt_still_decodes_each_part_by_the_method_that_is_replaced() -> None:
     """A canary: a release that decodes elsewhere would check each character again."""
     names: list[str] = []
