@@ -12,7 +12,7 @@ from notifier.api import description, presence
 from notifier.api.orders import NO_REDIS, Granted, User
 from notifier.api.presence import answer_of
 from notifier.api.requests import check_parameters
-from notifier.core.conversation import iso
+from notifier.core.dates import iso
 from notifier.core.errors import Forbidden, Invalid
 from notifier.core.event_rules import LONGEST_TEXT, LONGEST_WORD
 from notifier.core.fate import Fate, Found, Place, Sought, fates

@@ -12,7 +12,7 @@ from notifier.api import description
 from notifier.api.keys import granted
 from notifier.api.requests import check_parameters
 from notifier.core.control import Act
-from notifier.core.conversation import iso
+from notifier.core.dates import iso
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.grants import Grant, Scope
 from notifier.core.names import PATTERN, checked_name, personal_topic

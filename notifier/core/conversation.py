@@ -5,8 +5,6 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Protocol
 
 from msgspec import UNSET, UnsetType
@@ -156,14 +154,3 @@ class Conversation(ABC):
 def or_unset(request_id: RequestId | None) -> RequestId | UnsetType:
     """Return a request's id as frames have it."""
     return UNSET if request_id is None else request_id
-
-
-def iso(seconds: float) -> str:
-    """Return Unix seconds as RFC 3339 has them, in UTC with milliseconds."""
-    whole, thousandths = divmod(round(seconds * 1000), 1000)
-    return f"{_written(whole)}.{thousandths:03d}Z"
-
-
-@lru_cache(maxsize=1)  # of all clients that connect within a second
-def _written(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

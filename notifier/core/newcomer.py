@@ -5,7 +5,8 @@ from typing import Protocol
 
 from notifier.core import frames
 from notifier.core.access import Identity
-from notifier.core.conversation import Conversation, iso, or_unset
+from notifier.core.conversation import Conversation, or_unset
+from notifier.core.dates import iso
 from notifier.core.errors import (
     CloseCode,
     NotifierError,

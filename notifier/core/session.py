@@ -9,7 +9,8 @@ from notifier.core import frames, publishing
 from notifier.core.access import Identity
 from notifier.core.attendance import Attendance
 from notifier.core.badges import Badges, Outcome
-from notifier.core.conversation import Conversation, Host, iso, or_unset
+from notifier.core.conversation import Conversation, Host, or_unset
+from notifier.core.dates import iso
 from notifier.core.errors import (
     CloseCode,
     Followed,

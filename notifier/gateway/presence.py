@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from notifier.core.conversation import iso
+from notifier.core.dates import iso
 from notifier.core.errors import Unavailable
 from notifier.core.hub import Hub
 from notifier.core.names import personal_topic

@@ -8,14 +8,16 @@ and sessions, never payloads and never credentials.
 import json
 import logging
 import sys
-from contextlib import suppress
+import time
 from typing import Literal, TextIO
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, Processor
 
-_SHARED: tuple[Processor, ...] = (
+from notifier.core.dates import date_and_time
+
+_FACTS: tuple[Processor, ...] = (
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -37,8 +39,10 @@ class _Lines:
         self._stream = stream
 
     def info(self, line: str) -> None:
-        with suppress(OSError, ValueError):  # full, broken, closed
+        try:
             self._stream.write(line + "\n")
+        except (OSError, ValueError):  # full, broken, closed
+            return
 
     debug = warning = error = critical = info
 
@@ -56,7 +60,7 @@ def configure(log_format: Literal["console", "json"] | None, level: str) -> None
     console = log_format == "console" or (log_format is None and stream.isatty())
     rendering = _rendering(console=console)
     structlog.configure(
-        processors=[*_SHARED, *rendering],
+        processors=[*_FACTS, *rendering] if console else [_line],
         logger_factory=lambda name: _Lines(name, stream),
         wrapper_class=_Logger,
         cache_logger_on_first_use=True,
@@ -80,13 +84,26 @@ def set_level(level: str) -> None:
 def _take_theirs(handler: logging.StreamHandler[TextIO], rendering: list[Processor]) -> None:
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_SHARED, processors=[remove_meta, *rendering]
+        foreign_pre_chain=_FACTS, processors=[remove_meta, *rendering]
     )
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     for name in _SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _line(logger: _Lines, level: str, line: EventDict) -> str:
+    """Render one of our own lines in a single call: the same as `_FACTS` and `_rendering` make.
+
+    A chain of structlog's processors takes twice as long, and each connect has a line.
+    """
+    second, fraction = divmod(time.time_ns() // 1000, 1_000_000)
+    line["level"], line["logger"] = level, logger.name
+    line["timestamp"] = f"{date_and_time(second)}.{fraction:06d}Z"
+    if "exc_info" in line:
+        line = structlog.processors.format_exc_info(logger, level, line)
+    return _json(line)
 
 
 def _json(line: EventDict, **_: object) -> str:

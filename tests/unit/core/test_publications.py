@@ -3,7 +3,7 @@ import json
 import pytest
 from hypothesis import given
 
-from notifier.core.conversation import iso
+from notifier.core.dates import iso
 from notifier.core.events import Event, completed, decode
 from notifier.core.positions import Position
 from notifier.core.publications import Publication, key_of, record_of

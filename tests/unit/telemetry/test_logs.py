@@ -2,6 +2,7 @@ import json
 import logging
 import os
 from contextlib import redirect_stderr, suppress
+from datetime import UTC, datetime
 
 import pytest
 import structlog
@@ -56,6 +57,20 @@ def test_a_librarys_line_has_the_same_form(capsys: pytest.CaptureFixture[str]) -
         line["level"],
         line["logger"],
     ) == ("a sentence of theirs", "warning", "uvicorn.error")
+
+
+def test_our_lines_and_those_of_libraries_have_the_same_facts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure("json", "INFO")
+
+    structlog.get_logger("notifier.test").warning("happened")
+    logging.getLogger("notifier.test").warning("happened")
+
+    ours, theirs = lines(capsys)
+    moments = [datetime.fromisoformat(str(line.pop("timestamp"))) for line in (ours, theirs)]
+    assert ours == theirs
+    assert [moment.tzinfo for moment in moments] == [UTC, UTC]
 
 
 def test_a_line_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,11 @@
-"""Moments in frames."""
+"""Moments in frames and in log lines."""
 
 from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis.strategies import integers
 
-from notifier.core.conversation import iso
+from notifier.core.dates import iso
 
 
 @given(integers(min_value=0, max_value=253_402_300_799_999))
