@@ -1,7 +1,7 @@
 """The broker on Redis: scripts that publish and read, and connections that subscribe."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, Self
 from zlib import crc32
@@ -209,21 +209,32 @@ class RedisBroker(LongLived):
 
     async def subscribe(self, topics: Sequence[str]) -> None:
         """See Broker."""
-        awaited = [c for t in topics if (c := self._subscriber(t).subscribe(t)) is not None]
+        awaited = [
+            confirmation
+            for subscriber, some in self._shared_out(topics)
+            if (confirmation := subscriber.subscribe(some)) is not None
+        ]
         if not awaited:
             return
-        _, unconfirmed = await asyncio.wait(awaited, timeout=ANSWERING)
-        if unconfirmed:
-            reason = f"{len(unconfirmed)} subscriptions were not confirmed within {ANSWERING} s"
+        _, late = await asyncio.wait([each.came for each in awaited], timeout=ANSWERING)
+        if late:
+            for each in late:
+                each.cancel()
+            missing = sum(len(each.missing) for each in awaited)
+            reason = f"{missing} subscriptions were not confirmed within {ANSWERING} s"
             raise Unavailable("redis", reason)
 
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         """See Broker."""
-        for topic in topics:
-            self._subscriber(topic).unsubscribe(topic)
+        for subscriber, some in self._shared_out(topics):
+            subscriber.unsubscribe(some)
 
-    def _subscriber(self, topic: str) -> Subscriber:
-        return self._subscribers[crc32(topic.encode()) % _SUBSCRIBERS]
+    def _shared_out(self, topics: Sequence[str]) -> Iterator[tuple[Subscriber, set[str]]]:
+        """Return each subscriber with those of the topics that are its own."""
+        parts: list[set[str]] = [set() for _ in self._subscribers]
+        for topic in topics:
+            parts[crc32(topic.encode()) % _SUBSCRIBERS].add(topic)
+        return zip(self._subscribers, parts, strict=True)
 
 
 def _arguments(new: NewPublication) -> tuple[str | bytes | int, ...]:

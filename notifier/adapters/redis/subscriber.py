@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from redis.exceptions import ConnectionError as LostConnectionError
@@ -26,6 +26,13 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to connec
 _log = structlog.stdlib.get_logger(__name__)
 
 
+class Confirmation(NamedTuple):
+    """Topics that a caller waits for, and the moment when none of them is missing any more."""
+
+    missing: set[str]
+    came: asyncio.Future[None]
+
+
 class Subscriber:
     """One subscribing connection, made anew whenever it is lost, and the topics it follows.
 
@@ -46,7 +53,7 @@ class Subscriber:
         self._interrupted: set[str] = set()  # were subscribed on a connection that was lost
         self._changed: set[str] = set()
         self._work = asyncio.Event()
-        self._awaited: dict[str, asyncio.Future[None]] = {}  # confirmations, by topic
+        self._awaited: list[Confirmation] = []
         self._unanswered = 0  # channels of the last command
         self._answered: asyncio.Future[None]
 
@@ -59,30 +66,35 @@ class Subscriber:
             return f"{len(self._interrupted)} topics are not subscribed again yet"
         return None
 
-    def subscribe(self, topic: str) -> asyncio.Future[None] | None:
-        """Want a topic; return its coming confirmation, or None if it is subscribed already."""
-        self._wanted.add(topic)
-        if topic in self._subscribed:
+    def subscribe(self, topics: set[str]) -> Confirmation | None:
+        """Want topics; return their coming confirmation, or None if all are subscribed already."""
+        self._wanted |= topics
+        missing = topics - self._subscribed
+        if not missing:
             return None
-        self._mark_changed(topic)
-        if topic not in self._awaited:
-            self._awaited[topic] = asyncio.get_running_loop().create_future()
-        return self._awaited[topic]
+        self._mark_changed(missing)
+        confirmation = Confirmation(missing, asyncio.get_running_loop().create_future())
+        # Those whose callers gave up go, or they would gather while Redis is away.
+        self._awaited = [each for each in self._awaited if not each.came.done()]
+        self._awaited.append(confirmation)
+        return confirmation
 
-    def unsubscribe(self, topic: str) -> None:
-        """Want a topic no longer, and release the callers that wait for its confirmation."""
-        self._wanted.discard(topic)
-        self._interrupted.discard(topic)
-        self._mark_changed(topic)
-        self._confirm(topic)
+    def unsubscribe(self, topics: set[str]) -> None:
+        """Want topics no longer, and release the callers that wait for their confirmation."""
+        self._wanted -= topics
+        self._interrupted -= topics
+        self._mark_changed(topics)
+        self._confirm(topics)
 
-    def _mark_changed(self, topic: str) -> None:
-        self._changed.add(topic)
+    def _mark_changed(self, topics: set[str]) -> None:
+        self._changed |= topics
         self._work.set()
 
-    def _confirm(self, topic: str) -> None:
-        if awaited := self._awaited.pop(topic, None):
-            awaited.set_result(None)
+    def _confirm(self, topics: set[str]) -> None:
+        for each in self._awaited:
+            each.missing.difference_update(topics)
+            if not (each.missing or each.came.done()):
+                each.came.set_result(None)
 
     async def run(self, listener: BrokerListener) -> None:
         """Stay connected until cancelled."""
@@ -160,8 +172,7 @@ class Subscriber:
         if again := topics & self._interrupted:
             self._interrupted -= again
             self._listener.on_interruption(again)
-        for topic in topics:
-            self._confirm(topic)
+        self._confirm(topics)
 
     async def _command(self, reader: RedisReader, verb: str, topics: set[str]) -> None:
         """Return when Redis has confirmed the command for each topic."""
