@@ -49,7 +49,7 @@ class Identity(Struct, frozen=True, gc=False):
 
     def may_follow(self, topic: str) -> bool:
         """Whether this user's clients may follow `topic`."""
-        if topic in (EVERYONE, personal_topic(self.user)):
+        if topic == EVERYONE or topic == personal_topic(self.user):
             return True
         return any(matches(pattern, topic) for pattern in self.patterns)
 

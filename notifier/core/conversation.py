@@ -1,7 +1,7 @@
 """A conversation with one client: frames come in and go out, until one side ends it."""
 
+import os
 import random
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Conversation(ABC):
 
     def __init__(self, host: Host, connection: Connection, name: str | None = None) -> None:
         # The second of its beginning stands in its name: of its own it would cost 32 bytes.
-        self.id = name or f"{int(host.now()):08x}{secrets.token_hex(5)}"
+        self.id = name or f"{int(host.now()):08x}{os.urandom(5).hex()}"
         self.connection = connection
         self.due: set[Timed] | None = None
         self._host = host

@@ -194,13 +194,12 @@ class Feed:
         """
         # Publications that came in before the question are in history when it is answered.
         self._recent, self.unsettled = [], True
-        positions = [] if self.position is None else [self.position]
+        offsets = [] if self.position is None else [self.position.offset]
         for join in self.joins:
             join.asked = join.start is None or join.connection.has_room
             if join.asked and join.served is not None:
-                positions.append(join.served)
-        behind = min((position.offset for position in positions), default=None)
-        return Asked(Since(self.topic, behind, self.position))
+                offsets.append(join.served.offset)
+        return Asked(Since(self.topic, min(offsets, default=None), self.position))
 
     def settle(self, asked: Asked, history: History) -> Settled:
         """Bring the followers up to date with the answer, and set the start of each join."""
@@ -300,9 +299,9 @@ class Feed:
 
     def _calm(self, head: Position) -> None:
         """Stop keeping live publications, unless history has to be asked again."""
-        recent = (publication.position for publication in self._recent or ())
-        behind = any(self._beyond(each) for each in (head, *recent))
-        self.unsettled = behind or any(join.connection.has_room for join in self.joins)
+        heads = [head, *[publication.position for publication in self._recent or ()]]
+        going_on = [join for join in self.joins if join.connection.has_room]
+        self.unsettled = bool(going_on) or any(map(self._beyond, heads))
         if not self.unsettled:
             self._recent = None
 

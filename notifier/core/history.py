@@ -1,7 +1,7 @@
 """Plain values of the broker: its answer to a publication, questions to history, its answers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
@@ -10,16 +10,14 @@ PAGE = 256
 """The most publications of one answer of history's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """The outcome of a new publication: its position, or for a duplicate the stream's head."""
 
     position: Position
     duplicate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Since:
+class Since(NamedTuple):
     """A question to history: the publications of `topic` behind `offset`. None: only its head.
 
     `seen` is a position that the broker told this process, never one that a client sent. If the
@@ -35,8 +33,7 @@ class Since:
     begins: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(NamedTuple):
     """A question to history: which are the newest in `topic` before `offset`? None: of all.
 
     They lie behind `behind`, and are `most` at most. A topic that has no stream is left without.
@@ -54,8 +51,7 @@ class Before:
 Question = Since | Before
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(NamedTuple):
     """The answer: the stream's head, and the publications asked for.
 
     They are of the head's epoch, oldest first, without holes between them, at most a page
@@ -66,8 +62,8 @@ class History:
 
     head: Position
     publications: Sequence[Publication] = ()
-    lineage: Mapping[str, int] = field(default_factory=dict)
-    newest: Mapping[bytes, int] = field(default_factory=dict)
+    lineage: Mapping[str, int] = {}
+    newest: Mapping[bytes, int] = {}
 
     def last_of(self, epoch: str) -> int | None:
         """Return the last offset that the stream shares with `epoch`, None if it has none."""

@@ -201,7 +201,7 @@ class Hub(Worker):
         entered = self._enter(list(islice(self._arrivals, self._size)))
         compared = self._watched_among(entered.feeds)
         # If the round fails, the next ones ask all of them again, with the arrivals or without.
-        self._unsettled.update((feed.topic, feed) for feed in entered.feeds)
+        self._unsettled.update({feed.topic: feed for feed in entered.feeds})
         try:
             answered = await entered.ask(self._broker)
         except Unavailable:

@@ -79,14 +79,20 @@ class Session(Conversation):
             self._old_at = now + terms.max_age * random.uniform(0.8, 1)  # noqa: S311 - spread
         host.deadlines.set(self, self._next_moment())
         wanted = dict.fromkeys((personal_topic(identity.user), EVERYONE, *topics, *cursor))
-        self.topics = tuple(filter(identity.may_follow, wanted))
-        refused = [topic for topic in wanted if topic not in self.topics]
+        refused = [topic for topic in wanted if not identity.may_follow(topic)]
+        for topic in refused:
+            del wanted[topic]
+        self.topics = tuple(wanted)
         self._follow_first(cursor, refused, marks=marks, presence=presence)
 
     def _follow_first(
         self, cursor: dict[str, Position], refused: list[str], *, marks: bool, presence: bool
     ) -> None:
-        def greet(starts: dict[str, Start]) -> None:
+        def answered(starts: dict[str, Start] | None) -> None:
+            self._arrived()
+            if starts is None:
+                self.end(CloseCode.UNAVAILABLE)
+                return
             self._greet(starts)
             if marks:
                 self._host.badges.tell(self)
@@ -96,10 +102,7 @@ class Session(Conversation):
                 sentence = f"the token does not allow topic {topic}"
                 self.connection.send(frames.Error(Forbidden.code, sentence))
 
-        def not_greeted() -> None:
-            self.end(CloseCode.UNAVAILABLE)
-
-        self._subscribe({topic: cursor.get(topic) for topic in self.topics}, greet, not_greeted)
+        self._subscribe({topic: cursor.get(topic) for topic in self.topics}, answered)
 
     def _attend(self) -> None:
         self._host.attendance.attend(self)
@@ -124,20 +127,16 @@ class Session(Conversation):
     def _subscribe(
         self,
         topics: dict[str, Position | None],
-        answer: Callable[[dict[str, Start]], None],
-        give_up: Callable[[], None],
+        answered: Callable[[dict[str, Start] | None], None],
     ) -> None:
-        def answered(starts: dict[str, Start] | None) -> None:
-            # The first, as answers come in order. Named, it would be in a cycle with this function,
-            # which would keep session and connection long after their end: see ADR 16.
-            self._arrivals = self._arrivals[1:]
-            if starts is None:
-                give_up()
-            else:
-                answer(starts)
-
+        """Let the hub call `answered`, which first says that an arrival is over (`_arrived`)."""
         arrival = self._host.hub.subscribe(self.connection, topics, answered)
         self._arrivals = (*self._arrivals, arrival)
+
+    def _arrived(self) -> None:
+        # The first, as answers come in order. Named, it would be in a cycle with its `answered`,
+        # which would keep session and connection long after their end: see ADR 16.
+        self._arrivals = self._arrivals[1:]
 
     # The client's frames.
 
@@ -162,20 +161,20 @@ class Session(Conversation):
         topic, since = self._checked(frame)
         self.topics = (*self.topics, topic)
 
-        def not_subscribed() -> None:
-            self._unsubscribe(topic)
-            self._refuse(or_unset(frame.id), _away())
-
-        def subscribed(starts: dict[str, Start]) -> None:
-            if start := starts.get(topic):  # else unsubscribed meanwhile
-                request_id = or_unset(frame.id)
+        def answered(starts: dict[str, Start] | None) -> None:
+            self._arrived()
+            request_id = or_unset(frame.id)
+            if starts is None:
+                self._unsubscribe(topic)
+                self._refuse(request_id, _away())
+            elif start := starts.get(topic):  # else unsubscribed meanwhile
                 self.connection.send(
                     frames.Subscribed(topic, start.position, request_id, start.resumed)
                 )
                 self._host.badges.tell_more(self)
                 self._host.attendance.refresh(self)
 
-        self._subscribe({topic: since}, subscribed, not_subscribed)
+        self._subscribe({topic: since}, answered)
 
     def _checked(self, frame: frames.Subscribe) -> tuple[str, Position | None]:
         """Return the topic and position to subscribe to; raises the errors of a refusal."""
