@@ -22,8 +22,11 @@ class Crew(ABC):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
+        left = set(self._tasks)
+        while left:
+            for task in left:
+                task.cancel()  # perhaps not for the first time: aiormq can swallow it
+            left = (await asyncio.wait(left, timeout=1))[1]
         for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
             if isinstance(ended, Exception):
                 raise ended

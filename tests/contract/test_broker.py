@@ -455,6 +455,11 @@ async def test_history_is_read_backwards_the_oldest_first_in_each_answer(backend
         assert await before(broker, "news", 11, 8, 20) == [9, 10]
         assert await before(broker, "news", None, PAGE + 8) == [PAGE + 9, PAGE + 10]
         assert await before(broker, "news", 1) == []
+        assert await before(broker, "news", 0) == []
+        assert await before(broker, "news", 10**16 - 1) == list(range(11, PAGE + 11))
+        assert await before(broker, "news", None, 10**16 - 1) == []
+        assert (await history(broker, "news", 10**16 - 1)).publications == []
+        assert broker.trouble is None
 
 
 async def test_reading_backwards_knows_the_head_and_the_newest_of_each_collapse_key(

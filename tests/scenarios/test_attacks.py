@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from notifier.api.keys import NewKey, new_key
 from tests.support.roles import TOKENS, Role, running, token
+from tests.support.services import emptied
 
 KEYS = {
     "post": new_key("shop"),
@@ -33,15 +34,18 @@ _TLS = create_default_context()  # made once: each client would take a tenth of 
 _NAMES = count()
 
 
-@pytest.fixture(scope="module")
-def house(logs: Path) -> Iterator[Role]:
-    """All roles in one process, on memory."""
+@pytest.fixture(scope="module", params=["memory", "redis"])
+def house(request: pytest.FixtureRequest, logs: Path, _redis_address: str) -> Iterator[Role]:
+    """All roles in one process, with the streams in memory or in Redis."""
     keys = ",".join(key.entry for key in KEYS.values() if key.entry)
     settings = {"NOTIFIER_API_KEYS": keys, "NOTIFIER_FRAME_RATE": str(FEW_FRAMES)}
-    role = Role("dev", logs / "attacked.log", **TOKENS, **settings)
-    with running(role):
-        asyncio.run(_fill(role))
-        yield role
+    with emptied(_redis_address) as redis_url:
+        if request.param == "redis":
+            settings["NOTIFIER_REDIS_URL"] = redis_url
+        role = Role("dev", logs / f"attacked-on-{request.param}.log", **TOKENS, **settings)
+        with running(role):
+            asyncio.run(_fill(role))
+            yield role
 
 
 async def _fill(role: Role) -> None:
@@ -210,6 +214,34 @@ async def test_no_mark_gets_in_that_is_not_the_users_own_and_true(
         frame = await forged(house, attack.frame)
 
         assert await refusals(house, "/v1/marks", frame, mallory) == {attack.code}
+
+
+_ENDS = ["{epoch}.0", "{epoch}.1", f"{{epoch}}.{10**16 - 1}", "start", "none.0", "forged.0"]
+
+
+@pytest.mark.parametrize("position", _ENDS)
+async def test_no_position_that_a_client_names_shuts_others_out(house: Role, position: str) -> None:
+    mallory = f"mallory{next(_NAMES)}"
+    async with unharmed(house), client(house, mallory, OWN) as http:
+        named = (await forged(house, {"topic": OWN, "at": position}))["at"]
+        since = f"{OWN}@{named}"
+        statuses = {
+            (await http.get(path)).status_code
+            for path in (
+                f"/v1/history?order=newest&topics={OWN}&before={named}",
+                f"/v1/history?since={since}",
+                f"/v1/poll?wait=0&since={since}",
+            )
+        }
+        async with socket(house, token(mallory, OWN)) as stream:
+            await next_of(stream, "hello")
+            await stream.send(json.dumps({"type": "subscribe", "topic": OWN, "since": named}))
+            answer = await next_of(stream, "subscribed", "error")
+
+        async with socket(house, token(VICTIM)) as other:
+            await next_of(other, "hello")
+    assert statuses == {200}
+    assert answer["type"] == "subscribed"
 
 
 @attacks(PUBLISHES)

@@ -189,7 +189,8 @@ class RedisBroker(LongLived):
     def _asked(self, question: Question) -> tuple[str | int, ...]:
         seconds = self._kept_for(question.topic).head_seconds
         if isinstance(question, Before):
-            last = "+" if question.offset is None else f"({question.offset}-0"
+            # Not `(OFFSET-0`: nothing is before 0, which Redis takes for an error.
+            last = "+" if question.offset is None else max(question.offset - 1, 0)
             beginning = "" if question.beginning is None else question.beginning
             return (seconds, question.most, question.behind, "", "", "", last, beginning)
         asked = "" if question.offset is None else question.offset
