@@ -124,5 +124,4 @@ class Crowd:
         self._passed(wave.publication, wave.count)
 
     def _passed(self, publication: Publication, count: int) -> None:
-        delay = max(0.0, self._now() - publication.accepted / 1000)
-        self._observer.fanned_out(count, delay)
+        self._observer.fanned_out(count, self._now() - publication.accepted / 1000)

@@ -174,7 +174,7 @@ class Feed:
             return
         if (only := self._only) is not None:  # without a loop, as most topics are a user's
             only.write(only.encode(publication), publication)
-            self._observer.fanned_out(1, max(0.0, now - publication.accepted / 1000))
+            self._observer.fanned_out(1, now - publication.accepted / 1000)
         elif self._crowd is not None:
             self._crowd.write(publication)
 

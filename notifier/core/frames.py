@@ -288,11 +288,11 @@ def type_of(frame: ServerFrame) -> str:
 
 
 def event_frame(publication: Publication) -> bytes:
-    """Write the `event` frame of a publication as JSON, by joining encoded parts."""
+    """Write the `event` frame of a publication as JSON, around its encoded event."""
     epoch, offset = publication.position  # written out, as this is done for every publication
     behind = '"ack":true,"event":' if publication.ack else '"event":'
     head = f'{{"type":"event","topic":"{publication.topic}","position":"{epoch}.{offset}",{behind}'
-    return b"".join((head.encode(), publication.event, b"}"))
+    return head.encode() + publication.event + b"}"
 
 
 def presence_of(

@@ -361,7 +361,10 @@ class Observer(Protocol):
     """Counts the hub's work. Called on the hot path, once a publication, not once a client."""
 
     def fanned_out(self, followers: int, delay: float) -> None:
-        """`followers` were written to, `delay` seconds after the event was accepted."""
+        """`followers` were written to, `delay` seconds after the event was accepted.
+
+        It is negative where the clock that told the acceptance is ahead.
+        """
 
     def recovered(self, publications: int) -> None:
         """One client that reconnected was sent so many missed publications."""

@@ -49,8 +49,16 @@ _FIN, _RESERVED, _COMPRESSED, _MASKED, _LONGEST_CONTROL = 0x80, 0x70, 0x40, 0x80
 
 def websocket_frame(opcode: Opcode, payload: bytes, *, compressed: bool = False) -> bytes:
     """Make a whole, unfragmented server's frame."""
+    return framed(_FIN | opcode | (_COMPRESSED if compressed else 0), payload)
+
+
+TEXT = _FIN | Opcode.TEXT
+"""The first byte of a whole text frame: to compute it costs a quarter of an event's frame."""
+
+
+def framed(first: int, payload: bytes) -> bytes:
+    """Make a server's frame that begins with this byte."""
     length = len(payload)
-    first = _FIN | opcode | (_COMPRESSED if compressed else 0)
     if length <= _LONGEST_CONTROL:
         return _SHORT(first, length) + payload
     if length < 1 << 16:

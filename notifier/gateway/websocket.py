@@ -15,7 +15,7 @@ from notifier.core.errors import CloseCode
 from notifier.core.ports import Listener
 from notifier.core.publications import Publication
 from notifier.gateway.deflate import SMALLEST, WINDOW, deflated
-from notifier.gateway.framing import Opcode, close_frame, websocket_frame
+from notifier.gateway.framing import TEXT, Opcode, close_frame, framed, websocket_frame
 from notifier.gateway.handshake import HandshakeRequest
 from notifier.gateway.incoming import Incoming
 from notifier.gateway.opening import Opening
@@ -25,7 +25,7 @@ from notifier.http.turns import Turns
 
 def encode(publication: Publication) -> bytes:
     """Make the frame of a publication, the same bytes for every WebSocket without compression."""
-    return websocket_frame(Opcode.TEXT, frames.event_frame(publication))
+    return framed(TEXT, frames.event_frame(publication))
 
 
 def encode_compressed(window: int, publication: Publication) -> bytes:

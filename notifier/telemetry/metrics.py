@@ -314,7 +314,7 @@ class Metrics(Metered):
         """See Observer."""
         self._fanned_out.value += 1
         self.deliveries.value += followers
-        self._written.observe(delay)
+        self._written.observe(delay if delay > 0 else 0.0)
 
     def recovered(self, publications: int) -> None:
         """See Observer."""

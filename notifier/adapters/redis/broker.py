@@ -72,6 +72,7 @@ class RedisBroker(LongLived):
     ) -> None:
         super().__init__()
         self._commands = Commands(url, metrics)
+        self.now = self._commands.clock.now  # see Broker; without a call of its own
         self._confirmed = ConfirmedPositions()
         self._metrics = metrics
         self._deduplication_seconds = deduplication_seconds
@@ -94,10 +95,6 @@ class RedisBroker(LongLived):
         subscribers = self._subscribers if self._listens else ()
         troubles = [part.trouble for part in (self._commands, *subscribers) if part.trouble]
         return "; ".join(dict.fromkeys(troubles)) if troubles else None
-
-    def now(self) -> float:
-        """See Broker."""
-        return self._commands.clock.now()
 
     async def _watch(self) -> None:
         """Keep `trouble` true while nothing else asks Redis, and notice a new process."""

@@ -60,9 +60,11 @@ def test_an_age_is_never_negative_though_clocks_differ() -> None:
     metrics = Metrics()
 
     metrics.reached("taken", [time.time() + 60])
+    metrics.fanned_out(1, -60.0)
 
     assert 'notifier_event_age_seconds_bucket{le="0.001",stage="taken"} 1.0' in exposed(metrics)
     assert 'notifier_event_age_seconds_sum{stage="taken"} 0.0' in exposed(metrics)
+    assert 'notifier_event_age_seconds_sum{stage="written"} 0.0' in exposed(metrics)
 
 
 def test_each_label_of_each_metric_is_described() -> None:
