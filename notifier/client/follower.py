@@ -28,6 +28,7 @@ GetToken = Callable[[], str | Awaitable[str]]
 
 _log = logging.getLogger("notifier.client")
 _MUST_NOT_RETURN = 4500
+_TOKEN = re.compile(r"[\w.-]+", re.ASCII)  # of a JWT; others do not fit into the handshake
 _HTTP = re.compile("^http(?=s?://)", re.IGNORECASE)
 _SHORTEST_PAUSE, _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 1.0, 20.0
 _BEFORE_EXPIRY = 30.0  # seconds; a token of a shorter life is renewed halfway
@@ -131,7 +132,7 @@ class Follower:
 
     async def _token(self) -> str:
         given = self._get_token()
-        token = await given if inspect.isawaitable(given) else given
+        token = _checked(await given if inspect.isawaitable(given) else given)
         self._renew_at = _renewal_of(token, time.time())
         return token
 
@@ -230,6 +231,13 @@ def _closing(closed: ConnectionClosed) -> str:
     if end.code >= _MUST_NOT_RETURN:
         raise end from closed
     return str(end)
+
+
+def _checked(token: object) -> str:
+    """Return the token, else raise ClientError with its beginning alone: it may hold a secret."""
+    if isinstance(token, str) and _TOKEN.fullmatch(token):
+        return token
+    raise ClientError(f"get_token gave no token: {token!r:.20}")
 
 
 def _renewal_of(token: str, now: float) -> float | None:

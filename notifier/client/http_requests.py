@@ -62,7 +62,7 @@ def check(url: str) -> None:
         address = httpx.URL(url)
         if address.scheme in ("http", "https") and address.host:
             return
-    raise ClientError(f"--url: {url} is no address: it begins with http:// or https:// and a host")
+    raise ClientError(f"url: {url} is no address: it begins with http:// or https:// and a host")
 
 
 def authorities(url: str) -> ssl.SSLContext:

@@ -268,7 +268,7 @@ def test_an_address_without_a_scheme_of_http_is_refused(url: str) -> None:
     sent = run("send", "--user", "nina", "--url", url)
 
     assert sent.returncode == 1
-    assert sent.stderr.startswith("--url: ")
+    assert sent.stderr.startswith("url: ")
     assert "begins with http:// or https://" in sent.stderr
 
 

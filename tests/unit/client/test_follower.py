@@ -7,7 +7,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -237,6 +237,15 @@ async def test_a_token_that_the_network_fails_is_asked_for_again(
 async def test_another_error_of_get_token_is_the_callers() -> None:
     with pytest.raises(LookupError):
         await first(1, Follower("ws://127.0.0.1:9", failing(LookupError())))
+
+
+@pytest.mark.parametrize("given", [None, "", 42, "<!doctype html>\n", "Bearer a.b.c", "a.b.c\n"])
+async def test_a_token_that_is_none_is_told(given: object) -> None:
+    async def get_token() -> str:
+        return cast("str", given)
+
+    with pytest.raises(ClientError, match=r"^get_token gave no token: .{1,20}$"):
+        await first(1, Follower("ws://127.0.0.1:9", get_token))
 
 
 async def test_a_full_gateway_is_asked_again_when_it_said(
