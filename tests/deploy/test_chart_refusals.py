@@ -32,14 +32,6 @@ def test_a_value_that_the_schema_does_not_know_is_named(values: Values, sentence
     assert sentence in refusal(minimal(**values))
 
 
-@pytest.mark.parametrize(
-    "section",
-    ["config", "secrets", "gateway", "ingress", "networkPolicy", "test", "commonLabels", "pod"],
-)
-def test_a_section_that_is_null_is_named(section: str) -> None:
-    assert section in refusal({**minimal(), section: None})
-
-
 @pytest.mark.parametrize("release", ["1shop", "shop.notifier", "Shop", "shop-notifier_1"])
 def test_a_name_that_no_service_may_have_is_refused(release: str) -> None:
     with pytest.raises(helm_python.HelmError, match="cannot be the name of a Service"):

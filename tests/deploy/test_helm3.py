@@ -55,6 +55,17 @@ def test_helm_3_refuses_values_that_cannot_work() -> None:
         helm("template", RELEASE, CHART, "--kube-version", "1.30.0")
 
 
+@pytest.mark.parametrize(
+    "section",
+    ["config", "secrets", "commonLabels", "gateway.autoscaling", "networkPolicy.dns", "test"],
+)
+def test_a_section_that_is_null_is_named(section: str) -> None:
+    """Null takes the default away; a section is null when all its lines are commented out."""
+    place = ("--set", f"image.repository=x,{section}=null", "--kube-version", "1.30.0")
+    with pytest.raises(AssertionError, match=f"missing property '{section.rpartition('.')[2]}'"):
+        helm("template", RELEASE, CHART, *place)
+
+
 def test_examples_and_dashboards_are_in_the_package(packaged: Path, tmp_path: Path) -> None:
     shutil.unpack_archive(packaged, tmp_path)
     there = {str(path.relative_to(tmp_path / "notifier")) for path in tmp_path.rglob("*.*")}

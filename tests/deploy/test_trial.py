@@ -79,6 +79,19 @@ def test_a_role_starts_with_the_values(
     Settings.load(role)
 
 
+def test_a_node_that_allows_few_open_files_lets_the_gateway_be_ready() -> None:
+    """A container engine may allow 1,024; the gateway keeps 256 for itself."""
+    assert VALUES["config"]["NOTIFIER_MAX_CONNECTIONS"] + 256 <= 1024
+
+
+def test_the_pod_of_the_test_stays_for_its_logs() -> None:
+    """`helm test --logs` of Helm 3 deletes it first where a policy says so, and fails."""
+    [pod] = [item for item in render(VALUES, release="notifier") if item["kind"] == "Pod"]
+
+    policy = pod["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+    assert policy == "before-hook-creation"
+
+
 def test_addresses_and_the_key_are_those_that_the_backends_make() -> None:
     services = {
         item["metadata"]["name"] for item in OBJECTS["backends"] if item["kind"] == "Service"

@@ -26,7 +26,7 @@ export class Requests {
   _ask(asked: Frame): Promise<Frame> {
     const frame = { ...asked, id: this._newId() };
     if (this.#waiting.size >= MOST) throw new NotifierError("too_many", `${MOST} requests wait`);
-    if (new TextEncoder().encode(JSON.stringify(frame)).length > LARGEST) {
+    if (encodeURIComponent(JSON.stringify(frame)).replace(/%../g, "_").length > LARGEST) {
       throw new NotifierError("too_large", `a frame has at most ${LARGEST} bytes`);
     }
     return new Promise((resolve, reject) => {

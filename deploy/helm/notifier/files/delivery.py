@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import uuid
 from contextlib import aclosing
 from pathlib import Path
@@ -41,4 +42,9 @@ def _token() -> str:
 if __name__ == "__main__":
     urls = os.environ["API_URL"], os.environ["GATEWAY_URL"]
     api_key = (SECRETS / "NOTIFIER_API_KEY").read_text().strip()
-    print(asyncio.run(deliver(*urls, api_key, _token())), "arrived")
+    try:
+        print(asyncio.run(deliver(*urls, api_key, _token())), "arrived")
+    except (TimeoutError, client.ClientError) as error:
+        sys.exit(
+            f"no event arrived within {PATIENCE} s: {str(error) or 'what was tried stands above'}"
+        )
