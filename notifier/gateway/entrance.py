@@ -244,6 +244,8 @@ def _last_event_id(connection: HTTPConnection) -> str:
     """Return all that the header says: proxies repeat one, and join several (RFC 9110, 5.3)."""
     headers = connection.scope["headers"]
     lines = [str(value, "latin-1") for name, value in headers if name == b"last-event-id"]
+    if not lines:
+        return ""
     items = [item.strip(" \t") for line in lines for item in line.split(",") if line]
     return ",".join(dict.fromkeys(items))
 

@@ -5,8 +5,10 @@ once. The plain case then costs a lookup and a hash; any other is the library's 
 """
 
 import re
+from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from hashlib import sha1
 from http import HTTPStatus
 from itertools import chain
 from typing import NamedTuple
@@ -15,7 +17,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
-from websockets.utils import accept_key
+from websockets.utils import GUID
 
 from notifier.core.errors import Invalid
 from notifier.gateway.deflate import EXTENSIONS, window_of
@@ -25,7 +27,7 @@ _EXTENSIONS = b"sec-websocket-extensions"
 _TERMS = frozenset({b"connection", b"upgrade", b"sec-websocket-version", _EXTENSIONS})
 _KEY = b"sec-websocket-key"
 _LONGEST_TERMS = 512  # bytes that are worth remembering
-_GOOD_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # sixteen bytes
+_GOOD_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # sixteen bytes
 _EXAMPLE_KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 _ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -69,7 +71,7 @@ class HandshakeRequest(NamedTuple):
     def answer(self) -> Agreement | Fault:
         """Return the agreement, or the fault that refuses the request."""
         terms = tuple([header for header in self.headers if header[0] in _TERMS])
-        keys = self.values(_KEY)
+        keys = [value for name, value in self.headers if name == _KEY]
         if len(keys) == 1 and _GOOD_KEY.fullmatch(keys[0]) and _is_short(terms):
             answer = _answer_of_kind(terms)
             if isinstance(answer, Agreement):
@@ -77,8 +79,12 @@ class HandshakeRequest(NamedTuple):
         return _answer(self.headers)
 
     def acceptance(self, more: Iterable[Header]) -> bytes:
-        """Return the head of the response that accepts the request."""
-        lines = [_ACCEPTED % accept_key(self.values(_KEY)[0]).encode()]
+        """Return the head of the response that accepts the request, which has one key."""
+        key = dict(self.headers)[_KEY]
+        digest = sha1(
+            key + GUID.encode(), usedforsecurity=False
+        ).digest()  # RFC 6455, section 4.2.2
+        lines = [_ACCEPTED % b2a_base64(digest, newline=False)]
         lines += [b"%s: %s\r\n" % header for header in more]
         return b"".join([*lines, b"\r\n"])
 

@@ -63,7 +63,8 @@ class Opening:
             self._refuse_for(answer)
             return
         self._agreement = answer
-        self._connection.agree_on(answer.window)
+        if answer.window:
+            self._connection.agree_on(answer.window)
         task = asyncio.get_running_loop().create_task(
             self._run(self._scope(self._request)), name="websocket-handshake"
         )

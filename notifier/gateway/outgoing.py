@@ -6,7 +6,7 @@ Back-pressure is the transport's own buffer. Nothing is queued a second time.
 import asyncio
 import time
 from abc import abstractmethod
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from notifier.core.errors import CloseCode
 from notifier.core.ports import Listener
@@ -32,7 +32,7 @@ class Outgoing(asyncio.Protocol):
     backlog: ClassVar[Backlog] = Backlog()
 
     def __init__(self) -> None:
-        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._transport: asyncio.Transport
         self._listener: Listener | None = None
         self._gave_up: CloseCode | None = None
         self._paused_at = 0.0

@@ -8,7 +8,6 @@ and the connection calls its session back on a message and on the end.
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
 
 from notifier.core import frames
 from notifier.core.errors import CloseCode
@@ -76,7 +75,7 @@ class WebSocketConnection(Incoming):
         super().__init__()
         self._port = port
         self._opening: Opening | None = Opening(self, port)
-        self.agree_on(0)
+        self.encode: Callable[[Publication], bytes] = encode
         self._early = b""
 
     @property
@@ -88,7 +87,7 @@ class WebSocketConnection(Incoming):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = transport  # type: ignore[assignment] # a stream's
         self._port.state.connections.add(self)
 
     def begin_handshake(self, path: bytes, query: bytes, headers: list[Header]) -> None:

@@ -1,14 +1,14 @@
 """A client's connection: a request, its response, and the hand-over to another protocol."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote
 
 import httptools
 
 from notifier.http.exchange import Exchange, Manner
 from notifier.http.incoming import Incoming, Part
-from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port, WebSocketProtocol
+from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port
 from notifier.http.turns import Turns
 
 
@@ -51,8 +51,10 @@ class Connection(Incoming):
         """Become a WebSocket, or ignore the offer as RFC 9110, section 7.8, allows."""
         self._is_offered = False
         self._parser = None  # it reads no further
-        length = self._values(b"content-length")
-        has_body = any(map(int, length)) or bool(self._values(b"transfer-encoding"))
+        given = dict(self._headers)
+        has_body = b"transfer-encoding" in given or (
+            b"content-length" in given and any(map(int, self._values(b"content-length")))
+        )
         if not has_body and self._wants_websocket(parser):
             self._become_websocket()
             return
@@ -119,12 +121,12 @@ class Connection(Incoming):
         early, transport = self._unread[self._at :], self._transport
         path_and_query, headers = self._path_and_query(), self._headers
         self._port.state.connections.discard(self)
-        self._part = Part.NEXT
+        self._part, self._is_lent = Part.NEXT, True
         self._untie()
-        websocket = cast("type[WebSocketProtocol]", self._port.websocket)(self._port)
+        websocket = self._port.websocket(self._port)  # type: ignore[misc] # there is one: see above
         websocket.connection_made(transport)
         websocket.begin_handshake(*path_and_query, headers)
-        transport.set_protocol(cast("asyncio.Protocol", websocket))
+        transport.set_protocol(websocket)  # type: ignore[arg-type] # structurally one
         if early:
             websocket.data_received(early)
 

@@ -7,7 +7,6 @@ until its response is complete, so there is one exchange at a time and no pipeli
 import asyncio
 from abc import abstractmethod
 from enum import Enum, auto
-from typing import cast
 
 import httptools
 import structlog
@@ -228,7 +227,8 @@ class Incoming(Outgoing):
 
     def on_headers_complete(self) -> None:
         """See httptools."""
-        parser = cast("httptools.HttpRequestParser", self._parser)
+        parser = self._parser
+        assert parser is not None  # noqa: S101 - it calls
         self._is_offered = parser.should_upgrade()
         if not self._is_offered:
             self._begin(parser)

@@ -3,7 +3,6 @@
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import cast
 
 from notifier.http.backlog import UNCOUNTED
 from notifier.http.port import Port, address_of
@@ -18,7 +17,7 @@ class Outgoing(asyncio.Protocol):
 
     def __init__(self, port: Port) -> None:
         self._port = port
-        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._transport: asyncio.Transport
         self._deadline: asyncio.TimerHandle | None = None
         self._room: asyncio.Future[None] | None = None
         self._is_paused = False
@@ -27,7 +26,7 @@ class Outgoing(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = transport  # type: ignore[assignment] # a stream's
         self._transport.set_write_buffer_limits(UNCOUNTED, UNCOUNTED)
         self._port.state.connections.add(self)
 
