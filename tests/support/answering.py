@@ -11,7 +11,7 @@ NOTHING_YET = object()
 
 
 class Answering:
-    """A server that speaks Redis' protocol: it answers PING, INFO and SENTINEL MASTERS."""
+    """A server that speaks Redis' protocol: it answers PING, INFO, SENTINEL MASTERS and LOADING."""
 
     def __init__(self) -> None:
         self.place = ""
@@ -52,6 +52,8 @@ class Answering:
                 others = b"$19\r\nnum-other-sentinels\r\n$1\r\n0\r\n"
                 fields = ["name", "main", "ip", host, "port", port, "flags", "master"]
                 return b"*1\r\n*10\r\n" + others + b"".join(map(bulk, fields))
+            case [b"LOADING"]:
+                return b"-LOADING Redis is loading the dataset in memory\r\n"
             case [b"CLIENT", *_]:
                 return b"+OK\r\n"
             case _:

@@ -12,7 +12,7 @@ from notifier.adapters.redis.connection import (
     ANSWERING,
     introduce,
     pack,
-    read_reply,
+    read_replies,
     reason_of,
     send,
 )
@@ -119,7 +119,7 @@ class Commands:
         async with self._pool.lent() as (connection, run_id):
             packed = [pack(*command) for command in commands(run_id)]
             await send(connection, *packed)
-            replies = [await read_reply(connection) for _ in packed]
+            replies = await read_replies(connection, len(packed))
             if any(isinstance(reply, ReadOnlyError) for reply in replies):
                 await connection.disconnect(nowait=True)  # it leads to a former master
             return run_id, replies

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from hiredis import pack_command
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -142,6 +143,25 @@ async def read_reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - a
         await connection.disconnect(nowait=True)
         raise LostConnectionError("the connection timed out")
     return reply
+
+
+async def read_replies(connection: AbstractConnection, count: int) -> list[Any]:
+    """Return so many replies, as `read_reply` does.
+
+    Most have come together with the first one, and are taken from hiredis without waiting:
+    redis-py awaits four coroutines for each.
+    """
+    replies: list[Any] = []
+    parser: Any = connection._parser  # noqa: SLF001 - no public name
+    arrived = parser._reader.gets  # noqa: SLF001 - as little
+    while len(replies) < count:
+        reply = arrived(False) if replies else NOT_ENOUGH_DATA  # noqa: FBT003 - positional there
+        if reply is NOT_ENOUGH_DATA:
+            reply = await read_reply(connection)
+        elif isinstance(reply, LostConnectionError):  # such as LOADING
+            raise reply
+        replies.append(reply)
+    return replies
 
 
 def reason_of(error: BaseException) -> str:

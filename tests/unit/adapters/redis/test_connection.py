@@ -3,6 +3,7 @@
 import asyncio
 import errno
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio.connection import AbstractConnection
@@ -12,6 +13,7 @@ from redis.exceptions import ResponseError
 from notifier.adapters.redis.connection import (
     new_connection,
     pack,
+    read_replies,
     read_reply,
     send,
     transport_of,
@@ -52,6 +54,42 @@ async def test_commands_go_out_in_one_write_and_replies_come_in_order(
     assert isinstance(await read_reply(connection), ResponseError)
     assert await read_reply(connection) == b"PONG"
     assert server.reads[-1] == [[b"PING"], [b"NOTHING", b"1"], [b"PING"]]
+
+
+async def test_replies_are_read_in_order(connection: AbstractConnection) -> None:
+    await send(connection, *[pack("PING"), pack("NOTHING"), pack("PING")] * 100)
+    first, second, *others = await read_replies(connection, 300)
+
+    assert first == b"PONG"
+    assert isinstance(second, ResponseError)
+    assert others[-1] == b"PONG"
+
+
+async def test_redis_py_reads_only_what_has_yet_to_come(
+    connection: AbstractConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[object] = []
+    read_response = connection.read_response
+
+    async def read(**options: object) -> object:
+        reads.append(options)
+        return await read_response(**options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(connection, "read_response", read)
+    parser: Any = connection._parser  # noqa: SLF001 - as if all had come in one piece
+    parser._reader.feed(b"+PONG\r\n" * 3)  # noqa: SLF001
+
+    assert await read_replies(connection, 3) == [b"PONG"] * 3
+    assert len(reads) == 1
+
+
+async def test_a_server_that_still_loads_is_a_lost_connection(
+    connection: AbstractConnection,
+) -> None:
+    await send(connection, pack("PING"), pack("LOADING"))
+
+    with pytest.raises(LostConnectionError, match="loading"):
+        await read_replies(connection, 2)
 
 
 async def test_no_timer_starts_for_a_command_or_a_reply(
