@@ -64,13 +64,14 @@ def table(rows: Iterable[Row], former: str = "") -> str:
 
 def _rows_of(former: str) -> dict[str, list[str]]:
     """The rows of a former table, with a dash in the columns that it did not have."""
-    header, *lines = [line for line in map(_cells_of, former.splitlines()) if line] or [[]]
-    rows = (dict(zip(header, line, strict=True)) for line in lines)
-    return {row["failure"]: [row.get(name, "-") for name in HEADER] for row in rows}
+    lines = [line for line in former.splitlines() if line.startswith("|")]
+    header, *rows = map(_cells_of, lines) if lines else [HEADER]
+    named = (dict(zip(header, row, strict=True)) for row in rows)
+    return {row["failure"]: [row.get(name, "-") for name in HEADER] for row in named}
 
 
 def _cells_of(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("| ").split("|")] if line else []
+    return [cell.strip() for cell in line.strip("| ").split("|")]
 
 
 async def run(failures: Iterable[Failure], rounds: int, seed: int, say: Say) -> list[Row]:

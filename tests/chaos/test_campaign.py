@@ -15,7 +15,9 @@ def test_a_run_of_some_failures_keeps_the_rows_of_the_others() -> None:
 def test_a_former_row_has_a_dash_in_a_column_that_it_did_not_have() -> None:
     killed, hung = (FAILURES[f"redis-{how}"] for how in ("killed", "hung"))
     complete = campaign.table([campaign.Row(killed, rounds=1)])
-    former = "\n".join("|".join(line.split("|")[:4]) + "|" for line in complete.splitlines())
+    former = "told above the table\n\n" + "\n".join(
+        "|".join(line.split("|")[:4]) + "|" for line in complete.splitlines()
+    )
 
     table = campaign.table([campaign.Row(hung, rounds=1)], former)
 
