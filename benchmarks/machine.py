@@ -11,14 +11,16 @@ from pathlib import Path
 
 SERVER_CORE = 0
 CLIENT_CORE = 1  # with Redis, RabbitMQ and whoever publishes
+# Where a server of several processes runs. Read before this process confines itself to one core.
+SERVER_CORES = sorted(os.sched_getaffinity(0) - {CLIENT_CORE})
 FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # as many as may be open
 
 
 @contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Start processes on one core while inside: they inherit it."""
+def on_core(*cores: int) -> Iterator[None]:
+    """Start processes on one core, or some, while inside: they inherit it."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

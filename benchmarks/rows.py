@@ -179,6 +179,12 @@ CHAT = Row(
     less_is_better=True,
     digits=1,
 )
+PROCESSES = Row(
+    "processes",
+    "4 gateways behind one port: deliveries a second ÷ those of one",
+    "×",
+    digits=2,
+)
 
 ROWS = (
     BROADCAST,
@@ -202,4 +208,5 @@ ROWS = (
     RECOUNT,
     PRESENCE,
     CHAT,
+    PROCESSES,
 )

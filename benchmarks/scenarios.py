@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks import choosing, delivering, gathering, marking, routing, rows, stalling
+from benchmarks import choosing, delivering, gathering, marking, routing, rows, sharing, stalling
 from benchmarks.contenders import ALL
 from benchmarks.contenders.bare import Bare
 from benchmarks.contenders.contender import Contender
@@ -67,4 +67,5 @@ SCENARIOS = (
     Scenario((rows.RECOUNT,), {NOTIFIER: marking.recount}),
     Scenario((rows.PRESENCE,), {NOTIFIER: gathering.presence}),
     Scenario((rows.CHAT,), {NOTIFIER: gathering.chat}),
+    Scenario((rows.PROCESSES,), {NOTIFIER: sharing.processes}),
 )
