@@ -42,7 +42,8 @@ class NamedFiles(PydanticBaseSettingsSource):
 
 def _value_in(path: str, field: str) -> str:
     try:
-        return Path(path).read_text().rstrip("\n")
+        # Editors on Windows begin a file with a byte order mark, which is no part of a secret.
+        return Path(path).read_text("utf-8-sig").rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = f"cannot read {path}: {_reason(error)}"
         raise SettingsError([f"{variable(field)}_FILE: {reason}"]) from None

@@ -144,6 +144,18 @@ def test_any_setting_may_stand_in_a_file(
     assert getattr(settings, name.lower()) == found
 
 
+@pytest.mark.parametrize("name", ["value", ".env"])
+def test_a_byte_order_mark_is_no_part_of_a_setting(load: Load, tmp_path: Path, name: str) -> None:
+    (tmp_path / "value").write_text(SECRET)
+    (tmp_path / ".env").write_text(f"NOTIFIER_JWT_SECRET_FILE={tmp_path / 'value'}\n")
+    (tmp_path / name).write_text("\ufeff" + (tmp_path / name).read_text(), "utf-8")
+
+    settings = load()
+
+    assert settings.jwt_secret is not None
+    assert settings.jwt_secret.get_secret_value() == SECRET
+
+
 def test_the_environment_comes_before_a_named_file_which_comes_before_env(
     load: Load, tmp_path: Path
 ) -> None:
