@@ -1,6 +1,7 @@
 """The alerts: each fires and stays quiet when it should, and has a runbook."""
 
 import functools
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,16 @@ def test_there_is_a_case_that_fires_and_one_that_does_not(alert: str) -> None:
     assert any(fires)
     assert '="well"' in str(case["input_series"])
     assert "'well'" not in str(fires)
+
+
+def test_each_part_that_can_be_in_trouble_is_watched() -> None:
+    """A process in trouble takes no clients; the one that drains is meant to."""
+    text = (ROOT / "docs/metrics.md").read_text()
+    [parts] = re.findall(r"`notifier_trouble` \| gauge \| `part`: ([\w, ]+);", text)
+    rules = " ".join(rule["expr"] for rule in ALERTS.values())
+    selected = re.findall(r'notifier_trouble\{part=~?"([\w|]+)"\}', rules)
+
+    assert {*parts.split(", ")} == {"draining", *"|".join(selected).split("|")}
 
 
 def of_alerts() -> list[Query]:
