@@ -22,7 +22,7 @@ from tests.support.recipes import (
     in_front_of,
     recipe_of,
 )
-from tests.support.roles import token
+from tests.support.roles import KEY, token
 from tests.support.streams import ids, polled, streamed
 
 PROXIES = tuple(FILES)
@@ -68,6 +68,15 @@ async def test_a_websocket_gets_events_through_the_proxy(
         await producer.send({"users": [user], "type": "t", "id": "w-1"})
 
         assert (await client.next_event())["id"] == "w-1"
+
+
+@pytest.mark.parametrize("path", ["/v1/event", "/events", "/", "/api/v1/events"])
+async def test_a_post_to_a_misspelt_path_is_refused(proxy: RunningProxy, path: str) -> None:
+    headers = {"authorization": f"Bearer {KEY.secret}"}
+    async with httpx.AsyncClient(base_url=proxy.producers_url, headers=headers) as http:
+        answer = await http.post(path, json={"users": ["42"], "type": "t"})
+
+    assert answer.status_code in (403, 404)
 
 
 async def test_a_first_server_sent_event_is_not_held_back(
