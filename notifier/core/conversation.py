@@ -18,6 +18,7 @@ from notifier.core.names import EVERYONE, personal_topic
 from notifier.core.ports import Connection
 
 _MOST_ERRORS = 5
+_RANDOM = 40  # bits of a conversation's number
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,13 @@ class Conversation(ABC):
     Fulfils Listener.
     """
 
-    __slots__ = ("_authenticating", "_closing", "_errors", "_host", "connection", "due", "id")
+    __slots__ = ("_authenticating", "_closing", "_errors", "_host", "connection", "due", "number")
 
-    def __init__(self, host: Host, connection: Connection, name: str | None = None) -> None:
-        # The second of its beginning stands in its name: of its own it would cost 32 bytes.
-        self.id = name or f"{int(host.now()):08x}{os.urandom(5).hex()}"
+    def __init__(self, host: Host, connection: Connection, number: int | None = None) -> None:
+        # The second of its beginning, and a random part. As text it would take 32 bytes more.
+        self.number = number or int(host.now()) << _RANDOM | int.from_bytes(
+            os.urandom(_RANDOM // 8)
+        )
         self.connection = connection
         self.due: set[Timed] | None = None
         self._host = host
@@ -72,9 +75,14 @@ class Conversation(ABC):
         self._errors = 0
 
     @property
+    def id(self) -> str:
+        """Its name, in logs and for its client."""
+        return f"{self.number:018x}"
+
+    @property
     def since(self) -> float:
         """When it began, in whole Unix seconds."""
-        return float(int(self.id[:8], 16))
+        return float(self.number >> _RANDOM)
 
     # Called by the connection.
 

@@ -97,7 +97,7 @@ class Newcomer(Conversation):
             identity,
             self._topics,
             self._cursor,
-            name=self.id,
+            number=self.number,
             marks=self._marks,
             presence=self._presence,
         )

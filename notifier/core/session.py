@@ -29,7 +29,7 @@ from notifier.core.positions import Position
 from notifier.core.publishing import Publishing
 from notifier.core.round import Arrival
 
-_OWN_TOPICS = 2  # `everyone` and the personal one, which every session follows
+_OWN_TOPICS = 2  # the personal one and `everyone`, which every session follows
 
 
 class SessionHost(Host, Protocol):
@@ -47,7 +47,7 @@ class SessionHost(Host, Protocol):
 class Session(Conversation):
     """One client's stay: its identity, and the topics that it follows."""
 
-    __slots__ = ("_arrivals", "_heard", "_old_at", "_ping_at", "identity", "topics")
+    __slots__ = ("_arrivals", "_heard", "_old_at", "_ping_at", "_topics", "identity")
 
     _host: SessionHost
 
@@ -59,7 +59,7 @@ class Session(Conversation):
         topics: Iterable[str],
         cursor: dict[str, Position],
         *,
-        name: str | None = None,
+        number: int | None = None,
         marks: bool = False,
         presence: bool = False,
     ) -> None:
@@ -68,7 +68,7 @@ class Session(Conversation):
         Each is followed from the cursor's position, or from now on where it has none. With `marks`
         the client gets the user's marks, with `presence` it is a member of its topics.
         """
-        super().__init__(host, connection, name)
+        super().__init__(host, connection, number)
         self.identity = identity
         self._arrivals: tuple[Arrival, ...] = ()
         self._heard = True
@@ -78,15 +78,28 @@ class Session(Conversation):
         if terms.max_age is not None:
             self._old_at = now + terms.max_age * random.uniform(0.8, 1)  # noqa: S311 - spread
         host.deadlines.set(self, self._next_moment())
-        wanted = dict.fromkeys((personal_topic(identity.user), EVERYONE, *topics, *cursor))
+        wanted = dict.fromkeys((*_own_topics(identity), *topics, *cursor))
         refused = [topic for topic in wanted if not identity.may_follow(topic)]
         for topic in refused:
             del wanted[topic]
-        self.topics = tuple(wanted)
-        self._follow_first(cursor, refused, marks=marks, presence=presence)
+        # None for no other than its own: most sessions need no tuple for them.
+        self._topics = tuple(wanted) if len(wanted) > _OWN_TOPICS else None
+        self._follow_first(
+            {topic: cursor.get(topic) for topic in wanted}, refused, marks=marks, presence=presence
+        )
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that it follows."""
+        return _own_topics(self.identity) if self._topics is None else self._topics
 
     def _follow_first(
-        self, cursor: dict[str, Position], refused: list[str], *, marks: bool, presence: bool
+        self,
+        topics: dict[str, Position | None],
+        refused: list[str],
+        *,
+        marks: bool,
+        presence: bool,
     ) -> None:
         def answered(starts: dict[str, Start] | None) -> None:
             self._arrived()
@@ -102,7 +115,7 @@ class Session(Conversation):
                 sentence = f"the token does not allow topic {topic}"
                 self.connection.send(frames.Error(Forbidden.code, sentence))
 
-        self._subscribe({topic: cursor.get(topic) for topic in self.topics}, answered)
+        self._subscribe(topics, answered)
 
     def _attend(self) -> None:
         self._host.attendance.attend(self)
@@ -159,7 +172,7 @@ class Session(Conversation):
 
     def _on_subscribe(self, frame: frames.Subscribe) -> None:
         topic, since = self._checked(frame)
-        self.topics = (*self.topics, topic)
+        self._topics = (*self.topics, topic)
 
         def answered(starts: dict[str, Start] | None) -> None:
             self._arrived()
@@ -199,7 +212,7 @@ class Session(Conversation):
         self.connection.send(frames.Unsubscribed(frame.topic, or_unset(frame.id)))
 
     def _unsubscribe(self, topic: str) -> None:
-        self.topics = tuple(each for each in self.topics if each != topic)
+        self._topics = tuple(each for each in self.topics if each != topic)
         for arrival in self._arrivals:
             arrival.withdraw(topic)
         self._host.hub.unsubscribe(self.connection, (topic,))
@@ -287,8 +300,12 @@ class Session(Conversation):
         self._host.hub.unsubscribe(self.connection, self.topics)
         self._host.badges.leave(self)
         self._host.attendance.leave(self)
-        self.topics = ()
+        self._topics = ()
         super()._leave()
+
+
+def _own_topics(identity: Identity) -> tuple[str, str]:
+    return personal_topic(identity.user), EVERYONE
 
 
 def _away() -> Unavailable:

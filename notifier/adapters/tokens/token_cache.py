@@ -1,6 +1,6 @@
 """Tokens that were verified already, so that a client that reconnects costs no signature."""
 
-from hashlib import sha256
+from hashlib import blake2b
 
 from notifier.core.access import Identity
 
@@ -37,5 +37,5 @@ class TokenCache:
 
 
 def name_of(token: str) -> bytes:
-    """Return the hash that stands for a token."""
-    return sha256(token.encode(errors="surrogatepass")).digest()
+    """Return the hash that stands for a token: one byte more would take 16 more in memory."""
+    return blake2b(token.encode(errors="surrogatepass"), digest_size=15).digest()
