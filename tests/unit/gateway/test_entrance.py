@@ -675,7 +675,7 @@ async def test_there_is_nothing_else_to_connect_to() -> None:
     async with served() as it:
         refusal = await it.refused(query="/x")
 
-        assert refusal.response.status_code == 403
+        assert refusal.response.status_code == 404
 
 
 async def test_a_refused_client_is_logged_with_user_and_address() -> None:
