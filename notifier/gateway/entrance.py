@@ -47,9 +47,10 @@ class WrongOrigin(NotifierError):
 
 def check_origin(connection: HTTPConnection) -> None:
     """Raise WrongOrigin unless the request comes from an allowed page, or from no page."""
-    origin = header(connection, b"origin")
+    if not (origin := header(connection, b"origin")):
+        return
     origins: Origins = connection.app.state.origins
-    if origin and not origins.allow(origin, connection.scope["headers"]):
+    if not origins.allow(origin, connection.scope["headers"]):
         raise WrongOrigin(f"origin {origin[:200]} is not among NOTIFIER_ALLOWED_ORIGINS")
 
 
@@ -93,12 +94,11 @@ def admission(connection: HTTPConnection, gateway: Gateway) -> None:
     gateway.admit()
 
 
-def credentials(connection: HTTPConnection) -> list[str]:
+def credentials(connection: HTTPConnection, query: Mapping[str, str]) -> list[str]:
     """Return the token, from the header, a subprotocol or a cookie; none if it is still to come.
 
     Several cookies may have the name, for several paths or domains: any of them may be the one.
     """
-    query = query_of(connection)
     if "token" in query or "access_token" in query:
         raise Unauthorized("a token in the URL ends up in logs; use one of the other ways")
     if (token := _bearer(connection)) is not None:
@@ -178,12 +178,12 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     # Plain calls: FastAPI would run each dependency that does not wait in a thread of its own.
     gateway = gateway_of(connection)
     admission(connection, gateway)
-    tokens = credentials(connection)
     query = query_of(connection)
+    tokens = credentials(connection, query)
     path = connection.scope["path"].rstrip("/")
     if query:
         _check_names(path, [name for name, _ in connection.query_params.multi_items()])
-    topics, cursor = _topics(query.get("topics", "")), _cursor(connection)
+    topics, cursor = _topics(query.get("topics", "")), _cursor(connection, query)
     marks, presence = _wants_marks(path, query), _wants_presence(query)
     identity = await _verified(gateway, tokens)
     if identity is not None:
@@ -225,8 +225,8 @@ def _wants_presence(query: Mapping[str, str]) -> bool:
     return given is not None
 
 
-def _cursor(connection: HTTPConnection) -> dict[str, Position]:
-    given = query_of(connection).get("since", "")
+def _cursor(connection: HTTPConnection, query: Mapping[str, str]) -> dict[str, Position]:
+    given = query.get("since", "")
     try:
         cursor = parse_cursor(given)
     except Invalid as error:

@@ -47,8 +47,9 @@ def history_of(question: Question, reply: Any) -> History:  # noqa: ANN401 - any
             # A stranger wrote it, so history reaches back to here.
             _log.warning("redis_foreign_entry", topic=topic)
             publications.clear()
-    newest = dict(zip(keys[::2], map(int, keys[1::2]), strict=True))
-    return History(Position(epoch, offset), publications, _lineage(lineage), newest)
+    newest = dict(zip(keys[::2], map(int, keys[1::2]), strict=True)) if keys else {}
+    former = _lineage(lineage) if lineage else {}
+    return History(Position(epoch, offset), publications, former, newest)
 
 
 def _lineage(text: bytes) -> dict[str, int]:
