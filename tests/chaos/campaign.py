@@ -40,7 +40,7 @@ class Row:
         return [self.failure.name, *map(str, numbers), shown]
 
 
-COUNTED = ("events", "marks", "handed back", "reports")
+COUNTED = ("events", "marks", "handed back", "reports", "orders")
 FAULTS = get_args(Kind)
 HEADER = ["failure", "rounds", *COUNTED, *FAULTS, "gaps told", "recovered (median / max s)"]
 

@@ -35,6 +35,8 @@ _PACKAGE = {
     "restless package": Kind(USERS[-1], (), restless=True),
 }
 PACKAGED = {kind.user for kind in _PACKAGE.values()}
+RESTLESS = USERS[_STEADY:]
+STAYING = [user for user in USERS[:_STEADY] if user not in PACKAGED]  # by one connection each
 _SILENCE = 20.0  # heartbeats come every 5 s
 _LAST_TO_RETURN = 4500
 
@@ -305,8 +307,7 @@ class Crowd(Crew):
 
         steady = USERS[:_STEADY]
         self.steady = [Client(u, recipient(u, NEWS), self, restless=False) for u in steady]
-        self.restless = [Client(u, recipient(u), self, restless=True) for u in USERS[_STEADY:]]
-        self.restless += [Client(u, recipient(u), self, restless=True) for u in USERS[_STEADY:]]
+        self.restless = [Client(u, recipient(u), self, restless=True) for u in RESTLESS * 2]
         self.slow = SlowClient(SLOW, recipient(SLOW), self)
         packaged = _PACKAGE.items() if package else ()
         follow = {name: (kind, recipient(kind.user, *kind.topics)) for name, kind in packaged}

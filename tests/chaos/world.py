@@ -17,6 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 import httpx
 import redis
 
+from notifier.api.keys import NewKey, new_key
+from tests.chaos.backend import Backend
 from tests.chaos.clients import Crowd
 from tests.chaos.marks import People
 from tests.chaos.producers import Flow
@@ -41,6 +43,7 @@ _SETTINGS = {
     "NOTIFIER_HEARTBEAT_SECONDS": "5",
     "NOTIFIER_SEND_BUFFER_BYTES": "65536",
 }
+ORDERS = new_key("backend", ["read", "control"])
 _DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 
 
@@ -51,7 +54,7 @@ class Ground:
     `durable`: Redis keeps all that it has answered for. `settings` are those of every role.
     `ahead`: by how many seconds the clock of the last gateway is.  `disk`: of how many bytes
     Redis' disk is, where it is one of its own. `acts`: users mark what they read, clients publish,
-    and events come back for a user who is away, or are reported on.
+    events come back for a user who is away, or are reported on, and a backend sends users away.
     """
 
     durable: bool = True
@@ -119,6 +122,7 @@ class World:
         self.people: People
         self.reports: Reports
         self.returns: Returns
+        self.backend: Backend
 
     @property
     def redis_options(self) -> dict[str, str]:
@@ -140,6 +144,7 @@ class World:
                 "marks": self.people.confirmed,
                 "handed back": len(self.returns.ids),
                 "reports": len(self.reports.ids),
+                "orders": self.backend.orders,
                 "gaps told": self.crowd.gaps,
                 "repeats": self.crowd.repeats,
             }
@@ -148,7 +153,7 @@ class World:
     @property
     def complaints(self) -> list[Complaint]:
         """All complaints so far."""
-        crews = (self.crowd, self.people, self.returns, self.reports)
+        crews = (self.crowd, self.people, self.returns, self.reports, self.backend)
         return [complaint for each in crews for complaint in each.complaints]
 
     @property
@@ -222,6 +227,7 @@ class World:
         if self.ground.acts:
             await self.people.settle()
             await self.returns.settle()
+            await self.backend.settle()
 
     async def all_arrives(self, seconds: float) -> None:
         """Hold producers until everybody has everything; AssertionError when it takes too long."""
@@ -262,7 +268,8 @@ async def world(
         this.reports = Reports(this.ledger, this.people, keeps=this.ground.durable)
         amqp = _amqp(this, "producer")
         this.returns = Returns(this.ledger, this.people, this.reports, amqp)
-        for crew in (this.people, this.returns) if this.ground.acts else ():
+        this.backend = Backend(await stack.enter_async_context(_api(this, ORDERS)), this.chance)
+        for crew in (this.people, this.returns, this.backend) if this.ground.acts else ():
             await stack.enter_async_context(crew)
         await asyncio.sleep(_SETTLING)
         yield this
@@ -285,7 +292,7 @@ async def _lay_links(this: World, stack: AsyncExitStack) -> None:
 
     this.links = Links(
         rabbitmq=await lay(this.rabbitmq.port, "api", "router-0", "router-1", "producer"),
-        redis=await lay(this.redis.port, "router-0", "router-1", "gateway-0", "gateway-1"),
+        redis=await lay(this.redis.port, "api", "router-0", "router-1", "gateway-0", "gateway-1"),
         gateways={},
     )
 
@@ -302,7 +309,8 @@ async def _start_roles(this: World, stack: AsyncExitStack) -> None:
         stack.callback(made.kill)
         return made
 
-    api = {"NOTIFIER_AMQP_URL": _amqp(this, "api"), "NOTIFIER_API_KEYS": KEY.entry}
+    api = {"NOTIFIER_AMQP_URL": _amqp(this, "api"), "NOTIFIER_REDIS_URL": redis_("api")}
+    api["NOTIFIER_API_KEYS"] = f"{KEY.entry},{ORDERS.entry}"
     api["NOTIFIER_API_PORT"] = str(free_port())
     this.api = role("api", "api", **api)
     this.routers = [
@@ -320,6 +328,11 @@ async def _start_roles(this: World, stack: AsyncExitStack) -> None:
     for each in this.roles:
         each.start()
     await this.ready()
+
+
+def _api(this: World, key: NewKey) -> httpx.AsyncClient:
+    headers = {"authorization": f"Bearer {key.secret}"}
+    return httpx.AsyncClient(base_url=this.api.api_url, headers=headers, timeout=20)
 
 
 def _amqp(this: World, name: str) -> str:
@@ -343,10 +356,9 @@ async def _crowd(this: World, *, package: bool) -> AsyncIterator[Crowd]:
 
 @asynccontextmanager
 async def _flow(this: World) -> AsyncIterator[Flow]:
-    headers = {"authorization": f"Bearer {KEY.secret}"}
     doors = this.crowd.doors if this.ground.acts else ()
     async with (
-        httpx.AsyncClient(base_url=this.api.api_url, headers=headers, timeout=20) as http,
+        _api(this, KEY) as http,
         Flow(this.ledger, http, _amqp(this, "producer"), doors, this.chance) as flow,
     ):
         yield flow

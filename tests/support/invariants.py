@@ -19,6 +19,7 @@ Kind = Literal[
     "reports missing",
     "reports wrong",
     "reports doubled",
+    "presence wrong",
 ]
 
 
