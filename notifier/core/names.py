@@ -10,9 +10,12 @@ EVERYONE = "everyone"
 GATEWAYS = "*gateways"
 _PERSONAL = "user:"
 # Without the characters of our notations: `,` (cursors), `{}` (hash tags), `*` (patterns), quotes.
-PATTERN = r"[A-Za-z0-9\-._~:@/+=|$!&]{1,128}"
+_LETTER = r"[A-Za-z0-9\-._~:@/+=|$!&]"
+# Nor `.` and `..`: clients and proxies take them out of a path, also as %2E, so no order would ever
+# reach such a user.
+PATTERN = rf"(?!\.\.?(?!{_LETTER})){_LETTER}{{1,128}}"
 _NAME = re.compile(PATTERN)
-_RULE = "1 to 128 of the characters A-Z a-z 0-9 - . _ ~ : @ / + = | $ ! &"
+_RULE = "1 to 128 of the characters A-Z a-z 0-9 - . _ ~ : @ / + = | $ ! &, and not . or .. alone"
 
 
 def is_name(text: str) -> bool:

@@ -23,7 +23,9 @@ TEXTS = st.text(PRINTABLE, min_size=1, max_size=300)
 SOURCES = st.sampled_from(["/a", "//h:1/b?c=%20#d", "urn:x:1", "http://[::1]/%C3%A9"])
 TRACES = st.just("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 _LETTERS = string.ascii_lowercase + string.digits
-NAMES = st.text(_LETTERS + string.ascii_uppercase + "-._~:@/+=|$!&", min_size=1, max_size=128)
+NAMES = st.text(
+    _LETTERS + string.ascii_uppercase + "-._~:@/+=|$!&", min_size=1, max_size=128
+).filter(lambda name: name not in (".", ".."))
 TOPICS = NAMES | NAMES.map("user:".__add__)
 JSON = st.recursive(
     st.none()

@@ -25,6 +25,16 @@ def test_characters_of_notations_and_logs_are_not_allowed_in_names(text: str) ->
     assert not is_name(text)
 
 
+@pytest.mark.parametrize("text", [".", ".."])
+def test_a_name_that_a_path_cannot_have_is_none(text: str) -> None:
+    assert not is_name(text)
+    with pytest.raises(Invalid):
+        checked_topic(personal_topic(text), "topic")
+    assert is_name(f"{text}a")
+    assert is_name(f"a{text}")
+    assert is_name("...")
+
+
 def test_an_error_names_the_field_and_the_rule() -> None:
     with pytest.raises(Invalid) as error:
         checked_name("a b", "users[3]")
