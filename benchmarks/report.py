@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.chart import chart
 from benchmarks.contenders import ALL
+from benchmarks.machines import Machines, side_by_side
 from benchmarks.results import Result, kept
 from benchmarks.table import Table
 
@@ -15,14 +16,18 @@ BEGIN = "<!-- benchmarks: made by `make bench` -->\n"
 END = "<!-- end of benchmarks -->"
 
 
-def section(results: Mapping[str, Result]) -> str:
-    """Return the text between the page's markers."""
-    if not results:
+def section(machines: Machines) -> str:
+    """Return the text between the page's markers: the first machine's table, and all ratios."""
+    if not machines:
         return "No run has been recorded yet.\n"
+    results = next(iter(machines.values()))
     picture = (
         "![The same as bars, and how the cost grows with connections.](../docs/benchmarks.svg)"
     )
-    return "\n".join([Table(results).markdown(), "", _conditions(results), "", picture, ""])
+    parts = [Table(results).markdown(), _conditions(results), picture]
+    if ratios := side_by_side(machines):
+        parts += ["How many times as good notifier is, on each machine:", ratios]
+    return "\n\n".join(parts) + "\n"
 
 
 def _conditions(results: Mapping[str, Result]) -> str:
@@ -50,12 +55,12 @@ def _runs(result: Result) -> int:
 
 def main() -> None:
     """Write both files anew."""
-    results = kept()
+    machines = kept()
     block = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    text = f"{BEGIN}{section(results)}{END}"
+    text = f"{BEGIN}{section(machines)}{END}"
     PAGE.write_text(block.sub(lambda _: text, PAGE.read_text(), count=1))
-    if results:
-        (ROOT / "docs" / "benchmarks.svg").write_text(chart(results))
+    if machines:
+        (ROOT / "docs" / "benchmarks.svg").write_text(chart(next(iter(machines.values()))))
 
 
 if __name__ == "__main__":

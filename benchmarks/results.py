@@ -1,6 +1,7 @@
-"""Results: one JSON file a row, with the machine and the versions; and the medians of the runs."""
+"""Results: a folder a machine, one JSON file a row, with versions; and the medians of the runs."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,12 @@ def medians_of(runs: Iterable[Values]) -> Values:
 def _median(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return median(known) if 2 * len(known) > len(values) else None
+
+
+def name_of(machine: Mapping[str, object]) -> str:
+    """Return a machine's name, made of its processor and cores: it does not tell whose it is."""
+    text = f"{machine['processor']} {machine['cores']} cores".lower()
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", text)).strip("-")
 
 
 class Record:
@@ -57,11 +64,12 @@ class Record:
         }
 
     def write(self, directory: Path = DIRECTORY) -> None:
-        """Write a file for each row that was measured."""
-        directory.mkdir(exist_ok=True)
+        """Write a file for each row that was measured, into this machine's folder."""
+        folder = directory / name_of(self._head["machine"])
+        folder.mkdir(parents=True, exist_ok=True)
         for key, result in self.results().items():
             text = json.dumps(_rounded(result), indent=1, ensure_ascii=False)
-            (directory / f"{key}.json").write_text(text + "\n")
+            (folder / f"{key}.json").write_text(text + "\n")
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401 - what JSON has
@@ -72,10 +80,15 @@ def _rounded(value: Any) -> Any:  # noqa: ANN401 - what JSON has
     return [_rounded(each) for each in value] if isinstance(value, list) else value
 
 
-def kept(directory: Path = DIRECTORY) -> dict[str, Result]:
-    """Return the results that were written before, by row."""
+def kept(directory: Path = DIRECTORY) -> dict[str, dict[str, Result]]:
+    """Return the results that were written before: by machine, that of most rows first; by row."""
+    found = {folder.name: _rows_in(folder) for folder in sorted(directory.iterdir())}
+    return dict(sorted(found.items(), key=lambda each: len(each[1]), reverse=True))
+
+
+def _rows_in(folder: Path) -> dict[str, Result]:
     return {
         row.key: json.loads(file.read_text())
         for row in ROWS
-        if (file := directory / f"{row.key}.json").exists()
+        if (file := folder / f"{row.key}.json").exists()
     }

@@ -41,7 +41,7 @@ class Table:
         values = medians(result)
         bars = "; ".join(_bar(row, bar, values) for bar in row.bars)
         others = [
-            f"{name}: {figure(value, row)} ({_ratio(row, values, name)})"
+            f"{name}: {figure(value, row)} ({ratio(row, values, name)})"
             for name, value in values.items()
             if name not in _COLUMNS
         ]
@@ -59,7 +59,7 @@ class Table:
         if "skipped" in contender:  # of other runs there are figures
             text += self._note(f"{name}: {contender['skipped']}")
         if name != NOTIFIER:
-            text += f" ({_ratio(row, values, name)})"
+            text += f" ({ratio(row, values, name)})"
         lacks = next(each.lacks.get(row.key) for each in ALL if each.name == name)
         return text + (self._note(lacks) if lacks else "")
 
@@ -94,7 +94,7 @@ class Table:
         return [f"[{number}] {note}  " for number, note in enumerate(self.notes, 1)]
 
 
-def _ratio(row: Row, values: Mapping[str, float | None], name: str) -> str:
+def ratio(row: Row, values: Mapping[str, float | None], name: str) -> str:
     """Return how many times as good as somebody notifier is."""
     ours, theirs = values.get(NOTIFIER), values.get(name)
     if not ours or not theirs:

@@ -11,7 +11,7 @@ from benchmarks.chart import chart
 from benchmarks.delivering import Values, compared
 from benchmarks.profiling import TRACING
 from benchmarks.report import BEGIN, END, PAGE, section
-from benchmarks.results import Record, Result, kept, medians_of
+from benchmarks.results import Record, Result, kept, medians_of, name_of
 from benchmarks.rows import BROADCAST, GROWTH, MEMORY, NOTIFIER
 from benchmarks.sizes import FULL
 from benchmarks.table import Table
@@ -87,7 +87,50 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
 
     record.write(tmp_path)
 
-    assert kept(tmp_path)[MEMORY.key]["contenders"][NOTIFIER]["median"] == {"value": 3.5}
+    read = kept(tmp_path)["a-2-cores"]
+    assert read[MEMORY.key]["contenders"][NOTIFIER]["median"] == {"value": 3.5}
+
+
+def test_a_machine_is_named_by_its_processor_and_cores() -> None:
+    machine = {"processor": "Intel(R) Xeon(R) Gold 6 @ 2.1GHz", "cores": 8, "kernel": "b"}
+
+    assert name_of(machine) == "intel-xeon-gold-6-2-1ghz-8-cores"
+
+
+def test_ratios_of_two_machines_stand_side_by_side() -> None:
+    machines = {
+        "one": results((NOTIFIER, 200_000, 4), (NCHAN, 100_000, 10)),
+        "other": results((NOTIFIER, 90_000, 4), (NCHAN, 100_000, 8)),
+    }
+
+    lines = section(machines).partition("on each machine:")[2].splitlines()
+
+    assert f"| {BROADCAST.title} | {NCHAN} | 2.00× | 0.90× |" in lines
+    assert f"| {MEMORY.title} | {NCHAN} | 2.50× | 2.00× |" in lines
+
+
+def test_a_row_of_one_machine_alone_is_not_compared() -> None:
+    two = {"one": results((NOTIFIER, 1, 1)), "other": results((NOTIFIER, 2, 2))}
+    del two["other"][MEMORY.key]
+
+    compared_rows = section(two).partition("on each machine:")[2]
+
+    assert MEMORY.title not in compared_rows
+    assert f"| {GROWTH.title} | (×) | 1.50 | 1.50 |" in compared_rows
+
+
+def test_results_of_one_machine_need_no_second_table() -> None:
+    assert "on each machine" not in section({"one": results((NOTIFIER, 1, 1))})
+
+
+def test_the_machine_of_most_rows_stands_first(tmp_path: Path) -> None:
+    for processor, rows in (("a", [MEMORY]), ("b", [MEMORY, GROWTH])):
+        record = Record(FULL, {**MACHINE, "processor": processor})
+        for row in rows:
+            record.take(row, NOTIFIER, "1.0", {"value": 1.0})
+        record.write(tmp_path)
+
+    assert list(kept(tmp_path)) == ["b-2-cores", "a-2-cores"]
 
 
 def test_one_client_that_stops_reading_is_judged_by_halves_that_follow_each_other() -> None:
