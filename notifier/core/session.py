@@ -47,7 +47,7 @@ class SessionHost(Host, Protocol):
 class Session(Conversation):
     """One client's stay: its identity, and the topics that it follows."""
 
-    __slots__ = ("_arrivals", "_heard", "_old_at", "_ping_at", "_topics", "identity")
+    __slots__ = ("_arrivals", "_heard", "_old_at", "_topics", "identity")
 
     _host: SessionHost
 
@@ -73,11 +73,11 @@ class Session(Conversation):
         self._arrivals: tuple[Arrival, ...] = ()
         self._heard = True
         now, terms = host.now(), host.terms
-        self._ping_at = now + terms.heartbeat * random.uniform(0.5, 1)  # noqa: S311 - spread
         self._old_at = math.inf
         if terms.max_age is not None:
             self._old_at = now + terms.max_age * random.uniform(0.8, 1)  # noqa: S311 - spread
-        host.deadlines.set(self, self._next_moment())
+        first_ping = now + terms.heartbeat * random.uniform(0.5, 1)  # noqa: S311 - spread
+        host.deadlines.set(self, self._next_moment(first_ping))
         wanted = dict.fromkeys((*_own_topics(identity), *topics, *cursor))
         refused = [topic for topic in wanted if not identity.may_follow(topic)]
         for topic in refused:
@@ -123,8 +123,8 @@ class Session(Conversation):
             sentence = "the token does not allow presence: its claim presence must name the topics"
             self.connection.send(frames.Error(Forbidden.code, sentence))
 
-    def _next_moment(self) -> float:
-        return min(self._ping_at, self._old_at, self.identity.expires)
+    def _next_moment(self, ping_at: float) -> float:
+        return min(ping_at, self._old_at, self.identity.expires)
 
     def _greet(self, starts: dict[str, Start]) -> None:
         self.connection.send(
@@ -255,7 +255,8 @@ class Session(Conversation):
             return
         self.connection.send(frames.Authenticated(iso(identity.expires), or_unset(request_id)))
         self.identity = identity
-        self._host.deadlines.set(self, self._next_moment())
+        ping_at = self._host.now() + self._host.terms.heartbeat  # this frame is as good as one
+        self._host.deadlines.set(self, self._next_moment(ping_at))
         for topic in self.topics:
             if not identity.may_follow(topic):
                 self._unsubscribe(topic)
@@ -286,12 +287,10 @@ class Session(Conversation):
             return self.end(CloseCode.TOKEN_EXPIRED)
         if self._old_at <= now:
             return self.end(CloseCode.MAX_AGE)
-        if self._ping_at <= now:
-            if not self._heard:
-                return self.end(CloseCode.HEARTBEAT_TIMEOUT)
-            self._ping_at = now + self._host.terms.heartbeat
-            self._heard = not self.connection.ping()
-        return self._next_moment()
+        if not self._heard:
+            return self.end(CloseCode.HEARTBEAT_TIMEOUT)
+        self._heard = not self.connection.ping()
+        return self._next_moment(now + self._host.terms.heartbeat)
 
     def _leave(self) -> None:
         for arrival in self._arrivals:

@@ -464,6 +464,21 @@ async def test_a_token_renewed_in_place_does_not_make_a_connection_younger() -> 
 
 
 @in_virtual_time
+async def test_the_time_to_the_next_ping_begins_anew_when_a_token_is_renewed() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+
+        await it.pass_time(5)
+        await client.say(type="auth", token="t")
+        await it.verify(structs.replace(ANN, expires=START + 7200))
+        await it.pass_time(19)
+        before = client.pings
+        await it.pass_time(1)
+
+        assert (before, client.pings) == (0, 1)
+
+
+@in_virtual_time
 async def test_a_client_that_shows_life_is_pinged_each_heartbeat_and_stays() -> None:
     async with house() as it:
         client = await welcomed(it)
