@@ -2,14 +2,15 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from notifier.commands.process import FAILED, load_settings, run
+from notifier.commands.process import FAILED, WRONG_USE, fail, load_settings, run
 
 if TYPE_CHECKING:
+    from notifier.adapters.tokens.verifier import Issuer
     from notifier.core.findings import Finding
     from notifier.settings import Role, Settings
 
@@ -30,11 +31,13 @@ def check(role: "Role | None") -> None:
     from notifier.core.grants import key_findings
 
     settings = load_settings(role)
+    issuers = () if role in ("api", "router") else _issuers(settings)
 
     async def work() -> None:
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(each, name="check") for each in _checks_for(role, settings)
+                tasks.create_task(each, name="check")
+                for each in (*_checks_for(role, settings), _check_issuers(settings, issuers))
             ]
         findings = [finding for task in running for finding in task.result()]
         if role in (None, "api"):
@@ -49,7 +52,7 @@ def check(role: "Role | None") -> None:
 def _checks_for(
     role: "Role | None", settings: "Settings"
 ) -> Iterator[Coroutine[Any, Any, "list[Finding]"]]:
-    """Yield a check of each backend that the role talks to; of all without a role."""
+    """Yield a check of RabbitMQ and Redis where the role talks to them; of both without a role."""
     from notifier.adapters.rabbitmq.check import check_rabbitmq
     from notifier.adapters.redis.check import check_redis
 
@@ -62,17 +65,25 @@ def _checks_for(
         )
     if role != "api" or settings.is_given("redis_url"):
         yield check_redis(settings.redis_url.get_secret_value())
-    if role not in ("api", "router") and (settings.jwks_url or settings.jwt_discovery_url):
-        yield _check_issuers(settings)
 
 
-async def _check_issuers(settings: "Settings") -> "list[Finding]":
+def _issuers(settings: "Settings") -> "Sequence[Issuer]":
+    """Return the issuers of tokens; end with WRONG_USE where their keys cannot be."""
+    from notifier.credentials import issuers
+    from notifier.settings import SettingsError
+
+    try:
+        return issuers(settings) if settings.given_keys() else ()
+    except SettingsError as error:
+        fail("\n".join(error.lines), WRONG_USE)
+
+
+async def _check_issuers(settings: "Settings", issuers: "Sequence[Issuer]") -> "list[Finding]":
     """Check each issuer that publishes its keys, one after another."""
     from notifier.adapters.tokens.check import check_issuer
     from notifier.adapters.tokens.issuer import IssuerKeys
-    from notifier.credentials import issuers
     from notifier.settings import variable
 
-    [name] = settings.given_keys()
-    keys = [issuer.keys for issuer in issuers(settings)]
-    return [await check_issuer(k, variable(name)) for k in keys if isinstance(k, IssuerKeys)]
+    names = [variable(name) for name in settings.given_keys()]
+    keys = [issuer.keys for issuer in issuers]
+    return [await check_issuer(each, names[0]) for each in keys if isinstance(each, IssuerKeys)]

@@ -16,6 +16,7 @@ from tests.support.commands import notifier, run
 from tests.support.producers import http_producer
 from tests.support.roles import Role, running
 
+CLAIMS = {"JWT_ISSUER": "https://issuer.example/", "JWT_AUDIENCE": "notifier"}
 COMMANDS = {
     "gateway": "NOTIFIER_JWT_SECRET",
     "router": "NOTIFIER_AMQP_URL",
@@ -183,6 +184,40 @@ def test_a_router_that_may_declare_nothing_runs_on_the_printed_topology(
     backends = {"NOTIFIER_AMQP_URL": amqp_url, "NOTIFIER_REDIS_URL": redis_url}
     with running(Role("router", tmp_path / "router.log", **backends, **settings)):
         pass
+
+
+@pytest.mark.parametrize("command", ["check", "check --role gateway", "gateway"])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"JWKS_URL": "http://issuer.example/keys"}, "must begin with https://"),
+        ({"JWKS_URL": "https://"}, "must begin with https://"),
+        ({"JWKS_URL": "https://xn--/keys"}, "the address of the keys is no URL"),
+        ({"JWT_DISCOVERY_URL": "http://issuer.example/"}, "must begin with https://"),
+        ({"JWT_PUBLIC_KEY": "none"}, "there is no PEM block"),
+    ],
+)
+def test_keys_of_tokens_that_cannot_be_are_told(
+    command: str, settings: dict[str, str], said: str
+) -> None:
+    given = {f"NOTIFIER_{name}": value for name, value in {**settings, **CLAIMS}.items()}
+
+    ended = run(*command.split(), **given)
+
+    *_, line = ended.stderr.splitlines()  # a role has logged that it starts
+    assert said in line
+    assert line.startswith(f"NOTIFIER_{next(iter(settings))}: ")
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 2
+
+
+def test_check_says_that_keys_cannot_be_fetched_through_a_proxy_of_another_kind() -> None:
+    keys = {"NOTIFIER_JWKS_URL": "https://127.0.0.1:1/keys"}
+
+    ended = run("check", **keys, ALL_PROXY="socks5://127.0.0.1:1", NO_PROXY="")
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("NOTIFIER_JWKS_URL: the keys cannot be fetched through the prox")
 
 
 def test_check_lists_the_scopes_of_each_api_key(amqp_url: str, redis_url: str) -> None:

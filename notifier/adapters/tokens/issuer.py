@@ -81,11 +81,7 @@ class IssuerKeys:
         self._issuers = issuers
         self._pacing = pacing
         self._on_fetch = on_fetch
-        self._client = httpx.AsyncClient(
-            verify=trusted_authorities(),
-            timeout=None,  # noqa: S113  # a fetch as a whole has one
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-        )
+        self._client = _client()
         self._keys: Sequence[Key] = ()
         self._fresh_until = self._next_fetch = float("-inf")
         self._failure: str | None = "its keys have not been fetched yet"
@@ -253,6 +249,21 @@ def _failure_of(error: Exception) -> str:
     return str(error) or "it did not answer in time"  # TimeoutError says nothing
 
 
+def _client() -> httpx.AsyncClient:
+    """Return what fetches keys; raises ValueError for a proxy that cannot be used."""
+    try:
+        return httpx.AsyncClient(
+            verify=trusted_authorities(),
+            timeout=None,  # noqa: S113  # a fetch as a whole has one
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        )
+    except (ImportError, ValueError, httpx.InvalidURL):
+        raise ValueError(
+            "the keys cannot be fetched through the proxy of HTTPS_PROXY or ALL_PROXY: it begins "
+            "with http://, not socks5://; NO_PROXY names the hosts that are reached without it"
+        ) from None
+
+
 @cache
 def trusted_authorities() -> ssl.SSLContext:
     """Trust the public authorities and, beside them, those of SSL_CERT_FILE and the system.
@@ -269,9 +280,10 @@ def trusted_authorities() -> ssl.SSLContext:
 def _checked_url(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL:
+        host = url.host
+    except (httpx.InvalidURL, ValueError):  # a label that is no punycode
         raise ValueError("the address of the keys is no URL") from None
-    allowed = ("https", "http") if url.host in _LOOPBACK else ("https",)
-    if not url.host or url.scheme not in allowed:
+    allowed = ("https", "http") if host in _LOOPBACK else ("https",)
+    if not host or url.scheme not in allowed:
         raise ValueError("the URL of the keys must begin with https:// (http:// on loopback only)")
     return url
