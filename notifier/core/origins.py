@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple, Self
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -87,28 +88,26 @@ def is_own(origin: str, headers: Headers) -> bool:
     site = Site.of(origin)
     if site is None:
         return False
-    return (site.host, _own_port(site.port)) in _own_hosts(list(headers))
-
-
-def forwarded_scheme(headers: Headers) -> str:
-    """Return the scheme that the client used, as the outermost proxy tells it; else empty."""
-    lines = list(headers)
-    told = _items(lines, b"x-forwarded-proto")
-    for value in _values(lines, b"forwarded"):
-        told += _FORWARDED_PROTO.findall(value)
-    return told[0].lower() if told else ""
-
-
-def _own_hosts(headers: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[str, int]]:
-    hosts = _values(headers, b"host") + _items(headers, b"x-forwarded-host")
-    for value in _values(headers, b"forwarded"):
-        hosts += _FORWARDED_HOST.findall(value)
+    host, port, lines = site.host, _own_port(site.port), list(headers)
+    own = [_own_port(found[2]) for found in _own_hosts(lines) if found[1].lower() == host]
     # A proxy may leave the port out of the host, or have it replaced by an inner one.
-    told = filter(_PORT.fullmatch, _items(headers, b"x-forwarded-port"))
-    ports = [_own_port(each) for each in told]
-    for found in filter(None, map(_HOST.fullmatch, hosts)):
-        for port in (_own_port(found[2]), *ports):
-            yield found[1].lower(), port
+    told = filter(_PORT.fullmatch, _items(lines, b"x-forwarded-port"))
+    return port in own or (bool(own) and port in map(_own_port, told))
+
+
+def is_https(headers: Headers) -> bool:
+    """Whether the client used TLS, as the outermost proxy tells it in either of two headers."""
+    lines = list(headers)
+    told = filter(None, _items(lines, b"x-forwarded-proto"))
+    standard = chain.from_iterable(map(_FORWARDED_PROTO.findall, _values(lines, b"forwarded")))
+    return any(next(each, "").lower() in ("https", "wss") for each in (told, standard))
+
+
+def _own_hosts(lines: Sequence[tuple[bytes, bytes]]) -> Iterator[re.Match[str]]:
+    hosts = _values(lines, b"host") + _items(lines, b"x-forwarded-host")
+    for value in _values(lines, b"forwarded"):
+        hosts += _FORWARDED_HOST.findall(value)
+    return filter(None, map(_HOST.fullmatch, hosts))
 
 
 def _own_port(told: str | int | None) -> int:

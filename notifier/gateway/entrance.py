@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 from notifier.core.access import Identity
 from notifier.core.errors import Invalid, NotifierError, TokenExpired, Unauthorized, Unavailable
 from notifier.core.names import checked_topic
-from notifier.core.origins import Origins, forwarded_scheme
+from notifier.core.origins import Origins, is_https
 from notifier.core.positions import Position, parse_cursor
 from notifier.gateway.gateway import Gateway
 
@@ -145,7 +145,7 @@ def _check_page_of_cookie(connection: HTTPConnection) -> None:
         raise Unauthorized("a token in a cookie is not taken while NOTIFIER_ALLOWED_ORIGINS is *")
     # Anyone on the way can write such a page, and it is of the own host otherwise.
     is_plain = (origin or "").lower().startswith("http://")
-    if is_plain and forwarded_scheme(connection.scope["headers"]) in ("https", "wss"):
+    if is_plain and is_https(connection.scope["headers"]):
         raise Unauthorized("a token in a cookie is not taken over https from a page over http")
 
 

@@ -1,6 +1,8 @@
+import sys
+
 import pytest
 
-from notifier.core.origins import ENTRY, Origins, forwarded_scheme, is_own
+from notifier.core.origins import ENTRY, Origins, is_https, is_own
 
 
 def headers(*lines: str) -> list[tuple[bytes, bytes]]:
@@ -125,18 +127,51 @@ def test_an_open_list_allows_any_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "scheme"),
+    "lines",
     [
-        ([], ""),
-        (["X-Forwarded-Proto: HTTPS, http"], "https"),
-        (["X-Forwarded-Proto: wss"], "wss"),
-        (
-            ["Forwarded: for=192.0.2.1;Proto=HTTPS;host=app.example, for=10.0.0.1;proto=http"],
-            "https",
-        ),
-        (['Forwarded: proto="https"'], "https"),
-        (["Forwarded: for=192.0.2.1"], ""),
+        ["X-Forwarded-Proto: HTTPS, http"],
+        ["X-Forwarded-Proto: wss"],
+        ["X-Forwarded-Proto: , https"],
+        ["Forwarded: for=192.0.2.1;Proto=HTTPS;host=app.example, for=10.0.0.1;proto=http"],
+        ['Forwarded: proto="https"'],
+        ["Forwarded: proto=https", "X-Forwarded-Proto: http"],
+        ["X-Forwarded-Proto: ", "Forwarded: proto=https"],
     ],
 )
-def test_the_outermost_proxy_tells_the_scheme(lines: list[str], scheme: str) -> None:
-    assert forwarded_scheme(headers(*lines)) == scheme
+def test_the_outermost_proxy_tells_that_the_client_uses_tls(lines: list[str]) -> None:
+    assert is_https(headers(*lines))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        ["X-Forwarded-Proto: http, https"],
+        ["X-Forwarded-Proto: "],
+        ["Forwarded: for=192.0.2.1"],
+        ["Forwarded: proto=http, proto=https"],
+    ],
+)
+def test_without_its_word_the_client_does_not_use_tls(lines: list[str]) -> None:
+    assert not is_https(headers(*lines))
+
+
+def test_many_hosts_and_ports_are_looked_at_once_each() -> None:
+    many = 500
+    lines = headers(
+        "X-Forwarded-Host: " + "app.example," * many, "X-Forwarded-Port: " + "8443," * many
+    )
+    calls = 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal calls
+        calls += "call" in event
+
+    sys.setprofile(count)
+    try:
+        own = is_own("https://app.example:1", lines)
+    finally:
+        sys.setprofile(None)
+
+    assert not own
+    assert calls < 20 * many
