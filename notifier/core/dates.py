@@ -10,7 +10,7 @@ def iso(seconds: float) -> str:
     return f"{date_and_time(whole)}.{thousandths:03d}Z"
 
 
-@lru_cache(maxsize=1)  # of all that happens within a second
+@lru_cache(maxsize=4)  # of all that happens within a second, by this machine's clock and Redis'
 def date_and_time(second: int) -> str:
     """Return a whole Unix second, without `Z`."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

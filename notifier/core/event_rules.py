@@ -43,7 +43,7 @@ _ALSO_CALLED = {
     "everyone": ("all", "broadcast"),
     "type": ("event", "eventtype", "eventname", "kind"),
     "id": ("eventid", "messageid", "idempotencykey", "dedupid", "deduplicationid"),
-    "time": ("timestamp", "eventtime", "createdat"),
+    "time": ("timestamp", "date", "datetime", "eventtime", "createdat"),
     "data": ("data", "payload", "body", "message", "msg", "content", "detail"),
     "data_base64": ("database64",),
     "datacontenttype": ("contenttype",),
@@ -57,7 +57,6 @@ _ALSO_CALLED = {
     "extensions": ("extension", "attributes"),
 }
 _ALIKE = 0.75  # of 1; a swap in a word of four letters makes so much
-_LONGEST_NAME = 32  # characters that are compared: more would take long
 _ALL = (*RULES, "data")
 
 _MEANT = {name.replace("_", ""): name for name in RULES} | {
@@ -67,7 +66,8 @@ _MEANT = {name.replace("_", ""): name for name in RULES} | {
 
 def resembled_by(name: str) -> str:
     """Return the member that a misspelt name resembles; empty for any other."""
-    near = get_close_matches(name[:_LONGEST_NAME].lower(), _ALL, 1, _ALIKE)
+    about_as_long = [each for each in _ALL if abs(len(each) - len(name)) <= 1]  # `title` is no ttl
+    near = get_close_matches(name.lower(), about_as_long, 1, _ALIKE)
     return near[0] if near else ""
 
 

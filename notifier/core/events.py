@@ -185,8 +185,8 @@ def _refusal(error: Invalid, body: bytes) -> Invalid:
     if meant := meant_by(error.field):
         return Invalid(error.field, f"is called {meant} here")
     near = resembled_by(error.field)
-    question = f"; is {near} meant?" if near else ""
-    return Invalid(error.field, f"{NOT_A_MEMBER} of an event{question}")
+    remedy = f"is {near} meant?" if near else "members of your own go into data"
+    return Invalid(error.field, f"{NOT_A_MEMBER} of an event; {remedy}")
 
 
 def _bad_extension(body: bytes) -> str | None:

@@ -101,7 +101,7 @@ def keys_of_pem(text: str) -> list[Key]:
 
     Line breaks may be missing, or written as `\n`, as in one line of an environment file.
     """
-    keys = [_key_of_pem(*block) for block in _PEM.findall(re.sub(r"\\+[rn]", "\n", text))]
+    keys = [_key_of_pem(*block) for block in _PEM.findall(re.sub(r"(?<!\\)\\+[rn]", "\n", text))]
     if not keys:
         raise ValueError("there is no PEM block in the public key: -----BEGIN PUBLIC KEY----- …")
     return keys

@@ -186,7 +186,10 @@ def test_a_missing_member_is_said_to_be_missing() -> None:
 
 
 def test_an_unknown_member_is_said_to_be_unknown() -> None:
-    assert str(refused(body(colour="red"))) == "colour: is not a member of an event"
+    assert (
+        str(refused(body(colour="red")))
+        == "colour: is not a member of an event; members of your own go into data"
+    )
 
 
 def test_too_many_users_are_too_large() -> None:
@@ -420,6 +423,7 @@ def test_a_traceparent_of_a_version_to_come_may_have_more() -> None:
         ("audience", "users"),
         ("idempotency_key", "id"),
         ("timestamp", "time"),
+        ("date", "time"),
     ],
 )
 def test_a_member_by_another_name_is_told_its_name(name: str, meant: str) -> None:
@@ -444,9 +448,11 @@ def test_a_misspelt_member_is_asked_about(name: str, meant: str) -> None:
     assert reason == f"{name}: is not a member of an event; is {meant} meant?"
 
 
-@pytest.mark.parametrize("name", ["colour", "x" * 5000, "", "__proto__"])
+@pytest.mark.parametrize("name", ["colour", "title", "x" * 5000, "", "__proto__"])
 def test_a_member_that_resembles_none_is_none(name: str) -> None:
-    assert str(refused(body(**{name: "x"}))).endswith("is not a member of an event")
+    assert str(refused(body(**{name: "x"}))).endswith(
+        "is not a member of an event; members of your own go into data"
+    )
 
 
 VALUES = st.one_of(

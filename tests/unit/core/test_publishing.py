@@ -162,7 +162,10 @@ def test_members_that_the_gateway_decides_on_are_refused(
         ({"id": "m1"}, "event.type: is missing"),
         ({"type": "t", "id": 7}, "event.id: must be a string, not a whole number"),
         ({"type": "t", "id": ""}, "event.id: must"),
-        ({"type": "t", "id": "m1", "colour": 1}, "event.colour: is not a member of an event"),
+        (
+            {"type": "t", "id": "m1", "colour": 1},
+            "event.colour: is not a member of an event; members of your own go into data",
+        ),
         ({"type": "t", "id": "m1", "extensions": {"source": "x"}}, "event.extensions.source: must"),
         ({"type": "t", "id": "m1", "ttl": -1}, "event.ttl: must"),
         ([], "event: must be an object, not a list"),
