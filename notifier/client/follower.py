@@ -235,8 +235,8 @@ def _closing(closed: ConnectionClosed) -> str:
 
 def _checked(token: object) -> str:
     """Return the token, else raise ClientError with its beginning alone: it may hold a secret."""
-    if isinstance(token, str) and _TOKEN.fullmatch(token):
-        return token
+    if isinstance(token, str) and _TOKEN.fullmatch(text := token.strip()):
+        return text
     raise ClientError(f"get_token gave no token: {token!r:.20}")
 
 

@@ -34,7 +34,7 @@ export class Lead extends Line implements Port {
   /** The last frames of marks and presence, by type and topic. */
   readonly _last = new Map<string, Frame>();
   #followed = new Set<string>();
-  #asked = new Map<string, string>(); // topics that are being subscribed to, by the frame's id
+  #asked = new Map<string, string>(); // ids of the frames that subscribe, by topic
   #received: Positions = new Map();
   #receipt: ReturnType<typeof setTimeout> | undefined;
   private readonly _tell: Given[2];
@@ -64,10 +64,9 @@ export class Lead extends Line implements Port {
   }
 
   #subscribe(topic: string) {
-    const isAsked = [...this.#asked.values()].includes(topic);
-    if (isAsked || this._refresh()) return;
+    if (this.#asked.has(topic) || this._refresh()) return;
     const [id, since] = [`s${Math.random()}`, this._since().get(topic)];
-    this.#asked.set(id, topic);
+    this.#asked.set(topic, id);
     if (since) this._chain.set(topic, since);
     this.send({ type: "subscribe", topic, id, ...(since && { since }) });
   }
@@ -79,6 +78,7 @@ export class Lead extends Line implements Port {
 
   #gone(topic: string) {
     this.#followed.delete(topic);
+    this.#asked.delete(topic); // an answer that is under way counts no more
     this._chain.delete(topic);
     for (const type of ["marks", "presence"]) this._last.delete(`${type} ${topic}`);
     this._tell({ frame: { type: "unsubscribed", topic } });
@@ -107,13 +107,13 @@ export class Lead extends Line implements Port {
 
   _heard(frame: Frame, link: Link) {
     const { type, id, topic, position } = frame as Frame & { topic: string; position: Position };
-    const asked = this.#asked.get(id);
-    this.#asked.delete(id);
+    const asked = [...this.#asked].find((each) => each[1] === id)?.[0]!;
+    this.#asked.delete(asked);
     if (type === "hello") this.#greeted(frame, link);
     else if (type === "error" && asked) this.#notSubscribed(asked, frame);
     else if (type === "error" && !id && / topic \S+$/.test(frame["message"])) return; // told after hello
     else if (type === "unsubscribed") id === undefined && this.#refused(topic);
-    else if (topic && position) this.#follow(frame, topic, position);
+    else if (topic && position) this.#follow(frame, topic, position, asked);
     else if (type === "marks" || type === "presence") this.#keep(frame);
     else this._tell({ frame });
   }
@@ -129,8 +129,8 @@ export class Lead extends Line implements Port {
     this._tell({ frame });
   }
 
-  #follow(frame: Frame, topic: string, position: Position) {
-    if (frame.type === "subscribed") this.#followed.add(topic);
+  #follow(frame: Frame, topic: string, position: Position, asked?: string) {
+    if (asked) this.#followed.add(asked);
     if (!this.#followed.has(topic)) return; // its last frames were under way
     this._tell({ frame, from: new Map([[topic, this._chain.get(topic)!]]) });
     // Not resumed: the gap is still to come.
@@ -147,15 +147,11 @@ export class Lead extends Line implements Port {
     );
     this.#followed = new Set(this._chain.keys());
     this._tell({ frame, from: target.since });
-    this.#compare(target.topics);
-  }
-
-  // Tabs may have changed their wishes since the request was made.
-  #compare(asked: string[]) {
+    // Tabs may have changed their wishes since the request was made.
     const wanted = this._topics();
     for (const topic of wanted) {
       if (this.#followed.has(topic)) continue;
-      if (asked.includes(topic)) this.#refused(topic);
+      if (target.topics.includes(topic)) this.#refused(topic);
       else this.#subscribe(topic);
     }
     for (const topic of this.#followed) {

@@ -62,7 +62,7 @@ export class Tokens {
 
 // A page that asks the visitor to sign in is a common answer. Only its beginning is told: it may hold a secret.
 function checked(token: unknown): string {
-  const text = `${token}`;
+  const text = `${token}`.trim(); // a file's last line may end
   if (/^[\w-]+\.[\w-]+\.[\w-]+$/.test(text)) return text;
   throw new TypeError(`"${text.slice(0, 20)}" is no token`);
 }

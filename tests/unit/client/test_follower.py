@@ -239,7 +239,7 @@ async def test_another_error_of_get_token_is_the_callers() -> None:
         await first(1, Follower("ws://127.0.0.1:9", failing(LookupError())))
 
 
-@pytest.mark.parametrize("given", [None, "", 42, "<!doctype html>\n", "Bearer a.b.c", "a.b.c\n"])
+@pytest.mark.parametrize("given", [None, "", 42, "<!doctype html>\n", "Bearer a.b.c", "a\nb"])
 async def test_a_token_that_is_none_is_told(given: object) -> None:
     async def get_token() -> str:
         return cast("str", given)
