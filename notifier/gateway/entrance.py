@@ -17,8 +17,8 @@ from notifier.gateway.gateway import Gateway
 SUBPROTOCOL = "notifier.v1"
 TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix
 COOKIE = "notifier_token"
-_MOST_COOKIES = 4  # that are verified: each takes a signature
-_BEARER = re.compile(r"(?:^|,)\s*bearer\s+([^\s,]+)\s*(?:,|$)", re.IGNORECASE)
+_MOST_TOKENS = 4  # that are verified: each takes a signature
+_BEARER = re.compile(r"(?:^|,)\s*bearer\s+([^\s,]+)\s*(?=,|$)", re.IGNORECASE)
 _BARE_TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")
 _NO_QUERY: Mapping[str, str] = {}  # Starlette's raise and catch an error for each name they lack
 _PARAMETERS = ("topics", "since")
@@ -97,29 +97,31 @@ def admission(connection: HTTPConnection, gateway: Gateway) -> None:
 def credentials(connection: HTTPConnection, query: Mapping[str, str]) -> list[str]:
     """Return the token, from the header, a subprotocol or a cookie; none if it is still to come.
 
-    Several cookies may have the name, for several paths or domains: any of them may be the one.
+    Several cookies may have the name, for several paths or domains, and a proxy may add a token of
+    its own to the header: any of them may be the one.
     """
     if "token" in query or "access_token" in query:
         raise Unauthorized("a token in the URL ends up in logs; use one of the other ways")
-    if (token := _bearer(connection)) is not None:
-        return [token]
+    if tokens := _bearers(connection):
+        return tokens
     for offered in connection.scope.get("subprotocols", ()):
         if offered.startswith(TOKEN_SUBPROTOCOL):
             return [str(offered.removeprefix(TOKEN_SUBPROTOCOL))]
     return _cookies(connection)
 
 
-def _bearer(connection: HTTPConnection) -> str | None:
+def _bearers(connection: HTTPConnection) -> list[str]:
     # Another scheme is for a proxy on the way, such as Basic for that of a staging site.
+    tokens: list[str] = []
     for name, value in connection.scope["headers"]:
         if name != b"authorization":
             continue
         text = str(value, "latin-1").strip()
-        if found := _BEARER.search(text):
-            return found[1]
-        if text.lower().startswith("bearer") or _BARE_TOKEN.fullmatch(text):
+        found = _BEARER.findall(text)
+        if not found and (text.lower().startswith("bearer") or _BARE_TOKEN.fullmatch(text)):
             raise Unauthorized("the Authorization header must be: Bearer <token>")
-    return None
+        tokens += found
+    return list(dict.fromkeys(tokens))[:_MOST_TOKENS]
 
 
 def _cookies(connection: HTTPConnection) -> list[str]:
@@ -132,7 +134,7 @@ def _cookies(connection: HTTPConnection) -> list[str]:
     ]
     if tokens:
         _check_page_of_cookie(connection)
-    return list(dict.fromkeys(tokens))[:_MOST_COOKIES]
+    return list(dict.fromkeys(tokens))[:_MOST_TOKENS]
 
 
 def _check_page_of_cookie(connection: HTTPConnection) -> None:

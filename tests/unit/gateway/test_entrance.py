@@ -97,6 +97,26 @@ async def test_a_token_is_found_beside_another_scheme(value: str) -> None:
         assert (await client.next_of("hello"))["user"] == "42"
 
 
+@pytest.mark.parametrize("value", ["Bearer old, Bearer ann", "Bearer ann,Bearer old"])
+async def test_of_two_tokens_in_the_header_the_good_one_counts(value: str) -> None:
+    async with served() as it, it.client(None, headers={"Authorization": value}) as client:
+        assert (await client.next_of("hello"))["user"] == "42"
+
+
+async def test_of_two_headers_with_tokens_the_good_one_counts() -> None:
+    async with served() as it, it.http(None) as http:
+        lines = [("authorization", "Bearer old"), ("authorization", "Bearer ann")]
+        answer = await http.get("/v1/poll?wait=0", headers=lines)
+
+    assert answer.status_code == 200
+
+
+async def test_no_more_than_four_tokens_of_the_header_are_verified() -> None:
+    value = ", ".join(f"Bearer {each}" for each in ("a", "b", "c", "d", "ann"))
+    async with served() as it, it.client(None, headers={"Authorization": value}) as client:
+        assert await client.closed_with() == 4500
+
+
 @pytest.mark.parametrize(
     "cookie",
     [
