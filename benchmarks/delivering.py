@@ -19,7 +19,7 @@ Watch = Callable[[str, int], AbstractContextManager[None]]  # of a row, over a p
 
 @dataclass(frozen=True)
 class Bench:
-    """What a measurement is given: the servers behind, how much to do, and who looks on."""
+    """The parts of a measurement: the servers behind, how much to do, and the onlookers."""
 
     backends: Backends
     sizes: Sizes

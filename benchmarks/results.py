@@ -34,7 +34,7 @@ def name_of(machine: Mapping[str, object]) -> str:
 
 
 class Record:
-    """What has been measured so far."""
+    """The measurements so far."""
 
     def __init__(self, sizes: Sizes, machine: Mapping[str, object]) -> None:
         self._head = {"machine": dict(machine), "sizes": asdict(sizes)}

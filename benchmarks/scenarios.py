@@ -15,7 +15,7 @@ Measure = Callable[[Bench], dict[str, Values]]
 
 
 class Scenario(NamedTuple):
-    """What is done with each contender, and the rows that come of it."""
+    """The work of each contender, and the rows that come of it."""
 
     rows: tuple[Row, ...]
     measures: Mapping[str, Measure]

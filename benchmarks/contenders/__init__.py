@@ -1,4 +1,4 @@
-"""Who is compared: each contender is one module, and one line here."""
+"""The contenders: each is one module, and one line here."""
 
 from benchmarks.contenders.bare import Bare
 from benchmarks.contenders.centrifugo import Centrifugo

@@ -1,4 +1,4 @@
-"""What a contender is: a server that is started, connected to, and published through."""
+"""A contender: a server that is started, connected to, and published through."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ NO_TOKEN = {"connects": "no token", "memory": "no token"}
 
 
 class Message(NamedTuple):
-    """What is published: 200 bytes of `data`, for one user or for everyone (None)."""
+    """A publication: 200 bytes of `data`, for one user or for everyone (None)."""
 
     user: str | None
     data: str

@@ -58,7 +58,7 @@ class Backend(Crew):
             self.complaints.append(Complaint("presence wrong", why))
 
     async def _fault(self) -> str | None:
-        """Why presence is not right, if it is not."""
+        """The reason why presence is not right, if it is not."""
         try:
             answer = await self._http.post("/v1/presence", json={"users": [*_CONNECTED]})
             told = answer.raise_for_status().json()

@@ -21,7 +21,7 @@ _SHOWN = 8  # of each row's complaints
 
 @dataclass
 class Row:
-    """What came of one failure's rounds."""
+    """The outcome of one failure's rounds."""
 
     failure: Failure
     rounds: int = 0

@@ -45,7 +45,7 @@ Query = dict[str, str]
 
 
 class Stay(NamedTuple):
-    """What a client comes to a gateway with; `query` is made anew for each request."""
+    """The parts of a client's request to a gateway; `query` is made anew for each request."""
 
     door: str
     bearer: str
@@ -135,7 +135,7 @@ _ALL: tuple[Transport, ...] = (*_LASTING, long_poll)
 
 
 class Shown(NamedTuple):
-    """What a client was told last of its user's marks in the personal topic."""
+    """The marks of its user in the personal topic, as a client was told last."""
 
     read: int = 0
     singles: frozenset[int] = frozenset()
@@ -201,7 +201,7 @@ class Client:
         await self.take_all(transport(self.at(door)))
 
     def at(self, door: str) -> Stay:
-        """What this client comes with."""
+        """The parts of this client's request."""
         return Stay(door, token(self.user, NEWS), self._query, self._crowd.http)
 
     def _query(self) -> Query:
@@ -320,7 +320,7 @@ class Crowd(Crew):
 
     @property
     def recipients(self) -> list[Recipient]:
-        """What everyone has got, also the clients of the package."""
+        """The events that everyone has got, also the clients of the package."""
         return [*(client.recipient for client in self.clients), *self._package.recipients]
 
     @property

@@ -71,7 +71,7 @@ class Person:
         self.steps = {**dict.fromkeys(self._steps_of(mark), now), **self.steps}
 
     def _steps_of(self, mark: Frame) -> Iterator[tuple[str, str]]:
-        """What a mark says of the events that ask for it."""
+        """The steps that a mark means for the events that ask for reports."""
         singles = {*map(offset_of, mark.get("read_only", ()))}
         read, received = (offset_of(mark.get(name, "none.0")) for name in ("read", "received"))
         for event, offset in self._crowd.asking[self.user].items():
@@ -112,7 +112,7 @@ class Person:
             self._complain(why)
 
     async def _fault(self) -> str | None:
-        """Why the devices are not right, if they are not."""
+        """The reason why the devices are not right, if they are not."""
         shown, *others = (device.marks for device in self._devices)
         if any(other != shown for other in others):
             return f"devices disagree: {[shown, *others]}"

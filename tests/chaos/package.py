@@ -35,7 +35,7 @@ class Package:
 
     @property
     def recipients(self) -> list[Recipient]:
-        """What each of them makes of its events."""
+        """The events of each of them."""
         return [recipient for _, recipient in self._clients.values()]
 
     async def run(self) -> None:

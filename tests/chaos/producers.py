@@ -29,9 +29,9 @@ from tests.support.invariants import Ledger
 from tests.support.roles import token
 
 EVERYONE = "everyone"
-AWAY = "away"  # who has no client
+AWAY = "away"  # a user without a client
 UNDELIVERED_AFTER = 2  # seconds, of events that are for this user too
-UNSEEN = "unseen"  # who has no client either: events for this user expire, or are superseded
+UNSEEN = "unseen"  # another: events for this user expire, or are superseded
 REPORTED, EXPIRING, COLLAPSING = "reported", "expiring", "collapsing"  # lanes with reports
 SHORT_LIFE = 1  # second, of an expiring event
 _BATCH = 6

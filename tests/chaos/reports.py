@@ -1,4 +1,4 @@
-"""What delivery reports have to say, and what they must not."""
+"""The delivery reports that have to come, and those that must not."""
 
 import asyncio
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Reports:
         return step in self.ids or (is_lost and (event, user, "beyond_history") in self.ids)
 
     def _due(self) -> Iterator[tuple[Step, float]]:
-        """What has to be reported, and when."""
+        """The steps that have to be reported, and when."""
         for event, user in self._reported():
             posted = self._ledger.posted[event]
             moments = {"published": posted, **self._steps(event, user)}
@@ -88,7 +88,7 @@ class Reports:
         return lane, after[0] if after else None
 
     def _fault(self, event: str, user: str, kind: str) -> str | None:
-        """Why a report must not be, if so."""
+        """The reason why a report must not be, if there is one."""
         if (f"user:{user}", event) not in self._ledger.places:
             return "which is not for this user"
         lane, later = self._place(event, user)

@@ -43,7 +43,7 @@ class Returns(Crew):
 
     @property
     def missing(self) -> set[Returned]:
-        """What has to come back, and has not yet."""
+        """The events that have to come back, and have not yet."""
         lanes = self._ledger.lanes.get(f"user:{AWAY}", {}).values()
         wanted = {(name, AWAY) for lane in lanes for name in lane.events[: lane.confirmed]}
         return wanted - self.ids.keys()

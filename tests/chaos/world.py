@@ -49,7 +49,7 @@ _DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 
 @dataclass(frozen=True)
 class Ground:
-    """What a world is built of, where a failure wants other than most.
+    """The parts of a world, where a failure wants other than most.
 
     `durable`: Redis keeps all that it has answered for. `settings` are those of every role.
     `ahead`: by how many seconds the clock of the last gateway is.  `disk`: of how many bytes
@@ -126,7 +126,7 @@ class World:
 
     @property
     def redis_options(self) -> dict[str, str]:
-        """What this world's Redis is started with."""
+        """The options that this world's Redis is started with."""
         durable = _DURABLE if self.ground.durable else {}
         disk = {"dir": str(self.disk)} if self.ground.disk else {}
         return {"enable_debug_command": "yes", **durable, **disk}

@@ -1,4 +1,4 @@
-"""What RabbitMQ's adapter promises beyond the port: its connections, and foreign producers."""
+"""The promises of RabbitMQ's adapter beyond the port: its connections, and foreign producers."""
 
 import asyncio
 import subprocess

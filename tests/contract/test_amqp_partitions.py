@@ -79,7 +79,7 @@ async def put_for_all(queue: AmqpEventQueue, numbers: Sequence[int]) -> None:
 
 
 class Taking:
-    """What sources that share a queue have acked, by routing key, in the order of taking."""
+    """The entries that sources with one queue have acked, by routing key, as they took them."""
 
     def __init__(self) -> None:
         self.acked: dict[str, list[int]] = defaultdict(list)

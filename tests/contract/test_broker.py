@@ -1,4 +1,4 @@
-"""What every broker promises (`notifier.core.ports.Broker`).
+"""The promises of every broker (`notifier.core.ports.Broker`).
 
 To add an adapter: write a Backend for it below, and name it in `backend`.
 """

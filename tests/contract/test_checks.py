@@ -1,4 +1,4 @@
-"""What `notifier check` finds in a real Redis and a real RabbitMQ, fit for use or not."""
+"""`notifier check` looks at a real Redis and a real RabbitMQ, fit for use or not."""
 
 import asyncio
 import functools

@@ -1,4 +1,4 @@
-"""What all of control promises (`notifier.core.ports.Control`)."""
+"""The promises of control (`notifier.core.ports.Control`)."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What every event queue promises.
+"""The promises of every event queue.
 
 To add an adapter, write a class like MemoryHarness: how to open its two ends, how to read the dead
 letters and how to fill it up. Then add a parameter to `harness`; one that needs a service gets it

@@ -1,4 +1,4 @@
-"""What all marks promise (`notifier.core.ports.Marks`).
+"""The promises of all marks (`notifier.core.ports.Marks`).
 
 To add an adapter: write a Backend for it below, and name it in `backend`.
 """

@@ -1,4 +1,4 @@
-"""What all members promise (`notifier.core.ports.Members`).
+"""The promises of all members (`notifier.core.ports.Members`).
 
 To add an adapter: write a Backend for it below, and name it in `backend`.
 """

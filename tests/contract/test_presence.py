@@ -1,4 +1,4 @@
-"""What presence promises on Redis: answers of several gateways, put together for whoever asks."""
+"""The promises of presence on Redis: it puts the answers of several gateways together."""
 
 import asyncio
 from collections.abc import AsyncIterator

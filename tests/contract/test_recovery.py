@@ -1,4 +1,4 @@
-"""What a hub makes of each broker, whatever happens: once and in order, or a gap.
+"""A hub serves from each broker, under any failure: once and in order, or a gap.
 
 `tests/unit/core/test_hub_interleavings.py` forces every interleaving on a broker that is steered;
 here the brokers are those of production, and hypothesis makes up what happens to them.

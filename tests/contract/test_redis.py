@@ -1,4 +1,4 @@
-"""What the broker on Redis promises beyond its port: above all, what it does when Redis does not.
+"""The promises of the broker on Redis beyond its port: above all while Redis fails.
 
 Each trap of redis-py that the adapter avoids has its test here.
 """
@@ -51,7 +51,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def client(server: RedisServer) -> Iterator[redis.Redis]:
-    """What an operator has: a client of one's own."""
+    """A client of an operator's own."""
     with closing(redis.Redis.from_url(server.url, decode_responses=True)) as client:
         yield client
 
@@ -243,7 +243,7 @@ async def test_a_duplicate_is_dropped_within_the_deduplication_window_and_no_lon
 
 
 def entry(key: str, seconds: int) -> bytes:
-    """What the topic remembers of a key that it saw at that time."""
+    """The topic's memory of a key that it saw at that time."""
     return blake2b(key.encode(), digest_size=10).digest() + (1_000 * seconds).to_bytes(6, "big")
 
 

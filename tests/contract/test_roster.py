@@ -1,4 +1,4 @@
-"""What every roster promises.
+"""The promises of every roster.
 
 To add an adapter, add a parameter to `rosters`: it makes rosters that share what they know, as
 those of several routers do, and that forget a router after so many seconds.

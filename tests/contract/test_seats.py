@@ -1,4 +1,4 @@
-"""What all seats promise (`notifier.core.ports.Seats`).
+"""The promises of all seats (`notifier.core.ports.Seats`).
 
 To add an adapter: write a Backend for it below, and name it in `backend`.
 """

@@ -1,4 +1,4 @@
-"""What holds of everything that the chart renders, whatever the values."""
+"""The rules for everything that the chart renders, with any values."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What stands twice is the same in both places; and linters have nothing to say."""
+"""Texts that stand twice are the same in both places, and linters have nothing to say."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What checkov says of chart and image; each of its checks that is left out has a reason."""
+"""checkov looks at chart and image; each of its checks that is left out has a reason."""
 
 import sys
 from pathlib import Path

@@ -42,7 +42,7 @@ async def silent_polls(
 
 
 async def silent_poll(url: str, user: str) -> httpx.Response:
-    """What the longest poll is answered when nothing happens."""
+    """The answer to the longest poll when nothing happens."""
     headers = {"authorization": f"Bearer {token(user)}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=90) as http:
         cursor = (await polled(http, wait=0))["cursor"]

@@ -31,7 +31,7 @@ MANY: FieldTable = {f"h{number}": None for number in range(15_000)}
 
 
 def memory_limit() -> int:
-    """What the chart gives a router, in bytes."""
+    """The memory that the chart gives a router, in bytes."""
     limit: str = yaml.safe_load(CHART.read_text())["router"]["resources"]["limits"]["memory"]
     return int(limit.removesuffix("Mi")) * MIB
 

@@ -1,4 +1,4 @@
-"""What the documents, dashboards and alerts say of metrics is what running processes tell."""
+"""Documents, dashboards and alerts name the metrics that running processes tell."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ _OF_HISTOGRAMS = {"bucket": {"le"}, "sum": set[str](), "count": set[str]()}
 
 @pytest.fixture(scope="module")
 def exposed(service: Service) -> dict[str, str]:
-    """What each role tells."""
+    """The metrics that each role tells."""
     _until_the_router_tells_of_each_queue(service.router)
     roles = {"api": service.api, "router": service.router, "gateway": service.gateway}
     return {name: told_by(role) for name, role in roles.items()}

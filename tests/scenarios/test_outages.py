@@ -1,4 +1,4 @@
-"""What breaks, and that nothing is lost silently or comes twice when it does."""
+"""Backends break, and nothing is lost silently or comes twice."""
 
 import asyncio
 import socket

@@ -43,7 +43,7 @@ async def copied(me: Visitor, title: str) -> str:
 
 
 async def ran(runner: str, text: str, **environment: str) -> str:
-    """What the text printed; its exit code was 0."""
+    """The output of the text; its exit code was 0."""
     done = await asyncio.to_thread(
         subprocess.run,
         [*RUN[runner], text],

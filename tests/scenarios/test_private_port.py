@@ -1,4 +1,4 @@
-"""What each role tells about itself: health, metrics and logs."""
+"""Each role tells about itself: health, metrics and logs."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What the other scenarios rely on when they break a Redis or a RabbitMQ."""
+"""Servers that scenarios break come back as those scenarios rely on."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Who it is: the four ways to hand over a token, and the three kinds of keys."""
+"""Identity: the four ways to hand over a token, and the three kinds of keys."""
 
 import hmac
 import json

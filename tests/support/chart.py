@@ -57,7 +57,7 @@ def _loaded(chart: Path) -> helm_python.Chart:
 
 
 def templates(values: Values, path: Path = CHART, release: str = RELEASE) -> dict[str, str]:
-    """What each template becomes; raises HelmError as `helm template` fails."""
+    """The text that each template becomes; raises HelmError as `helm template` fails."""
     chart = _loaded(path)
     chart.validate_schema(values)
     return chart.render(values, name=release, namespace=NAMESPACE, is_install=True)

@@ -13,7 +13,7 @@ from tests.support.connections import RecordingConnection
 
 @dataclass
 class Posted:
-    """What was published to one topic, in order; the events' ids are their numbers in here."""
+    """The publications of one topic, in order; the events' ids are their numbers in here."""
 
     positions: list[Position] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)

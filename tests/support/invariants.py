@@ -1,4 +1,4 @@
-"""What must hold for every client, whatever is killed meanwhile.
+"""The invariants of every client, under any kills.
 
 Every event of a topic comes once, its offset one more than that of the event before it; or the
 client is told of a gap. Nothing else comes. A stream may go on under another epoch, as it does
@@ -33,7 +33,7 @@ class Complaint:
 
 @dataclass
 class Followed:
-    """What a client has been sent of one topic, over all its stays, and what was wrong with it."""
+    """The events of one topic that a client has been sent over all its stays, and their faults."""
 
     position: str
     events: list[str] = field(default_factory=list)
@@ -180,14 +180,14 @@ def assert_in_order(received: Iterable[str], places: Mapping[str, tuple[Hashable
 
 @dataclass
 class Lane:
-    """What one producer posts to one topic, each event after the one before was confirmed."""
+    """The events of one producer to one topic, each posted once the one before was confirmed."""
 
     events: list[str] = field(default_factory=list)
     confirmed: int = 0
 
 
 class Ledger:
-    """What was posted to each topic, and how much of it is confirmed."""
+    """The events posted to each topic, and how many of them are confirmed."""
 
     def __init__(self) -> None:
         self.lanes: dict[str, dict[Hashable, Lane]] = {}
@@ -272,7 +272,7 @@ class Recipient:
         return self._gap_at.get(topic, 0.0) > self._ledger.posted[name]
 
     def missing(self) -> list[tuple[str, str]]:
-        """What is confirmed and has not come, without a gap; topics and events."""
+        """The confirmed events that have not come, without a gap; by topic."""
         return [*self._skipped, *self._tails()]
 
     def _tails(self) -> Iterable[tuple[str, str]]:

@@ -41,7 +41,7 @@ class Issuer(JsonServer):
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._kid})
 
     def key_set(self) -> dict[str, Any]:
-        """What it publishes."""
+        """Its key set."""
         key = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
         return {"keys": [{**key, "kid": self._kid, "use": "sig"}]}
 

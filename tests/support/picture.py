@@ -114,14 +114,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a Prometheus saw of a run."""
+    """A Prometheus' view of a run."""
 
     prometheus: Prometheus
     begin: float
     end: float
 
     def last(self, expression: str) -> float | None:
-        """What an expression amounted to in the end."""
+        """The value of an expression in the end."""
         found = self.prometheus.query(filled_in(expression, _INTERVAL), self.end)
         return float(found[0]["value"][1]) if found else None
 

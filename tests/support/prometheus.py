@@ -66,13 +66,13 @@ class Prometheus(Process):
             return False
 
     def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
-        """What an expression amounts to, now or at a moment in Unix seconds."""
+        """The value of an expression, now or at a moment in Unix seconds."""
         return self._ask("query", query=expression, **({} if at is None else {"time": at}))
 
     def query_range(
         self, expression: str, start: float, end: float, step: float
     ) -> list[dict[str, Any]]:
-        """What an expression amounted to over time, in Unix seconds."""
+        """The values of an expression over time, in Unix seconds."""
         return self._ask("query_range", query=expression, start=start, end=end, step=step)
 
     def _ask(self, what: str, **parameters: str | float) -> list[dict[str, Any]]:

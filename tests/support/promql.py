@@ -1,4 +1,4 @@
-"""What panels and alerts ask for: their queries, read by a parser of PromQL."""
+"""The queries of panels and alerts, read by a parser of PromQL."""
 
 import json
 import re
@@ -56,7 +56,7 @@ Known = Mapping[str, Mapping[str, frozenset[str]]]
 
 
 def complaints(query: Query, known: Known, of_targets: frozenset[str]) -> list[str]:
-    """What a query asks for that is not there; `of_targets` are labels that any series has."""
+    """The names in a query that are not there; `of_targets` are labels that any series has."""
     tree = parsed(query)
     asked = _Asked(tree)
     labels = {each.name or "": known.get(each.name or "") for each in asked.selectors}

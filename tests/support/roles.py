@@ -96,7 +96,7 @@ class Role(Command):
         return f"{self.log.stem} is not {state}; its log ends with:\n{self.log_tail()}"
 
     def output(self) -> str:
-        """What it has written since it was started last."""
+        """Its output since it was started last."""
         return self.log.read_bytes()[self._begin :].decode()
 
     def lines(self, happening: str | None = None) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ _AMQP_1_0 = "rabbitmq_amqp1_0"  # RabbitMQ 4, of which the image is, speaks it w
 
 
 class Runner(Protocol):
-    """What runs a server: a process, or a container of the same manners."""
+    """A process that runs a server, or a container of the same manners."""
 
     def start(self) -> None: ...
     def stop(self) -> object: ...

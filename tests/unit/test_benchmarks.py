@@ -1,4 +1,4 @@
-"""What the benchmarks make of their results. The figures here are made up."""
+"""The benchmarks' figures, tables and pictures. The figures here are made up."""
 
 import json
 import os

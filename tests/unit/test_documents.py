@@ -1,4 +1,4 @@
-"""What the documents say of the command is what the command says."""
+"""The documents say of the command the same as the command."""
 
 import re
 from collections.abc import Iterable
@@ -87,6 +87,18 @@ def test_no_name_of_a_test_begins_with_what_or_who(pytestconfig: pytest.Config) 
 
     assert [name for name in sorted(names) if re.match("(?:what|who|whom)(?:ever)?_", name)] == []
     assert len(names) > 1_000
+
+
+@pytest.mark.parametrize("folder", ["notifier", "tests", "benchmarks", "contracts", "examples"])
+def test_no_docstring_begins_with_what_or_who(folder: str, pytestconfig: pytest.Config) -> None:
+    texts = {file: file.read_text() for file in (pytestconfig.rootpath / folder).rglob("*.py")}
+
+    assert texts
+    assert [
+        f"{file}: {begin}"
+        for file, text in texts.items()
+        for begin in re.findall('"""(?:What|Who|Whom)(?:ever)? .*', text)
+    ] == []
 
 
 def test_each_guarantee_names_the_tests_that_hold_it(pytestconfig: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""What aio-pika's tutorial teaches: take an event, publish it to Redis, ack, take the next."""
+"""The consumer of aio-pika's tutorial: take an event, publish it to Redis, ack, take the next."""
 
 import asyncio
 import os

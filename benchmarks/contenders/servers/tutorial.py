@@ -1,4 +1,4 @@
-"""What the FastAPI tutorial teaches: a manager that knows the sockets, here fed by Redis."""
+"""The server of the FastAPI tutorial: a manager that knows the sockets, here fed by Redis."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What can become of clients, and what they do."""
+"""Failures of clients, and clients that do harm."""
 
 import asyncio
 from collections.abc import AsyncIterator

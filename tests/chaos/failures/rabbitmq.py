@@ -1,4 +1,4 @@
-"""What can become of RabbitMQ, and of what the service keeps there."""
+"""Failures of RabbitMQ, and of the service's queues there."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -161,7 +161,7 @@ async def exchange_deleted(world: World) -> AsyncIterator[None]:
 
 @failure()
 async def delivered_often(world: World) -> AsyncIterator[None]:
-    """What a router holds, as Redis is full, is delivered more often than RabbitMQ 4 likes."""
+    """A batch held by a router, as Redis is full, is delivered more often than RabbitMQ 4 likes."""
     router, other = world.routers
     await off(other.stop)
     await world.ask_redis("CONFIG", "SET", "maxmemory", "1")

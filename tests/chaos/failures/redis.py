@@ -1,4 +1,4 @@
-"""What can become of Redis."""
+"""Failures of Redis."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""What a failure is, and the register of all of them.
+"""A failure, and the register of all of them.
 
 A failure is a generator with one `yield`. It yields in the moment in which its cause is over: the
 server answers again, the link is whole, or, where something is killed for good, when it is dead.

@@ -1,4 +1,4 @@
-"""What can become of the service's own processes."""
+"""Failures of the service's own processes."""
 
 import asyncio
 from collections.abc import AsyncIterator

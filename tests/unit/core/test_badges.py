@@ -28,7 +28,7 @@ class Reader:
         self.topics: tuple[str, ...] = (f"user:{user}", "everyone", *topics)
 
     def told(self, topic: str = "user:42") -> list[int]:
-        """What it was told to be unread, in order."""
+        """The counts of unread events that it was told, in order."""
         frames = self.connection.of_type("marks")
         return [frame["unread"] for frame in frames if frame["topic"] == topic]
 

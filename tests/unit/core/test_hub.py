@@ -45,7 +45,7 @@ class Client(RecordingConnection):
         self._hub.unsubscribe(self, topics)
 
     def story(self, topic: str = "news") -> list[str]:
-        """What happened to this client, in short: `start k.1 new`, `gap k.5 expired`, `k.6`."""
+        """The happenings of this client, in short: `start k.1 new`, `gap k.5 expired`, `k.6`."""
         told = []
         for frame in self.sent:
             if frame["topic"] == topic:

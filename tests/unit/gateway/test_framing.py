@@ -204,7 +204,7 @@ class Oracle:
 
 
 def ours(chunks: list[bytes], limit: int, *, compression: bool) -> Outcome:
-    """What the reader makes of the same bytes, however they are split."""
+    """The reader's messages, the same for any split of the bytes."""
     messages: list[tuple[int, bytes]] = []
     reader = FrameReader(limit, Inflater if compression else None)
     try:

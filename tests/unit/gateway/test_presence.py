@@ -1,4 +1,4 @@
-"""What a gateway answers when it is asked who is connected, and tells of a topic's members.
+"""A gateway says which users are connected, and tells of a topic's members.
 
 In memory only one gateway is asked.
 """

@@ -36,7 +36,7 @@ def entry(number: int, users: Users) -> Entry:
 
 
 def seen(broker: SteeredBroker, topics: dict[str, list[str]]) -> dict[str, list[str]]:
-    """What history holds of each topic."""
+    """The history of each topic."""
     return {topic: list(_ids(broker, topic)) for topic in topics}
 
 

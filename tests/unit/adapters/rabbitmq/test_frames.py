@@ -11,7 +11,7 @@ CHANNEL = 7
 
 
 def payload(frame: object) -> bytes:
-    """What stands between a frame's head and its end, as another library writes it."""
+    """The bytes between a frame's head and its end, as another library writes it."""
     marshalled = pamqp.frame.marshal(frame, CHANNEL)  # type: ignore[arg-type]
     return marshalled[frames.HEAD.size : -1]
 

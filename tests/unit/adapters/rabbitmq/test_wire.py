@@ -47,7 +47,7 @@ class Taken:
         return [(each.tag, each.routing_key, each.body) for each in self.messages]
 
     async def cold(self) -> bytes:
-        """What was left to aiormq."""
+        """The bytes that were left to aiormq."""
         self.wire.reader.feed_eof()
         return await self.wire.reader.read()
 
