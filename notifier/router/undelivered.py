@@ -4,16 +4,18 @@ The waiting is RabbitMQ's, and the fate of an event is read when it comes back f
 router remembers nothing, and whichever router it comes to goes on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
 from notifier.core.events import Event
 from notifier.core.fate import Fate
 from notifier.core.ports import Batch, Broker, EventSource, Marks, PresenceQueries
-from notifier.core.undelivered import DELAYS, Reason, Waiting, handed_back
+from notifier.core.presence import MOST_USERS
+from notifier.core.undelivered import DELAYS, HandedBack, Reason, Waiting, handed_back
 from notifier.router.retry import Retry
 from notifier.router.users_fates import UsersFates
 from notifier.telemetry.metrics import Metrics
@@ -27,6 +29,19 @@ _REASONS = {
     Fate.BEYOND_HISTORY: Reason.BEYOND_HISTORY,
     Fate.NOT_PUBLISHED: Reason.LOST,
 }
+
+
+class _Missing(NamedTuple):
+    """An event that a user lacks when its time is over."""
+
+    event: Event
+    user: str
+    fate: Fate
+
+    def reason(self, present: Collection[str]) -> Reason:
+        if self.fate is Fate.PUBLISHED and self.user not in present:
+            return Reason.OFFLINE
+        return _REASONS[self.fate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +73,8 @@ class Undelivered:
         Returns once RabbitMQ keeps each that is not done with. While a backend is out of reach this
         waits, until the batch is another router's.
         """
-        for each in waited:
-            await self._retry.while_ours(batch, partial(self._judge, each))
+        if waited:
+            await self._retry.while_ours(batch, partial(self._judge, waited))
         if published:
             await self._retry.while_ours(batch, partial(self._wait, published))
 
@@ -67,42 +82,51 @@ class Undelivered:
         now = self._fates.now()
         await self._source.wait([(e.entry(), e.delay(now) or DELAYS[-1]) for e in events])
 
-    async def _judge(self, waiting: Waiting) -> None:
-        """Hand an event back when its time is over; else let it wait for the rest of its users."""
-        fates = await self._fates.of(waiting.event)
-        missing = {user: fate for user, fate in fates.items() if not fate.reached}
-        if missing and waiting.delay(self._fates.now()):
-            await self._wait([waiting.of(list(missing))])
-        elif missing:
-            await self._hand_back(waiting.event, missing)
+    async def _judge(self, waited: Sequence[Waiting]) -> None:
+        """Hand events back whose time is over; let others wait for the rest of their users."""
+        left: list[Waiting] = []
+        over: list[_Missing] = []
+        for waiting in waited:
+            fates = await self._fates.of(waiting.event)
+            missing = {user: fate for user, fate in fates.items() if not fate.reached}
+            if missing and waiting.delay(self._fates.now()):
+                left.append(waiting.of(list(missing)))
+            else:
+                over += [_Missing(waiting.event, user, fate) for user, fate in missing.items()]
+        if left:
+            await self._wait(left)
+        if over:
+            await self._hand_back(over)
 
-    async def _hand_back(self, event: Event, missing: Mapping[str, Fate]) -> None:
-        present = await self._connected([u for u, f in missing.items() if f is Fate.PUBLISHED])
-        back = [
-            handed_back(event, user, _reason(fate, is_connected=user in present))
-            for user, fate in missing.items()
-        ]
-        step = max(1, _LARGEST_ROUND // len(back[0].event))
-        for start in range(0, len(back), step):
-            await self._source.hand_back(back[start:][:step])
-        for each in back:
-            self._metrics.undelivered.labels(each.reason).inc()
+    async def _hand_back(self, over: Sequence[_Missing]) -> None:
+        present = await self._connected({m.user for m in over if m.fate is Fate.PUBLISHED})
+        some: list[tuple[Event, HandedBack]] = []
+        size = 0
+        for missing in over:
+            back = handed_back(missing.event, missing.user, missing.reason(present))
+            if some and size + len(back.event) > _LARGEST_ROUND:
+                await self._send(some)
+                some, size = [], 0
+            some.append((missing.event, back))
+            size += len(back.event)
+        await self._send(some)
+
+    async def _send(self, some: Sequence[tuple[Event, HandedBack]]) -> None:
+        await self._source.hand_back([back for _, back in some])
+        for event, back in some:
+            self._metrics.undelivered.labels(back.reason).inc()
             _log.debug(
                 "handed_back",
                 event_id=event.id,
                 source=event.source,
-                user=each.user,
-                reason=each.reason,
+                user=back.user,
+                reason=back.reason,
             )
 
-    async def _connected(self, users: Sequence[str]) -> set[str]:
-        if not users:
-            return set()
-        found = await self._presence_queries.ask(users)
-        return {user for user, connections in found.counts.items() if connections}
-
-
-def _reason(fate: Fate, *, is_connected: bool) -> Reason:
-    if fate is Fate.PUBLISHED and not is_connected:
-        return Reason.OFFLINE
-    return _REASONS[fate]
+    async def _connected(self, users: Collection[str]) -> set[str]:
+        """Return those of the users who are connected."""
+        asked, found = list(users), set[str]()
+        for start in range(0, len(asked), MOST_USERS):
+            told = await self._presence_queries.ask(asked[start:][:MOST_USERS])
+            found |= {user for user, connections in told.counts.items() if connections}
+        return found

@@ -51,8 +51,10 @@ class Present:
 
     def __init__(self) -> None:
         self.connected: set[str] = set()
+        self.asked = 0
 
     async def ask(self, users: Sequence[str], *, detailed: bool = False) -> Presence:
+        self.asked += 1
         counts = {user: int(user in self.connected) for user in users}
         return Presence(counts, [], complete=not detailed)
 

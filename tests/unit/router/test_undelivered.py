@@ -127,3 +127,14 @@ async def test_a_thousand_users_are_judged_each_for_itself() -> None:
         await asyncio.sleep(61)
 
     assert list(house.back) == users[1::2]
+
+
+@in_virtual_time
+async def test_the_events_of_a_batch_come_back_in_one_trip_and_presence_is_asked_once() -> None:
+    async with routing(House()) as house:
+        await asyncio.gather(*(house.post(f"u{n}", id=f"e{n}", after=10) for n in range(50)))
+        waited = house.queue.rounds
+        await asyncio.sleep(11)
+
+    assert {*house.back} == {f"u{n}" for n in range(50)}
+    assert (waited, house.queue.rounds - waited, house.present.asked) == (1, 1, 1)
