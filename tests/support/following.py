@@ -70,6 +70,7 @@ class Queue(MemoryEventQueue):
         self.waits: list[int] = []
         self.waiting: list[Entry] = []
         self.failures = 0
+        self.failing_rounds: set[int] = set()
         self.rounds = 0  # trips to RabbitMQ, for reports and for waits
 
     async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
@@ -88,8 +89,8 @@ class Queue(MemoryEventQueue):
 
     def _fail(self) -> None:
         self.rounds += 1
-        if self.failures:
-            self.failures -= 1
+        if self.failures or self.rounds in self.failing_rounds:
+            self.failures = max(0, self.failures - 1)
             raise Unavailable("rabbitmq", "away")
 
 

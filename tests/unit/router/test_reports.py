@@ -215,3 +215,15 @@ async def test_the_events_of_a_batch_are_reported_in_one_trip_and_wait_in_one() 
 
     assert [kind for _, kind in house.reports] == ["published"] * 50 + ["received"] * 50
     assert (begun, house.queue.rounds) == (2, 4)
+
+
+@in_virtual_time
+async def test_a_failure_repeats_the_reports_of_few_events_not_of_the_batch() -> None:
+    async with routing(House()) as house:
+        house.queue.failing_rounds = {6}  # the third event's wait: its reports are there
+        users = [[f"{event}-{n}" for n in range(500)] for event in range(3)]
+        await asyncio.gather(*(post(house, *some, id=some[0]) for some in users))
+        await asyncio.sleep(0.5)
+
+    assert house.queue.rounds == 8
+    assert house.count("reports", report="published") == 1_500 + 500
