@@ -70,9 +70,9 @@ export function webSocket(_: "websocket", target: Target, heard: Heard): Link {
 
 /** An address with those parameters that have a value. */
 export function urlOf({ url }: { url: string }, path: string, query: Record<string, unknown>): string {
-  // Not by URLSearchParams: that of React Native takes no list before 0.80.
-  const given = Object.entries(query).filter(([, value]) => value);
-  return `${url}/v1/${path}?${given.map((pair) => pair.map((each) => encodeURIComponent(`${each}`)).join("=")).join("&")}`;
+  // From an object: before 0.80, React Native makes `0=…` of a list.
+  const given = Object.fromEntries(Object.entries(query).filter(([, value]) => value));
+  return `${url}/v1/${path}?${new URLSearchParams(given as Record<string, string>)}`;
 }
 
 export function address(target: Target, path: string, more?: Record<string, string>): string {

@@ -26,8 +26,8 @@ export class Requests {
   _ask(asked: Frame): Promise<Frame> {
     const frame = { ...asked, id: this._newId() };
     if (this.#waiting.size >= MOST) throw new NotifierError("too_many", `${MOST} requests wait`);
-    if (encodeURIComponent(JSON.stringify(frame)).replace(/%../g, "_").length > LARGEST) {
-      throw new NotifierError("too_large", `a frame has at most ${LARGEST} bytes`);
+    if (encodeURI(JSON.stringify(frame)).replace(/%../g, "-").length > LARGEST) {
+      throw new NotifierError("too_large", `at most ${LARGEST} bytes`);
     }
     return new Promise((resolve, reject) => {
       this.#waiting.set(frame.id, { frame, resolve, reject });
