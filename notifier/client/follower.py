@@ -234,10 +234,11 @@ def _closing(closed: ConnectionClosed) -> str:
 
 
 def _checked(token: object) -> str:
-    """Return the token, else raise ClientError with its beginning alone: it may hold a secret."""
+    """Return the token, else raise ClientError without it: it may be another secret."""
     if isinstance(token, str) and _TOKEN.fullmatch(text := token.strip()):
         return text
-    raise ClientError(f"get_token gave no token: {token!r:.20}")
+    size = f" of {len(token)} characters" if isinstance(token, str) else ""
+    raise ClientError(f"get_token gave no token, but {type(token).__name__}{size}")
 
 
 def _renewal_of(token: str, now: float) -> float | None:

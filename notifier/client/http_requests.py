@@ -21,7 +21,7 @@ PROXY_UNFIT = (
     "socks5://; NO_PROXY names the hosts that are reached without it"
 )
 _LONGEST_SHOWN = 500
-_VISIBLE = re.compile(r"[!-~]+")
+_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 async def ask(
@@ -93,6 +93,6 @@ def bearer(key: str | None) -> dict[str, str]:
     White space around it is left out: files that keys are read from end with a line break.
     """
     key = (key or "").strip()
-    if key and not _VISIBLE.fullmatch(key):
-        raise ClientError("--key: an API key has letters, digits, - and _ only, as it was made")
+    if key and not _KEY.fullmatch(key):
+        raise ClientError("key: an API key has letters, digits, - and _ only, as it was made")
     return {"authorization": f"Bearer {key}"} if key else {}

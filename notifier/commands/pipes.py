@@ -33,10 +33,18 @@ def ending_unread() -> Iterator[None]:
         _print_nowhere()
         sys.exit(_UNREAD)
     except OSError as error:
-        if error.errno not in _FULL:
+        if not _is_full():  # another file is
             raise
         _print_nowhere()
         fail(f"the output cannot be written: {error.strerror}")
+
+
+def _is_full() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return error.errno in _FULL
+    return False
 
 
 def _print_nowhere() -> None:

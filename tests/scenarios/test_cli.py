@@ -1,5 +1,6 @@
 """The command: it teaches, and what it prints can be used."""
 
+import errno
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import httpx
 import jwt
 import pytest
 
+from notifier.commands.pipes import ending_unread
 from notifier.settings import CLIENT_VARIABLES, Settings, variable
 from tests.support.commands import notifier, run
 from tests.support.producers import http_producer
@@ -91,6 +93,11 @@ def test_a_full_disk_is_told(command: str) -> None:
     assert ended.stderr == b"the output cannot be written: No space left on device\n"
 
 
+def test_another_file_that_is_full_is_not_called_the_output() -> None:
+    with pytest.raises(OSError, match="No space left"), ending_unread():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 @pytest.mark.parametrize(
     ("key", "said"),
     [("a b", "an API key has letters"), ("ü", "an API key has letters"), ("a\n\nb", "an API key")],
@@ -99,7 +106,7 @@ def test_a_key_that_can_be_none_is_told_and_not_repeated(key: str, said: str) ->
     ended = run("send", "--user", "42", "--url", "http://127.0.0.1:1", "--key", key)
 
     assert ended.returncode == 1
-    assert ended.stderr.startswith(f"--key: {said}")
+    assert ended.stderr.startswith(f"key: {said}")
     assert ended.stderr.count("\n") == 1
 
 
