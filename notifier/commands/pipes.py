@@ -33,18 +33,10 @@ def ending_unread() -> Iterator[None]:
         _print_nowhere()
         sys.exit(_UNREAD)
     except OSError as error:
-        if not _is_full():  # another file is
+        if error.errno not in _FULL or error.filename:  # of another file
             raise
         _print_nowhere()
         fail(f"the output cannot be written: {error.strerror}")
-
-
-def _is_full() -> bool:
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        return error.errno in _FULL
-    return False
 
 
 def _print_nowhere() -> None:

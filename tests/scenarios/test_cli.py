@@ -95,7 +95,7 @@ def test_a_full_disk_is_told(command: str) -> None:
 
 def test_another_file_that_is_full_is_not_called_the_output() -> None:
     with pytest.raises(OSError, match="No space left"), ending_unread():
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device", "settings.env")
 
 
 @pytest.mark.parametrize(
