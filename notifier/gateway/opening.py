@@ -16,7 +16,7 @@ from notifier.http.port import HANDOVER, Port
 from notifier.problems import problem_of, refusal
 
 _log = structlog.get_logger("notifier.gateway")
-_UNDERSTOOD = {"sec-websocket-version": "13"}  # RFC 6455, section 4.4
+_UNDERSTOOD = {"upgrade": "websocket", "sec-websocket-version": "13"}  # RFC 6455, section 4.4
 
 
 class Opened(Protocol):

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterable
 from typing import Any, Self
 
+_MOST_CANCELLATIONS = 60  # of a task, a second apart
+
 
 class Crew(ABC):
     """Does its work while it is entered, and raises the error that ended a part of it."""
@@ -23,10 +25,11 @@ class Crew(ABC):
 
     async def __aexit__(self, *_: object) -> None:
         left = set(self._tasks)
-        while left:
+        for __ in range(_MOST_CANCELLATIONS):
             for task in left:
                 task.cancel()  # perhaps not for the first time: aiormq can swallow it
-            left = (await asyncio.wait(left, timeout=1))[1]
+            left = (await asyncio.wait(left, timeout=1))[1] if left else left
+        assert not left, f"{left} go on when they are cancelled"
         for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
             if isinstance(ended, Exception):
                 raise ended

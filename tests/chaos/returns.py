@@ -64,6 +64,8 @@ class Returns(Crew):
         while True:
             try:
                 await self._take_some()
+            except AssertionError:
+                raise
             except Exception:  # noqa: BLE001  # aio_pika raises anything when RabbitMQ goes
                 await asyncio.sleep(0.3)
 

@@ -93,6 +93,14 @@ def test_a_full_disk_is_told(command: str) -> None:
     assert ended.stderr == b"the output cannot be written: No space left on device\n"
 
 
+@pytest.mark.parametrize("user", ["#", "*", "a b", "x" * 300])
+def test_reports_are_asked_for_by_a_user_that_can_be(user: str) -> None:
+    ended = run("reports", "--user", user)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("--user: must be ")
+
+
 def test_another_file_that_is_full_is_not_called_the_output() -> None:
     with pytest.raises(OSError, match="No space left"), ending_unread():
         raise OSError(errno.ENOSPC, "No space left on device", "settings.env")
