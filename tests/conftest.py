@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,14 @@ settings.load_profile("any machine")
 # As in production: a rich traceback of a handled error takes two seconds of CPU.
 structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
-_SERVICES = {"amqp_url", "amqp_management_url", "redis_url", "chromium", "js_client"}
+_SERVICES = {
+    "amqp_url",
+    "amqp_management_url",
+    "redis_url",
+    "chromium",
+    "whole_chromium",
+    "js_client",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,6 +66,17 @@ def own_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def own_sighup() -> Iterator[None]:
+    """Let a test run a role's parts in this process, and have SIGHUP do as before.
+
+    A role ignores it at its end; processes that later tests start would ignore it too.
+    """
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +125,14 @@ def chromium() -> str:
     from tests.support.services import find_chromium  # noqa: PLC0415  # see above
 
     return find_chromium()
+
+
+@pytest.fixture(scope="session")
+def whole_chromium() -> str:
+    """The path of a Chromium that heeds the settings of a profile."""
+    from tests.support.services import find_whole_chromium  # noqa: PLC0415  # see above
+
+    return find_whole_chromium()
 
 
 @pytest.fixture(scope="session")

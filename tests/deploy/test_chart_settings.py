@@ -140,6 +140,7 @@ class _Watched:
 OF_THE_COMMAND = {"log_format", "log_level", "traces"}  # read before the role runs
 
 
+@pytest.mark.usefixtures("own_sighup")
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_role_is_given_the_settings_that_it_reads_and_no_others(
     role: Role, tmp_path: Path

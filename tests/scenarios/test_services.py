@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -33,6 +34,13 @@ with Role("dev", Path("dev.log")) as dev:
     input()
 """,
 }
+
+
+@pytest.fixture
+def short_path() -> Iterator[str]:
+    """A folder for Unix sockets, of which Linux takes 107 characters."""
+    with TemporaryDirectory() as path:
+        yield path
 
 
 @pytest.fixture
@@ -109,12 +117,12 @@ def test_a_role_is_a_process_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["server", "role"])
 def test_processes_die_with_the_test_run_that_started_them(
-    pytestconfig: pytest.Config, tmp_path: Path, kind: str
+    pytestconfig: pytest.Config, short_path: str, kind: str
 ) -> None:
     run = subprocess.Popen(
         [sys.executable, "-c", _A_RUN_THAT_DIES[kind]],
-        cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(pytestconfig.rootpath)},
+        cwd=short_path,
+        env={**os.environ, "TMPDIR": short_path, "PYTHONPATH": str(pytestconfig.rootpath)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

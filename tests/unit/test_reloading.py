@@ -1,7 +1,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from notifier.telemetry import logs
 from notifier.telemetry.metrics import Metrics
 from tests.support.tokens import SECRET, refusal, signed
 
+pytestmark = pytest.mark.usefixtures("own_sighup")
+
 NEVER = 3600.0
 
 
@@ -29,13 +30,6 @@ def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NOTIFIER_JWT_ISSUER", "*")
     monkeypatch.setenv("NOTIFIER_JWT_AUDIENCE", "*")
     return file
-
-
-@pytest.fixture(autouse=True)
-def _handler_of_sighup() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGHUP)
-    yield
-    signal.signal(signal.SIGHUP, before)  # else processes that other tests start would ignore it
 
 
 def write(file: Path, text: str) -> None:
