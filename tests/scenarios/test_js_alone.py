@@ -74,14 +74,14 @@ async def test_tabs_of_an_insecure_site_have_a_connection_each(
 
 
 async def test_tabs_whose_user_blocks_storage_have_a_connection_each(
-    street: Street, open_gateway: Role, chromium: str, tmp_path: Path
+    street: Street, open_gateway: Role, whole_chromium: str, tmp_path: Path
 ) -> None:
     settings = {"profile": {"default_content_setting_values": {"cookies": 2}}}
     (tmp_path / "Default").mkdir()
     (tmp_path / "Default/Preferences").write_text(json.dumps(settings))
     async with async_playwright() as playwright:
         context = await playwright.chromium.launch_persistent_context(
-            tmp_path, executable_path=chromium, args=[*QUIET, NAMES]
+            tmp_path, executable_path=whole_chromium, args=[*QUIET, NAMES]
         )
         page = page_of(street, open_gateway, "blocker")
 
