@@ -21,7 +21,7 @@ PROXY_UNFIT = (
     "socks5://; NO_PROXY names the hosts that are reached without it"
 )
 _LONGEST_SHOWN = 500
-_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_KEY = re.compile(r"[!-~]+")  # operators may hash any of their own
 
 
 async def ask(
@@ -94,5 +94,5 @@ def bearer(key: str | None) -> dict[str, str]:
     """
     key = (key or "").strip()
     if key and not _KEY.fullmatch(key):
-        raise ClientError("key: an API key has letters, digits, - and _ only, as it was made")
+        raise ClientError("key: an API key has neither white space nor characters beyond ASCII")
     return {"authorization": f"Bearer {key}"} if key else {}

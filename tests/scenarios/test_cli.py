@@ -107,14 +107,14 @@ def test_another_file_that_is_full_is_not_called_the_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
-    [("a b", "an API key has letters"), ("ü", "an API key has letters"), ("a\n\nb", "an API key")],
+    "key",
+    ["a b", "ü", "a\n\nb"],
 )
-def test_a_key_that_can_be_none_is_told_and_not_repeated(key: str, said: str) -> None:
+def test_a_key_that_can_be_none_is_told_and_not_repeated(key: str) -> None:
     ended = run("send", "--user", "42", "--url", "http://127.0.0.1:1", "--key", key)
 
     assert ended.returncode == 1
-    assert ended.stderr.startswith(f"key: {said}")
+    assert ended.stderr.startswith("key: an API key has neither white space nor ")
     assert ended.stderr.count("\n") == 1
 
 

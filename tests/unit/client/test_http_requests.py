@@ -1,4 +1,5 @@
 import ssl
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,16 @@ async def test_white_space_around_a_key_is_left_out() -> None:
         answer = await post(url, b'{"users":["42"],"type":"t","id":"d"}', f" {KEY.secret}\r\n")
 
     assert answer["id"] == "d"
+
+
+async def test_a_key_of_an_operators_own_making_is_sent() -> None:
+    own = "made.by+hand/of_somebody=="
+    app = create_app(
+        RecordingQueue(), Metrics(), ApiKeys((f"shop:{sha256(own.encode()).hexdigest()}",))
+    )
+    async with serve(app, host="127.0.0.1", port=0, setting="X") as port:
+        url = f"http://127.0.0.1:{port}"
+
+        answer = await post(url, b'{"users":["42"],"type":"t","id":"a"}', f"{own}\n")
+
+    assert answer["id"] == "a"
