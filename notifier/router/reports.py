@@ -4,8 +4,7 @@ Between two looks at the marks RabbitMQ keeps the event, and with it the reports
 a router remembers nothing, gateways know nothing of reports, and a mark costs what it did.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from notifier.core.ports import Batch, EventSource
 from notifier.core.reports import Report, report_of
@@ -39,10 +38,8 @@ class Reports:
         Returns once RabbitMQ keeps the reports, and each event with reports to come. While a
         backend is out of reach this waits, until the batch is another router's.
         """
-        for some in _slices(waited):
-            await self._retry.while_ours(batch, partial(self._look_again, some))
-        for some in _slices(published):
-            await self._retry.while_ours(batch, partial(self._begin, some))
+        await self._retry.by_slices(batch, waited, self._look_again)
+        await self._retry.by_slices(batch, published, self._begin)
 
     async def _begin(self, published: Sequence[Watched]) -> None:
         users = [(each, dict.fromkeys(each.event.users or ())) for each in published]
@@ -75,17 +72,3 @@ class Reports:
             await self._source.report(reports)
             for each in reports:
                 self._metrics.reports.labels(each.kind).inc()
-
-
-def _slices(events: Sequence[Watched]) -> Iterator[list[Watched]]:
-    """Return events of about `_AT_ONCE` users together: a failure repeats a whole slice."""
-    some: list[Watched] = []
-    users = 0
-    for each in events:
-        some.append(each)
-        users += len(each.event.users or ())
-        if users >= _AT_ONCE:
-            yield some
-            some, users = [], 0
-    if some:
-        yield some

@@ -1,17 +1,28 @@
 """Repeating work while Redis or RabbitMQ is out of reach: no batch is given up for it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
 
 import structlog
 
 from notifier.core.backoff import Backoff
 from notifier.core.errors import Unavailable
+from notifier.core.events import Event
 from notifier.core.ports import Batch
 from notifier.telemetry.metrics import Metrics
 
+_MOST_USERS = 500  # of a slice; an event of more is a slice by itself
+
+
+class _OfEvent(Protocol):
+    @property
+    def event(self) -> Event: ...
+
+
 T = TypeVar("T")
+E = TypeVar("E", bound=_OfEvent)
 _log = structlog.get_logger("notifier.router")
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
@@ -40,6 +51,13 @@ class Retry:
 
         return await self.until_available(work_if_ours)
 
+    async def by_slices(
+        self, batch: Batch, events: Sequence[E], work: Callable[[Sequence[E]], Awaitable[None]]
+    ) -> None:
+        """Do the work for slices of events, each `while_ours`: a failure repeats one slice."""
+        for some in _slices(events):
+            await self.while_ours(batch, partial(work, some))
+
     async def _again(self, work: Callable[[], Awaitable[T]], error: Unavailable) -> T:
         self._metrics.held_batches.inc()
         self.waiting += 1
@@ -55,3 +73,16 @@ class Retry:
                     error = again
         finally:
             self.waiting -= 1
+
+
+def _slices(events: Sequence[E]) -> Iterator[list[E]]:
+    some: list[E] = []
+    users = 0
+    for each in events:
+        some.append(each)
+        users += len(each.event.users or ())
+        if users >= _MOST_USERS:
+            yield some
+            some, users = [], 0
+    if some:
+        yield some

@@ -6,7 +6,6 @@ router remembers nothing, and whichever router it comes to goes on.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -73,10 +72,8 @@ class Undelivered:
         Returns once RabbitMQ keeps each that is not done with. While a backend is out of reach this
         waits, until the batch is another router's.
         """
-        if waited:
-            await self._retry.while_ours(batch, partial(self._judge, waited))
-        if published:
-            await self._retry.while_ours(batch, partial(self._wait, published))
+        await self._retry.by_slices(batch, waited, self._judge)
+        await self._retry.by_slices(batch, published, self._wait)
 
     async def _wait(self, events: Sequence[Waiting]) -> None:
         now = self._fates.now()
@@ -93,10 +90,11 @@ class Undelivered:
                 left.append(waiting.of(list(missing)))
             else:
                 over += [_Missing(waiting.event, user, fate) for user, fate in missing.items()]
-        if left:
-            await self._wait(left)
+        # First: repeated after a failure, they have the same ids, and copies that wait have none.
         if over:
             await self._hand_back(over)
+        if left:
+            await self._wait(left)
 
     async def _hand_back(self, over: Sequence[_Missing]) -> None:
         present = await self._connected({m.user for m in over if m.fate is Fate.PUBLISHED})

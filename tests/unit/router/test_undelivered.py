@@ -138,3 +138,16 @@ async def test_the_events_of_a_batch_come_back_in_one_trip_and_presence_is_asked
 
     assert {*house.back} == {f"u{n}" for n in range(50)}
     assert (waited, house.queue.rounds - waited, house.present.asked) == (1, 1, 1)
+
+
+@in_virtual_time
+async def test_a_failure_lets_no_event_wait_twice() -> None:
+    async with routing(House()) as house:
+        await asyncio.gather(
+            house.post("early", after=10, id="early"), house.post("late", after=20, id="late")
+        )
+        house.queue.failing_rounds = {house.queue.rounds + 2}  # of those after ten seconds
+        await asyncio.sleep(30)
+
+    assert house.back == {"early": Reason.OFFLINE, "late": Reason.OFFLINE}
+    assert [each.user for each in house.queue.handed_back].count("late") == 1
