@@ -299,6 +299,7 @@ class Feed:
 
     def _calm(self, head: Position) -> None:
         """Stop keeping live publications, unless history has to be asked again."""
+        # Lists: for the few that there are, a generator takes longer, and each connect comes here.
         heads = [head, *[publication.position for publication in self._recent or ()]]
         going_on = [join for join in self.joins if join.connection.has_room]
         self.unsettled = bool(going_on) or any(map(self._beyond, heads))

@@ -5,10 +5,8 @@ once. The plain case then costs a lookup and a hash; any other is the library's 
 """
 
 import re
-from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from hashlib import sha1
 from http import HTTPStatus
 from itertools import chain
 from typing import NamedTuple
@@ -17,7 +15,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
-from websockets.utils import GUID
+from websockets.utils import accept_key
 
 from notifier.core.errors import Invalid
 from notifier.gateway.deflate import EXTENSIONS, window_of
@@ -80,11 +78,8 @@ class HandshakeRequest(NamedTuple):
 
     def acceptance(self, more: Iterable[Header]) -> bytes:
         """Return the head of the response that accepts the request, which has one key."""
-        key = dict(self.headers)[_KEY]
-        digest = sha1(
-            key + GUID.encode(), usedforsecurity=False
-        ).digest()  # RFC 6455, section 4.2.2
-        lines = [_ACCEPTED % b2a_base64(digest, newline=False)]
+        [key] = self.values(_KEY)
+        lines = [_ACCEPTED % accept_key(key).encode()]
         lines += [b"%s: %s\r\n" % header for header in more]
         return b"".join([*lines, b"\r\n"])
 
