@@ -166,7 +166,9 @@ async def test_a_client_over_its_rate_limit_gets_an_error_and_is_closed_with_450
 
 async def flood(client: Client, text: str) -> None:
     """Send on until the connection is gone, and let the client hear what it is told meanwhile."""
-    with suppress(ConnectionClosed):
+    # AttributeError: where the server closes before all was sent, the library aborts a transport
+    # of asyncio's that is gone. The test asserts the server's close; the client's says nothing.
+    with suppress(ConnectionClosed, AttributeError):
         while True:
             await client.socket.send(text)
             await asyncio.sleep(0)
