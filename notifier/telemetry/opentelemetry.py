@@ -1,9 +1,9 @@
 """Spans by OpenTelemetry's SDK; where they go, and how many, its own variables (OTEL_…) say."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Self
+from typing import Any, Generic, Self, TypeVar, cast
 
 import msgspec
 from opentelemetry.context import Context
@@ -16,13 +16,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from notifier.core.entries import Entry
 from notifier.core.errors import Invalid, NotifierError, Unavailable
-from notifier.core.history import History, Published, Question
+from notifier.core.history import Published
 from notifier.core.ports import Batch, Broker, BrokerListener, Delivery, EventQueue, EventSource
 from notifier.core.publications import NewPublication, Publication
-from notifier.core.reports import DeliveryReport
-from notifier.core.signals import Signal
-from notifier.core.undelivered import HandedBack
 
+P = TypeVar("P")
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -76,32 +74,35 @@ class OpenTelemetry:
 
     def queue(self, queue: EventQueue) -> EventQueue:
         """See Traces."""
-        return _Queue(queue, self._tracer)
+        return cast("EventQueue", _Queue(queue, self._tracer))
 
     def source(self, source: EventSource) -> EventSource:
         """See Traces."""
-        return _Source(source, self._tracer)
+        return cast("EventSource", _Source(source, self._tracer))
 
     def broker(self, broker: Broker) -> Broker:
         """See Traces."""
-        return _Broker(broker, self._tracer)
+        return cast("Broker", _Broker(broker, self._tracer))
 
 
-class _Queue:
-    def __init__(self, queue: EventQueue, tracer: Tracer) -> None:
-        self._queue = queue
+class _Wrapper(Generic[P]):
+    """Passes all that it does not trace on to the port that it stands around."""
+
+    def __init__(self, port: P, tracer: Tracer) -> None:
+        self._port = port
         self._tracer = tracer
 
-    @property
-    def trouble(self) -> str | None:
-        return self._queue.trouble
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any member of the port
+        return getattr(self._port, name)
 
+
+class _Queue(_Wrapper[EventQueue]):
     async def put(self, entry: Entry) -> None:
         event = _event_of(entry.body)
         with self._tracer.start_as_current_span(
             "accept", event.context, SpanKind.SERVER, event.attributes
         ) as span:
-            await self._queue.put(entry if event.traceparent else _begun(entry, span))
+            await self._port.put(entry if event.traceparent else _begun(entry, span))
 
     async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
         spans, begun = [], []
@@ -113,7 +114,7 @@ class _Queue:
             spans.append(span)
             begun.append(entry if event.traceparent else _begun(entry, span))
         try:
-            outcomes = await self._queue.put_each(begun)
+            outcomes = await self._port.put_each(begun)
             for span, failure in zip(spans, outcomes, strict=True):
                 if failure:
                     span.set_status(Status(StatusCode.ERROR, str(failure)))
@@ -135,39 +136,15 @@ def _traceparent_of(span: Span) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
-class _Source:
-    def __init__(self, source: EventSource, tracer: Tracer) -> None:
-        self._source = source
-        self._tracer = tracer
-
-    @property
-    def trouble(self) -> str | None:
-        return self._source.trouble
-
-    @property
-    def partitions(self) -> Sequence[str]:
-        return self._source.partitions
-
-    def stop(self) -> None:
-        self._source.stop()
-
+class _Source(_Wrapper[EventSource]):
     async def batches(self) -> AsyncIterator[Batch]:
-        async for batch in self._source.batches():
-            yield _Batch(batch, self._tracer)
-
-    async def wait(self, entries: Sequence[tuple[Entry, int]]) -> None:
-        await self._source.wait(entries)
-
-    async def hand_back(self, events: Sequence[HandedBack]) -> None:
-        await self._source.hand_back(events)
-
-    async def report(self, reports: Sequence[DeliveryReport]) -> None:
-        await self._source.report(reports)
+        async for batch in self._port.batches():
+            yield cast("Batch", _Batch(batch, self._tracer))
 
 
-class _Batch:
+class _Batch(_Wrapper[Batch]):
     def __init__(self, batch: Batch, tracer: Tracer) -> None:
-        self._batch = batch
+        super().__init__(batch, tracer)
         self._spans: dict[int, Span] = {}  # by the id of their delivery
         for delivery in batch.deliveries:
             event = _event_in(delivery)
@@ -176,25 +153,14 @@ class _Batch:
                     "route", event.context, SpanKind.CONSUMER, event.attributes
                 )
 
-    @property
-    def deliveries(self) -> Sequence[Delivery]:
-        return self._batch.deliveries
-
     async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
-        await self._batch.dead_letter(delivery, code, reason)
+        await self._port.dead_letter(delivery, code, reason)
         if span := self._spans.get(id(delivery)):
             span.set_status(Status(StatusCode.ERROR, reason))
 
-    def allow_next(self) -> None:
-        self._batch.allow_next()
-
-    async def is_ours(self) -> bool:
-        """See Batch."""
-        return await self._batch.is_ours()
-
     async def ack(self) -> None:
         try:
-            await self._batch.ack()
+            await self._port.ack()
         finally:
             for span in self._spans.values():
                 span.end()
@@ -212,20 +178,9 @@ def _event_in(delivery: Delivery) -> _Event:
     return event
 
 
-class _Broker:
-    def __init__(self, broker: Broker, tracer: Tracer) -> None:
-        self._broker = broker
-        self._tracer = tracer
-
-    @property
-    def trouble(self) -> str | None:
-        return self._broker.trouble
-
-    def now(self) -> float:
-        return self._broker.now()
-
+class _Broker(_Wrapper[Broker]):
     def listen(self, listener: BrokerListener) -> None:
-        self._broker.listen(_Listener(listener, self._tracer))
+        self._port.listen(cast("BrokerListener", _Listener(listener, self._tracer)))
 
     async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
         # All topics of one event share their record.
@@ -239,41 +194,16 @@ class _Broker:
                             "publish", event.context, SpanKind.PRODUCER, event.attributes
                         )
                     )
-            return await self._broker.publish(batch)
-
-    async def signal(self, signals: Sequence[Signal]) -> None:
-        await self._broker.signal(signals)
-
-    async def subscribe(self, topics: Sequence[str]) -> None:
-        await self._broker.subscribe(topics)
-
-    async def unsubscribe(self, topics: Sequence[str]) -> None:
-        await self._broker.unsubscribe(topics)
-
-    async def read(self, questions: Sequence[Question]) -> list[History]:
-        return await self._broker.read(questions)
-
-    async def published_at(self, topics: Sequence[str], key: str) -> list[float | None]:
-        return await self._broker.published_at(topics, key)
+            return await self._port.publish(batch)
 
 
-class _Listener:
-    def __init__(self, listener: BrokerListener, tracer: Tracer) -> None:
-        self._listener = listener
-        self._tracer = tracer
-
+class _Listener(_Wrapper[BrokerListener]):
     def on_publication(self, publication: Publication) -> None:
         event = _event_of(publication.event)
         if not event.traceparent:
-            self._listener.on_publication(publication)
+            self._port.on_publication(publication)
             return
         with self._tracer.start_as_current_span(
             "deliver", event.context, SpanKind.CONSUMER, event.attributes
         ):
-            self._listener.on_publication(publication)
-
-    def on_signal(self, signal: Signal) -> None:
-        self._listener.on_signal(signal)
-
-    def on_interruption(self, topics: Iterable[str]) -> None:
-        self._listener.on_interruption(topics)
+            self._port.on_publication(publication)
