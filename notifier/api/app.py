@@ -31,7 +31,7 @@ from notifier.core.errors import (
 from notifier.core.events import Event
 from notifier.core.grants import Grant, Scope
 from notifier.core.ingress import Body, Parts
-from notifier.core.ports import Control, EventQueue, PresenceQueries
+from notifier.core.ports import EventQueue, SharedPorts
 from notifier.http.proxies import Proxies, client_of
 from notifier.openapi import Application
 from notifier.problems import RETRY_AFTER, no_route, problem_of, refusal
@@ -145,19 +145,17 @@ def create_app(  # noqa: PLR0913 - the parts of an api
     keys: ApiKeys,
     proxies: Proxies | None = None,
     *,
-    control: Control | None = None,
-    presence_queries: PresenceQueries | None = None,
-    streams: fate.FatePorts | None = None,
+    shared: SharedPorts | None = None,
     docs: bool = True,
 ) -> FastAPI:
     """Make the application around an event queue.
 
-    Without `proxies` none are trusted; without the others it takes events alone. With `docs` it
+    Without `proxies` none are trusted; without `shared` ports it takes events alone. With `docs` it
     describes itself, to anybody.
     """
     app = Application("notifier producer API", description.API, description.SECURITY, docs=docs)
     app.state.acceptor = EventAcceptor(queue, metrics)
-    app.state.keys = keys
+    app.state.metrics, app.state.keys, app.state.shared = metrics, keys, shared
     app.state.proxies = proxies or Proxies()
     app.add_api_route("/v1/events", post_events, methods=["POST"], **description.POST_EVENTS)
     app.add_api_route(
@@ -167,9 +165,9 @@ def create_app(  # noqa: PLR0913 - the parts of an api
     app.add_api_route("/v1/events/", post_events, methods=["POST"], include_in_schema=False)
     app.add_api_route("/v1/events/", validate_webhook, methods=["OPTIONS"], include_in_schema=False)
     app.add_exception_handler(NotifierError, _refuse)
-    orders.add_routes(app, control, metrics)
-    fate.add_routes(app, streams)
-    presence.add_routes(app, presence_queries)
+    orders.add_routes(app)
+    fate.add_routes(app)
+    presence.add_routes(app)
     app.add_exception_handler(HTTPException, no_route(_OFFERS))
     return app
 

@@ -1,7 +1,6 @@
 """The fate of an event: the route by which backends ask why a user did (not) get it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -9,7 +8,7 @@ from fastapi import FastAPI, Path, Request
 from starlette.responses import Response
 
 from notifier.api import description, presence
-from notifier.api.orders import NO_REDIS, Granted, User
+from notifier.api.orders import Granted, User, shared_of
 from notifier.api.presence import answer_of
 from notifier.api.requests import check_parameters
 from notifier.core.dates import iso
@@ -19,7 +18,6 @@ from notifier.core.fate import Fate, Found, Place, Sought, fates
 from notifier.core.grants import Grant, Scope
 from notifier.core.marks import UNMARKED, Mark
 from notifier.core.names import EVERYONE, checked_name, checked_topic, personal_topic
-from notifier.core.ports import Broker, Marks, PresenceQueries
 from notifier.core.presence import Presence
 
 _MOST_TOPICS = 100  # that are looked at: their history is read
@@ -36,17 +34,8 @@ _BECAUSE = {
 _NO_SOURCE = "; without its source only history was searched"
 
 
-@dataclass(frozen=True, slots=True)
-class FatePorts:
-    """The parts of Redis that tell an event's fate."""
-
-    broker: Broker
-    marks: Marks
-
-
-def add_routes(app: FastAPI, streams: FatePorts | None) -> None:
+def add_routes(app: FastAPI) -> None:
     """Add the route to the api's application, before that of a user, whose id may have slashes."""
-    app.state.streams = streams
     path = "/v1/users/{user:path}/events/{event:path}"
     app.add_api_route(path, of_event, methods=["GET"], **description.FATE)
 
@@ -77,15 +66,12 @@ async def of_event(request: Request, user: User, event: EventId, grant: Granted)
     further = request.query_params.get("topic")
     if further is not None:
         grant.check_topic(checked_topic(further, "topic"))
-    streams: FatePorts | None = request.app.state.streams
-    presence_queries: PresenceQueries | None = request.app.state.presence_queries
-    if streams is None or presence_queries is None:
-        raise NO_REDIS
-    seen = await presence_queries.ask([user], detailed=True)
-    [marks] = await streams.marks.of([user])
+    shared = shared_of(request)
+    seen = await shared.presence_queries.ask([user], detailed=True)
+    [marks] = await shared.marks.of([user])
     topics = _topics(user, further, seen, marks, grant)
     places = [Place(topic, marks.get(topic, UNMARKED)) for topic in topics]
-    found = await fates(streams.broker, sought, places)
+    found = await fates(shared.broker, sought, places)
     return answer_of(_told(user, sought, found, seen))
 
 

@@ -16,7 +16,7 @@ from notifier.core.dates import iso
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.grants import Grant, Scope
 from notifier.core.names import PATTERN, checked_name, personal_topic
-from notifier.core.ports import Control
+from notifier.core.ports import SharedPorts
 from notifier.http.proxies import client_of
 from notifier.problems import problem_of, refusal
 from notifier.telemetry.metrics import Metrics
@@ -24,32 +24,10 @@ from notifier.telemetry.metrics import Metrics
 _audit = structlog.get_logger("notifier.audit")
 _LONGEST_SHOWN = 200
 _SLASHES = 4  # of an order's path; one within the user's id is sent as %2F
-NO_REDIS = Unavailable("redis", "this api has none; set NOTIFIER_REDIS_URL")
 
 
-class OrderGiver:
-    """Gives orders about users, and logs each with the key that gave it."""
-
-    def __init__(self, control: Control | None, metrics: Metrics) -> None:
-        self._control = control
-        self._metrics = metrics
-
-    async def give(self, act: Act, user: str, grant: Grant, client: str) -> Response:
-        """Give an order and answer with its moment; raises Invalid, Forbidden, Unavailable."""
-        grant.check(Scope.CONTROL)
-        grant.check_topic(personal_topic(checked_name(user, "user")))
-        if self._control is None:
-            raise NO_REDIS
-        order = await self._control.give(act, user)
-        self._metrics.orders.labels(act).inc()
-        _audit.info("ordered", act=act, user=user, key=grant.name, client=client)
-        answer = {"user": user, "act": act, "time": iso(order.moment)}
-        return JSONResponse(answer, HTTPStatus.ACCEPTED)
-
-
-def add_routes(app: FastAPI, control: Control | None, metrics: Metrics) -> None:
+def add_routes(app: FastAPI) -> None:
     """Add the routes of control to the api's application."""
-    app.state.order_giver = OrderGiver(control, metrics)
     for act, endpoint in ((Act.DISCONNECT, disconnect), (Act.REVOKE, revoke)):
         # A user's id may have a slash, which a URL has as %2F.
         path = f"/v1/users/{{user:path}}/{act}"
@@ -59,7 +37,7 @@ def add_routes(app: FastAPI, control: Control | None, metrics: Metrics) -> None:
 Granted = Annotated[Grant, Depends(granted)]
 User = Annotated[
     str,
-    # Only described, as `give` names the rule in our own words.
+    # Only described, as `_give` names the rule in our own words.
     Path(description="The user's id.", json_schema_extra={"pattern": f"^{PATTERN}$"}),
 ]
 
@@ -75,11 +53,26 @@ async def revoke(request: Request, user: User, grant: Granted) -> Response:
 
 
 async def _give(request: Request, act: Act, user: str, grant: Grant) -> Response:
+    """Give an order, log it with the key that gave it, and answer with its moment."""
     check_parameters(request)
     if request.scope["raw_path"].count(b"/") != _SLASHES:  # else it is not this user's
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    order_giver: OrderGiver = request.app.state.order_giver
-    return await order_giver.give(act, user, grant, client_of(request))
+    grant.check(Scope.CONTROL)
+    grant.check_topic(personal_topic(checked_name(user, "user")))
+    order = await shared_of(request).control.give(act, user)
+    metrics: Metrics = request.app.state.metrics
+    metrics.orders.labels(act).inc()
+    _audit.info("ordered", act=act, user=user, key=grant.name, client=client_of(request))
+    answer = {"user": user, "act": act, "time": iso(order.moment)}
+    return JSONResponse(answer, HTTPStatus.ACCEPTED)
+
+
+def shared_of(request: Request) -> SharedPorts:
+    """Return the ports of the api that is asked; raises Unavailable where it has none."""
+    shared: SharedPorts | None = request.app.state.shared
+    if shared is None:
+        raise Unavailable("redis", "this api has none; set NOTIFIER_REDIS_URL")
+    return shared
 
 
 def refuse(request: Request, error: NotifierError, status: HTTPStatus) -> Response:

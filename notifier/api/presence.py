@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from notifier.api import description
-from notifier.api.orders import NO_REDIS, Granted, User
+from notifier.api.orders import Granted, User, shared_of
 from notifier.api.requests import check_parameters
 from notifier.bodies import plain_content_of
 from notifier.core.bounded_json import read_json
@@ -17,7 +17,6 @@ from notifier.core.control import Act
 from notifier.core.errors import Invalid, TooLarge
 from notifier.core.grants import Grant, Scope
 from notifier.core.names import LONGEST_NAME, checked_name, personal_topic
-from notifier.core.ports import PresenceQueries
 from notifier.core.presence import MOST_USERS, Presence
 
 _LARGEST_BODY = MOST_USERS * (LONGEST_NAME + 16)
@@ -31,9 +30,8 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
 _asked = msgspec.json.Decoder(_Asked)
 
 
-def add_routes(app: FastAPI, presence_queries: PresenceQueries | None) -> None:
+def add_routes(app: FastAPI) -> None:
     """Add the routes of presence to the api's application."""
-    app.state.presence_queries = presence_queries
     app.add_api_route(
         "/v1/users/{user:path}", of_user, methods=["GET"], **description.PRESENCE_OF_USER
     )
@@ -85,10 +83,7 @@ async def _ask(
     grant.check(Scope.READ)
     for index, user in enumerate(users):
         grant.check_topic(personal_topic(checked_name(user, field.format(index))))
-    presence_queries: PresenceQueries | None = request.app.state.presence_queries
-    if presence_queries is None:
-        raise NO_REDIS
-    return await presence_queries.ask(users, detailed=detailed)
+    return await shared_of(request).presence_queries.ask(users, detailed=detailed)
 
 
 def answer_of(answer: object) -> Response:

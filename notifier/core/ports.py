@@ -5,6 +5,7 @@ An adapter is one module in `notifier.adapters`; to add one, write it, add a lin
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from notifier.core.access import Identity
@@ -355,6 +356,17 @@ class Members(Protocol):
         that was not heard of for five seconds counts no more. Raises Unavailable when the
         outcome is not known: repeating it changes nothing.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPorts:
+    """The ports that all processes meet at: on Redis, or in the memory of one process."""
+
+    broker: Broker
+    marks: Marks
+    members: Members
+    control: Control
+    presence_queries: PresenceQueries
 
 
 class Observer(Protocol):

@@ -6,11 +6,10 @@ a router remembers nothing, gateways know nothing of reports, and a mark costs w
 
 from collections.abc import Sequence
 
-from notifier.core.ports import Batch, EventSource
+from notifier.core.ports import Batch, EventSource, SharedPorts
 from notifier.core.reports import Report, report_of
 from notifier.core.watched import Watched
 from notifier.router.retry import Retry
-from notifier.router.undelivered import UndeliveredPorts
 from notifier.router.users_fates import UsersFates
 from notifier.telemetry.metrics import Metrics
 
@@ -23,10 +22,10 @@ class Reports:
     """Reports what becomes of events, now and each time that they have waited."""
 
     def __init__(
-        self, source: EventSource, ports: UndeliveredPorts, retry: Retry, metrics: Metrics
+        self, source: EventSource, shared: SharedPorts, retry: Retry, metrics: Metrics
     ) -> None:
         self._source = source
-        self._fates = UsersFates(ports.broker, ports.marks)
+        self._fates = UsersFates(shared.broker, shared.marks)
         self._retry = retry
         self._metrics = metrics
 

@@ -13,12 +13,12 @@ import structlog
 from notifier.core.entries import attributes_in
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.ingress import id_in
-from notifier.core.ports import Batch, Delivery, EventSource
+from notifier.core.ports import Batch, Delivery, EventSource, SharedPorts
 from notifier.router.batch_reader import BatchReader, Progress
 from notifier.router.publisher import Publisher
 from notifier.router.reports import Reports
 from notifier.router.retry import Retry
-from notifier.router.undelivered import Undelivered, UndeliveredPorts
+from notifier.router.undelivered import Undelivered
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.router")
@@ -27,14 +27,14 @@ _log = structlog.get_logger("notifier.router")
 class Router:
     """Routes the batches of an event source; several partitions' batches side by side."""
 
-    def __init__(self, source: EventSource, ports: UndeliveredPorts, metrics: Metrics) -> None:
+    def __init__(self, source: EventSource, shared: SharedPorts, metrics: Metrics) -> None:
         self._source = source
-        self._broker = ports.broker
+        self._broker = shared.broker
         self._metrics = metrics
         self._retry = Retry(metrics)
         self._publisher = Publisher(self._broker, self._retry, metrics)
-        self._undelivered = Undelivered(source, ports, self._retry, metrics)
-        self._reports = Reports(source, ports, self._retry, metrics)
+        self._undelivered = Undelivered(source, shared, self._retry, metrics)
+        self._reports = Reports(source, shared, self._retry, metrics)
 
     def trouble(self) -> dict[str, str | None]:
         """Return each part that routing needs, with why it does not work, or None."""

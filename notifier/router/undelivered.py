@@ -5,14 +5,13 @@ router remembers nothing, and whichever router it comes to goes on.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
 
 from notifier.core.events import Event
 from notifier.core.fate import Fate
-from notifier.core.ports import Batch, Broker, EventSource, Marks, PresenceQueries
+from notifier.core.ports import Batch, EventSource, SharedPorts
 from notifier.core.presence import MOST_USERS
 from notifier.core.undelivered import DELAYS, HandedBack, Reason, Waiting, handed_back
 from notifier.router.retry import Retry
@@ -43,24 +42,15 @@ class _Missing(NamedTuple):
         return _REASONS[self.fate]
 
 
-@dataclass(frozen=True, slots=True)
-class UndeliveredPorts:
-    """The ports that tell whether users received an event."""
-
-    broker: Broker
-    marks: Marks
-    presence_queries: PresenceQueries
-
-
 class Undelivered:
     """Has events wait, and judges those that have waited."""
 
     def __init__(
-        self, source: EventSource, ports: UndeliveredPorts, retry: Retry, metrics: Metrics
+        self, source: EventSource, shared: SharedPorts, retry: Retry, metrics: Metrics
     ) -> None:
         self._source = source
-        self._fates = UsersFates(ports.broker, ports.marks)
-        self._presence_queries = ports.presence_queries
+        self._fates = UsersFates(shared.broker, shared.marks)
+        self._presence_queries = shared.presence_queries
         self._retry = retry
         self._metrics = metrics
 

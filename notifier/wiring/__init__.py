@@ -9,7 +9,6 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 import structlog
 
 from notifier import __version__
-from notifier.adapters.redis.presence import RedisPresenceQueries
 from notifier.adapters.redis.roster import RedisRoster
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
@@ -17,7 +16,6 @@ from notifier.backends import Backends
 from notifier.credentials import take_keys
 from notifier.gateway import app as gateway_app
 from notifier.reloading import reloading
-from notifier.router.undelivered import UndeliveredPorts
 from notifier.serving import serve, stop_signals, trouble_with_files
 from notifier.settings import Role, Settings, SettingsError
 from notifier.telemetry.metrics import Metrics
@@ -104,16 +102,10 @@ async def _run_router(
     backends = Backends(settings)
     async with (
         reloading("router", settings, parts.reload_handler(backends), metrics),
-        parts.redis(settings, backends.redis, metrics) as broker,
+        parts.on_redis(settings, backends.redis, metrics, traces) as shared,
         RedisRoster(backends.redis, metrics=metrics) as roster,
         parts.amqp_source(settings, backends.amqp, roster, metrics) as source,
-        parts.marks(settings, backends.redis, metrics) as marks,
-        RedisPresenceQueries(backends.redis, metrics=metrics) as presence_queries,
-        parts.running_router(
-            traces.source(source),
-            UndeliveredPorts(traces.broker(broker), marks, presence_queries),
-            metrics,
-        ) as router,
+        parts.running_router(traces.source(source), shared, metrics) as router,
         parts.serve_private(
             settings,
             settings.host,
@@ -130,35 +122,28 @@ async def _run_api(
 ) -> None:
     keys, backends = ApiKeys(settings.api_keys), Backends(settings)
     take = parts.reload_handler(backends, lambda changed: keys.replace(changed.api_keys))
-    has_redis = settings.is_given("redis_url")
+    on_redis = parts.on_redis(settings, backends.redis, metrics, traces)
     async with (
         reloading("api", settings, take, metrics),
         parts.amqp_queue(settings, backends.amqp, metrics) as queue,
-        parts.control(settings, backends.redis, metrics) as control,
-        RedisPresenceQueries(backends.redis, metrics=metrics) as presence_queries,
-        parts.streams(backends.redis, metrics) if has_redis else nullcontext() as streams,
-    ):
-        app = api_app.create_app(
-            traces.queue(queue),
-            metrics,
-            keys,
-            parts.proxies(settings),
-            control=control if has_redis else None,
-            presence_queries=presence_queries if has_redis else None,
-            streams=streams,
-            docs=settings.docs,
-        )
-        async with (
-            serve(
-                app,
-                host=settings.host,
-                port=settings.api_port,
-                setting="NOTIFIER_API_PORT",
-                grace=_API_GRACE,
+        on_redis if settings.is_given("redis_url") else nullcontext() as shared,
+        serve(
+            api_app.create_app(
+                traces.queue(queue),
+                metrics,
+                keys,
+                parts.proxies(settings),
+                shared=shared,
+                docs=settings.docs,
             ),
-            parts.serve_private(settings, settings.host, metrics, lambda: {"queue": queue.trouble}),
-        ):
-            await stopping.wait()
+            host=settings.host,
+            port=settings.api_port,
+            setting="NOTIFIER_API_PORT",
+            grace=_API_GRACE,
+        ),
+        parts.serve_private(settings, settings.host, metrics, lambda: {"queue": queue.trouble}),
+    ):
+        await stopping.wait()
 
 
 def _traces(role: Role, settings: Settings) -> AbstractAsyncContextManager[Traces]:

@@ -20,16 +20,11 @@ from notifier.adapters.memory.roster import MemoryRoster
 from notifier.adapters.memory.seats import MemorySeats
 from notifier.adapters.tokens.verifier import JwtVerifier
 from notifier.api import app as api_app
-from notifier.api.fate import FatePorts
 from notifier.api.keys import ApiKeys
 from notifier.backends import Backends
 from notifier.core.grants import Grant, Scope
 from notifier.core.origins import Origins
-from notifier.core.ports import (
-    EventQueue,
-    EventSource,
-    Seats,
-)
+from notifier.core.ports import EventQueue, EventSource, Seats, SharedPorts
 from notifier.credentials import minted
 from notifier.credentials import verifier as verifier_of
 from notifier.gateway import app as gateway_app
@@ -37,7 +32,6 @@ from notifier.gateway.gateway import Gateway
 from notifier.page import PublicApi, create_page
 from notifier.page.guard import LOOPBACK_ORIGINS, Guard
 from notifier.problems import no_route
-from notifier.router.undelivered import UndeliveredPorts
 from notifier.serving import serve
 from notifier.settings import Settings, SettingsError, variable
 from notifier.telemetry.metrics import Metrics
@@ -86,9 +80,7 @@ async def dev_house(
         dev_tokens.verifier() as verifier,
         _dev_seats(settings, metrics) as seats,
         parts.gateway(settings, shared, verifier, seats, metrics) as gateway,
-        parts.running_router(
-            source, UndeliveredPorts(shared.broker, shared.marks, shared.presence_queries), metrics
-        ) as router,
+        parts.running_router(source, shared, metrics) as router,
         _serve_dev(
             settings, host, gateway, _api_apps(settings, queue, shared, metrics), dev_tokens
         ) as ports,
@@ -118,7 +110,7 @@ async def _event_queue(
 @asynccontextmanager
 async def _shared_ports(
     settings: Settings, metrics: Metrics, traces: Traces
-) -> AsyncIterator[parts.SharedPorts]:
+) -> AsyncIterator[SharedPorts]:
     """Yield the ports on Redis where its address is given, else those in memory."""
     if settings.is_given("redis_url"):
         address = Backends(settings).redis
@@ -130,7 +122,7 @@ async def _shared_ports(
         history_size=settings.history_size,
         inbox_size=settings.inbox_size,
     )
-    yield parts.SharedPorts(
+    yield SharedPorts(
         traces.broker(broker),
         MemoryMarks(broker),
         MemoryMembers(broker),
@@ -170,7 +162,7 @@ class DevTokens:
 
 
 def _api_apps(
-    settings: Settings, queue: EventQueue, shared: parts.SharedPorts, metrics: Metrics
+    settings: Settings, queue: EventQueue, shared: SharedPorts, metrics: Metrics
 ) -> tuple[FastAPI, FastAPI]:
     """Make the application for producers, and the one by which the page sends its own events."""
     anybody = None if settings.api_keys else Grant("dev", tuple(Scope))
@@ -179,9 +171,7 @@ def _api_apps(
         metrics,
         ApiKeys(settings.api_keys, open_to=anybody),
         parts.proxies(settings),
-        control=shared.control,
-        presence_queries=shared.presence_queries,
-        streams=FatePorts(shared.broker, shared.marks),
+        shared=shared,
         docs=settings.docs,
     )
     return public, api_app.create_app(queue, metrics, ApiKeys((), open_to=Grant("page")))

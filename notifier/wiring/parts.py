@@ -8,7 +8,6 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
@@ -21,20 +20,15 @@ from notifier.adapters.redis.members import RedisMembers
 from notifier.adapters.redis.presence import RedisPresenceQueries
 from notifier.adapters.redis.seats import RedisSeats
 from notifier.adapters.tokens.verifier import JwtVerifier
-from notifier.api.fate import FatePorts
 from notifier.backends import Backends
 from notifier.core.addresses import Address
 from notifier.core.background import Background
 from notifier.core.conversation import Terms
 from notifier.core.ports import (
-    Broker,
-    Control,
     EventSource,
-    Marks,
-    Members,
-    PresenceQueries,
     Roster,
     Seats,
+    SharedPorts,
     TokenVerifier,
 )
 from notifier.core.rate_limit import RateLimit
@@ -48,7 +42,6 @@ from notifier.probes import Facts, Trouble, measured_loop
 from notifier.probes import create_app as create_private_app
 from notifier.reloading import Take
 from notifier.router.router import Router
-from notifier.router.undelivered import UndeliveredPorts
 from notifier.serving import room_for, serve
 from notifier.settings import Settings
 from notifier.telemetry.metrics import Metrics
@@ -75,10 +68,10 @@ def reload_handler(backends: Backends, take: Callable[[Settings], None] | None =
 
 @asynccontextmanager
 async def running_router(
-    source: EventSource, ports: UndeliveredPorts, metrics: Metrics
+    source: EventSource, shared: SharedPorts, metrics: Metrics
 ) -> AsyncIterator[Router]:
     """Run a router while inside; then let it finish its batches, for a while."""
-    router = Router(source, ports, metrics)
+    router = Router(source, shared, metrics)
     async with Background() as background:
         running = background.start(router.run(), "router")
         try:
@@ -88,30 +81,20 @@ async def running_router(
             await asyncio.wait({running}, timeout=_ROUTER_GRACE)
 
 
-@dataclass(frozen=True, slots=True)
-class SharedPorts:
-    """The ports that all processes meet at: on Redis, or in the memory of one process."""
-
-    broker: Broker
-    marks: Marks
-    members: Members
-    control: Control
-    presence_queries: PresenceQueries
-
-
 @asynccontextmanager
 async def on_redis(
     settings: Settings, address: Address, metrics: Metrics, traces: Traces
 ) -> AsyncIterator[SharedPorts]:
     """Yield the ports on Redis; all but the broker connect when they are used."""
+    as_long_as_heads = 2 * max(settings.inbox_seconds, settings.history_seconds)
     async with (
         redis(settings, address, metrics) as broker,
-        marks(settings, address, metrics) as read_marks,
+        RedisMarks(address, metrics=metrics, seconds=as_long_as_heads) as marks,
         RedisMembers(address, metrics=metrics) as members,
-        control(settings, address, metrics) as orders,
+        RedisControl(address, settings.revocation_seconds, metrics=metrics) as control,
         RedisPresenceQueries(address, metrics=metrics) as presence_queries,
     ):
-        yield SharedPorts(traces.broker(broker), read_marks, members, orders, presence_queries)
+        yield SharedPorts(traces.broker(broker), marks, members, control, presence_queries)
 
 
 def gateway(
@@ -237,12 +220,6 @@ def redis(settings: Settings, address: Address, metrics: Metrics) -> RedisBroker
     )
 
 
-def marks(settings: Settings, address: Address, metrics: Metrics) -> RedisMarks:
-    """Make the read marks of users."""
-    seconds = 2 * max(settings.inbox_seconds, settings.history_seconds)  # as long as heads
-    return RedisMarks(address, metrics=metrics, seconds=seconds)
-
-
 def seats(
     settings: Settings, address: Address, metrics: Metrics
 ) -> AbstractAsyncContextManager[Seats | None]:
@@ -250,21 +227,6 @@ def seats(
     if settings.connections_per_user is None:
         return nullcontext()
     return RedisSeats(address, settings.connections_per_user, metrics=metrics)
-
-
-def control(settings: Settings, address: Address, metrics: Metrics) -> RedisControl:
-    """Make the orders about users; it connects when it is used."""
-    return RedisControl(address, settings.revocation_seconds, metrics=metrics)
-
-
-@asynccontextmanager
-async def streams(address: Address, metrics: Metrics) -> AsyncIterator[FatePorts]:
-    """Yield the ports of the fate of events; only writers need the settings of history."""
-    async with (
-        RedisBroker(address, metrics=metrics) as broker,
-        RedisMarks(address, metrics=metrics) as marks,
-    ):
-        yield FatePorts(broker, marks)
 
 
 def amqp_queue(settings: Settings, address: Address, metrics: Metrics) -> AmqpEventQueue:

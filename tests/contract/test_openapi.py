@@ -7,16 +7,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from contracts.documents import documents
 from notifier.adapters.memory.broker import MemoryBroker
-from notifier.adapters.memory.control import MemoryControl
-from notifier.adapters.memory.marks import MemoryMarks
 from notifier.api.app import create_app
-from notifier.api.fate import FatePorts
 from notifier.api.keys import ApiKeys, new_key
 from notifier.core.access import WiderIdentity
 from notifier.core.background import Background
@@ -26,6 +24,7 @@ from notifier.core.presence import Answer, Presence, Seen
 from notifier.gateway.orders import sessions_of
 from notifier.serving import serve
 from notifier.telemetry.metrics import Metrics
+from tests.support.brokers import shared_ports_of
 from tests.support.gateways import House, served
 from tests.support.queues import RecordingQueue
 from tests.support.running import running
@@ -79,14 +78,11 @@ class Connected:
 
 @asynccontextmanager
 async def api_of_its_own() -> AsyncIterator[str]:
-    broker = MemoryBroker()
     app = create_app(
         RecordingQueue(),
         Metrics(),
         ApiKeys([KEY.entry]),
-        control=MemoryControl(broker),
-        presence_queries=Connected(),
-        streams=FatePorts(broker, MemoryMarks(broker)),
+        shared=replace(shared_ports_of(MemoryBroker()), presence_queries=Connected()),
     )
     async with serve(app, host="127.0.0.1", port=0, setting="X") as port:
         yield f"http://127.0.0.1:{port}"

@@ -12,7 +12,7 @@ from notifier.core.undelivered import HandedBack
 from notifier.router.order import CHUNK, LARGE
 from notifier.router.router import Router
 from notifier.telemetry.metrics import Metrics
-from tests.support.brokers import SteeredBroker, undelivered_ports_of
+from tests.support.brokers import SteeredBroker, shared_ports_of
 
 
 class Taken:
@@ -89,7 +89,7 @@ class House:
         self.broker = SteeredBroker()
         self.source = Source(*batches)
         self.metrics = Metrics()
-        self.router = Router(self.source, undelivered_ports_of(self.broker), self.metrics)
+        self.router = Router(self.source, shared_ports_of(self.broker), self.metrics)
 
     @property
     def published(self) -> list[tuple[str, str]]:

@@ -9,24 +9,31 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from notifier.adapters.memory.broker import page_of
+from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
+from notifier.adapters.memory.members import MemoryMembers
 from notifier.adapters.memory.presence import MemoryPresenceQueries
 from notifier.core.errors import NotifierError, Refused, Unavailable
 from notifier.core.history import PAGE, History, Published, Question, Since
-from notifier.core.ports import Broker, BrokerListener
+from notifier.core.ports import Broker, BrokerListener, SharedPorts
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import NewPublication, Publication
 from notifier.core.signals import Signal
-from notifier.router.undelivered import UndeliveredPorts
 
 T = TypeVar("T")
 
 _EPOCHS = count(1)
 
 
-def undelivered_ports_of(broker: Broker) -> UndeliveredPorts:
-    """Return what a router knows by a broker, with marks and gateways in memory beside it."""
-    return UndeliveredPorts(broker, MemoryMarks(broker), MemoryPresenceQueries(broker))
+def shared_ports_of(broker: Broker) -> SharedPorts:
+    """Return a broker with the other ports beside it, in memory."""
+    return SharedPorts(
+        broker,
+        MemoryMarks(broker),
+        MemoryMembers(broker),
+        MemoryControl(broker),
+        MemoryPresenceQueries(broker),
+    )
 
 
 def record(name: str, *, expires: int = 0, collapse_key: str = "") -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from notifier.adapters.memory.broker import MemoryBroker, MemoryStreams
@@ -21,8 +22,8 @@ from notifier.core.presence import Answer, Presence
 from notifier.core.reports import DeliveryReport
 from notifier.core.undelivered import HandedBack, Reason
 from notifier.router.router import Router
-from notifier.router.undelivered import UndeliveredPorts
 from notifier.telemetry.metrics import Metrics
+from tests.support.brokers import shared_ports_of
 
 STARTED = time.time()
 
@@ -105,9 +106,10 @@ class House:
         self.marks = Marks(self.broker)
         self.present = Present()
         self.metrics = Metrics()
-        self.router = Router(
-            self.queue, UndeliveredPorts(self.broker, self.marks, self.present), self.metrics
+        shared = replace(
+            shared_ports_of(self.broker), marks=self.marks, presence_queries=self.present
         )
+        self.router = Router(self.queue, shared, self.metrics)
 
     async def post(
         self,

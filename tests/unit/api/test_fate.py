@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from urllib.parse import quote
 
 import httpx
@@ -10,7 +11,6 @@ import pytest
 from notifier.adapters.memory.broker import MemoryBroker
 from notifier.adapters.memory.marks import MemoryMarks
 from notifier.api.app import create_app
-from notifier.api.fate import FatePorts
 from notifier.api.keys import ApiKeys, NewKey, new_key
 from notifier.core.errors import Unavailable
 from notifier.core.events import Event, completed
@@ -21,6 +21,7 @@ from notifier.core.positions import Position
 from notifier.core.presence import Answer, Presence, Seen
 from notifier.core.publications import publications_of
 from notifier.telemetry.metrics import Metrics
+from tests.support.brokers import shared_ports_of
 from tests.support.queues import RecordingQueue
 
 NOW = 1_769_851_800.0
@@ -63,13 +64,12 @@ class House:
         self, key: NewKey | None = READS, presence_queries: PresenceQueries | None = None
     ) -> AsyncIterator[httpx.AsyncClient]:
         keys = ApiKeys([each.entry for each in (READS, POSTS, BOUND)])
-        app = create_app(
-            RecordingQueue(),
-            Metrics(),
-            keys,
+        shared = replace(
+            shared_ports_of(self.broker),
+            marks=self.marks,
             presence_queries=presence_queries or Present(),
-            streams=FatePorts(self.broker, self.marks),
         )
+        app = create_app(RecordingQueue(), Metrics(), keys, shared=shared)
         headers = {"authorization": f"Bearer {key.secret}"} if key else {}
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from urllib.parse import quote
 
 import httpx
@@ -16,6 +17,7 @@ from notifier.core.control import Act, Order
 from notifier.core.errors import Unavailable
 from notifier.core.ports import Control
 from notifier.telemetry.metrics import Metrics
+from tests.support.brokers import shared_ports_of
 from tests.support.queues import RecordingQueue
 
 SUPPORT = new_key("support", ["control"])
@@ -56,8 +58,9 @@ class Caller:
 @asynccontextmanager
 async def caller(control: Control | None = None, *, without: bool = False) -> AsyncIterator[Caller]:
     control = control or MemoryControl(MemoryBroker(deduplication_seconds=1, history_size=1))
+    shared = replace(shared_ports_of(MemoryBroker()), control=control)
     keys, metrics = ApiKeys([each.entry for each in (SUPPORT, POSTS, READS, BOUND)]), Metrics()
-    app = create_app(RecordingQueue(), metrics, keys, control=None if without else control)
+    app = create_app(RecordingQueue(), metrics, keys, shared=None if without else shared)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
         yield Caller(control, metrics, http)

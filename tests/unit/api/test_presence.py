@@ -2,17 +2,20 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from urllib.parse import quote
 
 import httpx
 import pytest
 
+from notifier.adapters.memory.broker import MemoryBroker
 from notifier.api.app import create_app
 from notifier.api.keys import ApiKeys, NewKey, new_key
 from notifier.core.errors import Unavailable
 from notifier.core.ports import PresenceQueries
 from notifier.core.presence import Answer, Presence, Seen
 from notifier.telemetry.metrics import Metrics
+from tests.support.brokers import shared_ports_of
 from tests.support.queues import RecordingQueue
 
 READS = new_key("dashboard", ["read"])
@@ -46,7 +49,11 @@ async def asking(
     presence_queries: PresenceQueries | None, key: NewKey | None = READS
 ) -> AsyncIterator[httpx.AsyncClient]:
     keys = ApiKeys([each.entry for each in (READS, POSTS, CONTROLS, BOUND)])
-    app = create_app(RecordingQueue(), Metrics(), keys, presence_queries=presence_queries)
+    shared = None
+    if presence_queries is not None:
+        in_memory = shared_ports_of(MemoryBroker())
+        shared = replace(in_memory, presence_queries=presence_queries)
+    app = create_app(RecordingQueue(), Metrics(), keys, shared=shared)
     headers = {"authorization": f"Bearer {key.secret}"} if key else {}
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://a", headers=headers) as http:

@@ -13,7 +13,7 @@ from notifier.core.entries import Entry
 from notifier.router.order import CHUNK, LARGE
 from notifier.router.router import Router
 from notifier.telemetry.metrics import Metrics
-from tests.support.brokers import SteeredBroker, undelivered_ports_of
+from tests.support.brokers import SteeredBroker, shared_ports_of
 from tests.support.clock import in_virtual_time, quiet
 
 STEP = CHUNK // 2
@@ -56,7 +56,7 @@ class Routers:
     async def begin(self) -> None:
         await self.queue.__aenter__()
         self._running = asyncio.create_task(
-            Router(self.queue, undelivered_ports_of(self.broker), Metrics()).run(), name="router"
+            Router(self.queue, shared_ports_of(self.broker), Metrics()).run(), name="router"
         )
         await quiet()
 
