@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from deploy.helm import generate
 from notifier import wiring
@@ -146,7 +147,8 @@ async def test_a_role_is_given_the_settings_that_it_reads_and_no_others(
     role: Role, tmp_path: Path
 ) -> None:
     free = {"host": "127.0.0.1", "gateway_port": 0, "api_port": 0, "private_port": 0}
-    watched = _Watched(load(render(minimal()), role, tmp_path).model_copy(update=free))
+    redis = {"redis_url": SecretStr("redis://127.0.0.1:1/0")}  # an api may do without
+    watched = _Watched(load(render(minimal()), role, tmp_path).model_copy(update=free | redis))
     run = {"gateway": wiring._run_gateway, "router": wiring._run_router, "api": wiring._run_api}  # noqa: SLF001
     stopping = asyncio.Event()
     stopping.set()
