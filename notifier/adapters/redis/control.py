@@ -6,15 +6,14 @@ notifier:disconnected    the same of disconnects, kept for two minutes
 """
 
 from itertools import count
-from typing import Any
 
 from notifier.adapters.redis.commands import ScriptAdapter
 from notifier.adapters.redis.keys import channel_of
+from notifier.adapters.redis.replies import accepted
 from notifier.adapters.redis.scripts import Script
 from notifier.adapters.redis.signals import payload_of
 from notifier.core.addresses import Url
 from notifier.core.control import LOOK, Act, Order
-from notifier.core.errors import Refused, Unavailable
 from notifier.core.names import GATEWAYS
 from notifier.core.signals import Kind, Signal
 from notifier.telemetry.metrics import Metrics
@@ -73,7 +72,7 @@ class RedisControl(ScriptAdapter):
         """See Control."""
         call = (_KEYS[act], user, self._keep[act], channel_of(GATEWAYS), _LOOK)
         _, [moment] = await self._commands.run(_GIVE, [call])
-        return Order(act, user, int(_checked(moment)) / 1000)
+        return Order(act, user, int(accepted(moment)) / 1000)
 
     async def orders(self) -> list[Order]:
         """See Control."""
@@ -88,7 +87,7 @@ class RedisControl(ScriptAdapter):
             if run_id != self._run_id:  # another process has what that one had, or less, or more
                 self._run_id, self._newest = run_id, dict.fromkeys(Act, 0)
                 return await self._read(act)
-            found += _orders_in(act, _checked(reply))
+            found += _orders_in(act, accepted(reply))
             if len(reply) < 2 * _PAGE:
                 break
         self._newest[act] = max((int(each.moment * 1000) for each in found), default=since)
@@ -98,9 +97,3 @@ class RedisControl(ScriptAdapter):
 def _orders_in(act: Act, reply: list[bytes]) -> list[Order]:
     pairs = zip(reply[::2], reply[1::2], strict=True)
     return [Order(act, user.decode(), float(moment) / 1000) for user, moment in pairs]
-
-
-def _checked(answer: Any) -> Any:  # noqa: ANN401 - any reply
-    if isinstance(answer, Refused):  # an operator mends it
-        raise Unavailable("redis", str(answer))
-    return answer

@@ -14,11 +14,11 @@ from typing import Any
 
 from notifier.adapters.redis.commands import ScriptAdapter
 from notifier.adapters.redis.keys import channel_of
+from notifier.adapters.redis.replies import accepted
 from notifier.adapters.redis.scripts import Script
 from notifier.adapters.redis.signals import payload_of
 from notifier.core.addresses import Url
 from notifier.core.attendance import LAPSE, ORDER
-from notifier.core.errors import Refused, Unavailable
 from notifier.core.presence import Exchanged
 from notifier.core.signals import Kind, Signal
 from notifier.telemetry.metrics import Metrics
@@ -113,10 +113,7 @@ class RedisMembers(ScriptAdapter):
 
     async def _run(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
         run_id, replies = await self._commands.run(script, calls)
-        for reply in replies:
-            if isinstance(reply, Refused):  # a key of a wrong type: an operator mends it
-                raise Unavailable("redis", str(reply))
-        return run_id, replies
+        return run_id, list(map(accepted, replies))
 
 
 def _members_in(reply: Sequence[bytes], gateways: frozenset[str]) -> frozenset[str]:

@@ -13,10 +13,9 @@ from typing import Any
 
 from notifier.adapters.redis.commands import ScriptAdapter
 from notifier.adapters.redis.keys import channel_of
+from notifier.adapters.redis.replies import accepted
 from notifier.adapters.redis.scripts import Script
 from notifier.adapters.redis.signals import payload_of
-from notifier.core.addresses import Url
-from notifier.core.errors import Refused, Unavailable
 from notifier.core.names import GATEWAYS, personal_topic
 from notifier.core.presence import (
     WHO,
@@ -28,7 +27,6 @@ from notifier.core.presence import (
     presence_of,
 )
 from notifier.core.signals import Kind, Signal
-from notifier.telemetry.metrics import Metrics
 
 _PATIENCE = 1.0  # seconds for all gateways to answer
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05  # seconds between looks at the answers
@@ -70,9 +68,6 @@ class RedisPresenceQueries(ScriptAdapter):
     `url` is as for RedisBroker.
     """
 
-    def __init__(self, url: Url, *, metrics: Metrics) -> None:
-        super().__init__(url, metrics)
-
     async def ask(self, users: Sequence[str], *, detailed: bool = False) -> Presence:
         """See PresenceQueries."""
         question = Question(secrets.token_hex(8), list(users), detailed)
@@ -100,6 +95,4 @@ class RedisPresenceQueries(ScriptAdapter):
     async def _run(self, script: Script, question: str, *arguments: Any) -> Any:  # noqa: ANN401 - any reply
         key = f"notifier:answers:{question}"
         _, [reply] = await self._commands.run(script, [(key, *arguments)])
-        if isinstance(reply, Refused):
-            raise Unavailable("redis", str(reply))
-        return reply
+        return accepted(reply)

@@ -1,16 +1,23 @@
-"""The replies of the scripts that publish and read, as the types of the port."""
+"""The replies of scripts, as the types of the ports."""
 
 from typing import Any
 
 import structlog
 
 from notifier.adapters.redis.keys import new_epoch
-from notifier.core.errors import NotifierError, Refused
+from notifier.core.errors import NotifierError, Refused, Unavailable
 from notifier.core.history import Before, History, Published, Question
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import Publication
 
 _log = structlog.stdlib.get_logger(__name__)
+
+
+def accepted(reply: Any) -> Any:  # noqa: ANN401 - any reply
+    """Return a reply; raises Unavailable for a refusal, which an operator has to mend."""
+    if isinstance(reply, Refused):
+        raise Unavailable("redis", str(reply))
+    return reply
 
 
 def published_of(reply: Any) -> Published | NotifierError:  # noqa: ANN401 - any reply

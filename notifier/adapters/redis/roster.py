@@ -7,9 +7,9 @@ in which each was announced last
 from typing import Any
 
 from notifier.adapters.redis.commands import ScriptAdapter
+from notifier.adapters.redis.replies import accepted
 from notifier.adapters.redis.scripts import Script
 from notifier.core.addresses import Url
-from notifier.core.errors import Refused, Unavailable
 from notifier.telemetry.metrics import Metrics
 
 _ROUTERS = "notifier:routers"
@@ -64,6 +64,4 @@ class RedisRoster(ScriptAdapter):
 
     async def _run(self, script: Script, *arguments: str | int) -> Any:  # noqa: ANN401 - any reply
         _, [answer] = await self._commands.run(script, [(_ROUTERS, *arguments)])
-        if isinstance(answer, Refused):  # an operator mends it; till then the last answer holds
-            raise Unavailable("redis", str(answer))
-        return answer
+        return accepted(answer)
