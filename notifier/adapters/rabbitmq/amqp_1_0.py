@@ -12,13 +12,13 @@ from typing import Any
 from uuid import UUID
 
 from notifier.adapters.rabbitmq import header_tables
+from notifier.adapters.rabbitmq.header_tables import UNDECODABLE
 from notifier.core.errors import Unsupported
 
 PROPERTIES = "x-amqp-1.0-app-properties"
 ENCODED = "amqp-1.0"
 TYPES = frozenset({ENCODED, "binary"})  # the plugin's own word for any data section
 _VALUE, _DATA, _MAPPING = b"\x00Sw", b"\x00Su", b"\x00St"
-UNDECODABLE = (ValueError, struct.error, LookupError)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONSTANTS: Mapping[int, object] = {0x40: None, 0x41: True, 0x42: False, 0x43: 0, 0x44: 0}
 _FIXED = {
@@ -48,7 +48,7 @@ _COUNTS = {0xC1: ">BB", 0xD1: ">II"}
 
 
 def unwrapped(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return headers with the application properties among them; raises `UNDECODABLE`.
+    """Return headers with the application properties among them; raises UNDECODABLE.
 
     Headers that stand there by themselves come first. A value of a type that no attribute has, such
     as a decimal number or a list, stays unread.

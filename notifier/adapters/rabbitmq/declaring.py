@@ -1,10 +1,11 @@
 """Declares the topology, as far as this user may, and names the remedy where it may not."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
+from typing import Self
 
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
@@ -48,20 +49,13 @@ class Channels:
             self._channel = await self._connection.channel(publisher_confirms=False)
         return self._channel
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         """Close it."""
         if self._channel is not None:
             await self._channel.close()
-
-
-@asynccontextmanager
-async def channels_of(connection: AbstractConnection) -> AsyncIterator[Channels]:
-    """Yield channels, and close the open ones afterwards."""
-    channels = Channels(connection)
-    try:
-        yield channels
-    finally:
-        await channels.close()
 
 
 async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
@@ -73,7 +67,7 @@ async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
     user may not make must exist. Raises TopologyError, and the errors that `losses` takes.
     """
     wanted = topology(partitions)
-    async with channels_of(connection) as channels:
+    async with Channels(connection) as channels:
         for exchange in wanted.exchanges:
             await _declare(channels, exchange)
         for queue in wanted.queues:
@@ -93,7 +87,7 @@ async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
 async def declare_returns(connection: AbstractConnection) -> None:
     """Declare, in the same way, the objects by which events wait and come back."""
     wanted = returns()
-    async with channels_of(connection) as channels:
+    async with Channels(connection) as channels:
         for exchange in wanted.exchanges:
             await _declare(channels, exchange)
         for queue in wanted.queues:

@@ -30,7 +30,7 @@ _SIZES = {
 }
 _WITH_LENGTH = frozenset(b"SxAF")
 _NESTED = frozenset(b"AF")
-_UNDECODABLE = (
+UNDECODABLE = (
     *(PAMQPException, ValueError, LookupError, ArithmeticError, OSError, RecursionError),
     *(TypeError, struct.error),
 )
@@ -52,8 +52,7 @@ def read(properties: bytes, at: int) -> dict[str, object]:
     """Return the headers of the table that begins at `at`.
 
     Text is text where it is UTF-8, else bytes. Values that cannot be decoded stay unread. Raises
-    TooLarge for too many headers, ValueError, and others of `properties.UNDECODABLE`, for an
-    unreadable table.
+    TooLarge for too many headers, ValueError, and others of UNDECODABLE, for an unreadable table.
     """
     room = _LARGEST_NESTED
     found: dict[str, object] = {}
@@ -100,7 +99,7 @@ def _end_of_value(data: bytes, kind: int) -> int:
 def _value(data: bytes, kind: int, end: int) -> object:
     try:
         _, value = pamqp.decode.embedded_value(data[kind:end])
-    except _UNDECODABLE:  # such as a moment in nanoseconds: it is no reason to refuse the rest
+    except UNDECODABLE:  # such as a moment in nanoseconds: it is no reason to refuse the rest
         return UNREAD
     return text(value)
 
@@ -139,6 +138,6 @@ def _is_readable(data: bytes, start: int, kind: int, end: int) -> bool:
     try:
         data[start:kind].decode()
         pamqp.decode.embedded_value(data[kind:end])
-    except _UNDECODABLE:
+    except UNDECODABLE:
         return False
     return True

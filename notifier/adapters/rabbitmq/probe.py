@@ -4,11 +4,9 @@ RabbitMQ tells a connection neither that an exchange was deleted nor that a righ
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
 
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -24,49 +22,38 @@ from notifier.core.background import Background
 _EVERY = 5  # seconds
 
 
-class Permission(Protocol):
-    """Something that RabbitMQ must let us do."""
-
-    async def exercise(self, channel: AbstractChannel) -> None:
-        """Do it without a consequence; raises ChannelAccessRefused."""
+Right = Callable[[AbstractChannel], Awaitable[None]]
+"""Does what RabbitMQ must let us do, without a consequence; raises ChannelAccessRefused."""
 
 
-@dataclass(frozen=True, slots=True)
-class PublishPermission:
-    """The right to publish to an exchange with a routing key."""
-
-    exchange: str
-    routing_key: str
-
-    async def exercise(self, channel: AbstractChannel) -> None:
-        """See Permission. RabbitMQ checks the right at once; the rollback drops the publication."""
-        transaction = channel.transaction()
-        await transaction.select()
-        exchange = await channel.get_exchange(self.exchange, ensure=False)
-        await exchange.publish(Message(b""), self.routing_key, mandatory=False)
-        await transaction.rollback()
+async def try_publishing(exchange: str, routing_key: str, channel: AbstractChannel) -> None:
+    """See Right. RabbitMQ checks the right at once; the rollback drops the publication."""
+    transaction = channel.transaction()
+    await transaction.select()
+    found = await channel.get_exchange(exchange, ensure=False)
+    await found.publish(Message(b""), routing_key, mandatory=False)
+    await transaction.rollback()
 
 
-class ConsumePermission:
-    """The right to consume from `queues`, of which one is asked at a time."""
+def consuming_from(queues: Callable[[], Sequence[str]]) -> Right:
+    """Return the right to consume from `queues`, of which one is asked at a time."""
+    turn = count()
 
-    def __init__(self, queues: Callable[[], Sequence[str]]) -> None:
-        self._queues = queues
-        self._turn = count()
-
-    async def exercise(self, channel: AbstractChannel) -> None:
-        """See Permission. It stands by for a moment, behind the consumer that is there."""
-        if not (queues := self._queues()):
+    async def stand_by(channel: AbstractChannel) -> None:
+        """Stand by for a moment, behind the consumer that is there."""
+        if not (names := queues()):
             return
         came: list[object] = []
 
         async def keep(message: object) -> None:
             came.append(message)
 
-        queue = await channel.get_queue(queues[next(self._turn) % len(queues)], ensure=False)
+        queue = await channel.get_queue(names[next(turn) % len(names)], ensure=False)
         await queue.cancel(await queue.consume(keep))
         if came:
             await channel.close()  # so that it goes back in order
+
+    return stand_by
 
 
 class Probe:
@@ -80,7 +67,7 @@ class Probe:
     def __init__(
         self,
         reconnector: Reconnector,
-        right: Permission,
+        right: Right,
         topology: Topology | None = None,
         is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -123,7 +110,7 @@ class Probe:
 
     async def _try_right(self, channels: Channels) -> None:
         try:
-            await self._right.exercise(await channels.usable())
+            await self._right(await channels.usable())
         except ChannelAccessRefused as error:
             self._refusal = f"RabbitMQ refuses a right: {error}; {REMEDY}"
         else:

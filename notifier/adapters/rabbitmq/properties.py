@@ -11,10 +11,10 @@ from time import time
 from typing import Any, NamedTuple
 
 from aiormq.abc import FieldTable
-from pamqp.exceptions import PAMQPException
 
 from notifier.adapters.rabbitmq import amqp_1_0, header_tables
 from notifier.adapters.rabbitmq.frames import short
+from notifier.adapters.rabbitmq.header_tables import UNDECODABLE
 from notifier.core.entries import Entry
 from notifier.core.errors import TooLarge, Unreadable
 
@@ -47,10 +47,6 @@ _YEAR_2001 = 1_000_000_000
 _YEAR_2106 = 1 << 32  # from which on clients differ in how they read a timestamp
 _CLOCKS_DIFFER = 60
 _PROPERTIES_RULE = "cannot be read: their texts must be UTF-8, and headers a table of AMQP 0-9-1"
-UNDECODABLE = (
-    *(PAMQPException, ValueError, TypeError, LookupError, ArithmeticError, RecursionError),
-    *(OSError, struct.error),
-)
 
 
 class Death(NamedTuple):

@@ -11,7 +11,7 @@ from notifier.adapters.rabbitmq.deliveries import Message, UnsettledBytes
 from notifier.adapters.rabbitmq.errors import Lost
 from notifier.adapters.rabbitmq.partition import Partition
 from notifier.adapters.rabbitmq.partitions import PartitionSharing
-from notifier.adapters.rabbitmq.probe import ConsumePermission, Probe
+from notifier.adapters.rabbitmq.probe import Probe, consuming_from
 from notifier.adapters.rabbitmq.router_publisher import RouterPublisher
 from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, UNCLAIMED, topology
 from notifier.adapters.rabbitmq.undelivered import letter_back, report_letter, waiting_letter
@@ -88,7 +88,7 @@ class AmqpEventSource(ConnectedAdapter):
         self._ready: asyncio.Queue[Partition | None] = asyncio.Queue()  # each at most once
         self.held = UnsettledBytes()
         self._sharing = PartitionSharing(roster, self._ready, self.held, metrics)
-        consuming = ConsumePermission(lambda: self._sharing.at_work)
+        consuming = consuming_from(lambda: self._sharing.at_work)
         self._probe = Probe(
             self._reconnector, consuming, topology(partitions), lambda: self.held.is_full
         )

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from notifier.adapters.rabbitmq.amqp_1_0 import (
     PROPERTIES,
-    UNDECODABLE,
     body_of,
     type_of,
     unwrapped,
 )
-from notifier.adapters.rabbitmq.header_tables import UNREAD
+from notifier.adapters.rabbitmq.header_tables import UNDECODABLE, UNREAD
 from notifier.core.errors import Unsupported
 
 

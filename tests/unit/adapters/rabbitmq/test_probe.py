@@ -38,7 +38,7 @@ async def test_nothing_is_asked_while_the_connection_is_not_read(
 
     async with (
         connected() as (_, connection),
-        Probe(reconnector, asking, is_paused=asking.look).over(connection),
+        Probe(reconnector, asking.exercise, is_paused=asking.look).over(connection),
     ):
         await eventually(lambda: asking.looks_while_paused > 2)
         while_paused = asking.times
