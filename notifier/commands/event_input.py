@@ -53,11 +53,8 @@ def event(members: Mapping[str, Any], data: bytes | None) -> bytes:
         # Arguments whose bytes are no text of the locale have halves of characters.
         if _HALF.search(str(value)):
             raise Invalid(name, "is not text in the encoding of this terminal (LANG, LC_ALL)")
-    return json.dumps(members).encode() if data is None else _with_data(members, data)
-
-
-def _with_data(members: Mapping[str, Any], data: bytes) -> bytes:
-    return json.dumps(members)[:-1].encode() + b', "data": %b}' % data
+    text = json.dumps(members).encode()
+    return text if data is None else text[:-1] + b', "data": %b}' % data
 
 
 def data_of(option: str, stdin: Callable[[], BufferedReader]) -> bytes:

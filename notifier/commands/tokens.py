@@ -83,19 +83,13 @@ def key(name: str, scopes: tuple[str, ...], patterns: tuple[str, ...]) -> None:
     click.echo(f"to add to NOTIFIER_API_KEYS:   {made.entry}")
 
 
-def mint(  # noqa: PLR0913 - one for each claim
-    settings: "Settings",
-    user: str,
-    topics: tuple[str, ...],
-    lifetime: int,
-    *,
-    publish: tuple[str, ...] = (),
-    presence: tuple[str, ...] = (),
+def mint(
+    settings: "Settings", user: str, topics: tuple[str, ...], lifetime: int, **more: tuple[str, ...]
 ) -> str:
     """Sign a token with NOTIFIER_JWT_SECRET, for so many seconds; end if it is not to be."""
     from notifier.credentials import minted
 
     try:
-        return minted(settings, user, topics, lifetime, publish=publish, presence=presence)
+        return minted(settings, user, topics, lifetime, **more)
     except Invalid as error:
         fail(str(error), WRONG_USE)

@@ -1,7 +1,8 @@
 """`notifier users` and `notifier events`: what the api knows of users, and orders about them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import click
 
@@ -34,33 +35,27 @@ def _about_a_user(command: Callable[..., None]) -> Callable[..., None]:
 @_about_a_user
 def show(user: str, url: str, key: str | None) -> None:
     """Print where USER is connected, as JSON."""
-    run_client(_show(url, user, key))
-
-
-async def _show(url: str, user: str, key: str | None) -> None:
     from notifier import client
 
-    click.echo(json.dumps(await client.presence(url, user, key), indent=2))
+    _print(client.presence(url, user, key), indent=2)
 
 
 @users.command()
 @_about_a_user
 def disconnect(user: str, url: str, key: str | None) -> None:
     """End the connections that USER has now. The clients come back."""
-    run_client(_order(url, "disconnect", user, key))
+    from notifier import client
+
+    _print(client.order(url, "disconnect", user, key))
 
 
 @users.command()
 @_about_a_user
 def revoke(user: str, url: str, key: str | None) -> None:
     """Refuse the tokens of USER issued until now. The connections that they opened end."""
-    run_client(_order(url, "revoke", user, key))
-
-
-async def _order(url: str, act: str, user: str, key: str | None) -> None:
     from notifier import client
 
-    click.echo(json.dumps(await client.order(url, act, user, key)))
+    _print(client.order(url, "revoke", user, key))
 
 
 @click.group()
@@ -75,11 +70,11 @@ def events() -> None:
 @click.option("--topic", help="One more topic to look in.")
 def explain(user: str, event: str, url: str, key: str | None, **given: str | None) -> None:
     """Print why USER got an event, or did not. EVENT is its id; the answer is JSON."""
-    of = {name: value for name, value in given.items() if value is not None}
-    run_client(_explain(url, user, event, key, of))
-
-
-async def _explain(url: str, user: str, event: str, key: str | None, of: dict[str, str]) -> None:
     from notifier import client
 
-    click.echo(json.dumps(await client.fate(url, user, event, key, **of), indent=2))
+    of = {name: value for name, value in given.items() if value is not None}
+    _print(client.fate(url, user, event, key, **of), indent=2)
+
+
+def _print(answer: Coroutine[Any, Any, dict[str, Any]], indent: int | None = None) -> None:
+    click.echo(json.dumps(run_client(answer), indent=indent))

@@ -29,16 +29,15 @@ def mint(  # noqa: PLR0913  # one argument for each claim
     """
     key_of_secret(secret)
     now = int(time())
-    expires = now + int(lifetime)
-    claims: dict[str, Any] = {user_claim: checked_name(user, "user"), "iat": now, "exp": expires}
-    if issuer is not None:
-        claims["iss"] = issuer
-    if audience is not None:
-        claims["aud"] = audience
-    if topics:
-        claims[topics_claim] = list(topics)
-    if publish:
-        claims["publish"] = list(publish)
-    if presence:
-        claims["presence"] = list(presence)
-    return jwt.encode(claims, secret, algorithm="HS256")
+    claims: dict[str, Any] = {
+        user_claim: checked_name(user, "user"),
+        "iat": now,
+        "exp": now + int(lifetime),
+        "iss": issuer,
+        "aud": audience,
+        topics_claim: list(topics),
+        "publish": list(publish),
+        "presence": list(presence),
+    }
+    given = {name: value for name, value in claims.items() if value not in (None, [])}
+    return jwt.encode(given, secret, algorithm="HS256")
