@@ -122,7 +122,7 @@ class Badges(Worker):
             raise outcome
         question = Before(move.topic, behind=outcome.read, beginning=len(SILENT))
         [history] = await self._broker.read([question])
-        return frame_of(move.topic, outcome, history, self._now())
+        return _frame(move.topic, outcome, history, Countable(history, self._now()))
 
     # Called by the hub, and by the clock.
 
@@ -249,11 +249,6 @@ class Badges(Worker):
                 if (is_news or is_new) and topic in session.topics:
                     session.connection.send(frame)
         user.sessions.update(dict.fromkeys(user.sessions, False))
-
-
-def frame_of(topic: str, mark: Mark, history: History, now: int) -> frames.Marks:
-    """Return the frame that tells a mark; `history` has the events behind it, as of `now`."""
-    return _frame(topic, mark, history, Countable(history, now))
 
 
 def _frame(topic: str, mark: Mark, history: History, countable: Countable) -> frames.Marks:

@@ -250,14 +250,11 @@ class Hub(Worker):
         feeds: dict[str, Feed] = {}
         for arrival in arrivals:
             for join in () if arrival.gone else arrival.joins:
-                feed = self._feeds.get(join.topic) or self._new_feed(join.topic)
+                feed = self._feeds.get(join.topic) or Feed(join.topic, self._observer, self._now)
                 feeds[join.topic] = self._feeds[join.topic] = feed
                 feed.join(join)
         feeds.update(islice(self._unsettled.items(), self._size))
         return Entered(arrivals, list(feeds.values()))
-
-    def _new_feed(self, topic: str) -> Feed:
-        return Feed(topic, self._observer, self._now)
 
     def _take_out(self, arrivals: Iterable[Arrival]) -> None:
         for arrival in arrivals:

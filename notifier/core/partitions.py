@@ -1,6 +1,6 @@
 """Which router takes from which partition. Pure: routers that know the same come to the same."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from itertools import product
 from typing import NamedTuple
@@ -31,17 +31,13 @@ def _owners(partitions: Collection[str], routers: Collection[str]) -> dict[str, 
     fill, remainder = divmod(len(partitions), len(routers))
     owners: dict[str, str] = {}
     owned = dict.fromkeys(routers, 0)
-    for partition, router in _by_weight(partitions, routers):
+    for partition, router in sorted(product(partitions, routers), key=_weight, reverse=True):
         has_room = owned[router] < fill or (owned[router] == fill and remainder > 0)
         if partition not in owners and has_room:
             remainder -= owned[router] == fill
             owned[router] += 1
             owners[partition] = router
     return owners
-
-
-def _by_weight(partitions: Collection[str], routers: Collection[str]) -> Iterator[tuple[str, str]]:
-    yield from sorted(product(partitions, routers), key=_weight, reverse=True)
 
 
 def _weight(pair: tuple[str, str]) -> bytes:

@@ -169,19 +169,9 @@ class Metrics(Metered):
             "Connections refused before or instead of a session, by reason; full and too_fast are "
             "bounds of this gateway, too_many_connections is the user's.",
             reason=(
-                *(
-                    "unauthorized",
-                    "token_expired",
-                    "token_revoked",
-                    "forbidden",
-                    "unavailable",
-                    "wrong_origin",
-                    "invalid",
-                    "too_many",
-                    "full",
-                    "too_fast",
-                    "too_many_connections",
-                ),
+                *("unauthorized", "token_expired", "token_revoked", "forbidden", "unavailable"),
+                *("wrong_origin", "invalid", "too_many", "full", "too_fast"),
+                "too_many_connections",
             ),
         )
         self.frames_refused = self._counters(
@@ -190,8 +180,7 @@ class Metrics(Metered):
             "too_many_bytes closed the connection.",
             reason=(
                 *("invalid", "too_large", "unauthorized", "token_expired", "token_revoked"),
-                *("forbidden",),
-                *("unavailable", "too_many", "too_many_frames", "too_many_bytes"),
+                *("forbidden", "unavailable", "too_many", "too_many_frames", "too_many_bytes"),
             ),
         )
         self.slow_consumers = self._counter(
@@ -289,11 +278,11 @@ class Metrics(Metered):
             "1 while the files of settings hold some that cannot work, so that the earlier ones "
             "stay in force until the process ends; the log names them. Else 0.",
         )
-        self.loop_lag = self._histogram(
+        self.loop_lag = self._histograms(
             "notifier_loop_lag_seconds",
             "How late the event loop came to a timer, measured once a second.",
             _LAGS,
-        )
+        ).labels()
 
     def reached(self, stage: str, accepted: Iterable[float]) -> None:
         """Events that were accepted at these moments (Unix seconds) have now reached a stage."""

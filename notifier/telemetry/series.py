@@ -167,9 +167,6 @@ class Metered:
         row = Row(name, "histogram", labels, meaning)
         return self._known(Family(row, partial(Histogram, bounds), HistogramMetricFamily))
 
-    def _histogram(self, name: str, meaning: str, bounds: Sequence[float]) -> Histogram:
-        return self._histograms(name, meaning, bounds).labels()
-
     def _known(self, family: Family[S]) -> Family[S]:
         self._rows.append(family.row)
         self.registry.register(family)

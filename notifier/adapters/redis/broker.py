@@ -184,7 +184,8 @@ class RedisBroker(LongLived):
             )
 
     def _asked(self, question: Question) -> tuple[str | int, ...]:
-        seconds = self._kept_for(question.topic).head_seconds
+        kept = self._kept_personal if is_personal(question.topic) else self._kept
+        seconds = kept.head_seconds
         if isinstance(question, Before):
             # Not `(OFFSET-0`: nothing is before 0, which Redis takes for an error.
             last = "+" if question.offset is None else max(question.offset - 1, 0)
@@ -193,9 +194,6 @@ class RedisBroker(LongLived):
         asked = "" if question.offset is None else question.offset
         seen = question.seen or ("", "")
         return (seconds, PAGE, asked, *seen, 1 if question.begins else "", "", "")
-
-    def _kept_for(self, topic: str) -> Kept:
-        return self._kept_personal if is_personal(topic) else self._kept
 
     # Following.
 

@@ -18,7 +18,7 @@ class Few(Metered):
         self.turns = self._counter("turns_total", "Turns.")
         self.errors = self._counters("errors_total", "Errors.", reason=("odd", "late"))
         self.waiting = self._gauges("waiting", "Waiting.", queue="any queue")
-        self.age = self._histogram("age_seconds", "Age.", BOUNDS)
+        self.age = self._histograms("age_seconds", "Age.", BOUNDS).labels()
 
     def exposed(self) -> str:
         return generate_latest(self.registry).decode()
