@@ -9,13 +9,17 @@ class Backends:
     """Where the backends are; their passwords may be replaced while connections stand."""
 
     def __init__(self, settings: Settings) -> None:
-        _check(settings)
+        self.check(settings)
         self.amqp = Address(settings.amqp_url.get_secret_value())
         self.redis = Address(settings.redis_url.get_secret_value())
 
-    def check(self, changed: Settings) -> None:
+    @staticmethod
+    def check(settings: Settings) -> None:
         """Raise SettingsError for addresses that cannot be."""
-        _check(changed)
+        try:
+            connection_options(settings.redis_url.get_secret_value())
+        except ValueError as error:
+            raise SettingsError([f"NOTIFIER_REDIS_URL: {error}"]) from error
 
     def take(self, changed: Settings) -> list[str]:
         """Take the passwords of changed settings; return the settings that name another place."""
@@ -25,10 +29,3 @@ class Backends:
             for name, address in pairs.items()
             if not address.replace(getattr(changed, name).get_secret_value())
         ]
-
-
-def _check(settings: Settings) -> None:
-    try:
-        connection_options(settings.redis_url.get_secret_value())
-    except ValueError as error:
-        raise SettingsError([f"NOTIFIER_REDIS_URL: {error}"]) from error

@@ -16,7 +16,7 @@ from notifier.client import Event, Follower
 from notifier.client.http_requests import authorities
 from notifier.settings import Settings
 from notifier.telemetry.metrics import Metrics
-from notifier.telemetry.traces import NoTraces
+from notifier.telemetry.traces import Traces
 from notifier.wiring.dev import DevHouse, dev_house
 
 _PATIENCE = 10.0
@@ -99,5 +99,5 @@ async def _house() -> AsyncIterator[DevHouse]:
     settings = Settings.model_construct(
         gateway_port=0, api_port=0, private_port=0, api_keys=(_KEY.entry,), docs=False
     )
-    async with dev_house(settings, Metrics(), NoTraces()) as house:
+    async with dev_house(settings, Metrics(), Traces()) as house:
         yield house

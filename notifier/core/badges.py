@@ -5,9 +5,9 @@ has just read, so the last frame that a client got is right, in any order of the
 gateways. Only users with such a client stand here: nobody else costs anything.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from notifier.core.ports import Broker, Marks
 from notifier.core.positions import Position
 from notifier.core.signals import Signal
 from notifier.core.unread import Countable
-from notifier.core.worker import Subscriber, Worker
+from notifier.core.worker import Subscriber, Worker, answered
 
 _MOVES = 250  # a round
 _USERS = 64  # a round
@@ -115,14 +115,10 @@ class Badges(Worker):
 
     async def moved(self, move: Move) -> frames.Marks:
         """Make a move, and return the topic's marks behind it; raises the error that refused it."""
-        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.move(move, lambda outcome: None if done.done() else done.set_result(outcome))
-        outcome = await done
-        if isinstance(outcome, NotifierError):
-            raise outcome
-        question = Before(move.topic, behind=outcome.read, beginning=len(SILENT))
+        mark = await answered(partial(self.move, move))
+        question = Before(move.topic, behind=mark.read, beginning=len(SILENT))
         [history] = await self._broker.read([question])
-        return _frame(move.topic, outcome, history, Countable(history, self._now()))
+        return _frame(move.topic, mark, history, Countable(history, self._now()))
 
     # Called by the hub, and by the clock.
 

@@ -319,13 +319,11 @@ def encode(event: Event) -> bytes:
     return _encoder.encode(event)
 
 
-def identity_in(event: Event) -> bytes:
-    """Write the members of `delivered` that identify an event: those behind `PLAIN` or `SILENT`."""
-    return identity_of(event.id, event.source)
-
-
 def identity_of(event_id: object, source: object = None) -> bytes:
-    """Write the same of an id and a source; without a source, as far as the id goes."""
+    """Write the members of `delivered` that identify an event: those behind `PLAIN` or `SILENT`.
+
+    Without a source, as far as the id goes.
+    """
     if source is None:
         return _encoder.encode({"id": event_id})[1:-1] + b","
     return _encoder.encode({"id": event_id, "source": source})[1:-1]

@@ -94,7 +94,7 @@ class Publication:
         return self.event.startswith(events.SILENT)
 
     def is_of(self, identity: bytes) -> bool:
-        """Whether its event has this identity, as `events.identity_in` writes it."""
+        """Whether its event has this identity, as `events.identity_of` writes it."""
         return self.event.startswith((events.PLAIN + identity, events.SILENT + identity))
 
     def expired(self, now: int) -> bool:

@@ -4,9 +4,9 @@ The client waits for the position and repeats itself without one, so nothing has
 meanwhile. One worker publishes in rounds, in the order in which the events came.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
@@ -24,7 +24,7 @@ from notifier.core.ports import Broker
 from notifier.core.positions import Position
 from notifier.core.publications import NewPublication, publications_of
 from notifier.core.signals import Kind, Signal
-from notifier.core.worker import Worker
+from notifier.core.worker import Worker, answered
 
 _ROUND = 125  # events
 _ROUND_BYTES = 1024 * 1024
@@ -45,7 +45,7 @@ class PublishingObserver(Protocol):
 class ClientEvent(NamedTuple):
     """An event of a client's: a publication, or an ephemeral one, which is a signal.
 
-    `identity` is as `events.identity_in` writes it.
+    `identity` is as `events.identity_of` writes it.
     """
 
     item: NewPublication | Signal
@@ -73,7 +73,7 @@ def client_event_of(identity: Identity, frame: frames.Publish, now: float) -> Cl
             f"the token does not allow publishing to topic {topic}: its claim publish must name it"
         )
     event = _event_in(frame, topic, source_of(identity.user), now)
-    known = events.identity_in(event)
+    known = events.identity_of(event.id, event.source)
     if frame.ephemeral:
         body = frames.ephemeral_frame(topic, events.delivered(event))
         return ClientEvent(Signal(topic, Kind.FRAME, frames.EPHEMERAL, body), known)
@@ -132,12 +132,7 @@ class Publishing(Worker):
 
     async def published(self, event: ClientEvent) -> Position | None:
         """Publish an event, and return its position; raises the error that refused it."""
-        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.publish(event, lambda outcome: None if done.done() else done.set_result(outcome))
-        outcome = await done
-        if isinstance(outcome, NotifierError):
-            raise outcome
-        return outcome
+        return await answered(partial(self.publish, event))
 
     async def _run_round(self) -> None:
         while self._waiting:

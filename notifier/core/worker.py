@@ -2,14 +2,17 @@
 
 import asyncio
 from abc import abstractmethod
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from notifier.core.access import Identity
 from notifier.core.backoff import Backoff
-from notifier.core.errors import Unavailable
+from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.ports import Connection
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -42,6 +45,16 @@ class Worker:
 
     def _on_unavailable(self) -> None:
         """Hear that a round failed."""
+
+
+async def answered(ask: Callable[[Callable[[T | NotifierError], None]], None]) -> T:
+    """Ask a worker, and return what it answers by a callback; raises an error that it answers."""
+    done: asyncio.Future[T | NotifierError] = asyncio.get_running_loop().create_future()
+    ask(lambda outcome: None if done.done() else done.set_result(outcome))
+    outcome = await done
+    if isinstance(outcome, NotifierError):
+        raise outcome
+    return outcome
 
 
 class Subscriber(Protocol):

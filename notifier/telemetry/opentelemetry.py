@@ -19,6 +19,7 @@ from notifier.core.errors import Invalid, NotifierError, Unavailable
 from notifier.core.history import Published
 from notifier.core.ports import Batch, Broker, BrokerListener, Delivery, EventQueue, EventSource
 from notifier.core.publications import NewPublication, Publication
+from notifier.telemetry.traces import Traces
 
 P = TypeVar("P")
 _propagator = TraceContextTextMapPropagator()
@@ -54,8 +55,8 @@ def _event_of(body: bytes) -> _Event:
         return _Event()  # the reader of the whole event raises the reason
 
 
-class OpenTelemetry:
-    """Fulfils Traces while it is entered."""
+class OpenTelemetry(Traces):
+    """Puts spans around the ports while it is entered."""
 
     def __init__(self, role: str) -> None:
         self._provider = TracerProvider(

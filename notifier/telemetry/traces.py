@@ -10,44 +10,30 @@ an event passes none of this.
 """
 
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Protocol
 
 from notifier.core.ports import Broker, EventQueue, EventSource
 
 
-class Traces(Protocol):
-    """Puts spans around the ports."""
+class Traces:
+    """Puts spans around the ports in a subclass; by itself it leaves the adapters as they are."""
 
     def queue(self, queue: EventQueue) -> EventQueue:
         """Trace entries that are put."""
-
-    def source(self, source: EventSource) -> EventSource:
-        """Trace deliveries."""
-
-    def broker(self, broker: Broker) -> Broker:
-        """Trace publications, sent and heard."""
-
-
-class NoTraces:
-    """Leaves the adapters as they are. Fulfils Traces."""
-
-    def queue(self, queue: EventQueue) -> EventQueue:
-        """See Traces."""
         return queue
 
     def source(self, source: EventSource) -> EventSource:
-        """See Traces."""
+        """Trace deliveries."""
         return source
 
     def broker(self, broker: Broker) -> Broker:
-        """See Traces."""
+        """Trace publications, sent and heard."""
         return broker
 
 
 def traces(role: str, *, wanted: bool) -> AbstractAsyncContextManager[Traces]:
     """Trace while inside; leaving sends the rest. Raises ImportError without the extra."""
     if not wanted:
-        return nullcontext[Traces](NoTraces())
+        return nullcontext(Traces())
     from notifier.telemetry.opentelemetry import OpenTelemetry  # noqa: PLC0415 - an extra
 
     return OpenTelemetry(role)

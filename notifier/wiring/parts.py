@@ -88,7 +88,15 @@ async def on_redis(
     """Yield the ports on Redis; all but the broker connect when they are used."""
     as_long_as_heads = 2 * max(settings.inbox_seconds, settings.history_seconds)
     async with (
-        redis(settings, address, metrics) as broker,
+        RedisBroker(
+            address,
+            metrics=metrics,
+            deduplication_seconds=settings.deduplication_seconds,
+            history_size=settings.history_size,
+            history_seconds=settings.history_seconds,
+            inbox_size=settings.inbox_size,
+            inbox_seconds=settings.inbox_seconds,
+        ) as broker,
         RedisMarks(address, metrics=metrics, seconds=as_long_as_heads) as marks,
         RedisMembers(address, metrics=metrics) as members,
         RedisControl(address, settings.revocation_seconds, metrics=metrics) as control,
@@ -205,19 +213,6 @@ async def serve_private(
 def verifier(settings: Settings, metrics: Metrics) -> JwtVerifier:
     """Make the verifier of tokens."""
     return verifier_of(settings, lambda outcome: metrics.issuer_fetches.labels(outcome).inc())
-
-
-def redis(settings: Settings, address: Address, metrics: Metrics) -> RedisBroker:
-    """Make the broker on Redis."""
-    return RedisBroker(
-        address,
-        metrics=metrics,
-        deduplication_seconds=settings.deduplication_seconds,
-        history_size=settings.history_size,
-        history_seconds=settings.history_seconds,
-        inbox_size=settings.inbox_size,
-        inbox_seconds=settings.inbox_seconds,
-    )
 
 
 def seats(

@@ -14,7 +14,7 @@ from deploy.helm import generate
 from notifier import wiring
 from notifier.settings import CLIENT_VARIABLES, Role, Settings, SettingsError, variable
 from notifier.telemetry.metrics import Metrics
-from notifier.telemetry.traces import NoTraces
+from notifier.telemetry.traces import Traces
 from tests.support.chart import (
     ROLES,
     Object,
@@ -152,7 +152,7 @@ async def test_a_role_is_given_the_settings_that_it_reads_and_no_others(
     run = {"gateway": wiring._run_gateway, "router": wiring._run_router, "api": wiring._run_api}  # noqa: SLF001
     stopping = asyncio.Event()
     stopping.set()
-    await run[role](watched, Metrics(), NoTraces(), stopping)  # type: ignore[arg-type]
+    await run[role](watched, Metrics(), Traces(), stopping)  # type: ignore[arg-type]
 
     given = {name for name in PLAIN if role in readers(name)}
 
