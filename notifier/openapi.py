@@ -70,6 +70,11 @@ def parameter(name: str, place: str, description: str, **schema: object) -> dict
     return {"name": name, "in": place, "description": description, "schema": told}
 
 
+def members(**schemas: object) -> dict[str, Any]:
+    """Describe an object that has all of these members."""
+    return {"type": "object", "required": list(schemas), "properties": schemas}
+
+
 def answer(description: str, schema: object, **examples: object) -> dict[str, Any]:
     """Describe an answer in JSON, with an example of each kind by its name."""
     return {"description": description, "content": {JSON: content(schema, **examples)}}

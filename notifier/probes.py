@@ -12,22 +12,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from notifier.core.background import Background
-from notifier.openapi import Application, answer
+from notifier.openapi import Application, answer, members
 from notifier.problems import no_route
 from notifier.telemetry.metrics import Metrics
 
-_READY = {
-    "type": "object",
-    "required": ["ready", "parts"],
-    "properties": {
-        "ready": {"type": "boolean"},
-        "parts": {
-            "type": "object",
-            "description": "Each part's trouble, or `ok`.",
-            "additionalProperties": {"type": "string"},
-        },
+_READY = members(
+    ready={"type": "boolean"},
+    parts={
+        "type": "object",
+        "description": "Each part's trouble, or `ok`.",
+        "additionalProperties": {"type": "string"},
     },
-}
+)
 _WELL = {"ready": True, "parts": {"broker": "ok"}}
 _ILL = {"ready": False, "parts": {"broker": "no answer for 5 s"}}
 _READINESS: dict[int | str, dict[str, Any]] = {

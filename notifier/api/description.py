@@ -9,7 +9,7 @@ from notifier.core.control import Act
 from notifier.core.event_rules import LONGEST_TEXT
 from notifier.core.fate import Fate
 from notifier.core.presence import MOST_USERS
-from notifier.openapi import JSON, answer, body, content, parameter, problems
+from notifier.openapi import JSON, answer, body, content, members, parameter, problems
 from notifier.schemas import CLOUD_EVENT, ref
 
 API = (
@@ -38,23 +38,15 @@ _BODY = {
         cloudevents.BATCHED: content(_batch_of(ref("PostedCloudEvent")), batch=[CLOUD_EVENT]),
     },
 }
-_ID = {"type": "object", "required": ["id"], "properties": {"id": ref("Word")}}
-_ACCEPTED = {
-    "type": "object",
-    "required": ["status", "id"],
-    "properties": {"status": {"const": 202}, "id": ref("Word")},
-}
-_RESULTS = {
-    "type": "object",
-    "required": ["results"],
-    "properties": {
-        "results": {
-            "type": "array",
-            "description": "One for each event of the batch, in their order.",
-            "items": {"anyOf": [_ACCEPTED, ref("Problem")]},
-        }
-    },
-}
+_ID = members(id=ref("Word"))
+_ACCEPTED = members(status={"const": 202}, id=ref("Word"))
+_RESULTS = members(
+    results={
+        "type": "array",
+        "description": "One for each event of the batch, in their order.",
+        "items": {"anyOf": [_ACCEPTED, ref("Problem")]},
+    }
+)
 _PROBLEM = {
     "type": "about:blank",
     "title": "Unprocessable Content",
@@ -129,15 +121,8 @@ VALIDATE_WEBHOOK: dict[str, Any] = {
         ]
     },
 }
-_ORDER = {
-    "type": "object",
-    "required": ["user", "act", "time"],
-    "properties": {
-        "user": ref("Name"),
-        "act": {"enum": [each.value for each in Act]},
-        "time": {"type": "string", "format": "date-time"},
-    },
-}
+_MOMENT = {"type": "string", "format": "date-time"}
+_ORDER = members(user=ref("Name"), act={"enum": [each.value for each in Act]}, time=_MOMENT)
 
 
 def _order(act: Act, meaning: str) -> dict[str, Any]:
@@ -174,24 +159,9 @@ _PRESENCE_REFUSALS = problems(
 )
 _COUNT = {"type": "integer", "minimum": 0}
 _COMPLETE = {"type": "boolean", "description": "Whether all gateways have answered in time."}
-_OF_USER = {
-    "type": "object",
-    "required": ["user", "count", "connections", "complete"],
-    "properties": {
-        "user": ref("Name"),
-        "count": _COUNT,
-        "connections": {"type": "array", "items": ref("Seen")},
-        "complete": _COMPLETE,
-    },
-}
-_OF_USERS = {
-    "type": "object",
-    "required": ["users", "complete"],
-    "properties": {
-        "users": {"type": "object", "additionalProperties": _COUNT},
-        "complete": _COMPLETE,
-    },
-}
+_CONNECTIONS = {"type": "array", "items": ref("Seen")}
+_OF_USER = members(user=ref("Name"), count=_COUNT, connections=_CONNECTIONS, complete=_COMPLETE)
+_OF_USERS = members(users={"type": "object", "additionalProperties": _COUNT}, complete=_COMPLETE)
 _USERS = {
     "type": "object",
     "required": ["users"],
@@ -241,34 +211,26 @@ PRESENCE: dict[str, Any] = {
         "security": _NEEDS_KEY,
     },
 }
-
-_MOMENT = {"type": "string", "format": "date-time"}
 _FATES = {"enum": [each.value for each in Fate]}
-_FATE = {
+_FATE_IN_TOPIC = {
     "type": "object",
-    "required": ["user", "event", "fate", "because", "topics", "connections", "complete"],
+    "required": ["topic", "fate"],
     "properties": {
-        "user": ref("Name"),
-        "event": {"type": "string"},
+        "topic": ref("Topic"),
         "fate": _FATES,
-        "because": {"type": "string"},
-        "topics": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["topic", "fate"],
-                "properties": {
-                    "topic": ref("Topic"),
-                    "fate": _FATES,
-                    "position": ref("Position"),
-                    **dict.fromkeys(("accepted", "expires", "published"), _MOMENT),
-                },
-            },
-        },
-        "connections": {"type": "array", "items": ref("Seen")},
-        "complete": _COMPLETE,
+        "position": ref("Position"),
+        **dict.fromkeys(("accepted", "expires", "published"), _MOMENT),
     },
 }
+_FATE = members(
+    user=ref("Name"),
+    event={"type": "string"},
+    fate=_FATES,
+    because={"type": "string"},
+    topics={"type": "array", "items": _FATE_IN_TOPIC},
+    connections=_CONNECTIONS,
+    complete=_COMPLETE,
+)
 _RECEIVED = {
     "user": "42",
     "event": "order-7-paid",
