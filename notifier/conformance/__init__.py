@@ -1,183 +1,42 @@
 """The promises of the protocol as named cases, tried against a deployment by a client of it."""
 
-import asyncio
-import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.typing import Subprotocol
+from websockets.exceptions import WebSocketException
 
-from notifier.client.http_requests import authorities
+from notifier.conformance.deployment import PATIENCE, Broken, Deployment, Frame, expect
 
-_PATIENCE = 10.0  # seconds
+__all__ = ["CASES", "Case", "Deployment", "Outcome", "tried"]
+
 _GONE = "gone.7"  # a position of no stream
-Frame = dict[str, Any]
-
-
-class Broken(Exception):
-    """The deployment does not keep a promise; the text tells its answer."""
-
-
-class Deployment(NamedTuple):
-    """A deployment: the gateway's address and a token; the api's and a key, or None.
-
-    `topic` is one that the token may follow, publish to, and be a member of, or None.
-    """
-
-    url: str
-    token: str
-    api_url: str | None = None
-    key: str | None = None
-    topic: str | None = None
-
-    @asynccontextmanager
-    async def client(self, query: str = "", token: str | None = None) -> AsyncIterator["_Client"]:
-        """Connect by WebSocket, with another token if one is given."""
-        address = self.url.replace("http", "ws", 1) + f"/v1/ws{query}"
-        offered = ("notifier.v1", f"bearer.{token or self.token}")
-        subprotocols = [Subprotocol(each) for each in offered]
-        async with connect(address, subprotocols=subprotocols, open_timeout=_PATIENCE) as socket:
-            yield _Client(socket)
-
-    async def get(self, path: str, *, accept: str = "*/*") -> httpx.Response:
-        """Ask the gateway, with the token."""
-        headers = {"authorization": f"Bearer {self.token}", "accept": accept}
-        async with _http_client(self.url) as http:
-            return await http.get(path, headers=headers)
-
-    @asynccontextmanager
-    async def stream(self, last_event_id: str | None = None) -> AsyncIterator["_Stream"]:
-        """Follow by server-sent events, from the id of an earlier one if it is given."""
-        headers = {"authorization": f"Bearer {self.token}", "accept": "text/event-stream"}
-        if last_event_id is not None:
-            headers["last-event-id"] = last_event_id
-        async with (
-            _http_client(self.url) as http,
-            http.stream("GET", "/v1/sse", headers=headers) as response,
-        ):
-            _expect(response.is_success, f"it answered {response.status_code}")
-            yield _Stream(response)
-
-    async def post(self, user: str, name: str) -> None:
-        """Post an event of this id for a user, and wait until it is confirmed."""
-        headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
-        event = {"type": "conformance", "users": [user], "id": name, "silent": True, "ttl": 60}
-        async with _http_client(self.api_url or "") as http:
-            answer = await http.post("/v1/events", json=event, headers=headers)
-        _expect(answer.status_code == httpx.codes.ACCEPTED, f"the api answered {answer.text}")
-
-
-class _Follower:
-    """A client by any transport, which has its next frame."""
-
-    async def next(self) -> Frame:
-        raise NotImplementedError
-
-    async def next_of(self, *kinds: str) -> Frame:
-        """Return the next frame of these types, and pass over others."""
-        async with asyncio.timeout(_PATIENCE):
-            while (frame := await self.next())["type"] not in kinds:
-                pass
-            return frame
-
-    async def ids(self, last: str) -> list[str]:
-        """Return the ids of the events up to one."""
-        found: list[str] = []
-        while last not in found:
-            found.append((await self.next_of("event"))["event"]["id"])
-        return found
-
-
-class _Stream(_Follower):
-    """Server-sent events; `last_id` is the newest id."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self._lines = response.aiter_lines()
-        self.last_id = ""
-
-    async def next(self) -> Frame:
-        frame: Frame | None = None
-        async for line in self._lines:
-            name, _, value = line.partition(": ")
-            if name == "data":
-                frame = json.loads(value)
-            elif name == "id":
-                self.last_id = value
-            elif not line and frame is not None:
-                return frame
-        raise Broken("the stream of server-sent events ended")
-
-
-class _Client(_Follower):
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
-
-    async def say(self, **frame: object) -> None:
-        await self._socket.send(json.dumps(frame))
-
-    async def next(self) -> Frame:
-        frame: Frame = json.loads(await self._socket.recv())
-        return frame
-
-    async def asked(self, **frame: object) -> Frame:
-        """Say a frame, and return its answer."""
-        await self.say(**frame)
-        async with asyncio.timeout(_PATIENCE):
-            while (answer := await self.next()).get("id") != frame["id"]:
-                pass
-            return answer
-
-    async def closed_with(self) -> int:
-        async with asyncio.timeout(_PATIENCE):
-            try:
-                while True:
-                    await self._socket.recv()
-            except ConnectionClosed as closed:
-                return closed.rcvd.code if closed.rcvd else 1006
-
-
-_authorities = cache(authorities)  # reading them is slow
-
-
-def _http_client(url: str) -> httpx.AsyncClient:
-    """Return a client of its own connections."""
-    return httpx.AsyncClient(base_url=url, timeout=_PATIENCE, verify=_authorities(url))
-
-
-def _expect(holds: object, otherwise: str) -> None:
-    if not holds:
-        raise Broken(otherwise)
 
 
 async def _greeted(to: Deployment) -> None:
     async with to.client() as client:
         hello = await client.next_of("hello")
     own = f"user:{hello['user']}"
-    _expect({own, "everyone"} <= hello["topics"].keys(), f"hello has topics {hello['topics']}")
+    expect({own, "everyone"} <= hello["topics"].keys(), f"hello has topics {hello['topics']}")
 
 
 async def _bad_token(to: Deployment) -> None:
     async with to.client(token="x.y.z") as client:  # noqa: S106 - not a good one
         code = await client.closed_with()
-    _expect(code == 4500, f"it closed with {code}")  # noqa: PLR2004 - of the protocol
+    expect(code == 4500, f"it closed with {code}")  # noqa: PLR2004 - of the protocol
 
 
 async def _token_in_url(to: Deployment) -> None:
     answer = await to.get("/v1/history?token=x")
-    _expect(answer.status_code == httpx.codes.UNAUTHORIZED, f"it answered {answer.status_code}")
+    expect(answer.status_code == httpx.codes.UNAUTHORIZED, f"it answered {answer.status_code}")
 
 
 async def _unknown_parameter(to: Deployment) -> None:
     answer = await to.get("/v1/history?sinse=x")
     told = answer.status_code == httpx.codes.BAD_REQUEST and answer.json().get("field")
-    _expect(told == "sinse", f"it answered {answer.status_code} {answer.text[:200]}")
+    expect(told == "sinse", f"it answered {answer.status_code} {answer.text[:200]}")
 
 
 async def _malformed(to: Deployment) -> None:
@@ -186,20 +45,20 @@ async def _malformed(to: Deployment) -> None:
         error = await client.next_of("error")
         await client.say(type="ping")
         await client.next_of("pong")
-    _expect((error["code"], error.get("id")) == ("invalid", 7), f"it sent {error}")
+    expect((error["code"], error.get("id")) == ("invalid", 7), f"it sent {error}")
 
 
 async def _gap(to: Deployment) -> None:
     async with to.client(f"?since=everyone@{_GONE}") as client:
         hello = await client.next_of("hello")
         gap = await client.next_of("gap")
-    _expect(hello["topics"]["everyone"].get("resumed") is False, f"hello was {hello}")
-    _expect(gap["topic"] == "everyone", f"it sent {gap}")
+    expect(hello["topics"]["everyone"].get("resumed") is False, f"hello was {hello}")
+    expect(gap["topic"] == "everyone", f"it sent {gap}")
 
 
 async def _polled(to: Deployment) -> None:
     answer = (await to.get("/v1/poll")).json()
-    _expect("everyone@" in answer.get("cursor", ""), f"it answered {answer}")
+    expect("everyone@" in answer.get("cursor", ""), f"it answered {answer}")
 
 
 async def _once_in_order(to: Deployment) -> None:
@@ -209,7 +68,7 @@ async def _once_in_order(to: Deployment) -> None:
         for name in (*names[:2], names[0], names[1], names[2]):
             await to.post(user, name)
         ids = [each for each in await client.ids(names[-1]) if each in names]
-    _expect(ids == names, f"{names}, the first two posted again, arrived as {ids}")
+    expect(ids == names, f"{names}, the first two posted again, arrived as {ids}")
 
 
 async def _resumed(to: Deployment) -> None:
@@ -222,7 +81,7 @@ async def _resumed(to: Deployment) -> None:
     since = quote(f"{own}@{hello['topics'][own]['position']}", safe="")
     async with to.client(f"?since={since}") as client:
         ids = [each for each in await client.ids(names[-1]) if each in names]
-    _expect(ids == names, f"{names} were missed, and {ids} came")
+    expect(ids == names, f"{names} were missed, and {ids} came")
 
 
 async def _streamed(to: Deployment) -> None:
@@ -236,7 +95,7 @@ async def _streamed(to: Deployment) -> None:
         await to.post(user, name)
     async with to.stream(last_id) as stream:
         ids = [each for each in await stream.ids(names[-1]) if each in names]
-    _expect(ids == names[1:], f"{names[1:]} were missed, and {ids} came")
+    expect(ids == names[1:], f"{names[1:]} were missed, and {ids} came")
 
 
 async def _marked_everywhere(to: Deployment) -> None:
@@ -248,11 +107,11 @@ async def _marked_everywhere(to: Deployment) -> None:
             pass
         position = event["position"]
         answer = await one.asked(type="mark", read_only=[position], id=1)
-        _expect(answer["type"] == "marked", f"it answered {answer}")
+        expect(answer["type"] == "marked", f"it answered {answer}")
         while not _is_read(await other.next_of("marks"), position):
             pass
         again = await one.asked(type="mark", read_only=[position], id=2)
-    _expect(again["type"] == "marked", f"marked again, it answered {again}")
+    expect(again["type"] == "marked", f"marked again, it answered {again}")
 
 
 def _is_read(marks: Frame, position: str) -> bool:
@@ -264,14 +123,14 @@ def _is_read(marks: Frame, position: str) -> bool:
 async def _marked_beyond(to: Deployment) -> None:
     async with to.client() as client:
         answer = await client.asked(type="mark", received=_GONE, id=1)
-    _expect(answer.get("code") == "invalid", f"it answered {answer}")
+    expect(answer.get("code") == "invalid", f"it answered {answer}")
 
 
 async def _published_to_all(to: Deployment) -> None:
     event = {"type": "conformance", "id": "x"}
     async with to.client() as client:
         answer = await client.asked(type="publish", topic="everyone", event=event, id=1)
-    _expect(answer.get("code") == "forbidden", f"it answered {answer}")
+    expect(answer.get("code") == "forbidden", f"it answered {answer}")
 
 
 async def _published_once(to: Deployment) -> None:
@@ -283,16 +142,16 @@ async def _published_once(to: Deployment) -> None:
             await client.say(type="publish", topic=to.topic, event=event, id=number)
         events = [await client.next_of("event", "error") for _ in names]
     ids = [each.get("event", each).get("id") for each in events]
-    _expect(ids == names, f"{names}, the first one published twice, arrived as {ids}")
+    expect(ids == names, f"{names}, the first one published twice, arrived as {ids}")
     sources = {each["event"]["source"] for each in events}
-    _expect(sources == {f"user:{quote(user, safe='')}"}, f"the sources were {sources}")
+    expect(sources == {f"user:{quote(user, safe='')}"}, f"the sources were {sources}")
 
 
 async def _present(to: Deployment) -> None:
     async with to.client(f"?presence=true&topics={quote(str(to.topic), safe='')}") as client:
         user = (await client.next_of("hello"))["user"]
         told = await client.next_of("presence", "error")
-    _expect(user in told.get("members", ()), f"user {user} is there, and it sent {told}")
+    expect(user in told.get("members", ()), f"user {user} is there, and it sent {told}")
 
 
 def _names(number: int) -> list[str]:
@@ -348,7 +207,7 @@ async def tried(to: Deployment) -> AsyncIterator[Outcome]:
         try:
             await attempt(to)
         except TimeoutError:
-            yield Outcome(promise, "broken", f"nothing came within {_PATIENCE:.0f} s")
+            yield Outcome(promise, "broken", f"nothing came within {PATIENCE:.0f} s")
         except (Broken, OSError, httpx.HTTPError, WebSocketException, ValueError) as error:
             yield Outcome(promise, "broken", str(error) or type(error).__name__)
         else:
