@@ -12,7 +12,7 @@ from notifier.api.orders import Granted, User, shared_of
 from notifier.api.presence import answer_of
 from notifier.api.requests import check_parameters
 from notifier.core.dates import iso
-from notifier.core.errors import Forbidden, Invalid
+from notifier.core.errors import Invalid
 from notifier.core.event_rules import LONGEST_TEXT, LONGEST_WORD
 from notifier.core.fate import Fate, Found, Place, Sought, fates
 from notifier.core.grants import Grant, Scope
@@ -90,15 +90,7 @@ def _topics(
     followed = (topic for connection in seen.connections for topic in connection.topics)
     named = () if further is None else (further,)
     topics = dict.fromkeys((personal_topic(user), *named, EVERYONE, *followed, *marks))
-    return [topic for topic in topics if _is_granted(grant, topic)][:_MOST_TOPICS]
-
-
-def _is_granted(grant: Grant, topic: str) -> bool:
-    try:
-        grant.check_topic(topic)
-    except Forbidden:
-        return False
-    return True
+    return [topic for topic in topics if grant.covers(topic)][:_MOST_TOPICS]
 
 
 def _told(user: str, sought: Sought, found: list[Found], seen: Presence) -> dict[str, Any]:

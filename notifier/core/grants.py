@@ -56,23 +56,26 @@ class Grant:
             for topic in topics_of(event):
                 self.check_topic(topic)
 
+    def covers(self, topic: str) -> bool:
+        """Whether `topic` is among those that the key is bound to."""
+        if self.patterns is None:
+            return True
+        if topic == EVERYONE:  # as with personal topics, `*` alone does not open it
+            return EVERYONE in self.patterns
+        return any(matches(pattern, topic) for pattern in self.patterns)
+
     def check_topic(self, topic: str) -> None:
         """Raise Forbidden unless the key is bound to `topic`."""
-        if self.patterns is not None and not _are_of(self.patterns, topic):
+        if not self.covers(topic):
+            bound = ", ".join(self.patterns or ())
             raise Forbidden(
-                f"API key {self.name} is bound to {', '.join(self.patterns)}, not to {topic}; "
+                f"API key {self.name} is bound to {bound}, not to {topic}; "
                 f"name another audience, or add a pattern in {_SETTING}"
             )
 
     def __str__(self) -> str:
         bound = "every audience" if self.patterns is None else ", ".join(self.patterns)
         return f"{' and '.join(self.scopes)}, for {bound}"
-
-
-def _are_of(patterns: Iterable[str], topic: str) -> bool:
-    if topic == EVERYONE:  # as with personal topics, `*` alone does not open it
-        return EVERYONE in patterns
-    return any(matches(pattern, topic) for pattern in patterns)
 
 
 class KeyEntry(NamedTuple):

@@ -95,7 +95,7 @@ def parts_of(body: Body) -> Parts:
     media = _checked_media(body.content_type)
     content = codings.decoded(body.content, body.content_encoding, events.LARGEST_BODY)
     if media == cloudevents.BATCHED:
-        return Parts(body, Form.STRUCTURED, _some(content), is_batch=True)
+        return Parts(body, Form.STRUCTURED, items(content), is_batch=True)
     if media == cloudevents.STRUCTURED:
         return Parts(body, Form.STRUCTURED, [content])
     if body.attributes and not media.startswith("application/cloudevents"):
@@ -103,7 +103,7 @@ def parts_of(body: Body) -> Parts:
     if not _carries_json(media, is_stated=body.is_stated):
         raise Unsupported("content_type", f"{media[:_LONGEST_SHOWN]} {_WANTED}")
     if not body.audience and content.lstrip()[:1] == b"[":
-        return Parts(body, Form.OWN, _some(content), is_batch=True)
+        return Parts(body, Form.OWN, items(content), is_batch=True)
     return Parts(body, Form.OWN, [content])
 
 
@@ -143,16 +143,11 @@ def _foreign(body: Body) -> Collection[str]:
     return ("topic",) if body.audience else ()
 
 
-def _some(content: bytes) -> list[bytes]:
-    found = items(content)
+def items(body: bytes) -> list[bytes]:
+    """Split a JSON array into its items; raises Unreadable, Invalid without any, or TooLarge."""
+    found = read_json(body, _items, events.LARGEST_BATCH)
     if not found:
         raise Invalid("", "the batch is empty")
-    return found
-
-
-def items(body: bytes) -> list[bytes]:
-    """Split a JSON array into its items; raises Unreadable, or TooLarge past the batch's bounds."""
-    found = read_json(body, _items, events.LARGEST_BATCH)
     if len(found) > events.MOST_IN_BATCH:
         raise TooLarge("", f"a batch has at most {events.MOST_IN_BATCH} events, not {len(found)}")
     return [bytes(item) for item in found]

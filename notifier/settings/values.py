@@ -141,17 +141,13 @@ Networks = Annotated[Words, AfterValidator(_are_networks)]
 BareWords = Annotated[Words, AfterValidator(_are_bare)]
 WebAddresses = Annotated[BareWords, AfterValidator(_are_web_addresses)]
 JwtSecret = Annotated[SecretStr, AfterValidator(_is_long)]
-AmqpUrl = Annotated[
-    SecretStr, BeforeValidator(_strip), AfterValidator(_addresses_with("amqp", "amqps"))
-]
+Secret = Annotated[SecretStr, BeforeValidator(_strip)]
+AmqpUrl = Annotated[Secret, AfterValidator(_addresses_with("amqp", "amqps"))]
 RedisUrl = Annotated[
-    SecretStr,
-    BeforeValidator(_strip),
+    Secret,
     AfterValidator(_addresses_with("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")),
 ]
 WebAddress = Annotated[
     str, BeforeValidator(_strip), AfterValidator(_addresses_with("http", "https"))
 ]
-SecretWebAddress = Annotated[
-    SecretStr, BeforeValidator(_strip), AfterValidator(_addresses_with("http", "https"))
-]
+SecretWebAddress = Annotated[Secret, AfterValidator(_addresses_with("http", "https"))]
