@@ -30,6 +30,13 @@ from notifier.core.findings import (
 )
 
 _MANAGEMENT_URL = "NOTIFIER_RABBITMQ_MANAGEMENT_URL"
+_ALL_QUEUES = {
+    "name": pattern_of(UNROUTABLE, ASIDE, DEAD),
+    "use_regex": "true",
+    "page": "1",
+    "page_size": "100",
+    "columns": "name,type,arguments,effective_policy_definition,policy,operator_policy",
+}
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -44,13 +51,6 @@ async def check_management(
     `url` is AMQP's; its credentials are taken where `management_url` has none. A management API
     that does not answer is a warning.
     """
-    question = {
-        "name": pattern_of(UNROUTABLE, ASIDE, DEAD),
-        "use_regex": "true",
-        "page": "1",
-        "page_size": "100",
-        "columns": "name,type,arguments,effective_policy_definition,policy,operator_policy",
-    }
     try:
         place, base, credentials = _management(url, management_url)
     except ValueError:
@@ -58,7 +58,7 @@ async def check_management(
     try:
         async with asyncio.timeout(PATIENCE), httpx.AsyncClient(auth=credentials) as client:
             vhost = quote(vhost_of(url), safe="")
-            answer = await client.get(f"{base}/api/queues/{vhost}", params=question)
+            answer = await client.get(f"{base}/api/queues/{vhost}", params=_ALL_QUEUES)
             answer.raise_for_status()
             queues = msgspec.json.decode(answer.content, type=_Page).items
             found = await _exchanges(client, f"{base}/api/exchanges/{vhost}", topology(partitions))
