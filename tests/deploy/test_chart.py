@@ -385,7 +385,7 @@ def test_another_setting_replaces_the_pods(role: str) -> None:
     [
         ({"NOTIFIER_API_PORT": 8011}, ["api"]),
         ({"NOTIFIER_PARTITIONS": 2}, ["router", "api"]),
-        ({"NOTIFIER_HISTORY_SIZE": 200}, ["gateway", "router"]),
+        ({"NOTIFIER_TRUSTED_PROXIES": "10.0.0.0/8"}, ["gateway", "api"]),
         ({"NOTIFIER_ALLOWED_ORIGINS": "https://app.example"}, ["gateway"]),
     ],
 )
