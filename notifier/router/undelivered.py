@@ -80,7 +80,8 @@ class Undelivered:
                 left.append(waiting.of(list(missing)))
             else:
                 over += [_Missing(waiting.event, user, fate) for user, fate in missing.items()]
-        # First: repeated after a failure, they have the same ids, and copies that wait have none.
+        # Before copies wait: after a failure all of this is done again. A second hand-back has the
+        # id of the first, by which its reader drops it; a second copy that waits has none.
         if over:
             await self._hand_back(over)
         if left:

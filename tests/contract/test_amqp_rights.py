@@ -7,7 +7,7 @@ has been idle for a second or more.
 import aio_pika
 import pytest
 
-from notifier.adapters.rabbitmq.probe import try_publishing
+from notifier.adapters.rabbitmq.probe import publishing_to
 from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
 from notifier.core.reports import DeliveryReport, Report
@@ -106,7 +106,7 @@ async def test_looking_whether_it_may_publish_publishes_nothing(amqp_url: str) -
         await queue.put(Entry(b"the only one", "user.42"))
         async with await aio_pika.connect(amqp_url) as connection:
             channel = await connection.channel(publisher_confirms=False)
-            await try_publishing("notifier.events", "everyone", channel)
+            await publishing_to("notifier.events", "everyone")(channel)
 
         async with event_source(amqp_url) as source:
             batches = source.batches()

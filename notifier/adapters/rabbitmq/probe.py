@@ -23,16 +23,21 @@ _EVERY = 5  # seconds
 
 
 Right = Callable[[AbstractChannel], Awaitable[None]]
-"""Does what RabbitMQ must let us do, without a consequence; raises ChannelAccessRefused."""
+"""Uses one right without a consequence; raises ChannelAccessRefused."""
 
 
-async def try_publishing(exchange: str, routing_key: str, channel: AbstractChannel) -> None:
-    """See Right. RabbitMQ checks the right at once; the rollback drops the publication."""
-    transaction = channel.transaction()
-    await transaction.select()
-    found = await channel.get_exchange(exchange, ensure=False)
-    await found.publish(Message(b""), routing_key, mandatory=False)
-    await transaction.rollback()
+def publishing_to(exchange: str, routing_key: str) -> Right:
+    """Return the right to publish to an exchange with a routing key."""
+
+    async def publish(channel: AbstractChannel) -> None:
+        """Publish: RabbitMQ checks the right at once, and the rollback drops the publication."""
+        transaction = channel.transaction()
+        await transaction.select()
+        found = await channel.get_exchange(exchange, ensure=False)
+        await found.publish(Message(b""), routing_key, mandatory=False)
+        await transaction.rollback()
+
+    return publish
 
 
 def consuming_from(queues: Callable[[], Sequence[str]]) -> Right:

@@ -6,13 +6,12 @@ reading from connections that publish, and would not see their acks either.
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 
 from notifier.adapters.rabbitmq import frames, properties
 from notifier.adapters.rabbitmq.backlog import watched_backlog
 from notifier.adapters.rabbitmq.confirms import Letter
 from notifier.adapters.rabbitmq.connection import ConnectedAdapter, Connection
-from notifier.adapters.rabbitmq.probe import Probe, try_publishing
+from notifier.adapters.rabbitmq.probe import Probe, publishing_to
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, EVENTS, topology
 from notifier.core.addresses import Url
@@ -28,7 +27,7 @@ class _Events(Publisher):
 
     def __init__(self, url: Url, partitions: int, metrics: Metrics) -> None:
         super().__init__(url, "events in", partitions, metrics)
-        publishing = partial(try_publishing, EVENTS, "everyone")
+        publishing = publishing_to(EVENTS, "everyone")
         self.probe = Probe(self.reconnector, publishing, topology(partitions))
         self._metrics = metrics
 

@@ -6,7 +6,6 @@ Dead letters are entries that a router found bad, kept in the queue `notifier.de
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import structlog
@@ -17,7 +16,7 @@ from notifier.adapters.rabbitmq.confirms import Letter
 from notifier.adapters.rabbitmq.connection import Connection
 from notifier.adapters.rabbitmq.declaring import declare_returns
 from notifier.adapters.rabbitmq.errors import TopologyError
-from notifier.adapters.rabbitmq.probe import Probe, try_publishing
+from notifier.adapters.rabbitmq.probe import Probe, publishing_to
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, JUDGED
 from notifier.core.addresses import Url
@@ -33,7 +32,7 @@ class RouterPublisher(Publisher):
 
     def __init__(self, url: Url, partitions: int, metrics: Metrics) -> None:
         super().__init__(url, "dead letters", partitions, metrics)
-        self.probe = Probe(self.reconnector, partial(try_publishing, DEAD, JUDGED))
+        self.probe = Probe(self.reconnector, publishing_to(DEAD, JUDGED))
         self._one_at_a_time = asyncio.Lock()
 
     @property

@@ -37,8 +37,8 @@ class TokenCache:
 
 
 def name_of(token: str) -> bytes:
-    """Return the hash that stands for a token.
+    """Return the hash that stands for a token: 120 bits, too many to find another text with them.
 
-    Nobody finds a second text of 120 bits that are given; one byte more would take 16 in memory.
+    One byte more would take 16 more in memory.
     """
     return blake2b(token.encode(errors="surrogatepass"), digest_size=15).digest()
