@@ -12,7 +12,7 @@ from notifier.api.orders import Granted, User, shared_of
 from notifier.api.presence import answer_of
 from notifier.api.requests import check_parameters
 from notifier.core.dates import iso
-from notifier.core.errors import Invalid
+from notifier.core.errors import Invalid, unfailed
 from notifier.core.event_rules import LONGEST_TEXT, LONGEST_WORD
 from notifier.core.fate import Fate, Found, Place, Sought, fates
 from notifier.core.grants import Grant, Scope
@@ -68,7 +68,7 @@ async def of_event(request: Request, user: User, event: EventId, grant: Granted)
         grant.check_topic(checked_topic(further, "topic"))
     shared = shared_of(request)
     seen = await shared.presence_queries.ask([user], detailed=True)
-    [marks] = await shared.marks.of([user])
+    [marks] = unfailed(await shared.marks.of([user]))
     topics = _topics(user, further, seen, marks, grant)
     places = [Place(topic, marks.get(topic, UNMARKED)) for topic in topics]
     found = await fates(shared.broker, sought, places)

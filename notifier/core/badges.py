@@ -14,7 +14,7 @@ from typing import Protocol
 from msgspec import UNSET
 
 from notifier.core import frames
-from notifier.core.errors import NotifierError, Unavailable
+from notifier.core.errors import Failed, NotifierError, Unavailable
 from notifier.core.events import SILENT
 from notifier.core.history import Before, History
 from notifier.core.hub import Hub
@@ -118,7 +118,7 @@ class Badges(Worker):
         mark = await answered(partial(self.move, move))
         question = Before(move.topic, behind=mark.read, beginning=len(SILENT))
         [history] = await self._broker.read([question])
-        return _frame(move.topic, mark, history, Countable(history, self._now()))
+        return _frame(move.topic, mark, history, Countable(history.known(), self._now()))
 
     # Called by the hub, and by the clock.
 
@@ -193,7 +193,8 @@ class Badges(Worker):
             self._tell_user(user, histories)
         self._observer.recounted(len(users))
 
-    async def _read_marks(self, users: Mapping[str, _User]) -> None:
+    async def _read_marks(self, users: dict[str, _User]) -> None:
+        """Read the marks that are stale; take users out of `users` whose marks cannot be read."""
         stale = {name: user for name, user in users.items() if user.is_stale}
         for user in stale.values():
             user.is_stale = False
@@ -203,8 +204,12 @@ class Badges(Worker):
             for user in stale.values():
                 user.is_stale = True
             raise
-        for user, marks in zip(stale.values(), answers, strict=True):
-            user.marks = marks
+        for (name, user), marks in zip(stale.items(), answers, strict=True):
+            if isinstance(marks, Failed):  # told with the next sign of a change
+                user.is_stale = True
+                del users[name]
+            else:
+                user.marks = marks
 
     async def _read_histories(self, users: Iterable[_User]) -> dict[str, tuple[History, Countable]]:
         """Read the events that count in each topic, once for all users, behind the lowest mark."""
@@ -230,7 +235,8 @@ class Badges(Worker):
             Before(topic, behind=offset, beginning=len(SILENT)) for topic, offset in behind.items()
         ]
         answers = await self._broker.read(questions) if questions else []
-        return dict(zip(behind, answers, strict=True))
+        # A topic that failed is told with its next event, and keeps no other waiting.
+        return {t: each for t, each in zip(behind, answers, strict=True) if not each.failure}
 
     def _now(self) -> int:
         return int(self._broker.now() * 1000)

@@ -16,13 +16,17 @@ NotifierError
 ├── TooMany        over a bound on how many or how often: 400, close 4502, an `error` frame
 │   └── TooManyConnections  of this user: 429, close 4504
 ├── Unavailable    a backend is out of reach; retry later: 503, close 4004
+│   ├── Failed      a backend serves others, and failed at this one request
 │   ├── Full        this process has as many connections as it may: 503
 │   └── TooFast     clients come faster than this process may take them: 503
 └── Refused        the broker takes everything but this one publication: a dead letter
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+T = TypeVar("T")
 
 
 class NotifierError(Exception):
@@ -135,6 +139,16 @@ class Unavailable(NotifierError):
         self.backend = backend
 
 
+class Failed(Unavailable):
+    """It serves others. Repeat the request, as an operator may mend it; give nothing up for it.
+
+    The log has the backend's own words.
+    """
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(backend, "it failed at this request; notifier's log says why")
+
+
 class Full(Unavailable):
     """Another process may have room."""
 
@@ -157,6 +171,16 @@ class Refused(NotifierError):
     """A retry would be refused again."""
 
     code = "refused"
+
+
+def unfailed(answers: Iterable[T | Failed]) -> list[T]:
+    """Return answers; raises the first Failed among them."""
+    found: list[T] = []
+    for each in answers:
+        if isinstance(each, Failed):
+            raise each
+        found.append(each)
+    return found
 
 
 class CloseCode(IntEnum):

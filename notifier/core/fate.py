@@ -104,7 +104,8 @@ async def fates(broker: Broker, sought: Sought, places: Sequence[Place]) -> list
     """Return the fate of an event in each of these places, in their order; raises Unavailable."""
     search = _Search(sought, places)
     while questions := search.questions():
-        search.take(await broker.read(questions), int(broker.now() * 1000))
+        pages = [page.known() for page in await broker.read(questions)]
+        search.take(pages, int(broker.now() * 1000))
     gone = [place.topic for place in search.gone]
     moments = await broker.published_at(gone, sought.key) if gone and sought.key else []
     return search.result(dict(zip(gone, moments, strict=False)))

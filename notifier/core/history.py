@@ -1,8 +1,9 @@
 """Plain values of the broker: its answer to a publication, questions to history, its answers."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from notifier.core.errors import Failed
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
 
@@ -58,13 +59,23 @@ class History(NamedTuple):
     (`PAGE`) of them. The first is not the one asked for when history no longer reaches back.
     `lineage` has the epochs that the head's one continues, each with the last offset they share.
     `newest` has, for each collapse key on this page, the offset of its newest in the stream.
+
+    With a `failure` nothing is known of the topic, and the head is one that nobody has: followers
+    get a gap.
     """
 
     head: Position
     publications: Sequence[Publication] = ()
     lineage: Mapping[str, int] = {}
     newest: Mapping[bytes, int] = {}
+    failure: Failed | None = None
 
     def last_of(self, epoch: str) -> int | None:
         """Return the last offset that the stream shares with `epoch`, None if it has none."""
         return self.head.offset if epoch == self.head.epoch else self.lineage.get(epoch)
+
+    def known(self) -> Self:
+        """Return this answer; raises Failed where it has a `failure`."""
+        if self.failure:
+            raise self.failure
+        return self

@@ -11,7 +11,7 @@ from typing import Protocol
 from notifier.core.access import Identity
 from notifier.core.control import Act, Order
 from notifier.core.entries import Entry
-from notifier.core.errors import CloseCode, NotifierError, Unavailable
+from notifier.core.errors import CloseCode, Failed, NotifierError, Unavailable
 from notifier.core.frames import ServerFrame
 from notifier.core.history import History, Published, Question
 from notifier.core.marks import Mark, Move
@@ -167,9 +167,9 @@ class Broker(Dependency, Protocol):
 
         Atomically: drop it if the topic has seen its key within the deduplication window, else
         take the next offset, append to history and send to all followers. An item's answer is
-        Refused where repeating is pointless; nothing is published behind an item that failed
-        otherwise. Raises Unavailable when the outcome of some item is
-        not known: repeat the whole batch, duplicates are recognised.
+        Refused where repeating is pointless, and Failed where it may help; then those behind it in
+        its topic are Failed too, and not published. Raises Unavailable when the outcome of some
+        item is not known: repeat the whole batch, duplicates are recognised.
         """
 
     async def signal(self, signals: Sequence[Signal]) -> None:
@@ -191,6 +191,7 @@ class Broker(Dependency, Protocol):
     async def read(self, questions: Sequence[Question]) -> list[History]:
         """Answer each question, hundreds of them in one round trip; raises Unavailable.
 
+        A question that fails by itself is answered by a history with its `failure`.
         Reading begins the stream of a topic that has none, and keeps a stream's head from
         expiring. Where it must not begin one (`Since.begins`), the head is NOWHERE. An epoch lasts
         no longer than the life of the broker's process, as a new process may have older data; the
@@ -201,7 +202,7 @@ class Broker(Dependency, Protocol):
         """Return when each topic took a publication of this deduplication key, in Unix seconds.
 
         None where that is not remembered; it is for the deduplication window at least. Raises
-        Unavailable.
+        Unavailable, also where only some of them failed.
         """
 
 
@@ -217,7 +218,7 @@ class Marks(Protocol):
         Unavailable when their outcome is not known: repeating a move changes nothing.
         """
 
-    async def of(self, users: Sequence[str]) -> list[dict[str, Mark]]:
+    async def of(self, users: Sequence[str]) -> list[dict[str, Mark] | Failed]:
         """Return each user's marks by their topic, hundreds of users in one round trip.
 
         They stay as long as the longest history they speak of. Raises Unavailable.
@@ -353,8 +354,8 @@ class Members(Protocol):
 
         They replace those that it told before, as a whole; where they differ, the followers of the
         topic get an order `members`. To be called each second, also without topics: a gateway
-        that was not heard of for five seconds counts no more. Raises Unavailable when the
-        outcome is not known: repeating it changes nothing.
+        that was not heard of for five seconds counts no more. A topic that fails by itself is
+        left out. Raises Unavailable when the outcome is not known: repeating it changes nothing.
         """
 
 

@@ -18,7 +18,7 @@ from notifier.core.access import Identity
 from notifier.core.errors import Forbidden, Invalid, NotifierError, Refused, TooLarge, Unavailable
 from notifier.core.events import SILENT, Event
 from notifier.core.frames import RequestId
-from notifier.core.history import Before, Published
+from notifier.core.history import Before, History, Published
 from notifier.core.names import EVERYONE, checked_topic, is_personal
 from notifier.core.ports import Broker
 from notifier.core.positions import Position
@@ -201,17 +201,17 @@ class Publishing(Worker):
             histories = await self._broker.read(questions)
         except Unavailable as error:  # the others of the round are published all the same
             return dict.fromkeys(repeated, error)
-        pages = {topic: h.publications for topic, h in zip(longest, histories, strict=True)}
-        return {
-            event: next(
-                (p.position for p in pages[event.item.topic] if p.is_of(event.identity)), None
-            )
-            for event in repeated
-        }
+        pages = dict(zip(longest, histories, strict=True))
+        return {event: _position_of(event, pages[event.item.topic]) for event in repeated}
 
     def _count(self, outcome: str, events_: int = 1) -> None:
         for _ in range(events_):
             self._observer.client_published(outcome)
+
+
+def _position_of(event: ClientEvent, page: History) -> Outcome:
+    found = (each.position for each in page.publications if each.is_of(event.identity))
+    return page.failure or next(found, None)
 
 
 def _is_duplicate(answer: Published | NotifierError) -> bool:

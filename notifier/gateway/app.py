@@ -18,6 +18,7 @@ from notifier.core.errors import (
     Forbidden,
     Invalid,
     NotifierError,
+    Refused,
     TokenExpired,
     TooLarge,
     TooMany,
@@ -58,6 +59,7 @@ _log = structlog.get_logger("notifier.gateway")
 _STATUSES = {
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
+    Refused: HTTPStatus.INTERNAL_SERVER_ERROR,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     WrongOrigin: HTTPStatus.FORBIDDEN,
     TooManyConnections: HTTPStatus.TOO_MANY_REQUESTS,

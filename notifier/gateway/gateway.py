@@ -22,6 +22,7 @@ from notifier.core.errors import (
     TooFast,
     TooManyConnections,
     TooManyEvents,
+    unfailed,
 )
 from notifier.core.frames import RequestId
 from notifier.core.history import History, Question
@@ -207,11 +208,11 @@ class Gateway(LongLived):
 
     async def read(self, questions: Sequence[Question]) -> list[History]:
         """Read history without following; raises Unavailable."""
-        return await self._broker.read(questions)
+        return [history.known() for history in await self._broker.read(questions)]
 
     async def mark(self, user: str, topic: str) -> Mark:
         """Return a user's mark in a topic; raises Unavailable."""
-        [marks] = await self._marks.of([user])
+        [marks] = unfailed(await self._marks.of([user]))
         return marks.get(topic, UNMARKED)
 
     def broker_now(self) -> float:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import structlog
 
-from notifier.core.errors import NotifierError
+from notifier.core.errors import NotifierError, unfailed
 from notifier.core.history import Published
 from notifier.core.ports import Broker
 from notifier.router.batch_reader import BatchReader, Progress
@@ -125,4 +125,5 @@ class Publisher:
         """Publish the items whose batch is still this router's, and return their outcomes."""
         items = await chunk.still_ours()
         outcomes = await self._broker.publish([new for _, new in items]) if items else []
+        outcomes = unfailed(outcomes)  # else the chunk is repeated: no event is given up for it
         return list(zip(items, outcomes, strict=True))

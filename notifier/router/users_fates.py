@@ -1,5 +1,6 @@
 """The fate of an event towards each of its users."""
 
+from notifier.core.errors import unfailed
 from notifier.core.events import Event
 from notifier.core.fate import Fate, Place, Sought, fates
 from notifier.core.marks import UNMARKED
@@ -24,7 +25,7 @@ class UsersFates:
         for start in range(0, len(users), _AT_ONCE):
             some = users[start:][:_AT_ONCE]
             topics = [personal_topic(user) for user in some]
-            marks = zip(topics, await self._marks.of(some), strict=True)
+            marks = zip(topics, unfailed(await self._marks.of(some)), strict=True)
             places = [Place(topic, of.get(topic, UNMARKED)) for topic, of in marks]
             judged = zip(some, await fates(self._broker, sought, places), strict=True)
             found |= {user: each.fate for user, each in judged}

@@ -186,12 +186,15 @@ async def test_after_redis_clock_was_set_back_nobody_is_gone(redis_url: str) -> 
 
 
 @pytest.mark.services
-async def test_a_key_of_another_kind_is_told_as_unavailable(redis_url: str) -> None:
+async def test_a_topic_whose_key_is_of_another_kind_is_left_out_and_others_are_told(
+    redis_url: str,
+) -> None:
     with closing(redis.Redis.from_url(redis_url)) as direct:
         direct.set(f"notifier:{{{ROOM}}}:members", "x")
         async with RedisMembers(redis_url, metrics=Metrics()) as members:
-            with pytest.raises(Unavailable):
-                await members.exchange({ROOM: ["bob"]})
+            read = await members.exchange({ROOM: ["bob"], "other": ["ann"]})
+
+        assert read.members == {"other": {"ann"}}
 
 
 async def test_without_redis_nothing_is_known() -> None:

@@ -20,6 +20,7 @@ import redis
 import uvloop
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.connection import AbstractConnection
+from structlog.testing import capture_logs
 
 from notifier.adapters.redis import clock as redis_clock
 from notifier.adapters.redis.broker import RedisBroker
@@ -27,7 +28,7 @@ from notifier.adapters.redis.connection import transport_of
 from notifier.adapters.redis.control import RedisControl
 from notifier.adapters.redis.pool import Pool
 from notifier.core.background import Background
-from notifier.core.errors import Refused, Unavailable
+from notifier.core.errors import Failed, Refused, Unavailable
 from notifier.core.events import SILENT
 from notifier.core.history import Before, Published, Since
 from notifier.core.positions import Position
@@ -341,6 +342,63 @@ async def test_a_foreign_entry_in_a_stream_fails_that_topic_only(
     assert broker.trouble is None
 
 
+# Of an error that nobody foresaw: a script fails at an offset that is no number of Redis'.
+BROKEN_HEAD: Any = {"epoch": "e", "offset": "1e300"}
+
+
+async def test_an_unforeseen_error_fails_one_topic_and_is_logged_with_the_script(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    client.hset("notifier:{odd}:head", mapping=BROKEN_HEAD)
+    batch = [new("news", "a"), new("odd", "b"), new("odd", "c"), new("news", "d")]
+
+    with capture_logs() as logs:
+        first, failed, behind, last = await broker.publish(batch)
+        odd, news = await broker.read([Before("odd", 2**70), Since("news", 0)])
+
+    assert isinstance(first, Published)
+    assert last == Published(first.position._replace(offset=2))
+    assert isinstance(failed, Failed)
+    assert behind is failed
+    assert len(news.publications) == 2
+    assert isinstance(odd.failure, Failed)
+    assert broker.trouble is None
+    told = {line["call"] for line in logs if line["event"] == "redis_call_failed"}
+    assert told == {"publish", "read"}
+
+
+async def test_a_topic_without_rights_fails_alone_in_a_batch(
+    server: RedisServer, client: redis.Redis
+) -> None:
+    keys = ["notifier:{news}*", "notifier:{sales}*"]
+    client.acl_setuser(
+        "some", enabled=True, passwords="+pw", keys=keys, channels=["*"], commands=["+@all"]
+    )
+    url = server.url.replace("redis://", "redis://some:pw@")
+
+    async with RedisBroker(url, metrics=Metrics()) as broker:
+        batch = [new("news", "a"), new("odd", "b"), new("sales", "c"), new("news", "d")]
+        answers = await broker.publish(batch)
+        odd, _ = await broker.read([Since("odd", 0), Since("news", 0)])
+
+        assert [type(each) for each in answers] == [Published, Failed, Published, Published]
+        assert isinstance(odd.failure, Failed)
+        assert broker.trouble is None
+
+
+async def test_a_user_that_may_run_no_script_is_a_trouble_of_the_broker(
+    server: RedisServer, client: redis.Redis
+) -> None:
+    client.acl_setuser("weak", enabled=True, passwords="+pw", keys="*", commands=["+@all", "-eval"])
+    url = server.url.replace("redis://", "redis://weak:pw@")
+
+    async with RedisBroker(url, metrics=Metrics()) as broker:
+        with pytest.raises(Unavailable, match="permissions"):
+            await broker.read([Since("news")])
+
+        assert "permissions" in str(broker.trouble)
+
+
 async def test_a_foreign_message_on_a_channel_is_ignored(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
@@ -462,7 +520,7 @@ async def test_of_a_batch_that_redis_refuses_nothing_is_published(
     assert client.dbsize() == 0
 
 
-async def test_no_publication_follows_one_that_a_script_refused(
+async def test_no_publication_to_its_topic_follows_one_that_failed(
     server: RedisServer, client: redis.Redis
 ) -> None:
     may_append = ["(+xadd ~notifier:{sales}*)"]
@@ -473,10 +531,11 @@ async def test_no_publication_follows_one_that_a_script_refused(
 
     async with RedisBroker(url, metrics=Metrics()) as broker:
         await published(broker, new("sales", "a"))
-        with pytest.raises(Unavailable):
-            await broker.publish([new("news", "b"), new("sales", "c")])
+        answers = await broker.publish([new("news", "b"), new("sales", "c"), new("news", "d")])
 
-    assert client.xlen("notifier:{sales}:log") == 1
+        assert [type(each) for each in answers] == [Failed, Published, Failed]
+    assert client.xlen("notifier:{sales}:log") == 2
+    assert not client.exists("notifier:{news}:log", "notifier:{news}:head")
 
 
 # Redis in trouble.
@@ -565,8 +624,10 @@ async def test_a_user_without_the_right_to_publish_gets_nothing_refused(
     url = server.url.replace("redis://", "redis://weak:pw@")
 
     async with RedisBroker(url, metrics=Metrics()) as broker:
-        with pytest.raises(Unavailable):
-            await broker.publish([new("news")])
+        [answer] = await broker.publish([new("news")])
+
+        assert isinstance(answer, Failed)
+        assert broker.trouble is None
 
 
 async def test_trouble_names_a_missing_right_to_subscribe(
@@ -785,6 +846,28 @@ async def test_followers_get_a_gap_for_a_loss_at_the_second_of_two_replacements(
                 await published(publisher, new("elsewhere", str(number)))
 
         async with RedisBroker(third.url, metrics=metrics) as other:
+            [told] = await other.read([Since("news", 1, seen=kept)])
+
+    assert told.lineage == {}
+
+
+async def test_a_loss_is_noticed_once_a_topic_that_failed_can_be_compared(
+    metrics: Metrics,
+) -> None:
+    async with failover(metrics) as (former, present, link, publisher):
+        kept = await published(publisher, new("news", "a"))
+        copy(former, present)
+        await published(publisher, new("news", "lost"))
+        with closing(redis.Redis.from_url(present.url)) as direct:
+            keys = ["notifier:{elsewhere}*"]
+            direct.acl_setuser("default", enabled=True, nopass=True, reset_keys=True, keys=keys)
+            link.target = present.port
+            link.cut()
+            await published(publisher, new("elsewhere", "b"))
+
+            direct.acl_setuser("default", enabled=True, keys=["*"])
+        await published(publisher, new("elsewhere", "c"))
+        async with RedisBroker(present.url, metrics=metrics) as other:
             [told] = await other.read([Since("news", 1, seen=kept)])
 
     assert told.lineage == {}

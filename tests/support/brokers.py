@@ -13,7 +13,7 @@ from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
 from notifier.adapters.memory.members import MemoryMembers
 from notifier.adapters.memory.presence import MemoryPresenceQueries
-from notifier.core.errors import NotifierError, Refused, Unavailable
+from notifier.core.errors import Failed, NotifierError, Refused, Unavailable
 from notifier.core.history import PAGE, History, Published, Question, Since
 from notifier.core.ports import Broker, BrokerListener, SharedPorts
 from notifier.core.positions import NOWHERE, Position
@@ -111,7 +111,10 @@ class Stream:
 
 
 class SteeredBroker:
-    """Fulfils Broker. `held` keeps calls back, `live_held` live publications, `away` fails all."""
+    """Fulfils Broker. `held` keeps calls back, `live_held` live publications, `away` fails all.
+
+    Calls about `failing_topics` fail, and no other.
+    """
 
     def __init__(self, *, history_size: int = 100, page: int = PAGE) -> None:
         self.trouble: str | None = None
@@ -127,6 +130,7 @@ class SteeredBroker:
         self.questions: list[Question] = []
         self.published: list[NewPublication] = []
         self.refused_topics: set[str] = set()
+        self.failing_topics: set[str] = set()
         self._streams: dict[str, Stream] = {}
         self._history_size = history_size
         self._page = page
@@ -194,6 +198,8 @@ class SteeredBroker:
         return result
 
     def _history(self, question: Question) -> History:
+        if question.topic in self.failing_topics:
+            return History(NOWHERE, failure=Failed("redis"))
         begins = isinstance(question, Since) and question.begins
         if not begins and question.topic not in self._streams:
             return History(NOWHERE)
@@ -207,6 +213,8 @@ class SteeredBroker:
     def _publish(self, new: NewPublication) -> Published | NotifierError:
         if new.topic in self.refused_topics:
             return Refused("the key holds something else")
+        if new.topic in self.failing_topics:
+            return Failed("redis")
         self.published.append(new)
         stream = self.stream(new.topic)
         if new.key in stream.seen:

@@ -12,7 +12,7 @@ from notifier.adapters.memory.marks import MemoryMarks
 from notifier.adapters.memory.queue import MemoryEventQueue
 from notifier.core import entries, events
 from notifier.core.entries import Entry
-from notifier.core.errors import Unavailable
+from notifier.core.errors import Failed, Unavailable
 from notifier.core.events import Event
 from notifier.core.history import Before
 from notifier.core.marks import Mark, Move
@@ -40,7 +40,7 @@ class Marks(MemoryMarks):
 
     failures = 0
 
-    async def of(self, users: Sequence[str]) -> list[dict[str, Mark]]:
+    async def of(self, users: Sequence[str]) -> list[dict[str, Mark] | Failed]:
         if self.failures:
             self.failures -= 1
             raise Unavailable("redis", "away")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from notifier.core.errors import NotifierError, TooMany
+from notifier.core.errors import Failed, NotifierError, TooMany
 from notifier.core.history import Before
 from notifier.core.marks import MOST_TOPICS, ORDER, TOO_MANY_TOPICS, UNMARKED, Mark, Move
 from notifier.core.names import personal_topic
@@ -39,6 +39,6 @@ class MemoryMarks:
             await self._broker.signal([Signal(topic, Kind.ORDER, ORDER, move.topic.encode())])
         return new
 
-    async def of(self, users: Sequence[str]) -> list[dict[str, Mark]]:
+    async def of(self, users: Sequence[str]) -> list[dict[str, Mark] | Failed]:
         """See Marks."""
         return [self._kept.get(user, {}) for user in users]

@@ -18,10 +18,11 @@ from notifier.adapters.redis.signals import payload_of
 from notifier.adapters.redis.subscriber import Subscriber
 from notifier.core.addresses import Url
 from notifier.core.background import LongLived
-from notifier.core.errors import NotifierError, Unavailable
+from notifier.core.errors import Failed, NotifierError, Unavailable, unfailed
 from notifier.core.history import PAGE, Before, History, Published, Question, Since
 from notifier.core.names import is_personal
 from notifier.core.ports import BrokerListener
+from notifier.core.positions import Position
 from notifier.core.publications import NewPublication
 from notifier.core.signals import Signal
 from notifier.telemetry.metrics import Metrics
@@ -113,8 +114,19 @@ class RedisBroker(LongLived):
         """See Broker."""
         answers: list[Published | NotifierError] = []
         while len(answers) < len(batch):
-            answers += await self._publish(batch[len(answers) :][:_MOST_PUBLICATIONS])
+            some = await self._publish(batch[len(answers) :][:_MOST_PUBLICATIONS])
+            answers += some
+            if isinstance(some[-1], Failed):
+                return answers + await self._publish_others(batch, len(answers), some[-1])
         return answers
+
+    async def _publish_others(
+        self, batch: Sequence[NewPublication], start: int, failure: Failed
+    ) -> list[Published | NotifierError]:
+        """Publish the items behind one that failed, and none to its topic."""
+        topic, rest = batch[start - 1].topic, batch[start:]
+        answers = iter(await self.publish([new for new in rest if new.topic != topic]))
+        return [failure if new.topic == topic else next(answers) for new in rest]
 
     async def _publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
         """Publish the first items of the batch: at least one.
@@ -128,6 +140,8 @@ class RedisBroker(LongLived):
             [key for new in batch for key in stream_keys(new.topic)],
             [new_epoch(), *limits, *chain.from_iterable(map(_arguments, batch))],
         )
+        if isinstance(replies[0], Failed) and len(batch) > 1:  # Redis names none of them
+            return await self._publish(batch[: len(batch) // 2])
         self._metrics.deduplication_cuts.inc(sum(is_cut(reply) for reply in replies))
         answers = [published_of(reply) for reply in replies]
         pairs = zip(batch, answers, strict=False)
@@ -142,11 +156,15 @@ class RedisBroker(LongLived):
 
         Reading a position that it has lost begins an epoch that continues no other.
         """
-        while unverified := self._confirmed.unverified_on(self._commands.run_id):
+        failed: set[tuple[str, Position]] = set()  # `_watch` compares them later: nobody waits
+        while unverified := self._confirmed.unverified_on(self._commands.run_id, but=failed):
             for start in range(0, len(unverified), _MOST_COMMANDS):
                 some = unverified[start:][:_MOST_COMMANDS]
                 run_id, read = await self._read([Since(t, None, position) for t, position in some])
-                self._confirmed.mark_verified(run_id, some[: len(read)])
+                answers = list(zip(some, read, strict=False))
+                failed.update(each for each, history in answers if history.failure)
+                compared = [each for each, history in answers if not history.failure]
+                self._confirmed.mark_verified(run_id, compared)
 
     async def read(self, questions: Sequence[Question]) -> list[History]:
         """See Broker; a round trip has up to 500 questions."""
@@ -172,7 +190,10 @@ class RedisBroker(LongLived):
         while len(answers) < len(calls):
             some = calls[len(answers) :][:_MOST_COMMANDS]
             _, replies = await self._commands.run(PUBLISHED_AT, some)
-            answers += [each / 1000 if isinstance(each, int) and each else None for each in replies]
+            answers += [
+                each / 1000 if isinstance(each, int) and each else None
+                for each in unfailed(replies)
+            ]
         return answers
 
     async def signal(self, signals: Sequence[Signal]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from notifier.core.positions import Position
 
@@ -37,12 +38,14 @@ class ConfirmedPositions:
             if known is None or known.epoch != position.epoch or known.offset < position.offset:
                 self._newest[topic] = position
 
-    def unverified_on(self, run_id: str | None) -> list[tuple[str, Position]]:
-        """Return the positions that the current process has not been compared with."""
+    def unverified_on(
+        self, run_id: str | None, but: AbstractSet[tuple[str, Position]] = frozenset()
+    ) -> list[tuple[str, Position]]:
+        """Return the positions, but some, that the current process has not been compared with."""
         if run_id != self._run_id:
             self._unverified.update(self._former.items(), self._newest.items())
             self._former, self._newest, self._run_id = {}, {}, run_id
-        return list(self._unverified)
+        return list(self._unverified - but)
 
     def mark_verified(self, run_id: str, compared: Sequence[tuple[str, Position]]) -> None:
         """Note that this process has these positions, or has begun new epochs for their loss."""

@@ -27,6 +27,7 @@ _LOOK = payload_of(Signal(GATEWAYS, Kind.ORDER, LOOK))
 
 # Runs when memory is short: a stolen token must not stay good for that.
 _GIVE = Script(
+    "control_give",
     """#!lua flags=allow-oom
 -- KEYS: orders
 -- ARGV: run, user, milliseconds to keep it, channel, payload
@@ -44,6 +45,7 @@ return string.format("%.0f", now)
     keys=1,
 )
 _READ = Script(
+    "control_read",
     """#!lua flags=allow-oom
 -- KEYS: orders
 -- ARGV: run, millisecond, how many to pass over, how many at most

@@ -12,7 +12,7 @@ from notifier.adapters.redis.keys import channel_of, new_epoch, stream_keys
 from notifier.adapters.redis.scripts import STREAM, Script
 from notifier.adapters.redis.signals import payload_of
 from notifier.core.addresses import Url
-from notifier.core.errors import Invalid, NotifierError, Refused, TooMany
+from notifier.core.errors import Failed, Invalid, NotifierError, Refused, TooMany
 from notifier.core.marks import (
     BEYOND,
     MOST_SINGLES,
@@ -32,6 +32,7 @@ _MOST_COMMANDS = 250  # a round trip
 
 # Does as `Mark.moved` says; the tests compare both.
 _MOVE = Script(
+    "marks_move",
     f"""#!lua
 -- KEYS: of the topic head, log, ids, newest; the user's marks
 -- ARGV: run, epoch to begin with, seconds to keep the marks, most single ones, most topics, topic,
@@ -115,6 +116,7 @@ return {{value}}
 
 # May run when memory is short, as it stores nothing.
 _MARKS = Script(
+    "marks_read",
     """#!lua flags=allow-oom
 -- KEYS: a user's marks
 -- ARGV: run, seconds to keep them
@@ -164,10 +166,10 @@ class RedisMarks(ScriptAdapter):
             *chain.from_iterable(positions),
         )
 
-    async def of(self, users: Sequence[str]) -> list[dict[str, Mark]]:
+    async def of(self, users: Sequence[str]) -> list[dict[str, Mark] | Failed]:
         """See Marks; a round trip has up to 250 users."""
         calls = [(marks_key(user), self._seconds) for user in users]
-        answers: list[dict[str, Mark]] = []
+        answers: list[dict[str, Mark] | Failed] = []
         while len(answers) < len(calls):
             _, replies = await self._commands.run(_MARKS, calls[len(answers) :][:_MOST_COMMANDS])
             answers += map(_marks, replies)
@@ -180,7 +182,7 @@ def marks_key(user: str) -> str:
 
 
 def _answer(reply: Any) -> Mark | NotifierError:  # noqa: ANN401 - any reply
-    if isinstance(reply, Refused):
+    if isinstance(reply, NotifierError):
         return reply
     first, *number = reply
     word = first.decode()
@@ -193,7 +195,9 @@ def _answer(reply: Any) -> Mark | NotifierError:  # noqa: ANN401 - any reply
     return _mark(first)
 
 
-def _marks(reply: Any) -> dict[str, Mark]:  # noqa: ANN401 - any reply
+def _marks(reply: Any) -> dict[str, Mark] | Failed:  # noqa: ANN401 - any reply
+    if isinstance(reply, Failed):
+        return reply
     if isinstance(reply, Refused):  # the key holds something else
         return {}
     return {

@@ -9,6 +9,7 @@ heartbeats are missing, and is removed some time later.
 """
 
 import secrets
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from notifier.adapters.redis.scripts import Script
 from notifier.adapters.redis.signals import payload_of
 from notifier.core.addresses import Url
 from notifier.core.attendance import LAPSE, ORDER
+from notifier.core.errors import NotifierError
 from notifier.core.presence import Exchanged
 from notifier.core.signals import Kind, Signal
 from notifier.telemetry.metrics import Metrics
@@ -29,6 +31,7 @@ _REMOVED_AFTER = 60  # seconds: one that only stood still has its members again 
 _KEPT = 1_200  # seconds since a gateway told members of the topic
 
 _BEAT = Script(
+    "members_beat",
     """#!lua flags=allow-oom
 -- KEYS: attending
 -- ARGV: run, gateway, milliseconds after which one is gone, after which its members are removed,
@@ -51,6 +54,7 @@ return {redis.call("ZRANGEBYSCORE", attending, now - lapse, "+inf"),
     keys=1,
 )
 _EXCHANGE = Script(
+    "members_exchange",
     """#!lua
 -- KEYS: members
 -- ARGV: run, gateway, its members, seconds to keep them, channel, payload, gateways to remove
@@ -91,17 +95,18 @@ class RedisMembers(ScriptAdapter):
         """See Members."""
         times = (self._lapse, _REMOVED_AFTER, _FORGOTTEN_AFTER)
         beat = (_ATTENDING, self._name, *(round(each * 1000) for each in times))
-        run_id, [(there, gone)] = await self._run(_BEAT, [beat])
+        run_id, [answer] = await self._commands.run(_BEAT, [beat])
+        there, gone = accepted(answer)
         gateways = frozenset(map(bytes.decode, there))
         calls = [self._call(topic, members, gone) for topic, members in own.items()]
         members: dict[str, frozenset[str]] = {}
-        while len(members) < len(calls):
-            _, replies = await self._run(_EXCHANGE, calls[len(members) :])
-            topics = list(own)[len(members) :]
-            members |= {
-                topic: _members_in(reply, gateways)
-                for topic, reply in zip(topics, replies, strict=False)
-            }
+        topics = deque(own)
+        while topics:
+            _, replies = await self._commands.run(_EXCHANGE, calls[-len(topics) :])
+            for reply in replies:
+                topic = topics.popleft()
+                if not isinstance(reply, NotifierError):
+                    members[topic] = _members_in(reply, gateways)
         return Exchanged(members, gateways, run_id)
 
     def _call(self, topic: str, members: Collection[str], gone: Sequence[bytes]) -> tuple[Any, ...]:
@@ -110,10 +115,6 @@ class RedisMembers(ScriptAdapter):
         # Sorted, or the same members would look like others.
         told = ",".join(sorted(members))
         return (f"{channel}:members", self._name, told, _KEPT, channel, payload, *gone)
-
-    async def _run(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
-        run_id, replies = await self._commands.run(script, calls)
-        return run_id, list(map(accepted, replies))
 
 
 def _members_in(reply: Sequence[bytes], gateways: frozenset[str]) -> frozenset[str]:

@@ -33,6 +33,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05  # seconds between looks at the an
 _ANSWERS_SECONDS = 10
 
 _ASK = Script(
+    "presence_ask",
     """#!lua flags=allow-oom
 -- KEYS: answers
 -- ARGV: run, channel, question
@@ -42,6 +43,7 @@ return redis.call("PUBLISH", ARGV[2], ARGV[3])
     keys=1,
 )
 _HEAR = Script(
+    "presence_hear",
     """#!lua flags=allow-oom
 -- KEYS: answers
 -- ARGV: run
@@ -51,6 +53,7 @@ return redis.call("LRANGE", KEYS[1], 0, -1)
     keys=1,
 )
 _ANSWER = Script(
+    "presence_answer",
     """#!lua
 -- KEYS: answers
 -- ARGV: run, answer, seconds to keep it

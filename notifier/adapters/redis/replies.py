@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 
 from notifier.adapters.redis.keys import new_epoch
-from notifier.core.errors import NotifierError, Refused, Unavailable
+from notifier.core.errors import Failed, NotifierError, Refused, Unavailable
 from notifier.core.history import Before, History, Published, Question
 from notifier.core.positions import NOWHERE, Position
 from notifier.core.publications import Publication
@@ -14,15 +14,17 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 def accepted(reply: Any) -> Any:  # noqa: ANN401 - any reply
-    """Return a reply; raises Unavailable for a refusal, which an operator has to mend."""
-    if isinstance(reply, Refused):
+    """Return a reply; raises Unavailable for one that failed or was refused."""
+    if isinstance(reply, Refused):  # an operator has to mend it
         raise Unavailable("redis", str(reply))
+    if isinstance(reply, Failed):
+        raise reply
     return reply
 
 
 def published_of(reply: Any) -> Published | NotifierError:  # noqa: ANN401 - any reply
     """Return the answer to one publication."""
-    if isinstance(reply, Refused):
+    if isinstance(reply, NotifierError):
         return reply
     epoch, offset, duplicate, _ = reply
     return Published(Position(epoch.decode(), offset), duplicate=bool(duplicate))
@@ -30,12 +32,14 @@ def published_of(reply: Any) -> Published | NotifierError:  # noqa: ANN401 - any
 
 def is_cut(reply: Any) -> bool:  # noqa: ANN401 - any reply
     """Whether ids were forgotten before their time, to make room for this publication's."""
-    return not isinstance(reply, Refused) and bool(reply[3])
+    return not isinstance(reply, NotifierError) and bool(reply[3])
 
 
 def history_of(question: Question, reply: Any) -> History:  # noqa: ANN401 - any reply
     """Return the answer to one question about a topic."""
     topic = question.topic
+    if isinstance(reply, Failed):
+        return History(Position(new_epoch(), 0), failure=reply)
     if isinstance(reply, Refused):
         # Followers of other topics are not affected; those of this one get gap after gap.
         _log.warning("redis_stream_unusable", topic=topic, reason=str(reply))

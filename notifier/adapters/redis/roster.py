@@ -16,6 +16,7 @@ _ROUTERS = "notifier:routers"
 
 # Both may run when memory is short: routers then hold their batches, and still share partitions.
 _ANNOUNCE = Script(
+    "roster_announce",
     """#!lua flags=allow-oom
 -- KEYS: routers
 -- ARGV: run, router, milliseconds after which one is gone
@@ -34,6 +35,7 @@ return redis.call("ZRANGE", routers, 0, -1)
     keys=1,
 )
 _WITHDRAW = Script(
+    "roster_withdraw",
     """#!lua flags=allow-oom
 -- KEYS: routers
 -- ARGV: run, router

@@ -26,12 +26,15 @@ from typing import Final
 
 
 class Script:
-    """A script's source, and the name that EVALSHA knows it by once EVAL has been given it.
+    """A script's source, and the hash that EVALSHA knows it by once EVAL has been given it.
 
-    The first `keys` of its arguments are keys; None where their number varies.
+    `name` stands in logs.
+
+    The first `keys` of its arguments are keys, of each item where it takes several.
     """
 
-    def __init__(self, source: str, keys: int | None) -> None:
+    def __init__(self, name: str, source: str, keys: int) -> None:
+        self.name: Final = name
         self.source: Final = source
         self.keys: Final = keys
         self.sha: Final = sha1(source.encode(), usedforsecurity=False).hexdigest()
@@ -168,6 +171,7 @@ end
 # Before XADD, write only for a stream without a head: XADD is the one command that can be
 # refused: when the log is no stream, or runs ahead of its head.
 PUBLISH = Script(
+    "publish",
     f"""#!lua
 -- KEYS: of each publication head, log, ids, newest
 -- ARGV: run, epoch to begin with, deduplication seconds; how many publications a topic keeps, and
@@ -243,11 +247,12 @@ for number = 1, #KEYS / 4 do
 end
 return answers
 """,
-    keys=None,
+    keys=4,
 )
 
 # May run when memory is short, so that clients still connect; it adds little.
 READ = Script(
+    "read",
     f"""#!lua flags=allow-oom
 -- KEYS: head, log, ids, newest
 -- ARGV: run, epoch to begin with, seconds to keep the head, most entries,
@@ -316,6 +321,7 @@ return {{epoch, offset, lineage, entries, keys}}
 
 # An id is found for as long as it is there, which may be longer than its duplicates are dropped.
 PUBLISHED_AT = Script(
+    "published_at",
     f"""#!lua flags=no-writes
 -- KEYS: head, log, ids, newest
 -- ARGV: run, digest

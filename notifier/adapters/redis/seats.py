@@ -20,7 +20,7 @@ from notifier.adapters.redis.commands import Commands
 from notifier.adapters.redis.scripts import Script
 from notifier.core.addresses import Url
 from notifier.core.background import LongLived
-from notifier.core.errors import Refused, Unavailable
+from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.names import personal_topic
 from notifier.telemetry.metrics import Metrics
 
@@ -34,6 +34,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 # May run when memory is short: clients that are closed for it would only reconnect.
 _BEAT = Script(
+    "seats_beat",
     """#!lua flags=allow-oom
 -- KEYS: gateways
 -- ARGV: run, gateway, milliseconds after which one is gone, milliseconds after which it is
@@ -54,6 +55,7 @@ return redis.call("ZRANGEBYSCORE", gateways, "-inf", now - lapse)
 # A gateway sends its count of connections, never a difference: a message that was lost is made good
 # by the next.
 _SEAT = Script(
+    "seats_count",
     """#!lua flags=allow-oom
 -- KEYS: seats
 -- ARGV: run, gateway, how many connections it has, how many more it asks for, most of all gateways,
@@ -180,7 +182,7 @@ class RedisSeats(LongLived):
         except Unavailable as error:
             self._let_all_in(error)
         else:
-            self._gone = [] if isinstance(gone, Refused) else gone
+            self._gone = [] if isinstance(gone, NotifierError) else gone
             self._is_away = False
 
     def _renew(self) -> None:
@@ -205,7 +207,7 @@ class RedisSeats(LongLived):
             return
         self._changed.update(dict.fromkeys(users[len(answers) :]))
         for user, asked, granted in zip(users, asking, answers, strict=False):
-            self._answer(user, asked, asked if isinstance(granted, Refused) else granted)
+            self._answer(user, asked, asked if isinstance(granted, NotifierError) else granted)
 
     def _call(self, user: str, asked: int) -> tuple[Any, ...]:
         key = f"notifier:{{{personal_topic(user)}}}:seats"

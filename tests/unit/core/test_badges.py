@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec import UNSET
@@ -7,7 +7,7 @@ from msgspec import UNSET
 from notifier.adapters.memory.marks import MemoryMarks
 from notifier.core.access import Identity
 from notifier.core.badges import Badges, Outcome
-from notifier.core.errors import Unavailable
+from notifier.core.errors import Failed, Unavailable
 from notifier.core.frames import Start
 from notifier.core.hub import Hub
 from notifier.core.marks import Mark, Move
@@ -36,14 +36,12 @@ class Reader:
 class House:
     """Badges at work, beside a hub."""
 
-    def __init__(self) -> None:
+    def __init__(self, marks: type[MemoryMarks]) -> None:
         self.broker = SteeredBroker()
         self.observer = RecordingObserver()
         self.kept: dict[str, dict[str, Mark]] = {}
         self.hub = Hub(self.broker, self.observer)
-        self.badges = Badges(
-            self.hub, self.broker, MemoryMarks(self.broker, self.kept), self.observer
-        )
+        self.badges = Badges(self.hub, self.broker, marks(self.broker, self.kept), self.observer)
 
     async def reader(self, user: str = "42", *topics: str) -> Reader:
         reader = Reader(user, *topics)
@@ -76,8 +74,8 @@ class House:
 
 
 @asynccontextmanager
-async def house() -> AsyncIterator[House]:
-    made = House()
+async def house(marks: type[MemoryMarks] = MemoryMarks) -> AsyncIterator[House]:
+    made = House(marks)
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(made.hub.run()), tasks.create_task(made.badges.run())]
         yield made
@@ -135,6 +133,48 @@ async def test_a_mark_that_moves_while_it_is_being_read_is_told_in_the_end() -> 
     assert reader.told()[-1] == 1
 
 
+@in_virtual_time
+async def test_a_topic_that_cannot_be_read_is_told_nothing_of_and_keeps_no_other_waiting() -> None:
+    async with house() as it:
+        reader = await it.reader()
+        it.broker.post("user:42")
+        await quiet()
+
+        it.broker.failing_topics = {"user:42"}
+        it.broker.post("user:42")
+        it.broker.post("everyone")
+        await quiet()
+        await it.ticks(1)
+        failing = reader.told(), reader.told("everyone")
+        it.broker.failing_topics = set()
+        it.broker.post("user:42")
+        await quiet()
+
+    assert failing == ([0, 1], [0, 1])
+    assert reader.told() == [0, 1, 3]
+
+
+class _FailingMarks(MemoryMarks):
+    """Fails at one user, and no other."""
+
+    async def of(self, users: Sequence[str]) -> list[dict[str, Mark] | Failed]:
+        found = await super().of(users)
+        pairs = zip(users, found, strict=True)
+        return [Failed("redis") if user == "odd" else marks for user, marks in pairs]
+
+
+@in_virtual_time
+async def test_marks_that_cannot_be_read_keep_no_other_user_waiting() -> None:
+    async with house(_FailingMarks) as it:
+        odd, reader = await it.reader("odd"), await it.reader("42")
+
+        it.broker.post_many("user:42", 2)
+        await quiet()
+
+    assert odd.told("user:odd") == []
+    assert reader.told()[-1] == 2
+
+
 class _SlowMarks(MemoryMarks):
     """Answers what it found before, once the test says so."""
 
@@ -142,7 +182,7 @@ class _SlowMarks(MemoryMarks):
         super().__init__(broker, kept)
         self.open = asyncio.Event()
 
-    async def of(self, users: object) -> list[dict[str, Mark]]:
+    async def of(self, users: object) -> list[dict[str, Mark] | Failed]:
         found = await super().of(users)  # type: ignore[arg-type]  # passed on
         await self.open.wait()
         return found

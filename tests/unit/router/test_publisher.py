@@ -336,6 +336,23 @@ async def test_a_duplicate_and_a_refused_publication_count_as_such_and_a_refusal
 
 
 @in_virtual_time
+async def test_an_event_that_redis_fails_at_is_retried_and_never_given_up() -> None:
+    it, batch = House(), Settled(event("1"), event("2", "7"), event("3", "8"))
+    it.broker.failing_topics = {"user:7"}
+    routing = asyncio.create_task(it.router.route(batch))
+    await asyncio.sleep(60)
+    held = batch.acks, list(batch.dead)
+
+    it.broker.failing_topics = set()
+    await routing
+
+    assert held == (0, [])
+    assert (batch.acks, batch.dead) == (1, [])
+    assert it.count("publications", outcome="published") >= 1
+    assert it.broker.head("user:7").endswith(".1")
+
+
+@in_virtual_time
 async def test_the_age_of_an_audience_is_told_when_its_last_publication_is_published() -> None:
     it = House()
     it.broker.held = True
