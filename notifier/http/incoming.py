@@ -5,6 +5,7 @@ until its response is complete, so there is one exchange at a time and no pipeli
 """
 
 import asyncio
+import re
 from abc import abstractmethod
 from enum import Enum, auto
 
@@ -26,6 +27,8 @@ LONGEST_PAUSE = (
 _LONGEST_HEAD, _LONGEST_BODY = 10.0, 30.0
 _BLANK_LINE = b"\r\n\r\n"
 _FRAMING = (b"content-length", b"transfer-encoding")
+# RFC 9110, section 7.2: it may be empty, as the name of a host may (RFC 3986, section 3.2.2).
+_HOST = re.compile(rb"(\[[\w:.~%-]+\]|([\w.~!$&'()*+,;=-]|%[\dA-Fa-f]{2})*)(:\d*)?")
 
 _PHRASES = {400: b"Bad Request", 503: b"Service Unavailable\r\nretry-after: 5"}
 _REFUSAL = (
@@ -41,6 +44,10 @@ class Part(Enum):
     HEAD = auto()
     BODY = auto()
     NEXT = auto()  # of the next request, once this one is answered
+
+
+class _Unfit(ValueError):
+    """The sentence that refuses a request; raised in a callback, so that httptools ends."""
 
 
 class _BodyOf:
@@ -180,8 +187,9 @@ class Incoming(Outgoing):
             self._parse(piece)
         except httptools.HttpParserInvalidURLError:
             self._refuse(400, "This request's target is no URL; percent-encode all but ASCII.")
-        except (httptools.HttpParserError, ValueError):
-            self._refuse(400, "This is no HTTP/1.1 request, or one with too many headers.")
+        except (httptools.HttpParserError, ValueError) as error:
+            own = isinstance(error.__context__, _Unfit)
+            self._refuse(400, str(error.__context__) if own else "This is no HTTP/1.1 request.")
         if self._part is Part.HEAD and self._head_size > _LARGEST_HEAD:
             self._refuse(400, f"A request's head has at most {_LARGEST_HEAD} bytes.")
 
@@ -222,16 +230,27 @@ class Incoming(Outgoing):
         if self._part is not Part.HEAD:
             return  # a trailer, which nobody here asks for
         if len(self._headers) == _MOST_HEADERS:
-            raise ValueError("too many headers")  # so that httptools ends
+            raise _Unfit(f"A request has at most {_MOST_HEADERS} headers.")
         self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """See httptools."""
         parser = self._parser
         assert parser is not None  # noqa: S101 - it calls
+        self._check_host(parser.get_http_version())
         self._is_offered = parser.should_upgrade()
         if not self._is_offered:
             self._begin(parser)
+
+    def _check_host(self, version: str) -> None:
+        """Raise for a request that may be meant for another server (RFC 9112, section 3.2)."""
+        hosts = self._values(b"host")
+        if not hosts and version >= "1.1":
+            raise _Unfit(f"A request of HTTP/{version} has a header Host.")
+        if len(hosts) > 1:
+            raise _Unfit("A request has the header Host once.")
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            raise _Unfit("The header Host is a name or an address, and a port if need be.")
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""

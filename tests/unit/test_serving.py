@@ -263,7 +263,7 @@ async def test_a_client_that_sends_half_a_head_is_closed_all_the_same(
     monkeypatch.setattr(incoming, "_LONGEST_HEAD", 0.2)
     monkeypatch.setattr(turns, "_TURN", 0.0)
     async with serve(APP, host="127.0.0.1", port=0, setting="X") as port:
-        crowd = Crowd(port, 5, b"GET / HTTP/1.1\r\n")
+        crowd = Crowd(port, 5, b"GET / HTTP/1.1\r\nHost: x\r\n")
         crowd.ask()
 
         assert await asyncio.wait_for(asyncio.to_thread(crowd.answered), 10) == 0
@@ -311,7 +311,9 @@ async def test_a_full_port_closes_the_connection_that_has_been_idle_longest() ->
             assert await second.reader.read() == b""
 
 
-@pytest.mark.parametrize("begun", [b"GET / HTT", b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhe"])
+@pytest.mark.parametrize(
+    "begun", [b"GET / HTT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe"]
+)
 async def test_a_full_port_closes_no_connection_with_a_request_under_way(begun: bytes) -> None:
     async with (
         serve(APP, host="127.0.0.1", port=0, setting="X", most=1) as port,

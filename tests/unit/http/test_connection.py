@@ -32,12 +32,12 @@ BODIES = {
 PIPELINE = b"".join(
     [
         b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST /2 HTTP/1.1\r\nContent-Length: 9\r\n\r\n\r\n\r\nGET /",
-        b"POST /3 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /2 HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n\r\n\r\nGET /",
+        b"POST /3 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"4\r\n\r\n\r\n\r\n1\r\n0\r\n0\r\n\r\n",
-        b"\r\nPUT /4 HTTP/1.1\r\n" + H2C + b"Content-Length: 4\r\n\r\n\r\n\r\n",
-        b"GET /5 HTTP/1.1\r\n" + WEBSOCKET + b"Content-Length: 1\r\n\r\n5",
-        b"POST /6 HTTP/1.1\r\nContent-Length: 0\r\n" + WEBSOCKET + b"\r\n",
+        b"\r\nPUT /4 HTTP/1.1\r\nHost: x\r\n" + H2C + b"Content-Length: 4\r\n\r\n\r\n\r\n",
+        b"GET /5 HTTP/1.1\r\nHost: x\r\n" + WEBSOCKET + b"Content-Length: 1\r\n\r\n5",
+        b"POST /6 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n" + WEBSOCKET + b"\r\n",
         LAST,
     ]
 )
@@ -119,7 +119,7 @@ async def test_where_there_are_no_websockets_none_is_made() -> None:
         (UPGRADE + HELLO,),
         (UPGRADE[:40], UPGRADE[40:], HELLO),
         (UPGRADE.replace(b"Host: x", b"Host: x\r\nContent-Length: 0"), HELLO),
-        (b"GET / HTTP/1.1\r\n\r\n" + UPGRADE + HELLO,),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + UPGRADE + HELLO,),
         (UPGRADE.replace(b"Upgrade: websocket", b"Upgrade: h2c,WebSocket"), HELLO),
         (UPGRADE.replace(b"Host: x", b"Host: x\r\nUpgrade: h2c"), HELLO),
         (UPGRADE.replace(b"Host: x", b"Host: x\r\nSec-WebSocket-Extensions:"), HELLO),
@@ -208,7 +208,7 @@ async def test_no_request_is_read_before_the_one_in_front_is_answered() -> None:
         await respond(send, b"done")
 
     async with talking(slow) as talk:
-        await talk.say(b"GET /1 HTTP/1.1\r\n\r\n" + LAST)
+        await talk.say(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n" + LAST)
         await talk.say(b"")
         before = list(asked)
         go_on.set()
@@ -224,7 +224,7 @@ async def test_bytes_behind_a_request_are_bounded_by_reading_no_further() -> Non
         await go_on.wait()
         await respond(send, b"done")
 
-    request = b"GET /1 HTTP/1.1\r\na: " + b"x" * 10_000 + b"\r\n\r\n"
+    request = b"GET /1 HTTP/1.1\r\nHost: x\r\na: " + b"x" * 10_000 + b"\r\n\r\n"
     async with talking(slow) as talk:
         talk.writer.write(request * 400 + LAST)
         for _ in range(1000):
@@ -242,7 +242,7 @@ async def test_bytes_of_a_request_after_its_answer_are_dropped() -> None:
         await respond(send, b"no", 413)
 
     async with talking(refuse) as talk:
-        await talk.say(b"POST / HTTP/1.1\r\nContent-Length: 400000\r\n\r\n")
+        await talk.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n")
         first = await talk.answer()
         await talk.say(b"GET / " * 50_000, b"x" * 100_000 + LAST)
         second = await talk.rest()
@@ -258,7 +258,9 @@ async def test_a_client_that_was_not_told_to_continue_is_closed_as_its_next_byte
         await respond(send, b"no", 401)
 
     async with talking(refuse) as talk:
-        await talk.say(b"POST / HTTP/1.1\r\nContent-Length: 40\r\nExpect: 100-continue\r\n\r\n")
+        await talk.say(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\nExpect: 100-continue\r\n\r\n"
+        )
         answer = await talk.rest()
 
     assert answer.startswith(b"HTTP/1.1 401 ")
@@ -270,29 +272,78 @@ async def test_a_client_that_was_not_told_to_continue_is_closed_as_its_next_byte
     [
         b"\x16\x03\x01",
         b"GET / HTTP/1.1\nHost: x\n\n",
-        b"GET /%ff\xff HTTP/1.1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
-        b"POST / HTTP/1.1\r\n" + H2C + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        b"GET /%ff\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\n" + H2C + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n",
         b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 101 + b"\r\n",
-        b"GET / HTTP/1.1\r\na: " + b"x" * 70_000,
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 101 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\na: " + b"x" * 70_000,
     ],
 )
 async def test_a_malformed_request_is_refused_behind_the_answer_to_the_one_before(
     request_: bytes,
 ) -> None:
     async with talking(echo) as talk:
-        await talk.say(b"GET /good HTTP/1.1\r\n\r\n" + request_)
+        await talk.say(b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n" + request_)
         good, refused = await talk.answer(), await talk.rest()
 
     assert good.endswith(b"GET /good ")
     assert refused.startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize("offer", [b"", H2C, UPGRADE.partition(b"Host: x\r\n")[2][:-2]])
+@pytest.mark.parametrize(
+    ("version", "hosts"),
+    [
+        (b"1.1", b""),
+        (b"1.1", b"Host: x\r\nHost: x\r\n"),
+        (b"1.1", b"Host: x\r\nhost:\r\n"),
+        (b"1.0", b"Host: x\r\nHost: y\r\n"),
+        (b"1.1", b"Host: x y\r\n"),
+        (b"1.1", b"Host: x/y\r\n"),
+        (b"1.1", b"Host: me@x\r\n"),
+        (b"1.1", b"Host: x:80:80\r\n"),
+        (b"1.1", b"Host: [::1\r\n"),
+        (b"1.1", b"Host: gr\xc3\xb6\xc3\x9fe\r\n"),
+    ],
+)
+async def test_a_request_that_does_not_name_one_host_is_refused_by_a_sentence_that_says_so(
+    version: bytes, hosts: bytes, offer: bytes
+) -> None:
+    async with talking(echo, EchoConnection) as talk:
+        await talk.say(b"GET http://x/ HTTP/%s\r\n%s%s\r\n" % (version, hosts, offer) + LAST)
+        answer = await talk.rest()
+
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert answer.count(b"\r\n\r\n") == 1
+    assert b"Host" in answer.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /a HTTP/1.0\r\n\r\n",
+        *(
+            b"GET /a HTTP/%s\r\nConnection: close\r\nHost:%s\r\n\r\n" % (version, host)
+            for version in (b"1.0", b"1.1")
+            for host in (
+                *(b"", b" ", b" app.example", b" app.example:8000", b" a_b-c:", b" xn--gre-6ka.de"),
+                *(b" 10.0.0.1:80", b" [::1]:80", b" [fe80::1%25eth0]", b" gr%C3%B6%C3%9Fe"),
+            )
+        ),
+    ],
+)
+async def test_a_request_names_its_host_or_is_of_http_1_0(request_: bytes) -> None:
+    async with talking(echo) as talk:
+        await talk.say(request_)
+
+        assert (await talk.rest()).endswith(b"\r\n\r\nGET /a ")
+
+
 async def test_a_body_that_is_damaged_is_refused_once() -> None:
-    damaged = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxx\r\nnone\r\n"
+    damaged = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxx\r\nnone\r\n"
     async with talking(echo) as talk:
         await talk.say(damaged)
         answer = await talk.rest()
@@ -313,7 +364,7 @@ async def test_a_client_that_sends_nothing_is_closed(monkeypatch: pytest.MonkeyP
 async def test_a_client_that_sends_nothing_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incoming, "LONGEST_PAUSE", 0.1)
     async with talking(echo) as talk:
-        await talk.say(b"GET / HTTP/1.1\r\n\r\n")
+        await talk.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 
         assert (await talk.rest()).endswith(b"GET / ")
 
@@ -324,7 +375,7 @@ async def test_a_client_that_does_not_send_the_body_is_closed(
 ) -> None:
     monkeypatch.setattr(incoming, "_LONGEST_BODY", 0.1)
     async with talking(echo) as talk:
-        await talk.say(b"POST / HTTP/1.1\r\n%sContent-Length: 5\r\n\r\n" % offer)
+        await talk.say(b"POST / HTTP/1.1\r\nHost: x\r\n%sContent-Length: 5\r\n\r\n" % offer)
 
         assert await talk.rest() == b""
 
@@ -343,7 +394,7 @@ async def test_a_client_that_does_not_read_an_answer_is_closed(
     monkeypatch.setattr(outgoing, "_LONGEST_ANSWER", 0.2)
     async with talking(large) as talk:
         talk.pause()
-        await talk.say(b"GET / HTTP/1.1\r\n%s\r\n" % keep * 12)
+        await talk.say(b"GET / HTTP/1.1\r\nHost: x\r\n%s\r\n" % keep * 12)
 
         await talk.gone()
 
@@ -403,7 +454,7 @@ async def test_an_answer_is_cut_off_when_too_much_waits_in_all() -> None:
     backlog = Backlog(1024 * 1024, lambda: cut.append(None))
     async with talking(large, backlog=backlog) as talk:
         talk.pause()
-        await talk.say(b"GET / HTTP/1.1\r\n\r\n" * 12)
+        await talk.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 12)
 
         await talk.gone()
 
@@ -413,7 +464,7 @@ async def test_an_answer_is_cut_off_when_too_much_waits_in_all() -> None:
 async def test_no_bytes_wait_for_a_client_that_reads() -> None:
     backlog = Backlog(4 * 1024 * 1024)
     async with talking(large, backlog=backlog) as talk:
-        await talk.say(b"GET / HTTP/1.1\r\n\r\n" * 3 + LAST)
+        await talk.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 3 + LAST)
         answers = await talk.rest()
 
     assert answers.count(b"x") == 12_000_000
@@ -429,7 +480,7 @@ async def test_an_unread_answer_holds_the_next_request_up() -> None:
 
     async with talking(note, backlog=backlog) as talk:
         talk.pause()
-        await talk.say(b"GET / HTTP/1.1\r\n\r\n" * 12)
+        await talk.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 12)
         await talk.say(*[b""] * 100)
         waiting = backlog.total
         talk.writer.transport.abort()

@@ -10,7 +10,7 @@ from notifier.http.exchange import Exchange
 from notifier.http.port import HANDOVER
 from tests.support.conversations import respond, talking
 
-LAST = b"%s / HTTP/1.1\r\nConnection: close\r\n\r\n"
+LAST = b"%s / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 Answer = Callable[[Send], Awaitable[None]]
 
 
@@ -77,7 +77,7 @@ async def breaks_a_line(send: Send) -> None:
 
 @pytest.mark.parametrize("answer", [fails, says_nothing, breaks_a_line])
 async def test_an_application_that_fails_is_an_error_of_the_server(answer: Answer) -> None:
-    head, body = await answered(answer, b"GET / HTTP/1.1\r\n\r\n")
+    head, body = await answered(answer, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert head.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert body == b"Internal Server Error"
@@ -91,7 +91,7 @@ async def too_short(send: Send) -> None:
 
 
 async def test_half_a_response_is_never_the_whole() -> None:
-    head, body = await answered(too_short, b"GET / HTTP/1.1\r\n\r\n")
+    head, body = await answered(too_short, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert b"content-length: 9" in head
     assert body == b"half"
@@ -106,7 +106,7 @@ async def test_an_application_hears_that_its_client_left() -> None:
         heard.put_nowait((await receive())["type"])
 
     async with talking(app) as talk:
-        await talk.say(b"GET / HTTP/1.1\r\n\r\n")
+        await talk.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await heard.get()
         talk.writer.close()
 
@@ -126,7 +126,7 @@ async def test_an_application_waits_for_a_client_that_does_not_read() -> None:
 
     async with talking(app) as talk:
         talk.pause()
-        await talk.say(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        await talk.say(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         for _i in range(100):
             await asyncio.sleep(0)
         before = sent
@@ -167,7 +167,7 @@ async def test_a_response_is_handed_over_and_not_the_request_behind_it(behind: s
         else:
             await respond(send, b"own")
 
-    held, last = b"GET /held HTTP/1.1\r\n\r\n", LAST % b"GET"
+    held, last = b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n", LAST % b"GET"
     async with talking(app) as talk:
         await talk.say(held + last if behind == "in one segment" else held)
         await talk.say(last if behind == "while held" else b"")
@@ -187,7 +187,7 @@ async def test_a_client_that_leaves_after_the_hand_over_is_forgotten() -> None:
         taken.set()
 
     async with talking(app) as talk:
-        await talk.say(b"GET / HTTP/1.1\r\n\r\n")
+        await talk.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await taken.wait()
         talk.writer.transport.abort()
 
@@ -204,7 +204,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_failure()
     left = asyncio.Event()
     with capture_logs() as logs:
         async with talking(app) as talk:
-            await talk.say(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhe")
+            await talk.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe")
         await asyncio.wait_for(left.wait(), 30)
 
     assert [line["event"] for line in logs if line["log_level"] == "error"] == []
