@@ -293,7 +293,7 @@ async def _close(socket: WebSocket, code: CloseCode, error: NotifierError) -> No
 def _refusal(request: Request, error: NotifierError) -> Response:
     # EventSource gives up for good on any status but 200: a stream of events tells it to retry.
     passing = next((code for kind, code in _PASSING.items() if isinstance(error, kind)), None)
-    if passing and sse.MEDIA_TYPE in request.headers.get("accept", "").lower():
+    if passing and sse.is_accepted(request.headers.getlist("accept")):
         return Response(sse.farewell(passing), media_type=sse.MEDIA_TYPE)
     return _problem(error)
 

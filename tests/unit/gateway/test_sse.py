@@ -84,7 +84,14 @@ async def test_a_client_of_http_1_0_gets_no_chunks() -> None:
     assert first.startswith(b"retry: ")
 
 
-@pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, */*;q=0.1"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/event-stream",
+        "text/event-stream, */*;q=0.1",
+        "text/html;q=0, Text/Event-Stream; q=0.001",
+    ],
+)
 async def test_a_gateway_that_cannot_serve_says_so_in_the_streams_own_language(
     accept: str,
 ) -> None:
@@ -95,6 +102,20 @@ async def test_a_gateway_that_cannot_serve_says_so_in_the_streams_own_language(
     assert answer.status_code == 200
     assert "event: bye" in answer.text
     assert "retry: " in answer.text
+
+
+@pytest.mark.parametrize(
+    "accept", ["*/*", "text/event-stream;q=0", "text/event-stream; Q=0.0", "text/event-streams"]
+)
+async def test_a_gateway_that_cannot_serve_says_so_as_a_problem_to_who_takes_no_stream(
+    accept: str,
+) -> None:
+    async with served() as it, it.http() as http:
+        it.gateway.draining = True
+        answer = await http.get("/v1/sse", headers={"accept": accept})
+
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "unavailable"
 
 
 async def test_an_event_is_the_frame_and_its_id_the_cursor() -> None:
