@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import NamedTuple, Self
+
+from notifier.core.header_lists import elements, parameters
 
 Headers = Iterable[tuple[bytes, bytes]]
 """Names in lower case, and values."""
@@ -19,8 +20,7 @@ _ORIGIN = re.compile(
 )
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s,/?#@:\[\]]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
 _PORT = re.compile(r"[0-9]{1,5}")
-_FORWARDED_HOST = re.compile(r"host=\"?([^\";,\s]+)", re.IGNORECASE)
-_FORWARDED_PROTO = re.compile(r"proto=\"?([a-z]+)", re.IGNORECASE)
+_MOST_FORWARDED = 16  # elements of `Forwarded` that are looked at: one for each proxy
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _LONGEST = 300  # characters of an origin: a host has 253
 _LABEL = "[a-z0-9_-]"
@@ -99,14 +99,13 @@ def is_https(headers: Headers) -> bool:
     """Whether the client used TLS, as the outermost proxy tells it in either of two headers."""
     lines = list(headers)
     told = filter(None, _items(lines, b"x-forwarded-proto"))
-    standard = chain.from_iterable(map(_FORWARDED_PROTO.findall, _values(lines, b"forwarded")))
+    standard = iter(_forwarded(lines, "proto"))
     return any(next(each, "").lower() in ("https", "wss") for each in (told, standard))
 
 
 def _own_hosts(lines: Sequence[tuple[bytes, bytes]]) -> Iterator[re.Match[str]]:
     hosts = _values(lines, b"host") + _items(lines, b"x-forwarded-host")
-    for value in _values(lines, b"forwarded"):
-        hosts += _FORWARDED_HOST.findall(value)
+    hosts += _forwarded(lines, "host")
     return filter(None, map(_HOST.fullmatch, hosts))
 
 
@@ -114,6 +113,12 @@ def _own_port(told: str | int | None) -> int:
     """Return a port; 0 for one that is the default of any scheme, and for none."""
     port = int(told or 0)
     return 0 if port in _DEFAULT_PORTS.values() else port
+
+
+def _forwarded(headers: Sequence[tuple[bytes, bytes]], name: str) -> list[str]:
+    """Return the values of a parameter of `Forwarded` (RFC 7239), the outermost proxy's first."""
+    hops = elements(",".join(_values(headers, b"forwarded")))[:_MOST_FORWARDED]
+    return [told for told in (parameters(hop).get(name) for hop in hops) if told]
 
 
 def _items(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[str]:

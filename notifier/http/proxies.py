@@ -8,15 +8,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from notifier.core.header_lists import elements, parameters
 from notifier.http.port import HANDOVER, Header
 
 _MOST_HOPS = 16  # that are looked at, from the right
 _Address = IPv4Address | IPv6Address
 
-# RFC 7239, section 4: elements with commas between them, which may stand in quotes too.
-_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
-_FOR = re.compile(r'(?:^|;)\s*for=(?:"([^"\\]*)"|([^\s;,"]*))\s*(?:;|$)', re.IGNORECASE)
-# Section 6, where brackets stand around IPv6 only; proxies write X-Forwarded-For in the same ways.
+# RFC 7239, section 6, where brackets stand around IPv6 only; X-Forwarded-For is written so too.
 _NODE = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([0-9.]+)(?::\d{1,5})?|([0-9A-Fa-f:.]+)")
 
 
@@ -80,15 +78,11 @@ def _told(headers: Sequence[Header]) -> list[list[str]]:
     forwarded, others = (",".join(each) for each in lines)
     hops = []
     if forwarded:
-        hops.append([_for(each) for each in _ELEMENT.findall(forwarded)[-_MOST_HOPS:]])
+        nearest = elements(forwarded)[-_MOST_HOPS:]
+        hops.append([parameters(each).get("for", "") for each in nearest])
     if others:
         hops.append(others.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:])
     return hops
-
-
-def _for(element: str) -> str:
-    found = _FOR.search(element)
-    return "" if found is None else found[1] or found[2] or ""
 
 
 def _address(text: str) -> _Address | None:

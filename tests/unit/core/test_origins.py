@@ -51,6 +51,8 @@ def test_a_page_of_the_own_host_is_known(origin: str, lines: list[str]) -> None:
         ("https://user@app.example", ["Host: user@app.example"]),
         ("https://evil.example/app.example", ["Host: app.example"]),
         ("https://evil.example", ["Host: app.example", "X-Forwarded-Host: "]),
+        ("https://evil.example", ["Host: app.example", "Forwarded: xhost=evil.example"]),
+        ("https://evil.example", ["Host: app.example", 'Forwarded: by="host=evil.example"']),
         ("https://app.example:8443", ["Host: app.example", "X-Forwarded-Port: " + "9" * 5000]),
         ("https://" + "a" * 400, ["Host: " + "a" * 400]),
     ],
@@ -150,6 +152,8 @@ def test_the_outermost_proxy_tells_that_the_client_uses_tls(lines: list[str]) ->
         ["X-Forwarded-Proto: "],
         ["Forwarded: for=192.0.2.1"],
         ["Forwarded: proto=http, proto=https"],
+        ["Forwarded: xproto=https"],
+        ['Forwarded: for="proto=https"'],
     ],
 )
 def test_without_its_word_the_client_does_not_use_tls(lines: list[str]) -> None:

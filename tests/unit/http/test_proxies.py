@@ -69,6 +69,7 @@ def test_the_nearest_address_that_is_not_trusted_is_the_client(value: str, clien
         ("xfor=192.0.2.1", PROXY),
         ('for="192.0.2.1', PROXY),
         ('host="for=192.0.2.1"', PROXY),
+        ('for="203.0.113.66, for=192.0.2.1', "192.0.2.1"),  # a client began a quote
     ],
 )
 def test_forwarded_is_read_as_rfc_7239_has_it(value: str, client: str) -> None:
