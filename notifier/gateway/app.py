@@ -51,8 +51,10 @@ from notifier.gateway.open_response import TakenOver, Transport, exchange_of
 from notifier.gateway.poll import POLL
 from notifier.gateway.sse import SSE
 from notifier.gateway.websocket import WebSocketConnection
+from notifier.http.accept import prefers
 from notifier.http.port import HANDOVER
 from notifier.http.proxies import Proxies, client_of
+from notifier.problems import MEDIA_TYPE as PROBLEM
 from notifier.problems import no_route, problem, problem_of, refusal
 
 _log = structlog.get_logger("notifier.gateway")
@@ -293,7 +295,7 @@ async def _close(socket: WebSocket, code: CloseCode, error: NotifierError) -> No
 def _refusal(request: Request, error: NotifierError) -> Response:
     # EventSource gives up for good on any status but 200: a stream of events tells it to retry.
     passing = next((code for kind, code in _PASSING.items() if isinstance(error, kind)), None)
-    if passing and sse.is_accepted(request.headers.getlist("accept")):
+    if passing and prefers(request.headers.getlist("accept"), sse.MEDIA_TYPE, PROBLEM):
         return Response(sse.farewell(passing), media_type=sse.MEDIA_TYPE)
     return _problem(error)
 

@@ -34,7 +34,6 @@ _CHUNKED = (b"transfer-encoding", b"chunked")
 _LAST_CHUNK = b"0\r\n\r\n"
 _COMMENT = b":\n\n"
 _UNACKNOWLEDGED = 30_000  # milliseconds
-_NEVER = {"q=0", "q=0.", "q=0.0", "q=0.00", "q=0.000"}
 # In browsers EventSource itself has an event `error`.
 _NAMES = {"error": "failure"}
 
@@ -51,12 +50,6 @@ def event(frame: ServerFrame, cursor: str = "") -> bytes:
     if isinstance(frame, frames.Bye) and frame.reconnect_after_ms is not UNSET:
         text = b"retry: %d\n%s" % (frame.reconnect_after_ms, text)
     return text + (b"id: %s\n\n" % cursor.encode() if cursor else b"\n")
-
-
-def is_accepted(accept: Iterable[str]) -> bool:
-    """Whether a client names streams among what it takes (RFC 9110, section 12.5.1)."""
-    ranges = [each.lower().replace(" ", "").split(";") for each in ",".join(accept).split(",")]
-    return any(name == MEDIA_TYPE and not _NEVER & {*given} for name, *given in ranges)
 
 
 def farewell(code: CloseCode) -> bytes:
