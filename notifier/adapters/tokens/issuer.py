@@ -19,11 +19,12 @@ from notifier.adapters.tokens.keys import MOST_KEYS, Key, check_signature, keys_
 from notifier.adapters.tokens.signed_token import SignedToken
 from notifier.core.bounded_json import read_json
 from notifier.core.errors import Invalid, Unauthorized, Unavailable
+from notifier.core.header_lists import elements, parameters
 
 LARGEST_ANSWER = 256 * 1024
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})")
+_SECONDS = re.compile(r"[0-9]{1,9}")
 _OPENID = "/.well-known/openid-configuration"
 _OAUTH = "/.well-known/oauth-authorization-server"
 
@@ -47,8 +48,9 @@ class FetchIntervals:
 
     def freshness(self, cache_control: str) -> float:
         """Return for how long an answer with this header is fresh."""
-        found = _MAX_AGE.search(cache_control)
-        return min(max(int(found[1]), self.least), self.most) if found else self.usual
+        directives = [parameters(each).get("max-age", "") for each in elements(cache_control)]
+        age = next(filter(_SECONDS.fullmatch, directives), None)
+        return self.usual if age is None else min(max(int(age), self.least), self.most)
 
 
 _UNHURRIED = FetchIntervals()

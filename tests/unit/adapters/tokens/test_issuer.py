@@ -267,6 +267,8 @@ async def test_the_keys_are_fetched_once_and_kept(issuer: Issuer) -> None:
     [
         (FetchIntervals(pause=0, usual=0), None, 2),
         (FetchIntervals(pause=0, usual=0), "public, max-age=600", 1),
+        (FetchIntervals(pause=0, usual=0), 'Max-Age="600"', 1),
+        (FetchIntervals(pause=0, usual=0), "x-max-age=600", 2),
         (FetchIntervals(pause=0, usual=0), "max-age=0", 1),
         (FetchIntervals(pause=0, least=0), "max-age=0", 2),
         (FetchIntervals(pause=0, least=0), "no-store", 1),
