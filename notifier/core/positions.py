@@ -10,7 +10,7 @@ from notifier.core.names import checked_topic
 PATTERN = r"([0-9a-z]{1,16})\.(0|[1-9][0-9]{0,15})"
 _POSITION = re.compile(PATTERN)
 # A hundred topics with names and positions of full length fit; anything longer is not ours.
-_LONGEST_CURSOR = 20_000
+LONGEST_CURSOR = 20_000
 
 
 class Position(NamedTuple):
@@ -50,8 +50,8 @@ def parse_cursor(text: str) -> dict[str, Position]:
     A topic may contain `@` (as in `user:ann@example.org`), so the last one of an item separates.
     No item is passed over: a client with a position must not silently begin anew.
     """
-    if len(text) > _LONGEST_CURSOR:
-        raise Invalid("since", f"a cursor has at most {_LONGEST_CURSOR} characters")
+    if len(text) > LONGEST_CURSOR:
+        raise Invalid("since", f"a cursor has at most {LONGEST_CURSOR} characters")
     cursor: dict[str, Position] = {}
     for item in text.split(",") if text else ():
         topic, position = _parse_item(item)

@@ -65,9 +65,7 @@ def texts() -> dict[str, Schema]:
         "Since": _text(place, "k3x9q2ab.17", "A position, or `start`."),
         "Names": _text(rf"{user}(?:,{user})*", "42,43", "Ids of users, separated by commas."),
         "Topics": _list_of(_TOPIC, "user:42,news", "Topics, separated by commas."),
-        "Cursor": _list_of(
-            f"{_TOPIC}@{place}", "user:42@k3x9q2ab.17,news@c81fz0cd.9", "Positions of topics."
-        ),
+        "Cursor": _cursor(place),
         "Base64": {"type": "string", "contentEncoding": "base64", "pattern": _BASE64},
     }
 
@@ -85,6 +83,16 @@ def _text(pattern: str, example: str, description: str) -> Schema:
 
 def _list_of(pattern: str, example: str, description: str) -> Schema:
     return _text(f"(?:{pattern}(?:,{pattern})*)?", example, description)
+
+
+def _cursor(place: str) -> Schema:
+    # The rule of a name ends where no letter of names follows, and `@` is one.
+    none_is_dots = rf"(?!(?:user:)?\.\.?@{place}(?:,|$))"
+    none_is_there_twice = r"(?!(?:.*,)?([^,]+)@[^@,]*,(?:.*,)?\1@[^@,]*(?:,|$))"
+    item = f"{none_is_dots}{_TOPIC}@{place}"
+    example = "user:42@k3x9q2ab.17,news@c81fz0cd.9"
+    made = _text(f"{none_is_there_twice}(?:{item}(?:,{item})*)?", example, "Positions of topics.")
+    return made | {"maxLength": positions.LONGEST_CURSOR}
 
 
 BARE = {"type": "string"}

@@ -17,7 +17,8 @@ from schemathesis.generation.hypothesis.builder import (
 )
 
 GOOD, BAD = ["2xx", "401", "403", "404", "429"], ["4xx", "207"]  # statuses
-_LARGE = 100  # items: bounds above it have tests of their own
+# Bounds above these have tests of their own: a request of such a size is large for HTTP too.
+_LARGE = {"maxItems": 100, "maxLength": 10_000}
 _SETTINGS = settings(
     max_examples=5,
     derandomize=True,
@@ -62,7 +63,7 @@ def _without_large_bounds(found: Any) -> Any:  # noqa: ANN401 - JSON
     return {
         name: _without_large_bounds(each)
         for name, each in found.items()
-        if not (name == "maxItems" and each > _LARGE)
+        if not (name in _LARGE and each > _LARGE[name])
     }
 
 

@@ -2,7 +2,7 @@ import json
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from msgspec import UNSET
@@ -10,10 +10,18 @@ from msgspec import UNSET
 from notifier.core import events, frames
 from notifier.core.errors import Invalid
 from notifier.core.names import checked_topic, is_name
-from notifier.core.positions import Position
+from notifier.core.positions import Position, parse_cursor
+from notifier.gateway.entrance import _topics
 from notifier.schemas import PLACE, names_in, referenced, schemas
 
 NAMES = st.text(alphabet="aZ0-._~:@/+=|$!&,*{ é", max_size=6) | st.just("user:")
+DOTTED = st.sampled_from(
+    ["", ".", "..", "...", "a", "b", "user:", "user:.", ".@a", "a@", "a.", "é"]
+)
+LISTS = st.lists(DOTTED | NAMES, max_size=4).map(",".join)
+PLACES = st.from_regex(r"([k3K.@ ]{0,4}|k{15,17})\.?(start|[0-9]{0,2}|1\d{15,16})", fullmatch=True)
+GOOD_PLACES = st.sampled_from(["k3.1", "start", "k.0"]) | PLACES
+CURSORS = st.lists(st.tuples(DOTTED | NAMES, GOOD_PLACES).map("@".join), max_size=4).map(",".join)
 
 
 def takes(name: str, value: object) -> bool:
@@ -61,9 +69,27 @@ def test_a_topic_is_good_in_the_schema_if_it_is_in_the_code(text: str) -> None:
     assert takes("Topic", text) == is_taken(lambda: checked_topic(text, "topic"))
 
 
-@pytest.mark.parametrize("text", ["k3.0", "k3.17", "k3.017", "start", "", "K3.1", "k3.", "k3.1,"])
+@given(LISTS)
+def test_topics_are_good_in_the_schema_if_they_are_in_the_code(text: str) -> None:
+    assert takes("Topics", text) == is_taken(lambda: _topics(text))
+
+
+@given(PLACES)
 def test_a_position_is_good_in_the_schema_if_it_is_in_the_code(text: str) -> None:
     assert takes("Since", text) == is_taken(lambda: Position.parse(text))
+    assert takes("Position", text) == (takes("Since", text) and text != "start")
+
+
+@given(CURSORS)
+@example("")
+@example(".@k3.1")
+@example("user:..@k3.1,a@k3.1")
+@example(".@a@k3.1")
+@example("a@k3.1,b@k3.1,a@start")
+@example("a@k3.1,b@a@k3.1")
+@example(",".join(f"{n}@k3.1" for n in range(2_200)))
+def test_a_cursor_is_good_in_the_schema_if_it_is_in_the_code(text: str) -> None:
+    assert takes("Cursor", text) == is_taken(lambda: parse_cursor(text))
 
 
 @pytest.mark.parametrize(
