@@ -25,13 +25,14 @@ NumericDate = Annotated[float, Meta(ge=0, lt=253_402_300_800)]
 
 class _Claims(Struct):
     exp: NumericDate
-    nbf: NumericDate = 0
-    iat: NumericDate = 0
+    nbf: NumericDate | None = None
+    iat: NumericDate | None = None
     iss: str | None = None
     aud: str | list[str] | None = None
 
 
-_every_claim = msgspec.json.Decoder(dict[str, Any])
+# By float, a number too large to be read is infinite, and its own claim's rule refuses it by name.
+_every_claim = msgspec.json.Decoder(dict[str, Any], float_hook=float)
 _RULES = {
     **dict.fromkeys(("exp", "nbf", "iat"), "must be a number of seconds since 1970 (NumericDate)"),
     "aud": "must be a string or a list of strings",
@@ -111,7 +112,7 @@ class JwtVerifier:
         generation = self._generation  # of the keys that were looked at: there was no await since
         claims, every = _claims_of(signed.payload)
         self._check_origin(claims, issuer)
-        identity = self._identity(every, self._check_times(claims, time()), claims.iat)
+        identity = self._identity(every, self._check_times(claims, time()), claims.iat or 0)
         self._known.add(name, identity, generation)
         return identity
 
@@ -140,11 +141,13 @@ class JwtVerifier:
         ahead = now + (CLOCKS_DIFFER if leeway is None else leeway)
         expires = claims.exp + (leeway or 0)
         if expires <= now:
-            raise TokenExpired(f"the token expired at {_written(claims.exp)}")
-        if claims.nbf > ahead:
-            raise Unauthorized(f"the token is not valid before {_written(claims.nbf)}")
-        if claims.iat > ahead:
-            raise Unauthorized(f"the token is issued in the future, at {_written(claims.iat)}")
+            raise TokenExpired(f"the token expired at {_written(claims.exp)} (exp)")
+        if claims.nbf is not None and claims.nbf > ahead:
+            raise Unauthorized(f"the token is not valid before {_written(claims.nbf)} (nbf)")
+        if claims.iat is not None and claims.iat > ahead:
+            raise Unauthorized(
+                f"the token is issued in the future, at {_written(claims.iat)} (iat)"
+            )
         return expires
 
     def _check_origin(self, claims: _Claims, issuer: Issuer) -> None:

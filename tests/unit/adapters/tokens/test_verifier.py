@@ -1,4 +1,5 @@
 import json
+import re
 from time import time
 from typing import Any
 
@@ -6,6 +7,7 @@ import jwt
 import pytest
 
 from notifier.adapters.tokens.verifier import ClaimRules
+from notifier.core.access import Identity
 from notifier.core.errors import TokenExpired, Unauthorized
 from tests.support.tokens import (
     FOR_US,
@@ -29,7 +31,7 @@ async def refusal_of(**changes: object) -> str:
 async def test_the_time_when_a_token_expired_is_said() -> None:
     reason = await refusal_of(exp=1_700_000_000)
 
-    assert reason == "the token expired at 2023-11-14T22:13:20Z"
+    assert reason == "the token expired at 2023-11-14T22:13:20Z (exp)"
 
 
 async def test_a_token_that_expired_a_moment_ago_is_refused() -> None:
@@ -49,8 +51,11 @@ MALFORMED = "the token's claims are malformed"
             {"exp": 2_000_000_000_000},  # milliseconds
             f"{MALFORMED}: exp: must be a number of seconds since 1970 (NumericDate)",
         ),
-        ({"nbf": 2_000_000_000}, "the token is not valid before 2033-05-18T03:33:20Z"),
-        ({"iat": 2_000_000_000}, "the token is issued in the future, at 2033-05-18T03:33:20Z"),
+        ({"nbf": 2_000_000_000}, "the token is not valid before 2033-05-18T03:33:20Z (nbf)"),
+        (
+            {"iat": 2_000_000_000},
+            "the token is issued in the future, at 2033-05-18T03:33:20Z (iat)",
+        ),
         ({"iss": "https://other.example"}, "the token's iss is not https://issuer.example"),
         ({"iss": None}, "the token's iss is not https://issuer.example"),
         ({"aud": "other"}, "the token's aud is not notifier"),
@@ -90,6 +95,43 @@ async def test_a_time_that_is_no_time_is_refused(claim: str, moment: object) -> 
     reason = await refusal_of(**{claim: moment})
 
     assert reason.startswith("the token's claims are malformed: ")
+
+
+_ODD = ["-1", "-1e400", "1e400", "9" * 400, "1.5e300", '"x"', '""', "[]", "[null]", "{}", "true"]
+_CLAIMS = ("exp", "nbf", "iat", "sub", "aud", "iss", "topics", "publish", "presence")
+_GOOD = {("sub", "-1"), ("sub", '"x"'), *((name, "[]") for name in _CLAIMS[-3:])}
+
+
+@pytest.mark.parametrize(
+    ("claim", "value"),
+    [(name, value) for name in _CLAIMS for value in _ODD if (name, value) not in _GOOD],
+)
+async def test_a_claim_of_another_kind_is_refused_by_its_name(claim: str, value: str) -> None:
+    verifier = verifier_of(secret=SECRET, names=["https://issuer.example"], rules=FOR_US)
+
+    assert re.search(rf"\b{claim}\b", await refusal(verifier, token_with(claim, value)))
+
+
+@pytest.mark.parametrize("claim", ["nbf", "iat", "topics", "publish", "presence", "jti"])
+async def test_a_claim_of_null_counts_as_left_out(claim: str) -> None:
+    identity = await verifier_of(secret=SECRET).verify(token_with(claim, "null"))
+
+    assert identity == Identity("42", SOON)
+
+
+@pytest.mark.parametrize("claim", ["exp", "sub", "aud", "iss"])
+async def test_a_claim_that_is_needed_may_not_be_null(claim: str) -> None:
+    verifier = verifier_of(secret=SECRET, names=["https://issuer.example"], rules=FOR_US)
+
+    assert re.search(rf"\b{claim}\b", await refusal(verifier, token_with(claim, "null")))
+
+
+def token_with(claim: str, value: str) -> str:
+    """Sign a token with a claim of any JSON."""
+    others = {"sub": "42", "exp": SOON, "iss": "https://issuer.example", "aud": "notifier"}
+    members = {name: json.dumps(each) for name, each in others.items()} | {claim: value}
+    text = ",".join(f'"{name}":{each}' for name, each in members.items())
+    return jwt.PyJWS().encode(f"{{{text}}}".encode(), SECRET, "HS256")
 
 
 async def test_claims_that_are_not_utf8_are_refused() -> None:
