@@ -65,7 +65,7 @@ export class Notifier {
     } = options;
     const timing = { ...TIMING, ...options.timing };
     const url = `${options.url}`.replace(/^ws/, "http").replace(/\/+$/, "");
-    if (!/^https?:\/\/[^?#\s]+$/.test(url)) throw new TypeError(`url: ${url} is no https:// address`);
+    if (!/^https?:\/\/[^?#\s]+$/.test(url)) throw new TypeError("url: no https:// address");
     const _tokens = new Tokens(options.getToken, timing.token, (error) => {
       if (this.state.phase !== "stopped") this.#tell("error", error);
     });

@@ -60,11 +60,11 @@ export class Tokens {
   }
 }
 
-// A page that asks the visitor to sign in is a common answer. Only its beginning is told: it may hold a secret.
+// A page that asks the visitor to sign in is a common answer. None of its text is told: it may be a secret.
 function checked(token: unknown): string {
   const text = `${token}`.trim(); // a file's last line may end
   if (/^[\w-]+\.[\w-]+\.[\w-]+$/.test(text)) return text;
-  throw new TypeError(`"${text.slice(0, 20)}" is no token`);
+  throw new TypeError(`${typeof token} of length ${text.length} is no token`);
 }
 
 function inTime<T>(answer: Promise<T>, patience: number): Promise<T> {
