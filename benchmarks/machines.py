@@ -22,8 +22,9 @@ def side_by_side(machines: Machines) -> str:
 
 def _heads(machines: Machines) -> Iterator[str]:
     for results in machines.values():
-        machine = list(results.values())[-1]["machine"]
-        yield f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}"
+        of_rows = [result["machine"] for result in results.values()]
+        pythons = " and ".join(sorted({machine["python"] for machine in of_rows}))
+        yield f"{of_rows[0]['processor']}, {of_rows[0]['cores']} cores, Python {pythons}"
 
 
 def _lines(row: Row, machines: Machines) -> Iterator[list[str]]:

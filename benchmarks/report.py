@@ -24,33 +24,25 @@ def section(machines: Machines) -> str:
     picture = (
         "![The same as bars, and how the cost grows with connections.](../docs/benchmarks.svg)"
     )
-    parts = [Table(results).markdown(), _conditions(results), picture]
+    parts = [Table(results).markdown(), _contenders(results), picture]
     if ratios := side_by_side(machines):
         parts += ["How many times as good notifier is, on each machine:", ratios]
     return "\n\n".join(parts) + "\n"
 
 
-def _conditions(results: Mapping[str, Result]) -> str:
-    last = list(results.values())[-1]
-    machine = last["machine"]
-    runs = min(_runs(result) for result in results.values())
-    versions: dict[str, str] = {}
+def _contenders(results: Mapping[str, Result]) -> str:
+    versions: dict[str, list[str]] = {}
     for result in results.values():
         for name, contender in result["contenders"].items():
-            if "version" in contender:
-                versions[name] = contender["version"]
-    follows = "; ".join(f"{each.name}: {each.follows}" for each in ALL if each.name in versions)
-    backends = f"Redis {machine['redis']}, RabbitMQ {machine.get('rabbitmq', 'not needed')}"
+            known = versions.setdefault(name, [])
+            if (version := contender.get("version", "")) and version not in known:
+                known.append(version)
+    said = "; ".join(" or ".join(each) for each in versions.values() if each)
+    follows = "; ".join(f"{each.name}: {each.follows}" for each in ALL if versions.get(each.name))
     return (
-        f"Medians of {runs} runs on {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['kernel']}, Python {machine['python']}, {backends}. "
-        f"In brackets: how many times as good notifier is. Versions: "
-        f"{'; '.join(versions.values())}. A connection follows: {follows}."
+        f"In brackets: how many times as good notifier is. Versions: {said}. "
+        f"A connection follows: {follows}."
     )
-
-
-def _runs(result: Result) -> int:
-    return min((len(c["runs"]) for c in result["contenders"].values() if "runs" in c), default=0)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """One table of all rows, with ratios, for the terminal and for README.md."""
 
 from collections.abc import Mapping
+from string import ascii_uppercase
 
 from benchmarks.contenders import ALL
 from benchmarks.results import Result
@@ -31,7 +32,8 @@ class Table:
 
     def __init__(self, results: Mapping[str, Result]) -> None:
         self.notes: list[str] = []
-        self.lines = [["work", "bar", *_COLUMNS]]
+        self.groups: list[str] = []  # rows that were measured alike
+        self.lines = [["work", "measured", "bar", *_COLUMNS]]
         for row in ROWS:
             if row.key in results:
                 self.lines.append(self._line(row, results[row.key]))
@@ -47,7 +49,13 @@ class Table:
         ]
         title = f"{row.title} ({row.unit})" if row.unit not in {"1/s", "×"} else row.title
         cells = [self._cell(row, name, result, values) for name in _COLUMNS]
-        return ["; ".join([title, *others]), bars, *cells]
+        return ["; ".join([title, *others]), self._group(result), bars, *cells]
+
+    def _group(self, result: Result) -> str:
+        measured = _measured(result)
+        if measured not in self.groups:
+            self.groups.append(measured)
+        return ascii_uppercase[self.groups.index(measured)]
 
     def _cell(self, row: Row, name: str, result: Result, values: Mapping[str, float | None]) -> str:
         contender = result["contenders"].get(name)
@@ -91,7 +99,23 @@ class Table:
         return "\n".join([head, rule, *body, "", *self._notes()])
 
     def _notes(self) -> list[str]:
-        return [f"[{number}] {note}  " for number, note in enumerate(self.notes, 1)]
+        groups = [
+            f"{each}: {said}  " for each, said in zip(ascii_uppercase, self.groups, strict=False)
+        ]
+        return groups + [f"[{number}] {note}  " for number, note in enumerate(self.notes, 1)]
+
+
+def _measured(result: Result) -> str:
+    """Say how often, where and with which programs a row was measured."""
+    machine = result["machine"]
+    runs = sorted({len(each["runs"]) for each in result["contenders"].values() if "runs" in each})
+    often = " to ".join(str(each) for each in dict.fromkeys([*runs[:1], *runs[-1:]])) or "no"
+    times = "one run" if often == "1" else f"medians of {often} runs"
+    rabbitmq = f", RabbitMQ {machine['rabbitmq']}" if machine.get("rabbitmq") else ""
+    return (
+        f"{times} on {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['kernel']}, Python {machine['python']}, Redis {machine['redis']}{rabbitmq}"
+    )
 
 
 def ratio(row: Row, values: Mapping[str, float | None], name: str) -> str:

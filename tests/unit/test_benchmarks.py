@@ -81,6 +81,29 @@ def test_a_feature_that_a_peer_lacks_stands_at_its_figure() -> None:
     assert "no token, one channel" in markdown
 
 
+def test_each_row_says_how_often_and_where_it_was_measured() -> None:
+    of_rows = {
+        **results((NOTIFIER, 1, 1)),
+        GROWTH.key: results((NOTIFIER, 1, 1), (NOTIFIER, 2, 2))[GROWTH.key],
+    }
+    of_rows[MEMORY.key] |= {"machine": {**MACHINE, "python": "3.13", "rabbitmq": "4"}}
+
+    lines = section({"one": of_rows}).splitlines()
+
+    measured = {line.split(" | ")[0][2:]: line.split(" | ")[1] for line in lines if " | " in line}
+    assert [measured[row.title] for row in (BROADCAST, GROWTH)] == ["A", "C"]
+    assert measured[f"{MEMORY.title} (KiB)"] == "B"
+    assert "A: one run on a, 2 cores, b, Python c, Redis d  " in lines
+    assert "B: one run on a, 2 cores, b, Python 3.13, Redis d, RabbitMQ 4  " in lines
+    assert "C: medians of 2 runs on a, 2 cores, b, Python c, Redis d  " in lines
+
+
+def test_contenders_of_a_row_may_have_run_more_or_less_often() -> None:
+    text = Table(results((NOTIFIER, 1, 1), (NOTIFIER, 1, 1), (NCHAN, 1, 1))).text()
+
+    assert "A: medians of 1 to 2 runs on " in text
+
+
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     record = Record(FULL, MACHINE)
     record.take(MEMORY, NOTIFIER, "1.0", {"value": 3.5})
