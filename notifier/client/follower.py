@@ -20,8 +20,9 @@ from websockets.typing import Subprotocol
 from notifier.client.backoff import Backoff, seconds_in
 from notifier.client.errors import ClientError, Closed, NoAnswer
 from notifier.client.events import Event, Gap
-from notifier.client.http_requests import NOT_HERE, PROXY_UNFIT, TIMEOUT
+from notifier.client.http_requests import NOT_HERE, TIMEOUT
 from notifier.client.receipts import Receipts
+from notifier.core.addresses import PROXY_UNFIT
 from notifier.core.positions import Position, format_cursor, parse_cursor
 
 GetToken = Callable[[], str | Awaitable[str]]

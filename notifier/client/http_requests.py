@@ -9,16 +9,13 @@ from typing import Any
 import httpx
 
 from notifier.client.errors import ClientError, NoAnswer
+from notifier.core.addresses import PROXY_UNFIT
 
 TIMEOUT = 15.0
 NOT_HERE = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 WHERE_THE_API_IS = (
     "Events and orders are posted to the api, on port 8001 by default (NOTIFIER_API_PORT), not to "
     "a gateway: give its address as --url"
-)
-PROXY_UNFIT = (
-    "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: it begins with http://, not "
-    "socks5://; NO_PROXY names the hosts that are reached without it"
 )
 _LONGEST_SHOWN = 500
 _KEY = re.compile(r"[!-~]+")  # operators may hash any of their own

@@ -1,4 +1,7 @@
-"""Addresses of backends: their passwords change while a role runs, their places do not."""
+"""Addresses of backends: their passwords change while a role runs, their places do not.
+
+Those over HTTP may be reached through a proxy, which the environment names.
+"""
 
 import re
 
@@ -6,6 +9,10 @@ import re
 # that of a private key.
 _CREDENTIALS = re.compile(
     r"(?<=//)[^/?#]*@|(?<=[?&])(?:(?:sentinel_)?(?:username|password)|ssl_password)=[^&#,]*&?"
+)
+PROXY_UNFIT = (
+    "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: it begins with http://, not "
+    "socks5://; NO_PROXY names the hosts that are reached without it"
 )
 
 

@@ -232,7 +232,9 @@ def test_check_says_that_keys_cannot_be_fetched_through_a_proxy_of_another_kind(
     ended = run("check", **keys, ALL_PROXY="socks5://127.0.0.1:1", NO_PROXY="")
 
     assert ended.returncode == 2
-    assert ended.stderr.startswith("NOTIFIER_JWKS_URL: the keys cannot be fetched through the prox")
+    assert ended.stderr.startswith(
+        "NOTIFIER_JWKS_URL: the keys cannot be fetched: the proxy of HTTP"
+    )
 
 
 def test_check_lists_the_scopes_of_each_api_key(amqp_url: str, redis_url: str) -> None:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from notifier.adapters.tokens.keys import MOST_KEYS, Key, check_signature, keys_of_set
 from notifier.adapters.tokens.signed_token import SignedToken
+from notifier.core.addresses import PROXY_UNFIT
 from notifier.core.bounded_json import read_json
 from notifier.core.errors import Invalid, Unauthorized, Unavailable
 from notifier.core.header_lists import elements, parameters
@@ -260,10 +261,7 @@ def _client() -> httpx.AsyncClient:
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},
         )
     except (ImportError, ValueError, httpx.InvalidURL):
-        raise ValueError(
-            "the keys cannot be fetched through the proxy of HTTPS_PROXY or ALL_PROXY: it begins "
-            "with http://, not socks5://; NO_PROXY names the hosts that are reached without it"
-        ) from None
+        raise ValueError(f"the keys cannot be fetched: {PROXY_UNFIT}") from None
 
 
 @cache
