@@ -79,12 +79,13 @@ class Feed:
 
     __slots__ = (
         "_crowd",
+        "_epoch",
         "_now",
         "_observer",
+        "_offset",
         "_only",
         "_recent",
         "joins",
-        "position",
         "subscribed",
         "topic",
         "unsettled",
@@ -94,7 +95,7 @@ class Feed:
         self, topic: str, observer: Observer, now: Callable[[], float] = time.time
     ) -> None:
         self.topic = topic
-        self.position: Position | None = None
+        self._epoch, self._offset = "", 0
         self.joins: tuple[Join, ...] = ()
         self.subscribed = False
         self.unsettled = False
@@ -104,6 +105,15 @@ class Feed:
         self._recent: list[Publication] | None = []  # None when nothing has to be kept
         self._observer = observer
         self._now = now
+
+    @property
+    def position(self) -> Position | None:
+        """The position up to which followers are served."""
+        return Position(self._epoch, self._offset) if self._epoch else None
+
+    @position.setter
+    def position(self, position: Position) -> None:
+        self._epoch, self._offset = position
 
     @property
     def empty(self) -> bool:
@@ -155,28 +165,19 @@ class Feed:
         return self._accept_next(publication)
 
     def _accept_next(self, publication: Publication) -> bool:
-        if self.position is None:
+        if publication.epoch != self._epoch:
             return False
-        epoch, offset = publication.position
-        served_epoch, served = self.position
-        if epoch == served_epoch and offset <= served:
-            return True
-        if epoch != served_epoch or offset != served + 1:
-            return False
-        self.position = publication.position
-        self._fan_out(publication)
-        return True
-
-    def _fan_out(self, publication: Publication) -> None:
-        now = self._now()
-        if publication.expires and publication.expired(int(now * 1000)):
+        if publication.offset != self._offset + 1:
+            return publication.offset <= self._offset
+        self._offset = publication.offset
+        if publication.expires and publication.expired(int(self._now() * 1000)):
             self._observer.expired(1)
-            return
-        if (only := self._only) is not None:  # without a loop, as most topics are a user's
+        elif (only := self._only) is not None:  # without a loop, as most topics are a user's
             only.write(only.encode(publication), publication)
-            self._observer.fanned_out(1, now - publication.accepted / 1000)
+            self._observer.fanned_out(1, self._now() - publication.accepted / 1000)
         elif self._crowd is not None:
             self._crowd.write(publication)
+        return True
 
     def relay(self, frame: Relayed) -> None:
         """Hand a frame to each connection with room: followers, and joins in their replay."""

@@ -289,7 +289,7 @@ def type_of(frame: ServerFrame) -> str:
 
 def event_frame(publication: Publication) -> bytes:
     """Write the `event` frame of a publication as JSON, around its encoded event."""
-    epoch, offset = publication.position  # written out, as this is done for every publication
+    epoch, offset = publication.epoch, publication.offset
     behind = '"ack":true,"event":' if publication.ack else '"event":'
     head = f'{{"type":"event","topic":"{publication.topic}","position":"{epoch}.{offset}",{behind}'
     return head.encode() + publication.event + b"}"

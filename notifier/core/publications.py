@@ -74,19 +74,38 @@ class Publication:
     With `ack`, clients are to mark it received.
     """
 
-    __slots__ = ("accepted", "ack", "collapse_key", "event", "expires", "position", "topic")
+    __slots__ = (
+        "_position",
+        "accepted",
+        "ack",
+        "collapse_key",
+        "epoch",
+        "event",
+        "expires",
+        "offset",
+        "topic",
+    )
 
-    def __init__(self, topic: str, position: Position, record: bytes) -> None:
+    def __init__(self, topic: str, epoch: str, offset: int, record: bytes) -> None:
         accepted, expires, rest = record.split(b":", 2)
         self.collapse_key, _, self.event = rest.partition(b"\n")
         self.topic = topic
-        self.position = position
+        self.epoch = epoch
+        self.offset = offset
+        self._position: Position | None = None
         self.accepted = int(accepted)
         self.ack = accepted[:1] == b"+"
         self.expires = int(expires)
 
     def __repr__(self) -> str:
         return f"<Publication {self.topic} {self.position}>"
+
+    @property
+    def position(self) -> Position:
+        """Its position, made when it is first asked for: a WebSocket never does."""
+        if self._position is None:
+            self._position = Position(self.epoch, self.offset)
+        return self._position
 
     @property
     def silent(self) -> bool:

@@ -68,7 +68,7 @@ class Call(Generic[T]):
 
 def _moved(publication: Publication, epoch: str) -> Publication:
     moved = copy(publication)
-    moved.position = moved.position._replace(epoch=epoch)
+    moved.epoch, moved._position = epoch, None  # noqa: SLF001 - it was made of the former epoch
     return moved
 
 
@@ -224,7 +224,7 @@ class SteeredBroker:
 
     def _append(self, stream: Stream, topic: str, text: bytes) -> Publication:
         stream.offset += 1
-        publication = Publication(topic, stream.head, text)
+        publication = Publication(topic, *stream.head, text)
         stream.log = [*stream.log, publication][-self._history_size :]
         if topic in self.followed:
             self.live.append(publication)

@@ -45,7 +45,7 @@ class _Stream:
 
     def append(self, new: NewPublication, history_size: int) -> Publication:
         self.head = self.head._replace(offset=self.head.offset + 1)
-        publication = Publication(new.topic, self.head, new.record)
+        publication = Publication(new.topic, *self.head, new.record)
         self.log.append(publication)
         while len(self.log) > history_size:
             self.log.popleft()

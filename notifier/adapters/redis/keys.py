@@ -13,9 +13,8 @@ def channel_of(topic: str) -> str:
     return f"{_PREFIX}{{{topic}}}"
 
 
-def topic_of(channel: bytes) -> str:
-    """Return the topic of a pub/sub channel."""
-    return channel[len(_PREFIX) + 1 : -1].decode()
+TOPIC = slice(len(_PREFIX) + 1, -1)
+"""The topic's part of a pub/sub channel."""
 
 
 def stream_keys(topic: str) -> tuple[str, ...]:

@@ -52,8 +52,8 @@ def history_of(question: Question, reply: Any) -> History:  # noqa: ANN401 - any
     for entry, fields in reversed(entries) if isinstance(question, Before) else entries:
         try:
             _, record, *_ = fields
-            position = Position(epoch, int(entry.removesuffix(b"-0")))
-            publications.append(Publication(topic, position, record))
+            at = int(entry.removesuffix(b"-0"))
+            publications.append(Publication(topic, epoch, at, record))
         except ValueError:
             # A stranger wrote it, so history reaches back to here.
             _log.warning("redis_foreign_entry", topic=topic)

@@ -1,8 +1,7 @@
 """A connection that subscribes to topics, and reconnects when it is lost."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -11,21 +10,18 @@ from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import RedisError
 
 from notifier.adapters.redis.connection import ANSWERING, new_connection, pack, reason_of
-from notifier.adapters.redis.keys import channel_of, topic_of
+from notifier.adapters.redis.keys import TOPIC, channel_of
 from notifier.adapters.redis.reader import RedisReader
 from notifier.adapters.redis.signals import signal_of
 from notifier.core.addresses import Address, Url
 from notifier.core.backoff import Backoff
 from notifier.core.ports import BrokerListener
-from notifier.core.positions import Position
 from notifier.core.publications import Publication
 from notifier.telemetry.metrics import Metrics
 
 _MOST_CHANNELS = 1_000  # a command: more of them stall Redis
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to connect
 
-# A named tuple's own constructor is a function of Python: this one costs half.
-_position_of: Callable[[tuple[str, int]], Position] = partial(tuple.__new__, Position)
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -192,11 +188,10 @@ class Subscriber:
     # The receiving half, which the reader calls.
 
     def _on_message(self, channel: bytes, payload: bytes) -> None:
-        topic = topic_of(channel)
+        topic = channel[TOPIC].decode()
         try:
             epoch, offset, record = payload.split(b":", 2)
-            position = _position_of((epoch.decode(), int(offset)))
-            publication = Publication(topic, position, record)
+            publication = Publication(topic, epoch.decode(), int(offset), record)
         except ValueError:  # a foreign message must not stop publications
             self._on_other_message(topic, payload)
             return

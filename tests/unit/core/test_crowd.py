@@ -7,7 +7,6 @@ import pytest
 
 from notifier.core import crowd
 from notifier.core.crowd import MOST_WAVES, Crowd
-from notifier.core.positions import Position
 from notifier.core.publications import Publication
 from tests.support.connections import RecordingConnection
 from tests.support.observers import RecordingObserver
@@ -41,7 +40,7 @@ class House:
     def publish(self, number: int = 1) -> None:
         for _ in range(number):
             self._given += 1
-            self.crowd.write(Publication("news", Position("e", self._given), b"0:0:\n{}"))
+            self.crowd.write(Publication("news", "e", self._given, b"0:0:\n{}"))
 
     def got(self) -> list[Sequence[int]]:
         return [follower.offsets for follower in self.followers]

@@ -22,7 +22,7 @@ def publication(
     offset: int, epoch: str = "k", *, expires: int = 0, collapse_key: str = ""
 ) -> Publication:
     text = record("x", expires=expires, collapse_key=collapse_key)
-    return Publication("news", at(offset, epoch), text)
+    return Publication("news", *at(offset, epoch), text)
 
 
 def history(head: int, first: int | None = None, epoch: str = "k") -> History:

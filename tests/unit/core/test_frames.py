@@ -17,7 +17,6 @@ from notifier.core.frames import (
     listed_frame,
     request_id_in,
 )
-from notifier.core.positions import Position
 from notifier.core.publications import Publication
 from tests.support.brokers import record
 from tests.support.events import TOPICS
@@ -72,7 +71,7 @@ def test_the_id_of_a_bad_frame_is_found_where_there_is_one(text: bytes, id_: obj
 
 @given(TOPICS)
 def test_an_event_frame_is_json_for_every_topic(topic: str) -> None:
-    publication = Publication(topic, Position("k3x9q2", 18), record("e1"))
+    publication = Publication(topic, "k3x9q2", 18, record("e1"))
 
     assert json.loads(event_frame(publication)) == {
         "type": "event",
@@ -83,7 +82,7 @@ def test_an_event_frame_is_json_for_every_topic(topic: str) -> None:
 
 
 def test_the_frame_of_an_event_says_that_its_producer_waits_for_a_mark() -> None:
-    publication = Publication("user:42", Position("k3x9q2", 18), b"+" + record("e1"))
+    publication = Publication("user:42", "k3x9q2", 18, b"+" + record("e1"))
 
     assert json.loads(event_frame(publication))["ack"] is True
     assert json.loads(listed_frame(publication, read=False))["ack"] is True

@@ -5,7 +5,6 @@ from hypothesis import given
 
 from notifier.core.dates import iso
 from notifier.core.events import Event, completed, decode
-from notifier.core.positions import Position
 from notifier.core.publications import Publication, key_of, record_of
 from tests.support.events import EVENTS
 
@@ -16,7 +15,7 @@ def event(**members: object) -> Event:
 
 
 def published(of: Event) -> Publication:
-    return Publication("news", Position("k", 3), record_of(of, 1000.25))
+    return Publication("news", "k", 3, record_of(of, 1000.25))
 
 
 @given(EVENTS)

@@ -25,7 +25,7 @@ class Posted:
     def at(self, offset: int, epoch: str = "k") -> Publication:
         event = SILENT + b'"id":"x"}' if self.silent else b'{"specversion":"1.0","id":"x"}'
         record = b"0:%d:%s\n%s" % (self.expires, self.collapse_key.encode(), event)
-        return Publication("news", Position(epoch, offset), record)
+        return Publication("news", epoch, offset, record)
 
 
 def history(posted: list[Posted], kept: int = 100, epoch: str = "k", **lineage: int) -> History:
