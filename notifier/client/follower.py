@@ -7,14 +7,21 @@ import logging
 import re
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    ConnectionClosedError,
+    InvalidStatus,
+    InvalidURI,
+    WebSocketException,
+)
 from websockets.typing import Subprotocol
 
 from notifier.client.backoff import Backoff, seconds_in
@@ -148,8 +155,9 @@ class Follower:
             yield socket
         finally:
             with suppress(*_PASSING):
-                await self._receipts.tell(socket.send, time.time())
-            await socket.close()
+                await self._receipts.tell(partial(_send, socket), time.time())
+            with suppress(ConnectionClosed), _lost_is_closed():
+                await socket.close()
 
     async def _next(self, socket: ClientConnection) -> str | bytes:
         """Return the next message; renew the token and mark events when it is time for that."""
@@ -163,7 +171,7 @@ class Follower:
 
     async def _catch_up(self, socket: ClientConnection, now: float) -> None:
         if (due := self._receipts.due) and due <= now:
-            await self._receipts.tell(socket.send, now)
+            await self._receipts.tell(partial(_send, socket), now)
         if self._renew_at and self._renew_at <= now:
             await self._renew(socket)
 
@@ -175,7 +183,7 @@ class Follower:
         except _PASSING as error:
             self._note(f"no new token: {error}")
         else:
-            await socket.send(json.dumps({"type": "auth", "token": token}))
+            await _send(socket, json.dumps({"type": "auth", "token": token}))
 
     def _is_new(self, frame: dict[str, Any]) -> bool:
         """Remember the frame's position; return whether it is to be passed on."""
@@ -222,6 +230,24 @@ class Follower:
         pause = self._after or self._backoff.next()
         self._note(f"{why}; coming back in {pause:.1f} s")
         await asyncio.sleep(pause)
+
+
+async def _send(socket: ClientConnection, text: str) -> None:
+    with _lost_is_closed():
+        await socket.send(text)
+
+
+@contextmanager
+def _lost_is_closed() -> Iterator[None]:
+    """Raise ConnectionClosed for an error of asyncio's own.
+
+    Its transport forgets that it has ended where the server ended it while bytes still waited:
+    websockets then aborts it once more, and it looks for a loop that it has no more.
+    """
+    try:
+        yield
+    except AttributeError as error:
+        raise ConnectionClosedError(None, None) from error
 
 
 def _closing(closed: ConnectionClosed) -> str:

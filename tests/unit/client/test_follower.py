@@ -12,11 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
+from websockets.utils import accept_key
 
 from notifier.client import ClientError, Closed, Event, Follower, Gap, NoAnswer
 from notifier.core.access import Identity
@@ -86,6 +88,31 @@ async def playing(*scenes: Scene) -> AsyncIterator[Gateway]:
     ) as server:
         gateway.url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
         yield gateway
+
+
+@asynccontextmanager
+async def ending_early(may_read: asyncio.Event) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Take upgrades; end the connection at once, and only then read what comes."""
+    heads: list[bytes] = []
+
+    async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        key = heads[-1].partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r")[0].decode()
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n")
+        writer.write(
+            b"Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n" % accept_key(key).encode()
+        )
+        writer.write(b"Sec-WebSocket-Protocol: notifier.v1\r\n\r\n")
+        await reader.readexactly(1)
+        writer.write_eof()
+        await may_read.wait()
+        while await reader.read(1024 * 1024):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(upgrade, "127.0.0.1", 0)
+    async with server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", heads
 
 
 async def first(number: int, follower: Follower) -> list[str]:
@@ -307,3 +334,28 @@ async def test_events_are_marked_received_where_their_producers_wait_for_it() ->
     assert found == ["e.1", "e.9", "e.2", "e.3"]
     assert {said["topic"] for said in it.said} == {"news"}
     assert len(it.said) <= len(asking)
+
+
+async def test_a_follower_comes_back_to_a_gateway_that_ended_while_it_was_sending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connections: list[ClientConnection] = []
+    may_read = asyncio.Event()
+
+    async def noted(url: str, **more: Any) -> ClientConnection:  # noqa: ANN401
+        connections.append(await connect(url, **more))
+        return connections[-1]
+
+    monkeypatch.setattr("notifier.client.follower.connect", noted)
+    monkeypatch.setattr("notifier.client.backoff.Backoff.next", lambda _: 0.0)
+    tokens = iter([token(0.1), "t" * 20_000_000])  # more than sockets hold
+
+    async with ending_early(may_read) as (url, heads):
+        following = asyncio.create_task(first(1, Follower(url, lambda: next(tokens, "t"))))
+        await eventually(lambda: bool(connections) and connections[0].transport.is_closing())
+        may_read.set()
+        await eventually(lambda: len(heads) > 1 or following.done())
+        following.cancel()
+
+    assert len(heads) > 1
+    assert following.cancelled() or not following.done()
