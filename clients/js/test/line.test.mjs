@@ -63,7 +63,18 @@ test("a link that was tried beside another one ends with it", async () => {
   await reached(notifier, "waiting");
 
   assert.equal(beside.readyState, 3);
+  (await FakeSocket.next()).hello();
   await reached(notifier, "open");
+});
+
+test("a connection that says no hello is closed, and another one is opened", async () => {
+  const { notifier } = client({ timing: { retry: [1, 1, 1], patience: 20 } });
+  const silent = await FakeSocket.next();
+
+  (await FakeSocket.next()).hello();
+  await reached(notifier, "open");
+
+  assert.equal(silent.readyState, 3);
 });
 
 for (const transports of [["websocket"], ["poll"]]) {
