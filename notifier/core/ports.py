@@ -172,11 +172,11 @@ class Broker(Dependency, Protocol):
         item is not known: repeat the whole batch, duplicates are recognised.
         """
 
-    async def signal(self, signals: Sequence[Signal]) -> None:
+    async def signal(self, signals: Sequence[Signal]) -> list[NotifierError | None]:
         """Tell each signal to those who follow its topic now, in the order given.
 
-        Raises Unavailable when it is not known whether they were sent. Nobody can tell whether a
-        signal arrived.
+        The answer of one that was not sent is the error that it failed by. Raises Unavailable when
+        it is not known whether they were sent. Nobody can tell whether a signal arrived.
         """
 
     async def subscribe(self, topics: Sequence[str]) -> None:

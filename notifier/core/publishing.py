@@ -166,14 +166,23 @@ class Publishing(Worker):
     async def _outcomes(self, some: Sequence[ClientEvent]) -> Sequence[Outcome]:
         signals = [event.item for event in some if isinstance(event.item, Signal)]
         if signals:
-            await self._broker.signal(signals)
-            self._count("ephemeral", len(signals))
-            return [None] * len(signals)
+            return list(map(self._told, await self._broker.signal(signals)))
         new = [event.item for event in some if isinstance(event.item, NewPublication)]
         answers = await self._broker.publish(new)
         repeated = [e for e, a in zip(some, answers, strict=True) if _is_duplicate(a)]
         first = await self._first_positions(repeated) if repeated else {}
         return [self._outcome(e, a, first) for e, a in zip(some, answers, strict=True)]
+
+    def _told(self, answer: NotifierError | None) -> Outcome:
+        if answer is not None:
+            return self._failed(answer)
+        self._count("ephemeral")
+        return None
+
+    def _failed(self, answer: NotifierError) -> NotifierError:
+        is_refused = isinstance(answer, Refused)
+        self._count("refused" if is_refused else "unavailable")
+        return Unavailable("redis", "it refuses this event") if is_refused else answer
 
     def _outcome(
         self,
@@ -181,12 +190,8 @@ class Publishing(Worker):
         answer: Published | NotifierError,
         first: dict[ClientEvent, Outcome],
     ) -> Outcome:
-        if isinstance(answer, Refused):
-            self._count("refused")
-            return Unavailable("redis", "it refuses this event")
         if isinstance(answer, NotifierError):
-            self._count("unavailable")
-            return answer
+            return self._failed(answer)
         self._count("duplicate" if answer.duplicate else "published")
         return first.get(event) if answer.duplicate else answer.position
 

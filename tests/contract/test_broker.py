@@ -141,8 +141,10 @@ async def test_signals_reach_the_followers_of_their_topic_on_any_process(backend
         heard = [await follow(broker, "news"), await follow(other, "news")]
         order = Signal("news", Kind.ORDER, "disconnect")
 
-        await broker.signal([typing("sales"), *(typing("news", n) for n in range(600)), order])
+        sent = [typing("sales"), *(typing("news", n) for n in range(600)), order]
+        answers = await broker.signal(sent)
 
+        assert answers == [None] * len(sent)
         for listening in heard:
             told = [await listening.next_signal() for _ in range(601)]
             assert told == [*(typing("news", n) for n in range(600)), order]

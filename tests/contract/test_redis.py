@@ -33,6 +33,7 @@ from notifier.core.events import SILENT
 from notifier.core.history import Before, Published, Since
 from notifier.core.positions import Position
 from notifier.core.publications import NewPublication, Publication
+from notifier.core.signals import Kind, Signal
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import record
 from tests.support.eventually import eventually
@@ -383,6 +384,25 @@ async def test_a_topic_without_rights_fails_alone_in_a_batch(
 
         assert [type(each) for each in answers] == [Published, Failed, Published, Published]
         assert isinstance(odd.failure, Failed)
+        assert broker.trouble is None
+
+
+async def test_a_signal_to_a_channel_without_rights_fails_alone(
+    server: RedisServer, client: redis.Redis
+) -> None:
+    channels = ["notifier:{news}*"]
+    client.acl_setuser(
+        "some", enabled=True, passwords="+pw", keys="*", channels=channels, commands=["+@all"]
+    )
+    url = server.url.replace("redis://", "redis://some:pw@")
+
+    async with RedisBroker(url, metrics=Metrics()) as broker:
+        listening = await follow(broker, "news")
+        typing = [Signal(each, Kind.FRAME, "typing", b"{}") for each in ("news", "odd", "news")]
+        answers = await broker.signal(typing)
+
+        assert [type(each) for each in answers] == [type(None), Failed, type(None)]
+        assert [await listening.next_signal() for _ in range(2)] == [typing[0], typing[2]]
         assert broker.trouble is None
 
 

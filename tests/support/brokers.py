@@ -151,14 +151,16 @@ class SteeredBroker:
         """See Broker."""
         return await self._call(lambda: [self._publish(new) for new in batch])
 
-    async def signal(self, signals: Sequence[Signal]) -> None:
+    async def signal(self, signals: Sequence[Signal]) -> list[NotifierError | None]:
         """See Broker."""
-        await self._call(lambda: self._tell(signals))
+        return await self._call(lambda: [self._tell(each) for each in signals])
 
-    def _tell(self, signals: Sequence[Signal]) -> None:
-        for signal in signals:
-            if self._listener is not None and signal.topic in self.followed:
-                self._listener.on_signal(signal)
+    def _tell(self, signal: Signal) -> NotifierError | None:
+        if signal.topic in self.failing_topics:
+            return Failed("redis")
+        if self._listener is not None and signal.topic in self.followed:
+            self._listener.on_signal(signal)
+        return None
 
     async def subscribe(self, topics: Sequence[str]) -> None:
         """See Broker."""

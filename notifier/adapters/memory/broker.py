@@ -142,10 +142,11 @@ class MemoryBroker:
         self._streams.fan_out(publication)
         return Published(publication.position)
 
-    async def signal(self, signals: Sequence[Signal]) -> None:
-        """See Broker."""
+    async def signal(self, signals: Sequence[Signal]) -> list[NotifierError | None]:
+        """See Broker; none fails here."""
         for signal in signals:
             self._streams.tell(signal)
+        return [None] * len(signals)
 
     async def subscribe(self, topics: Sequence[str]) -> None:
         """See Broker."""

@@ -196,13 +196,15 @@ class RedisBroker(LongLived):
             ]
         return answers
 
-    async def signal(self, signals: Sequence[Signal]) -> None:
+    async def signal(self, signals: Sequence[Signal]) -> list[NotifierError | None]:
         """See Broker."""
+        answers: list[NotifierError | None] = []
         for start in range(0, len(signals), _MOST_COMMANDS):
             some = signals[start:][:_MOST_COMMANDS]
-            await self._commands.send(
+            answers += await self._commands.send(
                 [("PUBLISH", channel_of(each.topic), payload_of(each)) for each in some]
             )
+        return answers
 
     def _asked(self, question: Question) -> tuple[str | int, ...]:
         kept = self._kept_personal if is_personal(question.topic) else self._kept

@@ -24,10 +24,9 @@ from notifier.adapters.redis.connection import (
     send,
 )
 from notifier.adapters.redis.pool import Pool
-from notifier.adapters.redis.replies import accepted
 from notifier.adapters.redis.scripts import Script
 from notifier.core.addresses import Address, Url
-from notifier.core.errors import Failed, Refused, Unavailable
+from notifier.core.errors import Failed, NotifierError, Refused, Unavailable
 from notifier.telemetry.metrics import Metrics
 
 _CONNECTIONS = 16
@@ -122,13 +121,14 @@ class Commands:
             _log.error("redis_call_failed", call=asked, key=key, failed=len(failed), reason=reason)
         return answers
 
-    async def send(self, commands: Sequence[tuple[Any, ...]]) -> None:
-        """Send plain commands in one round trip; raises Unavailable."""
+    async def send(self, commands: Sequence[tuple[Any, ...]]) -> list[NotifierError | None]:
+        """Send plain commands in one round trip; raises Unavailable.
+
+        Returns Refused or Failed in the place of each that failed by itself.
+        """
         _, replies = await self._round_trip(lambda _: commands)
-        for answer in self._answers(
-            replies, str(commands[0][0]), lambda number: commands[number][1]
-        ):
-            accepted(answer)
+        answers = self._answers(replies, str(commands[0][0]), lambda number: commands[number][1])
+        return [each if isinstance(each, NotifierError) else None for each in answers]
 
     async def ping(self) -> None:
         """Ask Redis for its time, which sets the clock; raises Unavailable."""

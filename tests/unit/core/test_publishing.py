@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from notifier.core import publishing
 from notifier.core.access import Identity, WiderIdentity
-from notifier.core.errors import Forbidden, Invalid, NotifierError, TooLarge, Unavailable
+from notifier.core.errors import Failed, Forbidden, Invalid, NotifierError, TooLarge, Unavailable
 from notifier.core.frames import Publish
 from notifier.core.positions import Position
 from notifier.core.publications import NewPublication
@@ -320,6 +320,19 @@ async def test_a_topic_that_redis_refuses_fails_its_own_events_alone() -> None:
     assert isinstance(fates[0], NotifierError)
     assert isinstance(desk.outcomes[0][1], Position)
     assert desk.counted == {"refused": 1, "published": 1}
+
+
+async def test_an_ephemeral_event_that_fails_fails_alone() -> None:
+    async with at_work() as desk:
+        desk.broker.failing_topics.add("broken")
+        fates: list[Outcome] = []
+        for topic in ("room:7", "broken", "room:7"):
+            event = client_event_of(ANN, frame(topic=topic, ephemeral=True), NOW)
+            desk.worker.publish(event, fates.append)
+        await quiet()
+
+    assert [type(fate) for fate in fates] == [type(None), Failed, type(None)]
+    assert desk.counted == {"ephemeral": 2, "unavailable": 1}
 
 
 async def test_a_round_is_bounded_in_events_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
