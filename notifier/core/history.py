@@ -60,7 +60,7 @@ class History(NamedTuple):
     `lineage` has the epochs that the head's one continues, each with the last offset they share.
     `newest` has, for each collapse key on this page, the offset of its newest in the stream.
 
-    With a `failure` nothing is known of the topic, and the head is one that nobody has: followers
+    With a `failure` nothing is known of the topic, and the head is an unknown position: followers
     get a gap.
     """
 

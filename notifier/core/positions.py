@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import NamedTuple, Self
 
 from notifier.core.errors import Invalid
@@ -11,6 +12,7 @@ PATTERN = r"([0-9a-z]{1,16})\.(0|[1-9][0-9]{0,15})"
 _POSITION = re.compile(PATTERN)
 # A hundred topics with names and positions of full length fit; anything longer is not ours.
 LONGEST_CURSOR = 20_000
+_UNKNOWN = "unknown"
 
 
 class Position(NamedTuple):
@@ -25,6 +27,16 @@ class Position(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.epoch}.{self.offset}"
+
+    @classmethod
+    def unknown(cls) -> Self:
+        """Return the place of a topic that could not be read: no other place, nor another such."""
+        return cls(_UNKNOWN + token_hex(4), 0)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it was made by `unknown`; epochs of streams have eight characters."""
+        return self.epoch.startswith(_UNKNOWN) and len(self.epoch) > len(_UNKNOWN) + 1
 
     @classmethod
     def parse(cls, text: str, field: str = "since") -> Self:

@@ -29,6 +29,7 @@ LONGEST_WAIT = 60  # seconds that may be asked for
 ANSWERED_AFTER = 55  # at most, before proxies give up at 60
 USUAL_WAIT = 25
 _NO_MARKS: Mapping[str, bytes] = {}
+_PAUSE = 5  # seconds before a gap is told of a topic that cannot be read: its client asks again
 _ENOUGH = 256 * 1024  # bytes in one answer; the rest comes with the next
 
 
@@ -112,6 +113,9 @@ class PollConnection(OpenResponse):
                 self._answer_soon()
         elif isinstance(frame, frames.Error):
             self._frames.append(frames.encode(frame))  # no reason to answer by itself
+        elif isinstance(frame, frames.Gap) and Position.parse(frame.position).is_unknown:
+            self._frames.append(frames.encode(frame))
+            self._answer_after_a_pause()
         else:
             self.write(frames.encode(frame))
 
@@ -124,6 +128,12 @@ class PollConnection(OpenResponse):
         self._answer_soon()
 
     # The answer.
+
+    def _answer_after_a_pause(self) -> None:
+        loop = asyncio.get_running_loop()
+        until = min(self._wait.when(), loop.time() + _PAUSE)
+        self._wait.cancel()
+        self._wait = loop.call_at(until, self._time_is_up)
 
     def _time_is_up(self) -> None:
         self._is_over = True

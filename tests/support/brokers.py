@@ -201,7 +201,7 @@ class SteeredBroker:
 
     def _history(self, question: Question) -> History:
         if question.topic in self.failing_topics:
-            return History(NOWHERE, failure=Failed("redis"))
+            return History(Position.unknown(), failure=Failed("redis"))
         begins = isinstance(question, Since) and question.begins
         if not begins and question.topic not in self._streams:
             return History(NOWHERE)

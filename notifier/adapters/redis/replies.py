@@ -4,7 +4,6 @@ from typing import Any
 
 import structlog
 
-from notifier.adapters.redis.keys import new_epoch
 from notifier.core.errors import Failed, NotifierError, Refused, Unavailable
 from notifier.core.history import Before, History, Published, Question
 from notifier.core.positions import NOWHERE, Position
@@ -39,11 +38,11 @@ def history_of(question: Question, reply: Any) -> History:  # noqa: ANN401 - any
     """Return the answer to one question about a topic."""
     topic = question.topic
     if isinstance(reply, Failed):
-        return History(Position(new_epoch(), 0), failure=reply)
+        return History(Position.unknown(), failure=reply)
     if isinstance(reply, Refused):
         # Followers of other topics are not affected; those of this one get gap after gap.
         _log.warning("redis_stream_unusable", topic=topic, reason=str(reply))
-        return History(Position(new_epoch(), 0))
+        return History(Position.unknown())
     if not reply:
         return History(NOWHERE)
     epoch, offset, lineage, entries, keys = reply

@@ -51,6 +51,15 @@ def test_a_malformed_position_is_refused(text: str) -> None:
         Position.parse(text)
 
 
+def test_a_place_that_is_unknown_is_no_other_and_stands_in_a_cursor() -> None:
+    one, other = Position.unknown(), Position.unknown()
+
+    assert one != other
+    assert one.is_unknown
+    assert parse_cursor(f"news@{one}") == {"news": one}
+    assert not Position("unknown2", 1).is_unknown
+
+
 def test_a_topic_with_an_at_sign_stands_in_a_cursor() -> None:
     cursor = parse_cursor("user:ann@example.org@k3x9q2.17,news@c8.9")
 

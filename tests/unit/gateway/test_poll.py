@@ -82,6 +82,41 @@ async def test_frames_of_one_moment_come_in_one_answer() -> None:
     assert len(answer["frames"]) == 3
 
 
+async def test_a_gap_of_a_topic_that_cannot_be_read_waits_for_other_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(poll, "_PAUSE", 60)
+    async with served() as it, it.http() as http:
+        cursor = await start(http)
+        it.broker.failing_topics = {"user:42"}
+        asked = asyncio.ensure_future(polled(http, cursor))
+        await eventually(lambda: it.count("notifier_gaps_total", reason="restarted") == 1)
+        it.broker.post("everyone", "live")
+        answer = await asked
+
+    assert [frame["type"] for frame in answer["frames"]] == ["gap", "event"]
+    assert f"everyone@{it.broker.head('everyone')}" in answer["cursor"]
+
+
+@pytest.mark.parametrize("wait", [60, 0])
+async def test_a_gap_of_a_topic_that_cannot_be_read_is_told_after_a_pause_and_when_it_can_again(
+    monkeypatch: pytest.MonkeyPatch, wait: int
+) -> None:
+    monkeypatch.setattr(poll, "_PAUSE", 0.01 if wait else 60)
+    async with asyncio.timeout(30), served() as it, it.http() as http:
+        cursor = await start(http)
+        it.broker.failing_topics = {"user:42"}
+        first = await polled(http, cursor, wait=wait)
+        second = await polled(http, first["cursor"], wait=wait)
+        it.broker.failing_topics = set()
+        monkeypatch.setattr(poll, "_PAUSE", 60)
+        third = await polled(http, second["cursor"], wait=20)
+
+    for answer in (first, second, third):
+        assert [frame["type"] for frame in answer["frames"]] == ["gap"]
+    assert third["cursor"] == cursor
+
+
 async def test_a_held_request_is_no_task() -> None:
     async with served() as it, it.http() as http:
         cursor = await start(http)
