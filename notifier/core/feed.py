@@ -162,7 +162,10 @@ class Feed:
             self._recent.append(publication)
             if len(self._recent) > _MOST_RECENT:
                 del self._recent[:-1]  # the one that stays has history asked once more
-        return self._accept_next(publication)
+        is_taken = self._accept_next(publication)
+        if not is_taken and (at := self.position) and at.is_unknown:
+            self._offset += 1  # it counts those that were missed since followers got a gap
+        return is_taken
 
     def _accept_next(self, publication: Publication) -> bool:
         if publication.epoch != self._epoch:
@@ -226,8 +229,11 @@ class Feed:
         if position.epoch == head.epoch and asked.offset <= head.offset <= position.offset:
             return
         if reason := missed(position, history):
+            # That the topic cannot be read is told once, and again where more was missed.
+            is_told = head.is_unknown and position.is_unknown and position.offset == 0
             self.position = head
-            self._tell_gap(reason, head)
+            if not is_told:
+                self._tell_gap(reason, head)
             return
         self.position = head._replace(offset=position.offset)
         for publication in history.publications:

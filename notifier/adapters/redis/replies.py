@@ -40,7 +40,7 @@ def history_of(question: Question, reply: Any) -> History:  # noqa: ANN401 - any
     if isinstance(reply, Failed):
         return History(Position.unknown(), failure=reply)
     if isinstance(reply, Refused):
-        # Followers of other topics are not affected; those of this one get gap after gap.
+        # Followers of other topics are not affected; those of this one get a gap.
         _log.warning("redis_stream_unusable", topic=topic, reason=str(reply))
         return History(Position.unknown())
     if not reply:

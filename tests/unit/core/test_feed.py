@@ -6,7 +6,7 @@ import pytest
 from notifier.core import crowd
 from notifier.core.feed import Feed, Join
 from notifier.core.history import History, Since
-from notifier.core.positions import Position
+from notifier.core.positions import START, Position
 from notifier.core.publications import Publication
 from notifier.core.recovery import missed, newest_of, recoverable
 from tests.support.brokers import record
@@ -424,3 +424,68 @@ def test_history_trimmed_while_there_was_no_room_is_a_gap() -> None:
     answered(feed, history(8, 4))
 
     assert connection.only("gap")["position"] == "k.8"
+
+
+# A topic that cannot be read.
+
+
+def unreadable() -> History:
+    return History(Position.unknown())
+
+
+def test_followers_are_told_once_that_their_topic_cannot_be_read() -> None:
+    feed = Feed("news", RecordingObserver())
+    connection = followed(feed, 5)
+
+    for answer in (unreadable(), unreadable(), unreadable()):
+        answered(feed, answer)
+
+    assert len(connection.of_type("gap")) == 1
+    assert not feed.unsettled
+
+
+def test_followers_are_told_of_events_that_they_miss_while_their_topic_cannot_be_read() -> None:
+    feed = Feed("news", RecordingObserver())
+    connection = followed(feed, 5)
+    answered(feed, unreadable())
+
+    assert not feed.accept_publication(publication(6))
+    answered(feed, unreadable())
+    asked = feed.question()
+    feed.accept_publication(publication(7))
+    feed.admit(feed.settle(asked, unreadable()))
+    assert feed.unsettled
+    answered(feed, unreadable())
+
+    assert len(connection.of_type("gap")) == 3
+    assert connection.of_type("event") == []
+    assert not feed.unsettled
+
+
+def test_followers_are_told_when_their_topic_can_be_read_again() -> None:
+    feed = Feed("news", RecordingObserver())
+    connection = followed(feed, 5)
+    answered(feed, unreadable())
+
+    answered(feed, history(8))
+    feed.accept_publication(publication(9))
+
+    assert [gap["position"] for gap in connection.of_type("gap")][1:] == ["k.8"]
+    assert len(connection.of_type("event")) == 1
+
+
+@pytest.mark.parametrize("since", [None, START, at(5), Position.unknown()])
+def test_a_connection_joins_a_topic_that_cannot_be_read_and_no_other_is_told(
+    since: Position | None,
+) -> None:
+    feed, joining = Feed("news", RecordingObserver()), RecordingConnection()
+    connection = followed(feed, 5)
+    answered(feed, unreadable())
+
+    feed.join(Join(joining, "news", since))
+    answered(feed, unreadable())
+
+    assert not feed.joins
+    assert not feed.unsettled
+    assert len(joining.of_type("gap")) == (since not in (None, START))
+    assert len(connection.of_type("gap")) == 1
