@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from notifier.core.header_lists import elements, parameters
 
 _MOST_RANGES = 32
-_WEIGHT = re.compile(r"0?\.\d*|[01](?:\.\d*)?", re.ASCII)  # Java writes .2
+_WEIGHT = re.compile(r"\.\d+|[01](?:\.\d*)?", re.ASCII)  # Java writes .2
 
 
 def prefers(accept: Iterable[str], media_type: str, other: str) -> bool:

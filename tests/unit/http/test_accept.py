@@ -49,6 +49,7 @@ def test_a_client_prefers_the_media_type_that_weighs_most_or_that_it_names(accep
         "text/event-stream;q=-1",
         "text/event-stream;q=1e3",
         "text/event-stream;q=",
+        "text/event-stream;q=.",
         "text/event-stream;q=0.5, application/problem+json",
         "text/event-stream, application/problem+json",
         "text/event-stream;q=0.5, */*",
