@@ -183,6 +183,9 @@ class Incoming(Outgoing):
             self._refuse(503, "There are too many connections here; come back in a few seconds.")
             return
         self._head_size += len(piece)
+        if self._is_in_head and self._head_size > _LARGEST_HEAD:
+            self._refuse(400, f"A request's head has at most {_LARGEST_HEAD} bytes.")
+            return
         try:
             self._parse(piece)
         except httptools.HttpParserInvalidURLError:
@@ -190,8 +193,10 @@ class Incoming(Outgoing):
         except (httptools.HttpParserError, ValueError) as error:
             own = isinstance(error.__context__, _Unfit)
             self._refuse(400, str(error.__context__) if own else "This is no HTTP/1.1 request.")
-        if self._part is Part.HEAD and self._head_size > _LARGEST_HEAD:
-            self._refuse(400, f"A request's head has at most {_LARGEST_HEAD} bytes.")
+
+    @property
+    def _is_in_head(self) -> bool:
+        return self._part in (Part.NOTHING, Part.HEAD)
 
     def _parse(self, piece: bytes) -> None:
         parser = self._parser
@@ -207,7 +212,7 @@ class Incoming(Outgoing):
             return
         _log.warning("request_refused", client=self.client, status=status, reason=why)
         begun = self._exchange is not None and self._exchange.is_answering
-        if self._part is Part.HEAD or (self._exchange is not None and not begun):
+        if self._is_in_head or (self._exchange is not None and not begun):
             self._transport.write(_REFUSAL % (status, _PHRASES[status], len(why), why.encode()))
         self.close()
 

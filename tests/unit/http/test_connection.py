@@ -293,6 +293,21 @@ async def test_a_malformed_request_is_refused_behind_the_answer_to_the_one_befor
     assert refused.startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize("before", [b"", b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize("cut", [1_000, 71_000])
+async def test_a_head_is_bounded_however_it_comes(cut: int, before: bytes) -> None:
+    head = b"GET /%s HTTP/1.1\r\nHost: x\r\na: %s\r\n\r\n" % (b"x" * 35_000, b"x" * 35_000)
+    async with talking(echo) as talk:
+        await talk.say(before)
+        if before:
+            await talk.answer()
+        await talk.say(head[:cut], head[cut:])
+        answer = await talk.rest()
+
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert answer.endswith(b"A request's head has at most 65536 bytes.")
+
+
 @pytest.mark.parametrize("offer", [b"", H2C, UPGRADE.partition(b"Host: x\r\n")[2][:-2]])
 @pytest.mark.parametrize(
     ("version", "hosts"),
