@@ -94,8 +94,10 @@ async def playing(*scenes: Scene) -> AsyncIterator[Gateway]:
 async def ending_early(may_read: asyncio.Event) -> AsyncIterator[tuple[str, list[bytes]]]:
     """Take upgrades; end the connection at once, and only then read what comes."""
     heads: list[bytes] = []
+    writers: list[asyncio.StreamWriter] = []
 
     async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         heads.append(await reader.readuntil(b"\r\n\r\n"))
         key = heads[-1].partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r")[0].decode()
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n")
@@ -113,6 +115,9 @@ async def ending_early(may_read: asyncio.Event) -> AsyncIterator[tuple[str, list
     server = await asyncio.start_server(upgrade, "127.0.0.1", 0)
     async with server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", heads
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.gather(*(each.wait_closed() for each in writers), return_exceptions=True)
 
 
 async def first(number: int, follower: Follower) -> list[str]:
