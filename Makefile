@@ -9,10 +9,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet \
 	--universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --upgrade
 
-# Test files run side by side, each worker with services of its own. One worker more than cores:
+# Test files run side by side, each worker with services of its own. Two workers more than cores:
 # most of a test's time is waiting, but services that are too busy do not answer in time. Files keep
 # their order: the long ones, which need services, come first, and no worker is left with one at last.
-WORKERS ?= $(shell echo $$((1 + $$(getconf _NPROCESSORS_ONLN))))
+WORKERS ?= $(shell echo $$((2 + $$(getconf _NPROCESSORS_ONLN))))
 SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q
 WITHOUT_SERVICES = -m "not services and not long and not image" tests/unit tests/contract tests/deploy
 

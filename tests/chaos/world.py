@@ -30,6 +30,7 @@ from tests.support.proxy import Proxy
 from tests.support.roles import KEY, TOKENS, Role, clean_environment
 from tests.support.services import LocalRedis, RabbitServer, RedisServer
 from tests.support.spoilt import faked_clock, small_disk
+from tests.support.tls import NO_AUTHORITIES
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -184,7 +185,9 @@ class World:
         """Which servers these are, as the table names them."""
 
         def ask() -> tuple[str, dict[str, str]]:
-            told = httpx.get(f"{self.rabbitmq.management_url}/api/overview", timeout=30).json()
+            told = httpx.get(
+                f"{self.rabbitmq.management_url}/api/overview", timeout=30, verify=NO_AUTHORITIES
+            ).json()
             with self.admin() as client:
                 return told["rabbitmq_version"], dict(client.info("server"))
 
@@ -332,7 +335,9 @@ async def _start_roles(this: World, stack: AsyncExitStack) -> None:
 
 def _api(this: World, key: NewKey) -> httpx.AsyncClient:
     headers = {"authorization": f"Bearer {key.secret}"}
-    return httpx.AsyncClient(base_url=this.api.api_url, headers=headers, timeout=20)
+    return httpx.AsyncClient(
+        base_url=this.api.api_url, headers=headers, timeout=20, verify=NO_AUTHORITIES
+    )
 
 
 def _amqp(this: World, name: str) -> str:

@@ -25,7 +25,7 @@ from tests.support.amqp import (
 )
 from tests.support.eventually import eventually
 from tests.support.process import free_port
-from tests.support.tls import expiry, expiry_of, tls_in_front_of
+from tests.support.tls import NO_AUTHORITIES, expiry, expiry_of, tls_in_front_of
 
 pytestmark = pytest.mark.services
 
@@ -172,7 +172,9 @@ async def test_the_expiry_of_the_certificate_is_told(
 async def test_rabbitmq_sets_a_router_no_time_limit_for_its_acks(
     amqp_url: str, amqp_management_url: str
 ) -> None:
-    with httpx.Client(base_url=amqp_management_url, timeout=30) as management:
+    with httpx.Client(
+        base_url=amqp_management_url, timeout=30, verify=NO_AUTHORITIES
+    ) as management:
 
         def limits() -> set[int | None]:
             consumers = management.get(f"/api/consumers/{urlsplit(amqp_url).path[1:]}").json()

@@ -24,6 +24,7 @@ from tests.support.amqp import (
     user_without_rights,
 )
 from tests.support.eventually import eventually
+from tests.support.tls import NO_AUTHORITIES
 
 pytestmark = pytest.mark.services
 
@@ -123,7 +124,9 @@ async def set_policy(
     """Set a policy, by default on all that there is, as operators have them."""
     policy = {"pattern": pattern, "apply-to": "queues", "priority": 9, "definition": definition}
     vhost = urlsplit(url).path[1:]
-    async with httpx.AsyncClient(base_url=management_url, timeout=30) as management:
+    async with httpx.AsyncClient(
+        base_url=management_url, timeout=30, verify=NO_AUTHORITIES
+    ) as management:
         answer = await management.put(f"/api/policies/{vhost}/foreign", json=policy)
         answer.raise_for_status()
 

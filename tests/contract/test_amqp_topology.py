@@ -24,6 +24,7 @@ from tests.support.amqp import (
     user_without_rights,
 )
 from tests.support.eventually import eventually
+from tests.support.tls import NO_AUTHORITIES
 
 pytestmark = pytest.mark.services
 
@@ -49,7 +50,9 @@ async def test_the_definitions_file_makes_every_queue_that_the_adapter_needs(
     amqp_url: str, amqp_management_url: str, partitions: int
 ) -> None:
     file = definitions(partitions, urlsplit(amqp_url).path[1:])
-    async with httpx.AsyncClient(base_url=amqp_management_url, timeout=30) as management:
+    async with httpx.AsyncClient(
+        base_url=amqp_management_url, timeout=30, verify=NO_AUTHORITIES
+    ) as management:
         (await management.post("/api/definitions", json=file)).raise_for_status()
 
     with user_without_rights(amqp_url, amqp_management_url) as url:

@@ -23,6 +23,7 @@ from notifier.core.findings import Finding
 from tests.support import services
 from tests.support.process import free_port, wait_until
 from tests.support.services import RabbitServer, RedisServer, version_of
+from tests.support.tls import NO_AUTHORITIES
 
 RECOMMENDED = {
     "appendonly": "yes",
@@ -240,7 +241,9 @@ class TestRabbitMQ:
 
     @pytest.fixture
     def management(self, amqp_management_url: str) -> Iterator[httpx.Client]:
-        with httpx.Client(base_url=amqp_management_url, timeout=30) as client:
+        with httpx.Client(
+            base_url=amqp_management_url, timeout=30, verify=NO_AUTHORITIES
+        ) as client:
             yield client
 
     @pytest.fixture

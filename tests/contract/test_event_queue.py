@@ -27,6 +27,7 @@ from notifier.core.reports import DeliveryReport, Report
 from notifier.core.undelivered import WAITED, HandedBack, Reason
 from notifier.telemetry.metrics import Metrics
 from tests.support.eventually import eventually
+from tests.support.tls import NO_AUTHORITIES
 
 LARGEST_BATCH = 64
 NOW = 1_769_851_800.0
@@ -142,7 +143,9 @@ class AmqpHarness:
     async def limit(self) -> None:
         policy = {"pattern": ".*", "apply-to": "queues", "definition": {"max-length": 1}}
         vhost = urlsplit(self._url).path[1:]
-        async with httpx.AsyncClient(base_url=self._management_url, timeout=30) as management:
+        async with httpx.AsyncClient(
+            base_url=self._management_url, timeout=30, verify=NO_AUTHORITIES
+        ) as management:
             answer = await management.put(f"/api/policies/{vhost}/limit", json=policy)
         answer.raise_for_status()
 

@@ -17,6 +17,7 @@ from notifier.settings import CLIENT_VARIABLES, Settings, variable
 from tests.support.commands import notifier, run
 from tests.support.producers import http_producer
 from tests.support.roles import Role, running
+from tests.support.tls import NO_AUTHORITIES
 
 CLAIMS = {"JWT_ISSUER": "https://issuer.example/", "JWT_AUDIENCE": "notifier"}
 COMMANDS = {
@@ -191,7 +192,9 @@ def test_a_router_that_may_declare_nothing_runs_on_the_printed_topology(
     printed = json.loads(run("topology", **settings).stdout)
     vhost, user = urlsplit(amqp_url).path[1:], urlsplit(amqp_url).username
     only_use = {"configure": "^$", "write": ".*", "read": ".*"}
-    with httpx.Client(base_url=amqp_management_url, timeout=30) as management:
+    with httpx.Client(
+        base_url=amqp_management_url, timeout=30, verify=NO_AUTHORITIES
+    ) as management:
         imported = management.post(f"/api/definitions/{vhost}", json=printed)
         management.put(f"/api/permissions/{vhost}/{user}", json=only_use).raise_for_status()
     assert imported.is_success, imported.text

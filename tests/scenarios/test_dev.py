@@ -18,6 +18,7 @@ from tests.support.commands import Listener, notifier, run
 from tests.support.process import free_port, wait_until
 from tests.support.producers import amqp_producer, http_producer
 from tests.support.roles import Role, running
+from tests.support.tls import NO_AUTHORITIES
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def printed_curl(dev: Role) -> str:
 
 
 def token_of(dev: Role, user: str) -> str:
-    answer = httpx.post(f"{dev.page_url}dev/token", json={"user": user})
+    answer = httpx.post(f"{dev.page_url}dev/token", json={"user": user}, verify=NO_AUTHORITIES)
     return str(answer.json()["token"])
 
 
@@ -45,7 +46,7 @@ def test_the_page_is_where_it_says(dev: Role) -> None:
     match = re.search(r"The page +(\S+)", dev.output())
     assert match is not None
 
-    page = httpx.get(match[1])
+    page = httpx.get(match[1], verify=NO_AUTHORITIES)
 
     assert page.status_code == 200
     assert "<h1" in page.text

@@ -17,6 +17,7 @@ from tests.support.roles import TOKENS, Role, running, service_of, token
 from tests.support.smtp import MailServer
 from tests.support.streams import recount
 from tests.support.street import SETTINGS, Street, Tab, street_of
+from tests.support.tls import NO_AUTHORITIES
 
 PACE = 0.05  # seconds between two events of the flow
 MOST = 300  # events of the flow: badges count 256 of a person
@@ -80,7 +81,9 @@ class House:
                 tabs.append(await self.street.visit(context, name, url=self.url))
                 await tabs[-1].opened()
             headers = {"authorization": f"Bearer {token(name)}"}
-            client = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30)
+            client = httpx.AsyncClient(
+                base_url=self.url, headers=headers, timeout=30, verify=NO_AUTHORITIES
+            )
             person = Person(name, tabs, await stack.enter_async_context(client))
             self.people.append(person)
             yield person

@@ -21,6 +21,7 @@ from notifier.testing import running
 from tests.support.axe import barriers
 from tests.support.browser import QUIET
 from tests.support.process import Process, free_port, wait_until
+from tests.support.tls import NO_AUTHORITIES
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30_000
@@ -97,7 +98,7 @@ def test_make_example_serves_one_until_it_is_stopped(tmp_path: Path) -> None:
     def answers() -> bool:
         assert example.is_running, example.log_tail()
         with suppress(httpx.TransportError):
-            return httpx.post(f"{url}orders/7?user=ann").is_success
+            return httpx.post(f"{url}orders/7?user=ann", verify=NO_AUTHORITIES).is_success
         return False
 
     with Process(command, log=log, environment={"PYTHONPATH": str(ROOT)}) as example:

@@ -17,6 +17,7 @@ from tests.support.producers import http_producer
 from tests.support.recipes import FILES, RunningProxy, TwoGateways, in_front_of
 from tests.support.roles import token
 from tests.support.streams import polled
+from tests.support.tls import NO_AUTHORITIES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,7 +45,9 @@ async def silent_polls(
 async def silent_poll(url: str, user: str) -> httpx.Response:
     """The answer to the longest poll when nothing happens."""
     headers = {"authorization": f"Bearer {token(user)}"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=90) as http:
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=90, verify=NO_AUTHORITIES
+    ) as http:
         cursor = (await polled(http, wait=0))["cursor"]
         return await http.get("/v1/poll", params={"since": cursor, "wait": LONGEST_WAIT})
 

@@ -16,6 +16,7 @@ from tests.support.process import free_port
 from tests.support.producers import http_producer
 from tests.support.roles import TOKENS, Role, running, service_of, token
 from tests.support.streams import Frame, recount, streamed
+from tests.support.tls import NO_AUTHORITIES
 
 USER = "reader"
 TOPIC = f"user:{USER}"
@@ -42,7 +43,7 @@ class Device:
         for url in cycle(self._urls):
             with suppress(httpx.HTTPError, WebSocketException, OSError):
                 async with httpx.AsyncClient(
-                    base_url=url, headers=self._headers, timeout=40
+                    base_url=url, headers=self._headers, timeout=40, verify=NO_AUTHORITIES
                 ) as http:
                     await stay(self, http)
 
@@ -98,7 +99,7 @@ async def test_badges_agree_and_equal_a_recount_though_a_gateway_is_killed(
         devices = (phone, laptop, tablet)
         producer = await stack.enter_async_context(http_producer(service.api.api_url))
         http = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=second, headers=headers, timeout=30)
+            httpx.AsyncClient(base_url=second, headers=headers, timeout=30, verify=NO_AUTHORITIES)
         )
         await stack.enter_async_context(
             at_work((phone, by_socket), (laptop, by_stream), (tablet, by_poll))

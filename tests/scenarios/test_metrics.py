@@ -13,6 +13,7 @@ from tests.support.process import wait_until
 from tests.support.prometheus import Prometheus, check_metrics
 from tests.support.promql import Known, Query, complaints, filled_in, queries
 from tests.support.roles import Role, Service
+from tests.support.tls import NO_AUTHORITIES
 
 # Prometheus gives them to whatever it scrapes.
 OF_TARGETS = frozenset({"job", "instance", "cluster", "namespace", "release", "pod"})
@@ -37,7 +38,11 @@ def _until_the_router_tells_of_each_queue(router: Role) -> None:
 
 
 def told_by(role: Role) -> str:
-    return httpx.get(f"{role.private_url}/metrics", timeout=10).raise_for_status().text
+    return (
+        httpx.get(f"{role.private_url}/metrics", timeout=10, verify=NO_AUTHORITIES)
+        .raise_for_status()
+        .text
+    )
 
 
 def families(exposed: Mapping[str, str]) -> list[Metric]:

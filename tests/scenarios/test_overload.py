@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 
 from tests.support.clients import Client, connected
 from tests.support.roles import TOKENS, Role, running, token
+from tests.support.tls import NO_AUTHORITIES
 
 
 @contextmanager
@@ -126,7 +127,7 @@ async def test_a_user_has_so_many_connections_on_all_gateways_together(
 async def stream(role: Role) -> httpx.Response:
     """The answer to who asks for server-sent events."""
     url = role.gateway_url.replace("ws", "http", 1)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=NO_AUTHORITIES) as http:
         given = {"Authorization": f"Bearer {token('42')}", "Accept": "text/event-stream"}
         return await http.get(f"{url}/v1/sse", headers=given)
 

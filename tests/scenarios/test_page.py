@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.roles import Role
+from tests.support.tls import NO_AUTHORITIES
 from tests.support.visitor import Visit
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -125,7 +126,7 @@ async def test_no_inline_script_runs_and_none_of_another_site(visit: Visit, dev:
 
     assert not await me.page.evaluate("window.ran")
     assert "Content Security Policy" in me.complaints[0]
-    policy = httpx.get(dev.page_url).headers["content-security-policy"]  # noqa: ASYNC210 - once
+    policy = httpx.get(dev.page_url, verify=NO_AUTHORITIES).headers["content-security-policy"]  # noqa: ASYNC210 - once
     assert policy.startswith("default-src 'self'; connect-src 'self' ws: wss:;")
     assert "unsafe" not in policy
 

@@ -5,6 +5,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.roles import Role
+from tests.support.tls import NO_AUTHORITIES
 from tests.support.visitor import Visit
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -67,7 +68,7 @@ async def test_a_send_that_this_tab_gets_needs_no_advice(visit: Visit) -> None:
 
 
 async def test_a_bad_topic_is_refused_with_its_rule(dev: Role) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=NO_AUTHORITIES) as http:
         answer = await http.get(f"{dev.page_url}dev/followed", params={"topic": "two words"})
 
     assert (answer.status_code, answer.json()["field"]) == (422, "topic")

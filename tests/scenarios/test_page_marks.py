@@ -9,6 +9,7 @@ from playwright.async_api import expect
 
 from tests.support.producers import http_producer
 from tests.support.roles import Role
+from tests.support.tls import NO_AUTHORITIES
 from tests.support.visitor import Visit, Visitor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -92,7 +93,10 @@ async def test_an_event_whose_producer_waits_for_it_is_marked_received(
         await producer.post({"users": ["frieda"], "type": "t", "id": "e", "undelivered_after": 60})
 
     await expect(me.events).to_have_count(1)
-    async with httpx.AsyncClient(base_url=dev.api_url) as api, asyncio.timeout(30):
+    async with (
+        httpx.AsyncClient(base_url=dev.api_url, verify=NO_AUTHORITIES) as api,
+        asyncio.timeout(30),
+    ):
         while (told := (await api.get("/v1/users/frieda/events/e")).json())["fate"] == "published":
             pass
     assert told["fate"] == "received"

@@ -24,6 +24,7 @@ from tests.support.recipes import (
 )
 from tests.support.roles import KEY, token
 from tests.support.streams import ids, polled, streamed
+from tests.support.tls import NO_AUTHORITIES
 
 PROXIES = tuple(FILES)
 
@@ -53,7 +54,9 @@ async def producer(proxy: RunningProxy) -> AsyncIterator[HttpProducer]:
 @pytest.fixture
 async def http(proxy: RunningProxy, user: str) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"authorization": f"Bearer {token(user)}"}
-    async with httpx.AsyncClient(base_url=proxy.url, headers=headers, timeout=30) as http:
+    async with httpx.AsyncClient(
+        base_url=proxy.url, headers=headers, timeout=30, verify=NO_AUTHORITIES
+    ) as http:
         yield http
 
 
@@ -73,7 +76,9 @@ async def test_a_websocket_gets_events_through_the_proxy(
 @pytest.mark.parametrize("path", ["/v1/event", "/events", "/", "/api/v1/events"])
 async def test_a_post_to_a_misspelt_path_is_refused(proxy: RunningProxy, path: str) -> None:
     headers = {"authorization": f"Bearer {KEY.secret}"}
-    async with httpx.AsyncClient(base_url=proxy.producers_url, headers=headers) as http:
+    async with httpx.AsyncClient(
+        base_url=proxy.producers_url, headers=headers, verify=NO_AUTHORITIES
+    ) as http:
         answer = await http.post(path, json={"users": ["42"], "type": "t"})
 
     assert answer.status_code in (403, 404)
@@ -120,7 +125,9 @@ async def test_nginx_holds_no_server_sent_event_back_over_http_1_0(
     with in_front_of(gateways, "nginx", tmp_path, OVER_1_0 | changed) as proxy:
         async with (
             http_producer(proxy.producers_url) as producer,
-            httpx.AsyncClient(base_url=proxy.url, headers=headers, timeout=30) as http,
+            httpx.AsyncClient(
+                base_url=proxy.url, headers=headers, timeout=30, verify=NO_AUTHORITIES
+            ) as http,
             streamed(http) as stream,
         ):
             await stream.next_of("hello")
@@ -143,7 +150,7 @@ async def test_the_proxy_and_not_the_client_says_which_scheme_was_used(
     proxy: RunningProxy, user: str
 ) -> None:
     cookie = {"cookie": f"notifier_token={token(user)}", "origin": proxy.url}
-    async with httpx.AsyncClient(base_url=proxy.url, headers=cookie) as http:
+    async with httpx.AsyncClient(base_url=proxy.url, headers=cookie, verify=NO_AUTHORITIES) as http:
         answer = await http.get("/v1/history", headers={"x-forwarded-proto": "https"})
 
     assert answer.status_code == 200, answer.text

@@ -14,6 +14,7 @@ from tests.support.process import free_port
 from tests.support.proxy import Proxy
 from tests.support.roles import AUDIENCE, ISSUER, SECRET, TOKENS, Role, running
 from tests.support.streams import Frame
+from tests.support.tls import NO_AUTHORITIES
 
 ROOM = "room:7"
 MESSAGES = 12
@@ -100,7 +101,9 @@ async def test_two_clients_chat_over_two_gateways_and_each_message_is_there_once
         stack.enter_context(running(*roles))
         proxy = await stack.enter_async_context(Proxy(ports[0]))
         http = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports[1]}", headers=bob.headers)
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{ports[1]}", headers=bob.headers, verify=NO_AUTHORITIES
+            )
         )
         await stack.enter_async_context(bob.at(ports[1]))
 

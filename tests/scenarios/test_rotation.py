@@ -25,6 +25,7 @@ from tests.support.process import Process, Spawned, wait_until
 from tests.support.producers import HttpProducer, http_producer
 from tests.support.roles import AUDIENCE, ISSUER, KEY, TOKENS, Role, Service, running
 from tests.support.services import RedisServer
+from tests.support.tls import NO_AUTHORITIES
 
 OLD = TOKENS["NOTIFIER_JWT_SECRET"]
 NEW = "the new secret of more than thirty-two bytes"
@@ -128,7 +129,7 @@ class Account:
 @pytest.fixture
 def account(amqp_url: str, amqp_management_url: str) -> Iterator[Account]:
     with (
-        httpx.Client(base_url=amqp_management_url, timeout=30) as management,
+        httpx.Client(base_url=amqp_management_url, timeout=30, verify=NO_AUTHORITIES) as management,
         Account(amqp_url, management) as account,
     ):
         yield account

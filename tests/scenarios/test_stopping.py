@@ -20,6 +20,7 @@ from tests.support.process import free_port, wait_until
 from tests.support.producers import amqp_producer
 from tests.support.roles import KEY, TOKENS, Role, Service, running, service_of, token
 from tests.support.streams import polled, streamed
+from tests.support.tls import NO_AUTHORITIES
 
 
 @pytest.fixture
@@ -97,7 +98,9 @@ async def test_a_gateway_that_shuts_down_ends_streams_and_answers_polls(stoppabl
     gateway = stoppable.gateway
     headers = {"authorization": f"Bearer {token('u')}"}
     url = gateway.gateway_url.replace("ws:", "http:")
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as http:
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=60, verify=NO_AUTHORITIES
+    ) as http:
         cursor = (await polled(http))["cursor"]
         async with streamed(http) as stream:
             await stream.next_of("hello")

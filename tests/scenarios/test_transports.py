@@ -15,6 +15,7 @@ from tests.support.process import free_port
 from tests.support.producers import HttpProducer, http_producer
 from tests.support.roles import TOKENS, Role, running, service_of, token
 from tests.support.streams import ids, polled, streamed
+from tests.support.tls import NO_AUTHORITIES
 
 LISTEN = """url => {
   window.got = []; window.told = []; window.opened = 0;
@@ -104,8 +105,8 @@ async def test_a_client_reconnects_by_another_transport_and_gateway_and_misses_n
         first, second = (g.gateway_url.replace("ws:", "http:") for g in (service.gateway, other))
         async with (
             http_producer(service.api.api_url) as producer,
-            httpx.AsyncClient(base_url=first, headers=headers) as here,
-            httpx.AsyncClient(base_url=second, headers=headers) as there,
+            httpx.AsyncClient(base_url=first, headers=headers, verify=NO_AUTHORITIES) as here,
+            httpx.AsyncClient(base_url=second, headers=headers, verify=NO_AUTHORITIES) as there,
         ):
 
             async def send(count: int) -> list[str]:

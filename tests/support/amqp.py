@@ -19,6 +19,7 @@ from notifier.core.errors import Unavailable
 from notifier.core.ports import Batch
 from notifier.telemetry.metrics import Metrics
 from tests.support.eventually import eventually
+from tests.support.tls import NO_AUTHORITIES
 
 
 def event_queue(url: str, partitions: int = 1, metrics: Metrics | None = None) -> AmqpEventQueue:
@@ -84,7 +85,7 @@ def grant(url: str, management_url: str, *, write: str = ".*", read: str = ".*")
     """Give the user of `user_without_rights` these rights, and no others."""
     vhost = urlsplit(url).path[1:]
     rights = {"configure": "", "write": write, "read": read}
-    with httpx.Client(base_url=management_url, timeout=30) as management:
+    with httpx.Client(base_url=management_url, timeout=30, verify=NO_AUTHORITIES) as management:
         path = f"/api/permissions/{vhost}/reader-{vhost}"
         management.put(path, json=rights).raise_for_status()
 
@@ -95,7 +96,7 @@ def user_without_rights(
 ) -> Iterator[str]:
     """The URL of a user who may read and write, and make nothing."""
     name = f"reader-{urlsplit(url).path[1:]}"
-    with httpx.Client(base_url=management_url, timeout=30) as management:
+    with httpx.Client(base_url=management_url, timeout=30, verify=NO_AUTHORITIES) as management:
         account = {"password": "secret", "tags": ""}
         management.put(f"/api/users/{name}", json=account).raise_for_status()
         grant(url, management_url, write=write, read=read)

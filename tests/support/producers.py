@@ -15,6 +15,7 @@ import pytest
 from aio_pika.abc import AbstractExchange
 
 from tests.support.roles import KEY
+from tests.support.tls import NO_AUTHORITIES
 
 Body = Mapping[str, Any]
 
@@ -48,7 +49,9 @@ class HttpProducer:
 async def http_producer(url: str, secret: str = KEY.secret) -> AsyncIterator[HttpProducer]:
     """A producer with an API key."""
     headers = {"authorization": f"Bearer {secret}"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as http:
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=30, verify=NO_AUTHORITIES
+    ) as http:
         yield HttpProducer(http)
 
 

@@ -16,6 +16,7 @@ from notifier.adapters.tokens.minting import mint
 from notifier.api.keys import new_key
 from tests.support.commands import Command
 from tests.support.process import wait_until
+from tests.support.tls import NO_AUTHORITIES
 
 ISSUER = "https://issuer.example/"
 AUDIENCE = "notifier"
@@ -133,16 +134,21 @@ class Role(Command):
 
     def readiness(self) -> tuple[int, dict[str, Any]]:
         """The status and the body of /readyz."""
-        answer = httpx.get(f"{self.private_url}/readyz", timeout=10)
+        answer = httpx.get(f"{self.private_url}/readyz", timeout=10, verify=NO_AUTHORITIES)
         return answer.status_code, answer.json()
 
     def is_alive(self) -> bool:
         """Whether /livez says so."""
-        return httpx.get(f"{self.private_url}/livez", timeout=10).text == "alive\n"
+        return (
+            httpx.get(f"{self.private_url}/livez", timeout=10, verify=NO_AUTHORITIES).text
+            == "alive\n"
+        )
 
     def samples(self) -> dict[str, float]:
         """All samples of /metrics, of one moment, by name and labels as they are written there."""
-        lines = httpx.get(f"{self.private_url}/metrics", timeout=10).text.splitlines()
+        lines = httpx.get(
+            f"{self.private_url}/metrics", timeout=10, verify=NO_AUTHORITIES
+        ).text.splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {sample: float(value) for sample, _, value in pairs}
 

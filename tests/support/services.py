@@ -26,6 +26,7 @@ from testcontainers.core.container import DockerContainer
 
 from tests.support.generations import chosen_root, inside
 from tests.support.process import Process, free_port, wait_until
+from tests.support.tls import NO_AUTHORITIES
 
 REDIS_IMAGE = "redis:8.2"
 VALKEY_IMAGE = "valkey/valkey:9.0"
@@ -317,7 +318,11 @@ class Broker(NamedTuple):
 
 def version_of(management_url: str) -> tuple[int, ...]:
     """The version of a RabbitMQ, as (3, 10, 8)."""
-    told = httpx.get(f"{management_url}/api/overview", timeout=30).raise_for_status().json()
+    told = (
+        httpx.get(f"{management_url}/api/overview", timeout=30, verify=NO_AUTHORITIES)
+        .raise_for_status()
+        .json()
+    )
     return tuple(int(part) for part in told["rabbitmq_version"].split("-")[0].split("."))
 
 
@@ -340,7 +345,9 @@ def fresh_vhost(broker: Broker) -> Iterator[str]:
     name = f"test-{secrets.token_hex(6)}"
     address = urlsplit(broker.url)
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
-    with httpx.Client(base_url=broker.management_url, timeout=30) as management:
+    with httpx.Client(
+        base_url=broker.management_url, timeout=30, verify=NO_AUTHORITIES
+    ) as management:
         try:
             management.put(f"/api/vhosts/{name}").raise_for_status()
         except httpx.HTTPError as error:

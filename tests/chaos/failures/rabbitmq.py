@@ -11,6 +11,7 @@ from tests.chaos.failures.registry import failure
 from tests.chaos.producers import Style
 from tests.chaos.world import World, off, until, until_told
 from tests.support.roles import Role
+from tests.support.tls import NO_AUTHORITIES
 
 
 @failure()
@@ -119,7 +120,9 @@ async def queue_deleted(world: World) -> AsyncIterator[None]:
 
 
 def _management(world: World) -> AbstractAsyncContextManager[httpx.AsyncClient]:
-    return httpx.AsyncClient(base_url=world.rabbitmq.management_url, timeout=30)
+    return httpx.AsyncClient(
+        base_url=world.rabbitmq.management_url, timeout=30, verify=NO_AUTHORITIES
+    )
 
 
 @failure()
