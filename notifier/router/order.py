@@ -84,6 +84,7 @@ class Chunk:
         self, items: Sequence[Item], topics: frozenset[str], earlier: Sequence["Chunk"]
     ) -> None:
         self.items = items
+        self.waiting = items  # those without an answer
         self.topics = topics
         self.published = asyncio.get_running_loop().create_future()
         self._earlier = [chunk.published for chunk in earlier]
@@ -94,12 +95,12 @@ class Chunk:
             await asyncio.wait(self._earlier)
 
     async def still_ours(self) -> Sequence[Item]:
-        """Return the items whose batch is still this router's; another router gets the others."""
-        batches = {owner.batch for owner, _ in self.items}
+        """Return those waiting whose batch is still this router's; another one gets the others."""
+        batches = {owner.batch for owner, _ in self.waiting}
         lost = {batch for batch in batches if not await batch.is_ours()}
         if not lost:
-            return self.items
-        return [item for item in self.items if item[0].batch not in lost]
+            return self.waiting
+        return [item for item in self.waiting if item[0].batch not in lost]
 
 
 class Order:

@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 import structlog
 
-from notifier.core.errors import NotifierError, unfailed
+from notifier.core.errors import Failed, NotifierError, unfailed
 from notifier.core.history import Published
 from notifier.core.ports import Broker
 from notifier.router.batch_reader import BatchReader, Progress
@@ -107,23 +107,30 @@ class Publisher:
 
     async def _publish(self, chunk: Chunk) -> None:
         await chunk.wait_for_earlier()
-        outcomes = await self._retry.until_available(lambda: self._publish_ours(chunk))
-        duplicates = refused = 0
-        for (owner, new), outcome in outcomes:
-            if not isinstance(outcome, Published):
-                _log.error("publication_refused", topic=new.topic, reason=str(outcome))
-                refused += 1
-                owner.refuse(outcome)
-            elif outcome.duplicate:
-                duplicates += 1
+        await self._retry.until_available(lambda: self._publish_waiting(chunk))
         self._order.finish(chunk)
-        self._metrics.publications.labels("duplicate").inc(duplicates)
-        published = len(outcomes) - duplicates - refused
-        self._metrics.publications.labels("published").inc(published)
 
-    async def _publish_ours(self, chunk: Chunk) -> list[tuple[Item, Published | NotifierError]]:
-        """Publish the items whose batch is still this router's, and return their outcomes."""
+    async def _publish_waiting(self, chunk: Chunk) -> None:
+        """Publish the items without an answer whose batch is still this router's.
+
+        Raises Failed while some of them fail: these alone are repeated, and no event is given up.
+        The others, repeated past the deduplication window, would be published twice.
+        """
         items = await chunk.still_ours()
         outcomes = await self._broker.publish([new for _, new in items]) if items else []
-        outcomes = unfailed(outcomes)  # else the chunk is repeated: no event is given up for it
-        return list(zip(items, outcomes, strict=True))
+        answered = list(zip(items, outcomes, strict=True))
+        chunk.waiting = [item for item, outcome in answered if isinstance(outcome, Failed)]
+        self._note(answered)
+        unfailed(outcomes)
+
+    def _note(self, answered: Iterable[tuple[Item, Published | NotifierError]]) -> None:
+        published = duplicates = 0
+        for (owner, new), outcome in answered:
+            if isinstance(outcome, Published):
+                published += not outcome.duplicate
+                duplicates += outcome.duplicate
+            elif not isinstance(outcome, Failed):
+                _log.error("publication_refused", topic=new.topic, reason=str(outcome))
+                owner.refuse(outcome)
+        self._metrics.publications.labels("duplicate").inc(duplicates)
+        self._metrics.publications.labels("published").inc(published)

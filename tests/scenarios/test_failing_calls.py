@@ -1,5 +1,6 @@
 """Redis fails at one client's request, by an error that nobody foresaw: nobody else notices."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -9,33 +10,49 @@ import httpx
 import pytest
 import redis
 
+from tests.support.eventually import eventually
+from tests.support.producers import http_producer
 from tests.support.roles import TOKENS, Role, running, token
 from tests.support.services import emptied
 from tests.support.tls import NO_AUTHORITIES
 
 ODD, SOUND = "room:odd", "room:sound"
-# All that notifier has in Redis, but for one topic: so a call about it fails.
+# All that notifier has in Redis, but for one topic and one user: so a call about these fails.
 KEYS = (
-    *(f"notifier:{{{name}*" for name in (SOUND, "user:", "everyone", "gateways")),
+    *(f"notifier:{{{name}*" for name in (SOUND, "user:ann", "user:bob", "everyone", "gateways")),
     *(f"notifier:{name}*" for name in ("answers", "revoked", "disconnected", "attending")),
 )
 
 
 @pytest.fixture
-def house(logs: Path, _redis_address: str) -> Iterator[Role]:
-    """All roles in one process, whose user of Redis has no right to one topic."""
-    with emptied(_redis_address) as url, closing(redis.Redis.from_url(url)) as direct:
-        direct.acl_setuser(
-            "narrow", enabled=True, passwords="+pw", keys=KEYS, channels="*", commands=["+@all"]
-        )
-        narrow = urlsplit(url)
-        narrow_url = f"redis://narrow:pw@{narrow.hostname}:{narrow.port}{narrow.path}"
-        role = Role("dev", logs / "failing.log", **TOKENS, NOTIFIER_REDIS_URL=narrow_url)
-        try:
-            with running(role):
-                yield role
-        finally:
-            direct.acl_deluser("narrow")
+def address(_redis_address: str) -> Iterator[str]:
+    """The URL of an empty Redis, with all rights."""
+    with emptied(_redis_address) as url:
+        yield url
+
+
+@pytest.fixture
+def operator(address: str) -> Iterator[redis.Redis]:
+    """A client of it that grants rights."""
+    with closing(redis.Redis.from_url(address)) as direct:
+        yield direct
+
+
+@pytest.fixture
+def house(logs: Path, address: str, operator: redis.Redis) -> Iterator[Role]:
+    """All roles in one process, whose user of Redis has no right to one topic and one user."""
+    operator.acl_setuser(
+        "narrow", enabled=True, passwords="+pw", keys=KEYS, channels="*", commands=["+@all"]
+    )
+    url = urlsplit(address)
+    narrow_url = f"redis://narrow:pw@{url.hostname}:{url.port}{url.path}"
+    settings = {"NOTIFIER_REDIS_URL": narrow_url, "NOTIFIER_DEDUPLICATION_SECONDS": "1"}
+    role = Role("dev", logs / "failing.log", **TOKENS, **settings)
+    try:
+        with running(role):
+            yield role
+    finally:
+        operator.acl_deluser("narrow")
 
 
 @asynccontextmanager
@@ -48,6 +65,28 @@ async def client(role: Role, user: str) -> AsyncIterator[httpx.AsyncClient]:
         timeout=30,
     ) as http:
         yield http
+
+
+async def test_while_redis_fails_at_one_user_the_others_get_an_event_once(
+    house: Role, operator: redis.Redis
+) -> None:
+    def held() -> int:
+        return house.log.read_text().count("batch_held")
+
+    async with client(house, "ann") as ann, http_producer(house.api_url) as producer:
+        await producer.post({"type": "t", "users": ["ann", "odd", "bob"]})
+        await eventually(lambda: held() > 0)
+        first = held()
+        await asyncio.sleep(2)  # past the deduplication window
+        await eventually(lambda: held() > first + 1)
+        listed = await ann.get("/v1/history?topics=user:ann")
+        operator.acl_setuser("narrow", enabled=True, keys="*")
+        await eventually(lambda: bool(operator.exists("notifier:{user:odd}:log")))
+        async with client(house, "odd") as odd:
+            late = await odd.get("/v1/history?topics=user:odd")
+
+    assert len(listed.json()["frames"]) == 1
+    assert [frame["event"]["type"] for frame in late.json()["frames"]] == ["t"]
 
 
 async def test_a_request_that_redis_fails_at_shuts_nobody_out(house: Role) -> None:
