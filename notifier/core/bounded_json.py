@@ -22,9 +22,10 @@ _WRONG_NUMBER = re.compile(r"Expected `(?:int|float)` ([<>]=?) ([\d.e+-]+)")
 _MISSING = re.compile(
     r"Object (?:missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL
 )
-# A backslash, both halves of a character beyond 16 bits, and one half by itself.
-_ESCAPES = re.compile(
-    rb"\\\\|\\u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|(\\u[Dd][89A-Fa-f][0-9A-Fa-f]{2})"
+# Of a character beyond 16 bits: its first half without the second, or its second without the first.
+_HALF = re.compile(
+    rb"\\u[Dd](?:[89ABab][0-9A-Fa-f]{2}(?!\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})"
+    rb"|(?<!\\u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd])[C-Fc-f][0-9A-Fa-f]{2})"
 )
 _AT_BYTE = re.compile(r"\(byte (\d+)\)")
 _COMPARED = {">": "more than", ">=": "at least", "<": "less than", "<=": "at most"}
@@ -97,9 +98,11 @@ def not_json(error: Exception, text: bytes) -> str:
         return TOO_DEEP
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 at byte {error.start}"
-    if half := next(filter(None, (found[1] for found in _ESCAPES.finditer(text))), b""):
-        return f"{half.decode()} is half of a character (RFC 8259, section 8.2); send both halves"
     found = _AT_BYTE.search(str(error))
+    before = text[: int(found[1])] if found else text  # a half behind the fault is not its reason
+    if half := _HALF.search(before.replace(rb"\\", b"")):
+        name = half[0].decode()
+        return f"{name} is half of a character (RFC 8259, section 8.2); send both halves"
     return f"not JSON from byte {found[1]} on" if found else "not JSON: it ends too early"
 
 

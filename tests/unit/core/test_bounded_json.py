@@ -117,6 +117,11 @@ def test_whole_characters_are_no_halves() -> None:
         read_json(rb'"\ud83d\ude00 \\ud83d" x', msgspec.json.Decoder(), 100)
 
 
+def test_half_of_a_character_behind_the_place_where_json_ends_is_not_the_reason() -> None:
+    with pytest.raises(Unreadable, match="not JSON from byte 6 on"):
+        read_json(rb'{"a": x, "b": "\ud83d"}', msgspec.json.Decoder(), 100)
+
+
 def test_more_bytes_than_the_bound_are_not_read() -> None:
     check_size(100, 100)
     with pytest.raises(TooLarge, match="at most 100 bytes"):
