@@ -8,6 +8,7 @@ import pytest
 from notifier.core.conversation import Terms
 from notifier.core.errors import TokenExpired
 from notifier.core.signals import Kind, Signal
+from notifier.gateway import outgoing
 from notifier.gateway.outgoing import Outgoing
 from notifier.http.backlog import Backlog
 from tests.support.eventually import eventually
@@ -19,6 +20,7 @@ from tests.support.streams import streamed
 def _impatient() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Outgoing, "send_buffer", 64 * 1024)
+        patch.setattr(outgoing, "_CLOSE_TIMEOUT", 0.2)
         yield
 
 
