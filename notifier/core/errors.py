@@ -140,7 +140,7 @@ class Unavailable(NotifierError):
 
 
 class Failed(Unavailable):
-    """It serves others. Repeat the request, as an operator may mend it; give nothing up for it.
+    """The backend serves others. Repeat the request: an operator may mend the cause.
 
     The log has the backend's own words.
     """

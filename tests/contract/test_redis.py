@@ -93,6 +93,12 @@ async def published(broker: RedisBroker, publication: NewPublication) -> Positio
                 return answer.position
 
 
+def limited(server: RedisServer, client: redis.Redis, **rights: Any) -> str:  # noqa: ANN401 - as redis-py takes them
+    """Return the URL of a user that has these rights alone."""
+    client.acl_setuser("limited", enabled=True, passwords="+pw", **rights)
+    return server.url.replace("redis://", "redis://limited:pw@")
+
+
 async def trouble(broker: RedisBroker, expected: str) -> None:
     """Return when the broker has trouble that contains this."""
     await until(lambda: expected in (broker.trouble or ""))
@@ -372,10 +378,7 @@ async def test_a_topic_without_rights_fails_alone_in_a_batch(
     server: RedisServer, client: redis.Redis
 ) -> None:
     keys = ["notifier:{news}*", "notifier:{sales}*"]
-    client.acl_setuser(
-        "some", enabled=True, passwords="+pw", keys=keys, channels=["*"], commands=["+@all"]
-    )
-    url = server.url.replace("redis://", "redis://some:pw@")
+    url = limited(server, client, keys=keys, channels="*", commands=["+@all"])
 
     async with RedisBroker(url, metrics=Metrics()) as broker:
         batch = [new("news", "a"), new("odd", "b"), new("sales", "c"), new("news", "d")]
@@ -391,10 +394,7 @@ async def test_a_signal_to_a_channel_without_rights_fails_alone(
     server: RedisServer, client: redis.Redis
 ) -> None:
     channels = ["notifier:{news}*"]
-    client.acl_setuser(
-        "some", enabled=True, passwords="+pw", keys="*", channels=channels, commands=["+@all"]
-    )
-    url = server.url.replace("redis://", "redis://some:pw@")
+    url = limited(server, client, keys="*", channels=channels, commands=["+@all"])
 
     async with RedisBroker(url, metrics=Metrics()) as broker:
         listening = await follow(broker, "news")
@@ -409,8 +409,7 @@ async def test_a_signal_to_a_channel_without_rights_fails_alone(
 async def test_a_user_that_may_run_no_script_is_a_trouble_of_the_broker(
     server: RedisServer, client: redis.Redis
 ) -> None:
-    client.acl_setuser("weak", enabled=True, passwords="+pw", keys="*", commands=["+@all", "-eval"])
-    url = server.url.replace("redis://", "redis://weak:pw@")
+    url = limited(server, client, keys="*", commands=["+@all", "-eval"])
 
     async with RedisBroker(url, metrics=Metrics()) as broker:
         with pytest.raises(Unavailable, match="permissions"):
@@ -544,10 +543,9 @@ async def test_no_publication_to_its_topic_follows_one_that_failed(
     server: RedisServer, client: redis.Redis
 ) -> None:
     may_append = ["(+xadd ~notifier:{sales}*)"]
-    client.acl_setuser("weak", enabled=True, passwords="+pw", keys="*", channels="*")
+    url = limited(server, client, keys="*", channels="*")
     operator: Any = client
-    operator.execute_command("ACL", "SETUSER", "weak", "+@all", "-xadd", *may_append)
-    url = server.url.replace("redis://", "redis://weak:pw@")
+    operator.execute_command("ACL", "SETUSER", "limited", "+@all", "-xadd", *may_append)
 
     async with RedisBroker(url, metrics=Metrics()) as broker:
         await published(broker, new("sales", "a"))
@@ -640,8 +638,7 @@ def connections_of_others(client: redis.Redis) -> set[str]:
 async def test_a_user_without_the_right_to_publish_gets_nothing_refused(
     server: RedisServer, client: redis.Redis
 ) -> None:
-    client.acl_setuser("weak", enabled=True, passwords="+pw", keys="*", commands=["+@all", "-xadd"])
-    url = server.url.replace("redis://", "redis://weak:pw@")
+    url = limited(server, client, keys="*", commands=["+@all", "-xadd"])
 
     async with RedisBroker(url, metrics=Metrics()) as broker:
         [answer] = await broker.publish([new("news")])
@@ -653,8 +650,7 @@ async def test_a_user_without_the_right_to_publish_gets_nothing_refused(
 async def test_trouble_names_a_missing_right_to_subscribe(
     server: RedisServer, client: redis.Redis
 ) -> None:
-    client.acl_setuser("mute", enabled=True, passwords="+pw", keys="*", commands=["+@all"])
-    url = server.url.replace("redis://", "redis://mute:pw@")
+    url = limited(server, client, keys="*", commands=["+@all"])
 
     async with RedisBroker(url, metrics=Metrics()) as broker:
         broker.listen(Listening())

@@ -1,5 +1,6 @@
 """The replies of scripts, as the types of the ports."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -47,19 +48,25 @@ def history_of(question: Question, reply: Any) -> History:  # noqa: ANN401 - any
         return History(NOWHERE)
     epoch, offset, lineage, entries, keys = reply
     epoch = epoch.decode()
+    oldest_first = reversed(entries) if isinstance(question, Before) else entries
+    publications = _publications(topic, epoch, oldest_first)
+    newest = dict(zip(keys[::2], map(int, keys[1::2]), strict=True)) if keys else {}
+    former = _lineage(lineage) if lineage else {}
+    return History(Position(epoch, offset), publications, former, newest)
+
+
+def _publications(topic: str, epoch: str, entries: Iterable[Any]) -> list[Publication]:
     publications: list[Publication] = []
-    for entry, fields in reversed(entries) if isinstance(question, Before) else entries:
+    for entry, fields in entries:
         try:
             _, record, *_ = fields
-            at = int(entry.removesuffix(b"-0"))
-            publications.append(Publication(topic, epoch, at, record))
+            offset = int(entry.removesuffix(b"-0"))
+            publications.append(Publication(topic, epoch, offset, record))
         except ValueError:
             # A stranger wrote it, so history reaches back to here.
             _log.warning("redis_foreign_entry", topic=topic)
             publications.clear()
-    newest = dict(zip(keys[::2], map(int, keys[1::2]), strict=True)) if keys else {}
-    former = _lineage(lineage) if lineage else {}
-    return History(Position(epoch, offset), publications, former, newest)
+    return publications
 
 
 def _lineage(text: bytes) -> dict[str, int]:

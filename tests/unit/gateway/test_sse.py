@@ -109,7 +109,7 @@ async def test_a_gateway_that_cannot_serve_says_so_in_the_streams_own_language(
 @pytest.mark.parametrize(
     "accept", ["*/*", "text/event-stream;q=0", "text/event-stream; Q=0.0", "text/event-streams"]
 )
-async def test_a_gateway_that_cannot_serve_says_so_as_a_problem_to_who_takes_no_stream(
+async def test_a_client_that_takes_no_stream_is_told_by_a_problem_that_a_gateway_cannot_serve(
     accept: str,
 ) -> None:
     async with served() as it, it.http() as http:
