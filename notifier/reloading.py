@@ -37,7 +37,8 @@ async def reloading(
     """
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, asked.set)
+    # A handler of the loop's would be taken back with a moment in which SIGHUP ends the process.
+    signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(asked.set))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     reloaded = _Reloaded(role, settings, take, metrics)
     try:
@@ -45,7 +46,6 @@ async def reloading(
             background.start(_reload(reloaded, asked, every), "settings")
             yield
     finally:
-        loop.remove_signal_handler(signal.SIGHUP)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the process is yet to end, with code 0
 
 

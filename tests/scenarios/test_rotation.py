@@ -236,11 +236,16 @@ async def test_the_password_of_redis_rotates_under_load_with_nothing_lost_and_no
             await asyncio.to_thread(rewrite, files.redis, files.redis_url("new"), *roles)
             after(admin)
             assert drops(service) == 0
-            for kind in ("normal", "pubsub"):
-                admin.client_kill_filter(_type=kind, skipme=True)
+            cut(admin)
             await client.next_events(20)
             await asyncio.to_thread(back_after_the_cut, service.gateway)
             await newcomer(service)
+
+
+def cut(admin: redis.Redis) -> None:
+    """Close all connections to Redis but this one."""
+    for kind in ("normal", "pubsub"):
+        admin.client_kill_filter(_type=kind, skipme=True)
 
 
 def back_after_the_cut(gateway: Role) -> None:
@@ -297,8 +302,8 @@ async def test_a_bad_address_is_told_and_the_earlier_one_stays_in_force(
         rewrite(files.redis, "redis://:new@another:6379/0", gateway)
         [waiting] = gateway.lines("settings_wait_for_a_restart")
         with closing(redis.Redis.from_url(files.redis_url("old"))) as admin:
-            admin.client_kill_filter(_type="normal", skipme=True)
-        await asyncio.to_thread(gateway.wait_until_ready)
+            cut(admin)
+        await asyncio.to_thread(back_after_the_cut, gateway)
         await newcomer(service)
 
         assert line["reason"].startswith("NOTIFIER_REDIS_URL: must begin with redis://")

@@ -3,6 +3,7 @@ import os
 import signal
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -75,6 +76,26 @@ async def test_a_sighup_in_the_moment_of_the_end_holds_nothing_up(turns: int) ->
             await asyncio.sleep(0)
 
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # until the process has ended
+
+
+@pytest.mark.usefixtures("secret")
+def test_sighup_ends_the_process_at_no_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    dispositions = []
+    set_handler = signal.signal
+
+    def noted(number: int, handler: Any) -> object:  # noqa: ANN401  # signal's
+        dispositions.append((number, handler))
+        return set_handler(number, handler)
+
+    async def role() -> None:
+        async with reloaded(Taken()):
+            pass
+
+    monkeypatch.setattr(signal, "signal", noted)
+    asyncio.run(role())
+
+    assert (signal.SIGHUP, signal.SIG_IGN) in dispositions
+    assert (signal.SIGHUP, signal.SIG_DFL) not in dispositions
 
 
 async def test_a_file_that_changes_is_read_anew(secret: Path) -> None:
