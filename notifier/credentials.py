@@ -1,10 +1,11 @@
-"""Tokens as the settings have them: the verifier of a gateway, and tokens for development."""
+"""Credentials as the settings have them: the verifier of tokens, tokens, and a certificate."""
 
 from collections.abc import Sequence
 
 from notifier.adapters.tokens.issuer import OnFetch, unheard
 from notifier.adapters.tokens.minting import mint
 from notifier.adapters.tokens.verifier import ClaimRules, Issuer, JwtVerifier, issuers_of
+from notifier.http.certificate import ServerCertificate
 from notifier.settings import Settings, SettingsError, variable
 
 
@@ -22,6 +23,17 @@ def verifier(settings: Settings, on_fetch: OnFetch = unheard) -> JwtVerifier:
 def take_keys(verifying: JwtVerifier, settings: Settings) -> None:
     """Let a verifier use the secrets or public keys of changed settings; raises SettingsError."""
     verifying.take_keys(issuers(settings))
+
+
+def certificate(settings: Settings) -> ServerCertificate | None:
+    """Make the certificate of the public port, where it has one; raises SettingsError."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    pair = (settings.tls_certificate, settings.tls_key)
+    try:
+        return ServerCertificate(*(each.get_secret_value().replace("\\n", "\n") for each in pair))
+    except ValueError as error:
+        raise SettingsError([f"NOTIFIER_TLS_CERTIFICATE, NOTIFIER_TLS_KEY: {error}"]) from None
 
 
 def issuers(settings: Settings, on_fetch: OnFetch = unheard) -> list[Issuer]:

@@ -15,7 +15,10 @@ from notifier.telemetry.metrics import Metrics
 
 LOOK_EVERY = 10.0  # seconds
 # Those that a running role takes over, where it has them at all.
-_TAKEN = {"amqp_url", "redis_url", "jwt_secret", "jwt_public_key", "api_keys", "log_level"}
+_TAKEN = {
+    *("amqp_url", "redis_url", "jwt_secret", "jwt_public_key", "api_keys", "log_level"),
+    *("tls_certificate", "tls_key"),
+}
 
 Take = Callable[[Settings], Collection[str]]
 """Takes over the settings that it can, and returns the names of the others that have changed.

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from typing import cast
 
@@ -20,6 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from notifier.http.backlog import Backlog
+from notifier.http.certificate import ServerCertificate
 from notifier.http.connection import Connection
 from notifier.http.port import Port, ServerState, WebSocketProtocol
 
@@ -27,6 +29,7 @@ _log = structlog.get_logger("notifier.serving")
 # A host that is another machine's, or none: known by the system, or by its resolver.
 _NOT_HERE = (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN)
 _BACKLOG = 4096
+_HANDSHAKE, _TLS_SHUTDOWN = 10.0, 5.0  # seconds that a client has
 _OTHER_FILES = 256  # backends, logs, clients that are being refused
 
 
@@ -36,6 +39,18 @@ class ServingError(Exception):
 
 class _Server(uvicorn.Server):
     """uvicorn's server, without its signal handling: roles drain before they close sockets."""
+
+    async def listen(self, on: socket.socket, port: Port, tls: ssl.SSLContext | None) -> None:
+        """Accept clients. uvicorn's `startup` would give a handshake of TLS a minute."""
+        listener = await asyncio.get_running_loop().create_server(
+            lambda: Connection(port),
+            sock=on,
+            backlog=_BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=_HANDSHAKE if tls else None,
+            ssl_shutdown_timeout=_TLS_SHUTDOWN if tls else None,
+        )
+        self.servers, self.started = [listener], True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -53,6 +68,7 @@ async def serve(  # noqa: PLR0913 - a port's parts
     websocket: type[WebSocketProtocol] | None = None,
     backlog: Backlog | None = None,
     most: int | None = None,
+    certificate: ServerCertificate | None = None,
     grace: int = 5,
 ) -> AsyncIterator[int]:
     """Serve `app` while inside, and yield the port, which the system chooses for 0.
@@ -60,15 +76,14 @@ async def serve(  # noqa: PLR0913 - a port's parts
     `websocket` is a protocol class for upgraded connections; `setting` is named when the port
     cannot be had. With `is_shared`, processes of this user listen on it together, and the system
     gives each client to one of them. `backlog` counts the bytes that wait for slow clients;
-    clients beyond `most` are refused with 503. Leaving closes open connections; requests have
-    `grace` seconds to be answered.
+    clients beyond `most` are refused with 503. With a `certificate` clients speak TLS. Leaving
+    closes open connections; requests have `grace` seconds to be answered.
     """
     listening = _listen(host, port, setting, is_shared=is_shared)
     server = _server(app, grace)
     state = cast("ServerState", server.server_state)
-    shared = Port(app, state, websocket, backlog or Backlog(), most)
-    server.config.http_protocol_class = _protocol(shared)
-    await server.startup(sockets=[listening])
+    shared = Port(app, state, websocket, backlog or Backlog(), most, is_tls=certificate is not None)
+    await server.listen(listening, shared, certificate.context if certificate else None)
     bound: int = listening.getsockname()[1]
     _log.info("listening", host=host, port=bound, setting=setting)
     try:
@@ -80,11 +95,6 @@ async def serve(  # noqa: PLR0913 - a port's parts
         await server.shutdown(sockets=[listening])
 
 
-def _protocol(port: Port) -> type[asyncio.Protocol]:
-    """Return how uvicorn makes a protocol; all that it gives along is in `port`."""
-    return cast("type[asyncio.Protocol]", lambda **_: Connection(port))
-
-
 def _server(app: ASGIApp, grace: int) -> _Server:
     config = uvicorn.Config(
         app,
@@ -92,7 +102,6 @@ def _server(app: ASGIApp, grace: int) -> _Server:
         lifespan="off",
         log_config=None,
         server_header=False,
-        backlog=_BACKLOG,
         timeout_graceful_shutdown=grace,
     )
     config.load()

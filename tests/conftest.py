@@ -30,6 +30,11 @@ _SERVICES = {
 }
 
 
+def pytest_configure() -> None:
+    """Have SIGHUP end processes, also where these tests run under nohup, which ignores it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what names a service; a parameter that asks for one by itself carries the mark."""
     for item in items:

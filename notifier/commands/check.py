@@ -2,8 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from notifier.adapters.tokens.verifier import Issuer
     from notifier.core.findings import Finding
     from notifier.settings import Role, Settings
+
+T = TypeVar("T")
+_DAYS_TO_RENEW = 14  # as the alert NotifierCertificateExpires
 
 
 @click.command()
@@ -32,6 +36,7 @@ def check(role: "Role | None") -> None:
 
     settings = load_settings(role)
     issuers = () if role in ("api", "router") else _issuers(settings)
+    certificate = () if role in ("api", "router") else [*_certificate_findings(settings)]
 
     async def work() -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -40,6 +45,7 @@ def check(role: "Role | None") -> None:
                 for each in (*_checks_for(role, settings), _check_issuers(settings, issuers))
             ]
         findings = [finding for task in running for finding in task.result()]
+        findings += certificate
         if role in (None, "api"):
             findings += key_findings(settings.api_keys)
         click.echo(render(findings))
@@ -70,10 +76,33 @@ def _checks_for(
 def _issuers(settings: "Settings") -> "Sequence[Issuer]":
     """Return the issuers of tokens; end with WRONG_USE where their keys cannot be."""
     from notifier.credentials import issuers
+
+    return _made(lambda: issuers(settings)) if settings.given_keys() else ()
+
+
+def _certificate_findings(settings: "Settings") -> "Iterator[Finding]":
+    """Say when the gateway's certificate expires; end with WRONG_USE where it cannot be."""
+    from notifier.core.findings import Finding
+    from notifier.credentials import certificate
+
+    if not (found := _made(lambda: certificate(settings))):
+        return
+    days, subject = (found.expires - time.time()) / 86400, "certificate"
+    mend = "renew NOTIFIER_TLS_CERTIFICATE and NOTIFIER_TLS_KEY"
+    if days < 0:
+        yield Finding("error", subject, "it has expired, so no client connects", mend)
+    elif days < _DAYS_TO_RENEW:
+        yield Finding("warning", subject, f"it expires in {days:.0f} days", mend)
+    else:
+        yield Finding("ok", subject, f"it expires in {days:.0f} days")
+
+
+def _made(make: "Callable[[], T]") -> "T":
+    """Return the result; end with WRONG_USE where settings cannot be."""
     from notifier.settings import SettingsError
 
     try:
-        return issuers(settings) if settings.given_keys() else ()
+        return make()
     except SettingsError as error:
         fail("\n".join(error.lines), WRONG_USE)
 

@@ -46,8 +46,7 @@ class Opening:
         self.accepted = False
         self._answered = False
         self._connection = connection
-        self._app = port.app
-        self._tasks = port.state.tasks
+        self._port = port
         self._request: HandshakeRequest
         self._agreement: Agreement
         self._refusal: tuple[int, Headers] | None = None
@@ -68,8 +67,8 @@ class Opening:
         task = asyncio.get_running_loop().create_task(
             self._run(self._scope(self._request)), name="websocket-handshake"
         )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._port.state.tasks.add(task)
+        task.add_done_callback(self._port.state.tasks.discard)
 
     def _refuse_for(self, fault: Fault) -> None:
         status, reason = fault
@@ -89,7 +88,7 @@ class Opening:
             "type": "websocket",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
-            "scheme": "ws",
+            "scheme": "wss" if self._port.is_tls else "ws",
             "server": None,  # uvloop would keep the addresses for as long as the connection lives
             "client": None,
             "root_path": "",
@@ -104,7 +103,7 @@ class Opening:
 
     async def _run(self, scope: types.Scope) -> None:
         try:
-            await self._app(scope, self._receive, self._send)
+            await self._port.app(scope, self._receive, self._send)
         except Exception:  # noqa: BLE001 - an endpoint's error ends this one connection, not the gateway
             _log.exception("endpoint_failed", path=scope["path"])
         if not self._answered:

@@ -100,7 +100,7 @@ class Connection(Incoming):
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": version,
             "method": method,
-            "scheme": "http",
+            "scheme": "https" if self._port.is_tls else "http",
             "root_path": "",
             "path": unquote(path.decode("ascii")),
             "raw_path": path,

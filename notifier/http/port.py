@@ -67,6 +67,7 @@ class Port:
     websocket: type[WebSocketProtocol] | None = None
     backlog: Backlog = field(default_factory=Backlog)
     most: int | None = None
+    is_tls: bool = False
     turns: Turns = field(default_factory=Turns)
     idle: dict[Idle, None] = field(default_factory=dict)  # the longest first
 

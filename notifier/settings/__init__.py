@@ -68,6 +68,17 @@ class Settings(BaseSettings):
     private_port: values.Port = Field(
         9000, description="Port of /livez, /readyz and /metrics, each role's own.", examples=[9000]
     )
+    tls_certificate: SecretStr | None = Field(
+        None,
+        description="Certificate in PEM, for TLS at the gateway's public port: its own first, then "
+        "those that signed it; line breaks may be written \\n. Unset: a proxy ends TLS.",
+        examples=["-----BEGIN CERTIFICATE-----…"],
+    )
+    tls_key: SecretStr | None = Field(
+        None,
+        description="Private key of NOTIFIER_TLS_CERTIFICATE in PEM, without a password.",
+        examples=["-----BEGIN PRIVATE KEY-----…"],
+    )
     partitions: int = Field(
         1,
         ge=1,
@@ -360,6 +371,13 @@ def _keys_without_redis(settings: Settings) -> Iterator[str]:
             )
 
 
+def _half_of_tls(settings: Settings) -> Iterator[str]:
+    names = ("tls_certificate", "tls_key")
+    for name, other in (names, names[::-1]):
+        if getattr(settings, name) is None and getattr(settings, other) is not None:
+            yield f"{variable(name)}: is required beside {variable(other)}; {_example(name)}"
+
+
 def _missing(settings: Settings, role: Role) -> Iterator[str]:
     if role == "api" and not settings.api_keys:
         yield f"NOTIFIER_API_KEYS: is required, or nobody could post events; {_example('api_keys')}"
@@ -367,6 +385,7 @@ def _missing(settings: Settings, role: Role) -> Iterator[str]:
         yield from _keys_without_redis(settings)
     if role != "gateway":
         return
+    yield from _half_of_tls(settings)
     if len(settings.given_keys()) != 1:
         yield (
             "NOTIFIER_JWT_SECRET: exactly one is required of NOTIFIER_JWT_SECRET, "

@@ -261,9 +261,9 @@ class Metrics(Metered):
         )
         self.certificate_expiry = self._gauges(
             "notifier_certificate_expiry_timestamp_seconds",
-            "When the certificate expires that a backend showed at the last connect, in Unix time; "
-            "only where TLS is used and verified.",
-            backend="rabbitmq, redis; once connected over TLS",
+            "When the certificate expires that a backend showed at the last connect, in Unix time, "
+            "only where TLS is used and verified; and the gateway's own, where it has one.",
+            backend="rabbitmq, redis, once connected over TLS; gateway for its own",
         )
 
     def _of_the_process(self) -> None:

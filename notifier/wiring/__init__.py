@@ -13,6 +13,7 @@ from notifier.adapters.redis.roster import RedisRoster
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
 from notifier.backends import Backends
+from notifier.credentials import certificate as certificate_of
 from notifier.credentials import take_keys
 from notifier.gateway import app as gateway_app
 from notifier.reloading import reloading
@@ -67,7 +68,8 @@ async def _run_gateway(
     settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
 ) -> None:
     verifier, backends = parts.verifier(settings, metrics), Backends(settings)
-    take = parts.reload_handler(backends, lambda changed: take_keys(verifier, changed))
+    certificate = certificate_of(settings)
+    take = parts.reload_handler(backends, lambda changed: take_keys(verifier, changed), certificate)
     async with (
         reloading("gateway", settings, take, metrics),
         parts.on_redis(settings, backends.redis, metrics, traces) as shared,
@@ -81,6 +83,7 @@ async def _run_gateway(
             gateway_app.create_app(
                 gateway, settings.allowed_origins, parts.proxies(settings), docs=settings.docs
             ),
+            certificate,
         ),
         parts.serve_private(
             settings,

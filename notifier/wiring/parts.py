@@ -32,11 +32,13 @@ from notifier.core.ports import (
     TokenVerifier,
 )
 from notifier.core.rate_limit import RateLimit
+from notifier.credentials import certificate as certificate_of
 from notifier.credentials import verifier as verifier_of
 from notifier.gateway.gateway import Capacity, Gateway
 from notifier.gateway.outgoing import Outgoing
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.http.backlog import Backlog
+from notifier.http.certificate import ServerCertificate
 from notifier.http.proxies import Proxies
 from notifier.probes import Facts, Trouble, measured_loop
 from notifier.probes import create_app as create_private_app
@@ -54,14 +56,27 @@ _CONNECTS_AT_ONCE = 5.0  # seconds' worth: a gateway that dies sends its clients
 _INBOUND_AT_ONCE = 10.0  # seconds' worth: a reconnecting client may subscribe to a hundred topics
 
 
-def reload_handler(backends: Backends, take: Callable[[Settings], None] | None = None) -> Take:
-    """Return a function that takes the backends' passwords over and calls `take`, or neither."""
+def reload_handler(
+    backends: Backends,
+    take: Callable[[Settings], None] | None = None,
+    certificate: ServerCertificate | None = None,
+) -> Take:
+    """Return a function that takes over passwords of backends, the certificate, and calls `take`.
+
+    It does all of that, or none.
+    """
 
     def take_all(changed: Settings) -> list[str]:
         backends.check(changed)
+        offered = certificate_of(changed)
         if take:
             take(changed)
-        return backends.take(changed)
+        left = backends.take(changed)
+        if certificate and offered:
+            certificate.become(offered)
+        elif certificate or offered:  # TLS begins and ends with the process
+            left += ["tls_certificate", "tls_key"]
+        return left
 
     return take_all
 
@@ -152,10 +167,17 @@ def _terms(settings: Settings) -> Terms:
 
 @asynccontextmanager
 async def serve_gateway(
-    settings: Settings, host: str, gateway: Gateway, app: ASGIApp
+    settings: Settings,
+    host: str,
+    gateway: Gateway,
+    app: ASGIApp,
+    certificate: ServerCertificate | None = None,
 ) -> AsyncIterator[int]:
-    """Serve clients on the public port; yield it."""
+    """Serve clients on the public port, over TLS with a certificate; yield the port."""
     backlog = _backlog(settings, gateway.metrics)
+    if certificate:
+        expiry = gateway.metrics.certificate_expiry.labels("gateway")
+        expiry.set_function(lambda: certificate.expires)
     with _connection_bounds(settings, backlog):
         async with serve(
             app,
@@ -166,6 +188,7 @@ async def serve_gateway(
             websocket=WebSocketConnection,
             backlog=backlog,
             most=gateway.capacity.connections + _OTHER_CLIENTS,
+            certificate=certificate,
         ) as port:
             yield port
 

@@ -272,3 +272,39 @@ def test_certificates_are_mounted_and_trusted(kind: str) -> None:
         assert env["SSL_CERT_FILE"] == "/etc/notifier/ca/ca.crt"
         assert '"company-ca"' in json.dumps(volume)
         assert '{"key": "bundle.pem", "path": "ca.crt"}' in json.dumps(volume)
+
+
+TLS = {
+    "NOTIFIER_TLS_CERTIFICATE": {"existingSecret": "push-tls", "key": "tls.crt"},
+    "NOTIFIER_TLS_KEY": {"existingSecret": "push-tls", "key": "tls.key"},
+}
+TLS_BY_FILE = [{"name": f"{name}_FILE", "value": f"/tls/{name}"} for name in TLS]
+
+
+@pytest.mark.parametrize(
+    ("more", "scheme", "protocol"),
+    [
+        ({}, "ws", None),
+        ({"secrets": TLS}, "wss", "https"),
+        ({"gateway": {"pod": {"extraEnv": TLS_BY_FILE}}}, "wss", "https"),
+        ({"api": {"pod": {"extraEnv": TLS_BY_FILE}}}, "ws", None),
+    ],
+    ids=["none", "a secret", "a file", "the api's"],
+)
+def test_services_and_the_test_know_whether_the_gateway_ends_tls(
+    more: dict[str, Any], scheme: str, protocol: str | None
+) -> None:
+    objects = render(minimal(test={"existingSecret": "t"}, ca={"existingSecret": "ca"}, **more))
+    services = {
+        item["metadata"]["labels"]["app.kubernetes.io/component"]: item["spec"]["ports"][0]
+        for item in objects
+        if item["kind"] == "Service"
+    }
+    [test] = [item["spec"] for item in objects if item["kind"] == "Pod"]
+    env = {each["name"]: each.get("value", "") for each in test["containers"][0]["env"]}
+
+    assert services["gateway"].get("appProtocol") == protocol
+    assert "appProtocol" not in services["api"]
+    assert env["GATEWAY_URL"].partition("://")[0] == scheme
+    assert env["SSL_CERT_FILE"] == "/etc/notifier/ca/ca.crt"
+    assert {each["name"] for each in test["volumes"]} == {"secrets", "ca"}

@@ -15,10 +15,12 @@ import pytest
 from notifier.commands.pipes import ending_unread
 from notifier.settings import CLIENT_VARIABLES, Settings, variable
 from tests.support.commands import notifier, run
+from tests.support.process import free_port
 from tests.support.producers import http_producer
-from tests.support.roles import Role, running
-from tests.support.tls import NO_AUTHORITIES
+from tests.support.roles import TOKENS, Role, running
+from tests.support.tls import NO_AUTHORITIES, made_pair
 
+GATEWAY = {**TOKENS, "NOTIFIER_JWT_SECRET": "s" * 64}
 CLAIMS = {"JWT_ISSUER": "https://issuer.example/", "JWT_AUDIENCE": "notifier"}
 COMMANDS = {
     "gateway": "NOTIFIER_JWT_SECRET",
@@ -227,6 +229,48 @@ def test_keys_of_tokens_that_cannot_be_are_told(
     assert line.startswith(f"NOTIFIER_{next(iter(settings))}: ")
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 2
+
+
+@pytest.mark.parametrize("command", ["check", "check --role gateway", "gateway"])
+def test_a_certificate_that_cannot_be_is_told(command: str) -> None:
+    pair, other = made_pair(), made_pair()
+    given = {"NOTIFIER_TLS_CERTIFICATE": pair.certificate, "NOTIFIER_TLS_KEY": other.key}
+
+    ended = run(*command.split(), **given, **GATEWAY)
+
+    *_, line = ended.stderr.splitlines()
+    reason = "the key is not that of the first certificate"
+    assert line == f"NOTIFIER_TLS_CERTIFICATE, NOTIFIER_TLS_KEY: {reason}"
+    assert ended.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("hours", "level", "said"),
+    [
+        (-1, "error", "it has expired, so no client connects"),
+        (13 * 24 + 1, "warning", "it expires in 13 days"),
+        (40 * 24 + 1, "ok", "it expires in 40 days"),
+    ],
+)
+def test_check_says_when_the_gateway_s_certificate_expires(
+    hours: float, level: str, said: str
+) -> None:
+    pair = made_pair(hours)
+    in_one_line = {
+        "NOTIFIER_TLS_CERTIFICATE": pair.certificate.replace("\n", "\\n"),
+        "NOTIFIER_TLS_KEY": pair.key.replace("\n", "\\n"),
+    }
+    nobody = f"redis://127.0.0.1:{free_port()}/0"
+
+    ended = run(
+        *("check", "--role", "gateway"),
+        **in_one_line,
+        **GATEWAY,
+        NOTIFIER_REDIS_URL=nobody,
+    )
+
+    [line] = [line for line in ended.stdout.splitlines() if " certificate " in line]
+    assert line.split(maxsplit=2) == [level, "certificate", said]
 
 
 def test_check_says_that_keys_cannot_be_fetched_through_a_proxy_of_another_kind() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -90,13 +91,14 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(
+async def connected(  # noqa: PLR0913  # all that a client may choose
     url: str,
     token: str,
     *,
     topics: Iterable[str] = (),
     since: str = "",
     headers: dict[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Client]:
     """Connect with the token as a subprotocol, and read the `hello`."""
     given = {"topics": ",".join(topics), "since": since}
@@ -108,6 +110,7 @@ async def connected(
         ping_interval=None,
         compression=None,
         proxy=None,
+        ssl=tls,
     ) as socket:
         client = Client(socket)
         hello = await client.next_frame()

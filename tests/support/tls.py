@@ -5,8 +5,10 @@ import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from secrets import token_hex
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -73,25 +75,44 @@ async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             writer.write(data)
 
 
-def _certified(authority: Path) -> ssl.SSLContext:
+@dataclass(frozen=True)
+class Pair:
+    """A certificate for 127.0.0.1 that signs itself, and its key: in PEM."""
+
+    certificate: str
+    key: str
+
+    @property
+    def client(self) -> ssl.SSLContext:
+        """For a client that trusts it."""
+        return ssl.create_default_context(cadata=self.certificate)
+
+
+def made_pair(hours: float = 1) -> Pair:
+    """Make one that expires in so many hours."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, authority.stem)])
+    own = f"test {token_hex(8)}"  # OpenSSL tells authorities apart by their names
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, own)])
     now = datetime.now(UTC)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(hours=1))
-    builder = builder.not_valid_after(now + timedelta(hours=1))
+    builder = builder.not_valid_before(now - timedelta(hours=abs(hours) + 1))
+    builder = builder.not_valid_after(now + timedelta(hours=hours))
     builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
     certificate = builder.sign(key, hashes.SHA256())
-    authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private = authority.with_suffix(".key")
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
+    public = certificate.public_bytes(serialization.Encoding.PEM)
+    return Pair(public.decode(), private.decode())
+
+
+def _certified(authority: Path) -> ssl.SSLContext:
+    pair, private = made_pair(), authority.with_suffix(".key")
+    authority.write_text(pair.certificate)
+    private.write_text(pair.key)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(authority, private)
     return context

@@ -412,6 +412,15 @@ def test_only_one_source_of_keys_is_taken(load: Load) -> None:
     assert line.startswith("NOTIFIER_JWT_SECRET: exactly one is required")
 
 
+@pytest.mark.parametrize("given", ["NOTIFIER_TLS_CERTIFICATE", "NOTIFIER_TLS_KEY"])
+def test_a_certificate_and_its_key_are_required_beside_one_another(load: Load, given: str) -> None:
+    [other] = {"NOTIFIER_TLS_CERTIFICATE", "NOTIFIER_TLS_KEY"} - {given}
+
+    [line] = lines(load, "gateway", **ENOUGH, **{given: "-----BEGIN"})
+
+    assert line.startswith(f"{other}: is required beside {given}; for example {other}=-----BEGIN ")
+
+
 # Kubernetes puts the addresses of Services into the environment of every container.
 
 

@@ -58,9 +58,16 @@ needed:
   router: [NOTIFIER_AMQP_URL, NOTIFIER_REDIS_URL]
   api: [NOTIFIER_AMQP_URL, NOTIFIER_API_KEYS]
 taken:
-  gateway: []
+  gateway: [NOTIFIER_TLS_CERTIFICATE, NOTIFIER_TLS_KEY]
   router: [NOTIFIER_RABBITMQ_MANAGEMENT_URL]
   api: [NOTIFIER_RABBITMQ_MANAGEMENT_URL]
+{{- end }}
+
+{{- /* `tls` where the gateway itself ends TLS, else nothing. */}}
+{{- define "notifier.gatewayTls" -}}
+{{- $gateway := dict "root" . "role" "gateway" }}
+{{- $extra := (include "notifier.extraSettings" $gateway | fromJson).names }}
+{{- if or (has "NOTIFIER_TLS_CERTIFICATE" $extra) (hasKey (include "notifier.secretsOf" $gateway | fromJson) "NOTIFIER_TLS_CERTIFICATE") }}tls{{ end }}
 {{- end }}
 
 {{- /* `pod` with a role's own over it: maps merged, `extra…` and `init…` lists appended. As JSON. */}}
