@@ -66,10 +66,11 @@ class Stay:
         before = cpu_seconds(self.server.pid)
         self.broadcast(count, followers)
         cpu = cpu_seconds(self.server.pid) - before
-        return _costs(cpu, self.clients.so_far())
+        return costs(cpu, self.clients.so_far())
 
 
-def _costs(cpu: float, report: Report) -> Values:
+def costs(cpu: float, report: Report) -> Values:
+    """Return what deliveries cost, given the CPU seconds of all."""
     deliveries = report["deliveries"]
     return {
         "value": deliveries / cpu,
@@ -149,7 +150,7 @@ def unicast(contender: Contender, bench: Bench) -> dict[str, Values]:
             for number in range(rounds):
                 seconds += stay.one_for_each(users, number)
         cpu = cpu_seconds(stay.server.pid) - before
-        return {"unicast": _costs(cpu, {**stay.clients.so_far(), "seconds": seconds})}
+        return {"unicast": costs(cpu, {**stay.clients.so_far(), "seconds": seconds})}
 
 
 def slow(contender: Contender, bench: Bench) -> dict[str, Values]:

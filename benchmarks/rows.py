@@ -146,6 +146,23 @@ COMPRESSED = Row(
     "broadcast of 2 KB, compressed: deliveries per CPU second of the gateway",
     "1/s",
 )
+TLS_CONNECTS = Row(
+    "tls-connects",
+    "connects over TLS, ended by the server: connects per CPU second of the server",
+    "1/s",
+)
+TLS_MEMORY = Row(
+    "tls-memory",
+    "memory per idle connection over TLS: growth of the server process",
+    "KiB",
+    less_is_better=True,
+    digits=1,
+)
+TLS = Row(
+    "tls",
+    "Redis → one user's socket over TLS: deliveries per CPU second of the server",
+    "1/s",
+)
 TOPICS = Row(
     "topics",
     "memory per idle connection that follows 100 topics beside its own",
@@ -202,6 +219,9 @@ ROWS = (
     HOLD_UP,
     EVERYONE,
     COMPRESSED,
+    TLS,
+    TLS_CONNECTS,
+    TLS_MEMORY,
     TOPICS,
     TOPIC_CONNECTS,
     MARKS,

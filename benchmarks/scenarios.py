@@ -4,10 +4,23 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks import choosing, delivering, gathering, marking, routing, rows, sharing, stalling
+from benchmarks import (
+    choosing,
+    delivering,
+    encrypting,
+    gathering,
+    marking,
+    routing,
+    rows,
+    sharing,
+    stalling,
+)
 from benchmarks.contenders import ALL
 from benchmarks.contenders.bare import Bare
+from benchmarks.contenders.centrifugo import Centrifugo
 from benchmarks.contenders.contender import Contender
+from benchmarks.contenders.notifier import Notifier
+from benchmarks.contenders.socketio import NodeSocketIo
 from benchmarks.delivering import Bench, Values
 from benchmarks.rows import IN_BATCHES, NOTIFIER, ONE_BY_ONE, ROUND_TRIPS, Row
 
@@ -62,6 +75,14 @@ SCENARIOS = (
     _routing(rows.HOLD_UP, stalling.hold_up),
     Scenario((rows.EVERYONE,), {NOTIFIER: stalling.everyone}),
     Scenario((rows.COMPRESSED,), {NOTIFIER: choosing.compressed}),
+    Scenario(
+        (rows.TLS, rows.TLS_CONNECTS, rows.TLS_MEMORY),
+        {
+            each.name: partial(encrypting.encrypted, each)
+            for each in ALL
+            if isinstance(each, Notifier | Centrifugo | NodeSocketIo)
+        },
+    ),
     Scenario((rows.TOPICS, rows.TOPIC_CONNECTS), {NOTIFIER: choosing.topics}),
     Scenario((rows.MARKS,), {NOTIFIER: marking.marks}),
     Scenario((rows.RECOUNT,), {NOTIFIER: marking.recount}),

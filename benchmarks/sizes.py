@@ -11,6 +11,7 @@ class Sizes:
 
     connections: int = 10_000
     broadcasts: int = 20
+    encrypted: int = 4_000  # connections over TLS
     growth: tuple[int, ...] = (1_000, 5_000, 10_000, 15_000)
     missed: int = 5
     growth_deliveries: int = 100_000
@@ -43,6 +44,7 @@ LONG = replace(FULL, broadcasts=150, rounds=300, routed=60_000, audiences=200, b
 SMALL = replace(
     FULL,
     connections=1_000,
+    encrypted=400,
     growth=(200, 500, 1_000, 1_500),
     growth_deliveries=10_000,
     users=200,

@@ -15,6 +15,7 @@ from benchmarks.contenders.contender import (
     Contender,
     Message,
     Server,
+    TlsFiles,
     chunks,
     running,
     upgrade,
@@ -57,7 +58,7 @@ class Centrifugo(Contender):
     @contextmanager
     def serve(self, backends: Backends) -> Iterator[Server]:
         """See Contender."""
-        node = _Node(backends, "server")
+        node = _Node(backends, "server", backends.tls)
         poster = _Node(backends, "poster")
         with (
             running(node.command, node.home, lambda: listens(node.port)) as process,
@@ -74,13 +75,13 @@ class Centrifugo(Contender):
 
 
 class _Node:
-    def __init__(self, backends: Backends, name: str) -> None:
+    def __init__(self, backends: Backends, name: str, tls: TlsFiles | None = None) -> None:
         self.home = backends.home / name
         self.home.mkdir()
         self.port = free_port()
         self._connection = Connection(self.port)
         file = self.home / "config.json"
-        file.write_text(json.dumps(_configuration(self.port, backends.redis_url)))
+        file.write_text(json.dumps(_configuration(self.port, backends.redis_url, tls)))
         self.command: list[str | Path] = ["centrifugo", "-c", file]
 
     def publish(self, messages: Sequence[Message]) -> None:
@@ -94,9 +95,13 @@ def _channel(message: Message) -> str:
     return "everyone" if message.user is None else f"#{message.user}"
 
 
-def _configuration(port: int, redis_url: str) -> dict[str, object]:
+def _configuration(port: int, redis_url: str, tls: TlsFiles | None) -> dict[str, object]:
+    server: dict[str, object] = {"address": "127.0.0.1", "port": port}
+    if tls:
+        pair = {"cert_pem": str(tls.certificate), "key_pem": str(tls.key)}
+        server["tls"] = {"enabled": True, **pair}
     return {
-        "http_server": {"address": "127.0.0.1", "port": port},
+        "http_server": server,
         "client": {
             "token": {"hmac_secret_key": _SECRET},
             "allowed_origins": ["*"],

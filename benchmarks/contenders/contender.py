@@ -27,13 +27,21 @@ class Message(NamedTuple):
 Publish = Callable[[Sequence[Message]], None]
 
 
+class TlsFiles(NamedTuple):
+    """A certificate and its key, in PEM: who is given them serves over TLS."""
+
+    certificate: Path
+    key: Path
+
+
 @dataclass(frozen=True)
 class Backends:
-    """Where Redis and RabbitMQ answer, and a directory for logs and the like."""
+    """Where Redis and RabbitMQ answer, a directory for logs and the like, and files for TLS."""
 
     redis_url: str
     amqp_url: str
     home: Path
+    tls: "TlsFiles | None" = None
 
 
 @dataclass(frozen=True)

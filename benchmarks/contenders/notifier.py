@@ -53,7 +53,11 @@ class Notifier(Contender):
     @contextmanager
     def serve(self, backends: Backends) -> Iterator[Server]:
         """See Contender."""
-        gateway = service_of(backends.home, backends.amqp_url, backends.redis_url).gateway
+        tls = {}
+        if backends.tls:
+            tls["NOTIFIER_TLS_CERTIFICATE_FILE"] = str(backends.tls.certificate)
+            tls["NOTIFIER_TLS_KEY_FILE"] = str(backends.tls.key)
+        gateway = service_of(backends.home, backends.amqp_url, backends.redis_url, **tls).gateway
         try:
             with on_core(SERVER_CORE):
                 gateway.start()

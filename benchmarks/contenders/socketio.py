@@ -41,6 +41,9 @@ class _SocketIo(Contender):
         """See Contender."""
         port = free_port()
         command, environment = self._command(port, backends.redis_url)
+        if backends.tls:
+            names = ("TLS_CERTIFICATE", "TLS_KEY")
+            environment = {**environment, **dict(zip(names, map(str, backends.tls), strict=True))}
         with running(command, backends.home, lambda: listens(port), environment) as process:
             publish = through_redis(backends.redis_url, self._on_channel)
             yield Server(process.pid, port, publish)

@@ -28,6 +28,7 @@ servers() {
 }
 contenders() {
     has cc || echo gcc libc6-dev
+    has haproxy || has /usr/sbin/haproxy || echo haproxy
     if ! has nginx || [ ! -e /usr/lib/nginx/modules/ngx_nchan_module.so ]; then
         echo nginx libnginx-mod-nchan
     fi
