@@ -16,11 +16,11 @@ from tests.support.tls import made_pair
 
 
 def encrypted(contender: Contender, bench: Bench) -> dict[str, Values]:
-    """Connect clients over TLS, see what they take while idle, then send an event to each.
+    """Connect clients over TLS, see what they take while idle, then send events to some of them.
 
     Each client makes a handshake of its own: none resumes an earlier one.
     """
-    count, rounds = bench.sizes.encrypted, bench.sizes.rounds // 4
+    count, users, rounds = bench.sizes.encrypted, bench.sizes.users, bench.sizes.rounds
     with _staying(contender, bench, count) as stay:
         pid = stay.server.pid
         memory, cpu = resident_bytes(pid), cpu_seconds(pid)
@@ -28,7 +28,6 @@ def encrypted(contender: Contender, bench: Bench) -> dict[str, Values]:
             report = stay.clients.open(count)
         cpu = cpu_seconds(pid) - cpu
         memory = resident_bytes(pid) - memory
-        users = count + WARM_UP
         stay.one_for_each(users)
         stay.clients.reset()
         before, seconds = cpu_seconds(pid), 0.0
