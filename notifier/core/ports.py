@@ -6,7 +6,7 @@ An adapter is one module in `notifier.adapters`; to add one, write it, add a lin
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from notifier.core.access import Identity
 from notifier.core.control import Act, Order
@@ -55,6 +55,14 @@ class Delivery(Protocol):
         """The entry; raises Invalid where a foreign producer's properties cannot be read."""
 
 
+class Bad(NamedTuple):
+    """A delivery that becomes a dead letter: the short name of the error, and its sentence."""
+
+    delivery: Delivery
+    code: str
+    reason: str
+
+
 class Batch(Protocol):
     """Deliveries in the order of the queue, to be settled together."""
 
@@ -62,10 +70,10 @@ class Batch(Protocol):
     def deliveries(self) -> Sequence[Delivery]:
         """At least one."""
 
-    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
-        """Keep a copy of a delivery that cannot be understood, with the reason; `ack` settles it.
+    async def dead_letter(self, bad: Sequence[Bad]) -> list[Unavailable | None]:
+        """Keep copies of deliveries that cannot be understood, with the reason; `ack` settles them.
 
-        Raises Unavailable when the copy is not known to be kept.
+        Returns for each None, or Unavailable when the copy is not known to be kept.
         """
 
     def allow_next(self) -> None:

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from notifier.core.entries import events_of
 from notifier.core.errors import NotifierError
 from notifier.core.events import Event
-from notifier.core.ports import Batch, Delivery
+from notifier.core.ports import Bad, Batch, Delivery
 from notifier.core.publications import NewPublication, publications_of
 from notifier.core.undelivered import WAITED, Waiting, waiting_in
 from notifier.core.watched import WATCHED, Watched, watched_in
@@ -80,6 +80,11 @@ class BatchReader:
             for progress, event, accepted in self._acked
             if event.report and not progress.error
         ]
+
+    def bad(self) -> list[Bad]:
+        """Return the deliveries that become dead letters."""
+        found = ((each.delivery, each.error) for each in self.deliveries)
+        return [Bad(delivery, error.code, str(error)) for delivery, error in found if error]
 
     def publications(self) -> Iterator[tuple[Progress, list[NewPublication]]]:
         """Yield the publications of each event, and an empty list for a refused delivery."""

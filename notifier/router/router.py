@@ -6,15 +6,16 @@ ack, so it comes back in any case; and so does one with delivery reports to come
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
 
 from notifier.core.entries import attributes_in
-from notifier.core.errors import NotifierError, Unavailable
+from notifier.core.errors import Unavailable
 from notifier.core.ingress import id_in
-from notifier.core.ports import Batch, Delivery, EventSource, SharedPorts
-from notifier.router.batch_reader import BatchReader, Progress
+from notifier.core.ports import Bad, Batch, Delivery, EventSource, SharedPorts
+from notifier.router.batch_reader import BatchReader
 from notifier.router.publisher import Publisher
 from notifier.router.reports import Reports
 from notifier.router.retry import Retry
@@ -64,20 +65,28 @@ class Router:
             batch.allow_next()
             await self._undelivered.settle(batch, reading.awaited(), reading.waited)
             await self._reports.settle(batch, reading.reported(), reading.watched)
-        for progress in reading.deliveries:
-            if progress.error:
-                await self._dead_letter(progress, progress.error)
+        if bad := reading.bad():
+            await self._dead_letter(batch, bad)
         await self._ack(reading)
 
-    async def _dead_letter(self, progress: Progress, error: NotifierError) -> None:
-        batch, delivery = progress.batch, progress.delivery
+    async def _dead_letter(self, batch: Batch, bad: Sequence[Bad]) -> None:
+        """Keep dead letters. Those that are not known to be kept are tried again, and no others."""
+        left = bad
 
         async def keep() -> None:
-            await batch.dead_letter(delivery, error.code, str(error))
+            nonlocal left
+            failures = dict(zip(left, await batch.dead_letter(left), strict=True))
+            left = [each for each, failure in failures.items() if failure]
+            self._tell_kept([each for each, failure in failures.items() if not failure])
+            for failure in filter(None, failures.values()):
+                raise failure
 
-        if await self._retry.while_ours(batch, keep):
-            self._metrics.dead_letters.labels(error.code).inc()
-            _log.warning("dead_letter", code=error.code, reason=str(error), **_about(delivery))
+        await self._retry.while_ours(batch, keep)
+
+    def _tell_kept(self, dead: Sequence[Bad]) -> None:
+        for delivery, code, reason in dead:
+            self._metrics.dead_letters.labels(code).inc()
+            _log.warning("dead_letter", code=code, reason=reason, **_about(delivery))
 
     async def _ack(self, reading: BatchReader) -> None:
         try:

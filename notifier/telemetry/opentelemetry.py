@@ -17,7 +17,15 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from notifier.core.entries import Entry
 from notifier.core.errors import Invalid, NotifierError, Unavailable
 from notifier.core.history import Published
-from notifier.core.ports import Batch, Broker, BrokerListener, Delivery, EventQueue, EventSource
+from notifier.core.ports import (
+    Bad,
+    Batch,
+    Broker,
+    BrokerListener,
+    Delivery,
+    EventQueue,
+    EventSource,
+)
 from notifier.core.publications import NewPublication, Publication
 from notifier.telemetry.traces import Traces
 
@@ -154,10 +162,11 @@ class _Batch(_Wrapper[Batch]):
                     "route", event.context, SpanKind.CONSUMER, event.attributes
                 )
 
-    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
-        await self._port.dead_letter(delivery, code, reason)
-        if span := self._spans.get(id(delivery)):
-            span.set_status(Status(StatusCode.ERROR, reason))
+    async def dead_letter(self, bad: Sequence[Bad]) -> list[Unavailable | None]:
+        for each in bad:
+            if span := self._spans.get(id(each.delivery)):
+                span.set_status(Status(StatusCode.ERROR, each.reason))
+        return await self._port.dead_letter(bad)
 
     async def ack(self) -> None:
         try:

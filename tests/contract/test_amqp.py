@@ -23,6 +23,7 @@ from tests.support.amqp import (
     publish,
     take,
 )
+from tests.support.batches import make_dead
 from tests.support.eventually import eventually
 from tests.support.process import free_port
 from tests.support.tls import NO_AUTHORITIES, expiry, expiry_of, tls_in_front_of
@@ -92,7 +93,7 @@ async def test_properties_that_nobody_can_read_become_a_dead_letter_and_the_next
 
         with pytest.raises(Invalid, match=r"properties: .*UTF-8"):
             _ = batch.deliveries[0].entry
-        await batch.dead_letter(batch.deliveries[0], "unreadable", "properties: not UTF-8")
+        await make_dead(batch, batch.deliveries[0], "unreadable", "properties: not UTF-8")
         await batch.ack()
 
         assert (await dead_letter(amqp_url)).body == b"bad"

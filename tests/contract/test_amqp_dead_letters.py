@@ -23,6 +23,7 @@ from tests.support.amqp import (
     take,
     user_without_rights,
 )
+from tests.support.batches import make_dead
 from tests.support.eventually import eventually
 from tests.support.tls import NO_AUTHORITIES
 
@@ -54,7 +55,7 @@ async def test_a_dead_letter_keeps_the_original_and_says_why_where_and_when(amqp
         await publish(amqp_url, b"not JSON", properties)
         batch = await next_batch(source.batches())
 
-        await batch.dead_letter(batch.deliveries[0], "unreadable", "x" * 1000)
+        await make_dead(batch, batch.deliveries[0], "unreadable", "x" * 1000)
 
         letter = await dead_letter(amqp_url)
     kept = letter.header.properties
@@ -87,7 +88,7 @@ async def test_a_dead_letter_of_another_user_is_kept(
     with user_without_rights(amqp_url, amqp_management_url) as url:
         async with event_source(url) as source:
             batch = await next_batch(source.batches())
-            await batch.dead_letter(batch.deliveries[-1], "unreadable", "not JSON")
+            await make_dead(batch, batch.deliveries[-1], "unreadable", "not JSON")
 
     assert (await dead_letter(amqp_url)).body == batch.deliveries[-1].entry.body
 
@@ -99,7 +100,7 @@ async def test_headers_that_leave_no_room_for_ours_are_left_out(amqp_url: str) -
         await publish(amqp_url, b"not JSON", properties)
         batch = await next_batch(source.batches())
 
-        await batch.dead_letter(batch.deliveries[0], "unreadable", "not JSON")
+        await make_dead(batch, batch.deliveries[0], "unreadable", "not JSON")
 
         letter = await dead_letter(amqp_url)
     assert letter.body == b"not JSON"
@@ -215,7 +216,7 @@ async def test_an_entry_that_its_producer_lets_expire_is_a_dead_letter_with_that
         batch = await next_batch(batches)
         with pytest.raises(Expired, match="the producer's 1 ms were over") as expired:
             _ = batch.deliveries[0].entry
-        await batch.dead_letter(batch.deliveries[0], expired.value.code, str(expired.value))
+        await make_dead(batch, batch.deliveries[0], expired.value.code, str(expired.value))
         await held.ack()
 
     letter = await dead_letter(amqp_url)
@@ -234,7 +235,7 @@ async def test_an_entry_that_a_foreign_consumer_rejects_is_a_dead_letter_with_th
             batch = await next_batch(source.batches())
             with pytest.raises(Rejected) as rejected:
                 _ = batch.deliveries[0].entry
-            await batch.dead_letter(batch.deliveries[0], "rejected", str(rejected.value))
+            await make_dead(batch, batch.deliveries[0], "rejected", str(rejected.value))
             await batch.ack()
 
     letter = await dead_letter(amqp_url)

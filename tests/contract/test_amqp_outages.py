@@ -16,6 +16,7 @@ from notifier.core.errors import TooLarge, Unavailable
 from notifier.core.ports import Delivery
 from notifier.telemetry.metrics import Metrics
 from tests.support.amqp import event_queue, event_source, next_batch, publish, take
+from tests.support.batches import make_dead
 from tests.support.eventually import eventually
 from tests.support.services import Broker, RabbitServer, fresh_vhost
 
@@ -111,7 +112,7 @@ async def test_a_source_stays_ready_while_low_memory_blocks_its_dead_letters(
 
                 for _ in range(3):
                     with pytest.raises(Unavailable, match="memory"):
-                        await batch.dead_letter(batch.deliveries[0], "invalid", "a reason")
+                        await make_dead(batch, batch.deliveries[0], "invalid", "a reason")
 
                 await eventually(lambda: source.trouble is None)
 

@@ -24,6 +24,7 @@ from tests.support.amqp import (
     take,
     user_without_rights,
 )
+from tests.support.batches import make_dead
 from tests.support.eventually import eventually
 from tests.support.services import version_of
 
@@ -160,7 +161,7 @@ async def test_the_backlog_of_each_queue_is_told_and_forgotten_with_the_connecti
         await asyncio.gather(*(queue.put(Entry(b"{}", "user.42")) for _ in range(300)))
     async with event_source(amqp_url, metrics=metrics) as source:
         batch = await next_batch(source.batches())
-        await batch.dead_letter(batch.deliveries[0], "invalid", "an example")
+        await make_dead(batch, batch.deliveries[0], "invalid", "an example")
         for user in ("42", "7"):  # nobody has bound a queue for them
             await publish(amqp_url, b"{}", spec.Basic.Properties(), user, "notifier.undelivered")
 

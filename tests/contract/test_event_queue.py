@@ -26,6 +26,7 @@ from notifier.core.ports import Batch, EventQueue, EventSource
 from notifier.core.reports import DeliveryReport, Report
 from notifier.core.undelivered import WAITED, HandedBack, Reason
 from notifier.telemetry.metrics import Metrics
+from tests.support.batches import make_dead
 from tests.support.eventually import eventually
 from tests.support.tls import NO_AUTHORITIES
 
@@ -471,7 +472,7 @@ async def test_dead_letters_are_kept_with_the_reason_and_the_original(
     await queue.put(Entry(b"not JSON", "user.42"))
     batch = await next_batch(source.batches())
 
-    await batch.dead_letter(batch.deliveries[0], "invalid", "data: must be JSON")
+    await make_dead(batch, batch.deliveries[0], "invalid", "data: must be JSON")
     await batch.ack()
 
     assert await harness.dead_letters() == [

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
-from notifier.core.ports import Batch, Delivery
+from notifier.core.ports import Bad, Batch, Delivery
 from notifier.core.reports import DeliveryReport
 from notifier.core.undelivered import HandedBack
 from notifier.router.order import CHUNK, LARGE
@@ -22,6 +22,13 @@ class Taken:
         self.entry = entry
 
 
+async def make_dead(batch: Batch, delivery: Delivery, code: str, reason: str) -> None:
+    """Make a dead letter of one delivery; raises Unavailable."""
+    [failure] = await batch.dead_letter([Bad(delivery, code, reason)])
+    if failure:
+        raise failure
+
+
 class Settled:
     """Fulfils Batch, and remembers how it was settled."""
 
@@ -31,16 +38,24 @@ class Settled:
         self.allows_next = False
         self.dead: list[tuple[bytes, str, str]] = []
         self.away = False
+        self.refused: set[bytes] = set()  # bodies whose dead letters are not kept
+        self.tries = 0
         self.cannot_ack = False
         self.lost = False
 
     async def is_ours(self) -> bool:
         return not self.lost
 
-    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
-        if self.away:
-            raise Unavailable("rabbitmq", "away")
-        self.dead.append((delivery.entry.body, code, reason))
+    async def dead_letter(self, bad: Sequence[Bad]) -> list[Unavailable | None]:
+        self.tries += 1
+        return [self._kept(*each) for each in bad]
+
+    def _kept(self, delivery: Delivery, code: str, reason: str) -> Unavailable | None:
+        body = delivery.entry.body
+        if self.away or body in self.refused:
+            return Unavailable("rabbitmq", "away")
+        self.dead.append((body, code, reason))
+        return None
 
     def allow_next(self) -> None:
         self.allows_next = True

@@ -11,7 +11,7 @@ import msgspec
 
 from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
-from notifier.core.ports import Batch, Delivery
+from notifier.core.ports import Bad, Batch
 from notifier.core.reports import DeliveryReport
 from notifier.core.undelivered import HandedBack
 
@@ -43,8 +43,10 @@ class _Batch:
     def deliveries(self) -> Sequence[_Delivery]:
         return self._deliveries
 
-    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
-        self._queue.dead_letters.append(DeadLetter(delivery.entry, code, reason))
+    async def dead_letter(self, bad: Sequence[Bad]) -> list[Unavailable | None]:
+        dead = [DeadLetter(each.delivery.entry, each.code, each.reason) for each in bad]
+        self._queue.dead_letters.extend(dead)
+        return [None] * len(bad)
 
     def allow_next(self) -> None:
         self._queue.allow_next(self)

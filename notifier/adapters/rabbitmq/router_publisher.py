@@ -20,6 +20,8 @@ from notifier.adapters.rabbitmq.probe import Probe, publishing_to
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, JUDGED
 from notifier.core.addresses import Url
+from notifier.core.errors import Unavailable
+from notifier.core.ports import Delivery
 from notifier.telemetry.metrics import Metrics
 
 _LONGEST_REASON = 500
@@ -51,19 +53,21 @@ class RouterPublisher(Publisher):
             _log.warning("cannot_hand_back", reason=str(error))
         return queues
 
-    async def keep(self, delivery: AmqpDelivery, code: str, reason: str) -> None:
-        """Return once it is kept, else raise Unavailable."""
-        await self.put([_dead_letter_of(delivery, code, reason)])
+    async def keep(self, letters: Sequence[Letter]) -> list[Unavailable | None]:
+        """Return for each None once it is kept, else why that is not known."""
+        async with self._one_at_a_time:
+            return await self.publish(letters, tries=1)
 
     async def put(self, letters: Sequence[Letter]) -> None:
         """Return once all of them are kept, else raise Unavailable."""
-        async with self._one_at_a_time:
-            failures = await self.publish(letters, tries=1)
-        for failure in filter(None, failures):
+        for failure in filter(None, await self.keep(letters)):
             raise failure
 
 
-def _dead_letter_of(delivery: AmqpDelivery, code: str, reason: str) -> Letter:
+def dead_letter_of(delivery: Delivery, code: str, reason: str) -> Letter:
+    """Write the dead letter of a delivery."""
+    if not isinstance(delivery, AmqpDelivery):
+        raise TypeError("this delivery is another adapter's")
     message, (queue, routing_key) = delivery.message, delivery.origin
     headers: dict[str, Any] = {
         "notifier-reason": code,

@@ -12,13 +12,13 @@ from notifier.adapters.rabbitmq.errors import Lost
 from notifier.adapters.rabbitmq.partition import Partition
 from notifier.adapters.rabbitmq.partitions import PartitionSharing
 from notifier.adapters.rabbitmq.probe import Probe, consuming_from
-from notifier.adapters.rabbitmq.router_publisher import RouterPublisher
+from notifier.adapters.rabbitmq.router_publisher import RouterPublisher, dead_letter_of
 from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, UNCLAIMED, topology
 from notifier.adapters.rabbitmq.undelivered import letter_back, report_letter, waiting_letter
 from notifier.core.addresses import Url
 from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
-from notifier.core.ports import Batch, Delivery, Roster
+from notifier.core.ports import Bad, Batch, Roster
 from notifier.core.reports import DeliveryReport
 from notifier.core.undelivered import HandedBack
 from notifier.telemetry.metrics import Metrics
@@ -46,11 +46,9 @@ class _Batch:
         """See Batch."""
         return self._deliveries
 
-    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
+    async def dead_letter(self, bad: Sequence[Bad]) -> list[Unavailable | None]:
         """See Batch."""
-        if not isinstance(delivery, AmqpDelivery):
-            raise TypeError("this delivery is another adapter's")
-        await self._letters.keep(delivery, code, reason)
+        return await self._letters.keep([dead_letter_of(*each) for each in bad])
 
     def allow_next(self) -> None:
         """See Batch."""

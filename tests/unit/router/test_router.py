@@ -1,14 +1,16 @@
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from notifier.core.entries import Entry
+from notifier.core.errors import Unavailable
 from notifier.core.history import Since
-from notifier.core.ports import Delivery
+from notifier.core.ports import Bad
 from notifier.core.undelivered import WAITED
 from notifier.router import publisher
 from tests.support.batches import BAD, House, Settled, event
@@ -129,8 +131,11 @@ class Strange:
 class Kept(Settled):
     """A batch that keeps dead letters by the place of their deliveries."""
 
-    async def dead_letter(self, delivery: Delivery, code: str, reason: str) -> None:
-        self.dead.append((b"%d" % self.deliveries.index(delivery), code, reason))
+    async def dead_letter(self, bad: Sequence[Bad]) -> list[Unavailable | None]:
+        self.dead += [
+            (b"%d" % self.deliveries.index(each.delivery), each.code, each.reason) for each in bad
+        ]
+        return [None] * len(bad)
 
 
 @in_virtual_time
@@ -288,6 +293,34 @@ async def test_a_batch_is_not_acked_before_its_dead_letters_are_kept() -> None:
     await routing
 
     assert (before, batch.acks, len(batch.dead)) == (0, 1, 1)
+
+
+@in_virtual_time
+async def test_the_dead_letters_of_a_batch_are_kept_together() -> None:
+    batch = Settled(*([BAD] * 50), event("1"))
+    it = House()
+
+    await it.router.route(batch)
+
+    assert (batch.tries, len(batch.dead), batch.acks) == (1, 50, 1)
+    assert sum(it.count("dead_letters", reason=code) for _, code, _ in batch.dead[:1]) == 50
+
+
+@in_virtual_time
+async def test_only_dead_letters_that_may_not_be_kept_are_tried_again() -> None:
+    batch = Settled(Entry(b"one", "user.42"), Entry(b"two", "user.42"), Entry(b"six", "user.42"))
+    batch.refused = {b"two"}
+    it = House()
+    with capture_logs() as logs:
+        routing = asyncio.create_task(it.router.route(batch))
+        await pass_time(30)
+        before = batch.acks
+        batch.refused = set()
+        await routing
+
+    assert (before, batch.acks) == (0, 1)
+    assert [body for body, *_ in batch.dead] == [b"one", b"six", b"two"]
+    assert len([line for line in logs if line["event"] == "dead_letter"]) == 3
 
 
 @in_virtual_time
