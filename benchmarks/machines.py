@@ -28,9 +28,12 @@ def _heads(machines: Machines) -> Iterator[str]:
 
 
 def _lines(row: Row, machines: Machines) -> Iterator[list[str]]:
-    """Yield a line for each peer, one with notifier's own figures where there is none."""
+    """Yield a line for each peer, one with notifier's own figures where there is none.
+
+    A row of the first machine alone stands in its table, and not here again.
+    """
     measured = [medians(each[row.key]) if row.key in each else {} for each in machines.values()]
-    if sum(map(bool, measured)) < 2:
+    if not any(measured[1:]):
         return
     peers = dict.fromkeys(
         name for each in measured for name in each if each[name] and name != NOTIFIER
