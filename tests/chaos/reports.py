@@ -56,8 +56,21 @@ class Reports:
 
     def _has(self, step: Step) -> bool:
         event, user, kind = step
-        is_lost = kind in _FINAL.values() and not self._keeps
-        return step in self.ids or (is_lost and (event, user, "beyond_history") in self.ids)
+        if step in self.ids or self._keeps:
+            return step in self.ids
+        if kind == "superseded" and all(self._is_lost(each, user) for each in self._behind(step)):
+            return True
+        return kind in _FINAL.values() and self._is_lost(event, user)
+
+    def _is_lost(self, event: str, user: str) -> bool:
+        """Whether Redis has lost an event of a ground that does not keep them."""
+        return (event, user, "beyond_history") in self.ids
+
+    def _behind(self, step: Step) -> list[str]:
+        """The later events of the same lane: one that Redis has lost supersedes none."""
+        event, user, _ = step
+        lane, number = self._ledger.places[f"user:{user}", event]
+        return self._ledger.lanes[f"user:{user}"][lane].events[number + 1 :]
 
     def _due(self) -> Iterator[tuple[Step, float]]:
         """The steps that have to be reported, and when."""
