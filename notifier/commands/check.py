@@ -87,7 +87,7 @@ def _certificate_findings(settings: "Settings") -> "Iterator[Finding]":
 
     if not (found := _made(lambda: certificate(settings))):
         return
-    days, subject = (found.expires - time.time()) / 86400, "certificate"
+    days, subject = (found.expires - time.time()) // 86400, "certificate"
     mend = "renew NOTIFIER_TLS_CERTIFICATE and NOTIFIER_TLS_KEY"
     if days < 0:
         yield Finding("error", subject, "it has expired, so no client connects", mend)

@@ -8,6 +8,11 @@ from tempfile import TemporaryFile
 
 from cryptography import x509
 
+_NO_PEM = (
+    "must be PEM: the server's certificate and those that signed it, in this order, and its "
+    "private key"
+)
+
 
 class ServerCertificate:
     """The certificate of a port, with those that signed it, and its key: both in PEM.
@@ -27,11 +32,14 @@ class ServerCertificate:
 
     def _load(self, certificate: str, key: str) -> None:
         try:
+            own = x509.load_pem_x509_certificate(certificate.encode())
+        except ValueError:
+            raise ValueError(_NO_PEM) from None
+        try:
             with _readable(certificate) as chain, _readable(key) as private:
                 self.context.load_cert_chain(chain, private, password=_no_password)
         except ssl.SSLError as error:
             raise ValueError(_reason(error)) from None
-        own = x509.load_pem_x509_certificate(certificate.encode())
         self.expires = own.not_valid_after_utc.timestamp()
         self.pair = certificate, key
 
@@ -41,10 +49,7 @@ def _reason(error: ssl.SSLError) -> str:
         return "the key is not that of the first certificate"
     if error.reason in ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"):
         return "the certificate has a key or a hash that OpenSSL finds too weak; make another"
-    return (
-        "must be PEM: the server's certificate and those that signed it, in this order, and its "
-        "private key"
-    )
+    return _NO_PEM
 
 
 def _no_password() -> str:

@@ -75,10 +75,11 @@ class Router:
 
         async def keep() -> None:
             nonlocal left
-            failures = dict(zip(left, await batch.dead_letter(left), strict=True))
-            left = [each for each, failure in failures.items() if failure]
-            self._tell_kept([each for each, failure in failures.items() if not failure])
-            for failure in filter(None, failures.values()):
+            failures = await batch.dead_letter(left)
+            tried = list(zip(left, failures, strict=True))
+            left = [each for each, failure in tried if failure]
+            self._tell_kept([each for each, failure in tried if not failure])
+            for failure in filter(None, failures):
                 raise failure
 
         await self._retry.while_ours(batch, keep)

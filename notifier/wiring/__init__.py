@@ -5,6 +5,7 @@ import gc
 import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 
 import structlog
 
@@ -14,7 +15,6 @@ from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
 from notifier.backends import Backends
 from notifier.credentials import certificate as certificate_of
-from notifier.credentials import take_keys
 from notifier.gateway import app as gateway_app
 from notifier.reloading import reloading
 from notifier.serving import serve, stop_signals, trouble_with_files
@@ -69,7 +69,7 @@ async def _run_gateway(
 ) -> None:
     verifier, backends = parts.verifier(settings, metrics), Backends(settings)
     certificate = certificate_of(settings)
-    take = parts.reload_handler(backends, lambda changed: take_keys(verifier, changed), certificate)
+    take = parts.reload_handler(backends, partial(parts.take_credentials, verifier, certificate))
     async with (
         reloading("gateway", settings, take, metrics),
         parts.on_redis(settings, backends.redis, metrics, traces) as shared,

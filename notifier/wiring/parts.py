@@ -1,7 +1,7 @@
 """The parts that roles are made of, each from the settings."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
@@ -33,6 +33,7 @@ from notifier.core.ports import (
 )
 from notifier.core.rate_limit import RateLimit
 from notifier.credentials import certificate as certificate_of
+from notifier.credentials import take_keys
 from notifier.credentials import verifier as verifier_of
 from notifier.gateway.gateway import Capacity, Gateway
 from notifier.gateway.outgoing import Outgoing
@@ -57,28 +58,34 @@ _INBOUND_AT_ONCE = 10.0  # seconds' worth: a reconnecting client may subscribe t
 
 
 def reload_handler(
-    backends: Backends,
-    take: Callable[[Settings], None] | None = None,
-    certificate: ServerCertificate | None = None,
+    backends: Backends, take: Callable[[Settings], Collection[str] | None] | None = None
 ) -> Take:
-    """Return a function that takes over passwords of backends, the certificate, and calls `take`.
+    """Return a function that takes the backends' passwords over and calls `take`, or neither.
 
-    It does all of that, or none.
+    `take` may return the names of settings that wait for a restart.
     """
 
     def take_all(changed: Settings) -> list[str]:
         backends.check(changed)
-        offered = certificate_of(changed)
-        if take:
-            take(changed)
-        left = backends.take(changed)
-        if certificate and offered:
-            certificate.become(offered)
-        elif certificate or offered:  # TLS begins and ends with the process
-            left += ["tls_certificate", "tls_key"]
-        return left
+        left = take(changed) if take else None
+        return [*backends.take(changed), *(left or ())]
 
     return take_all
+
+
+def take_credentials(
+    verifier: JwtVerifier, certificate: ServerCertificate | None, changed: Settings
+) -> Collection[str]:
+    """Let a gateway use changed keys of tokens and a changed certificate, or neither.
+
+    Returns the settings that wait for a restart: TLS begins and ends with the process.
+    """
+    offered = certificate_of(changed)
+    take_keys(verifier, changed)
+    if certificate and offered:
+        certificate.become(offered)
+        return ()
+    return ("tls_certificate", "tls_key") if certificate or offered else ()
 
 
 @asynccontextmanager
