@@ -11,10 +11,13 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from notifier.credentials import take_keys, verifier
+from notifier.http.certificate import ServerCertificate
 from notifier.reloading import reloading
 from notifier.settings import Settings
 from notifier.telemetry import logs
 from notifier.telemetry.metrics import Metrics
+from notifier.wiring.parts import take_credentials
+from tests.support.tls import made_pair
 from tests.support.tokens import SECRET, refusal, signed
 
 pytestmark = pytest.mark.usefixtures("own_sighup")
@@ -222,3 +225,19 @@ async def test_a_secret_is_rotated_while_tokens_of_both_are_verified(secret: Pat
 
     assert (users, last) == (["42", "42"], "42")
     assert reason == "the token's signature is not by a key that is known here"
+
+
+@pytest.mark.usefixtures("secret")
+def test_tls_begins_and_ends_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = made_pair()
+    without = Settings.load("gateway")
+    monkeypatch.setenv("NOTIFIER_TLS_CERTIFICATE", pair.certificate)
+    monkeypatch.setenv("NOTIFIER_TLS_KEY", pair.key)
+    with_tls = Settings.load("gateway")
+    verifying, shown = verifier(without), ServerCertificate(pair.certificate, pair.key)
+
+    waiting = {"tls_certificate", "tls_key"}
+    assert set(take_credentials(verifying, None, with_tls)) == waiting
+    assert set(take_credentials(verifying, shown, without)) == waiting
+    assert not take_credentials(verifying, shown, with_tls)
+    assert not take_credentials(verifying, None, without)
