@@ -49,9 +49,9 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 @asynccontextmanager
 async def port_of(pair: Pair, most: int | None = None) -> AsyncIterator[int]:
-    certificate = ServerCertificate(pair.certificate, pair.key)
+    shown = ServerCertificate(pair.certificate, pair.key)
     async with serve(
-        APP, host="127.0.0.1", port=0, setting="X", certificate=certificate, most=most
+        APP, host="127.0.0.1", port=0, setting="X", certificate=shown, most=most, grace=1
     ) as port:
         yield port
 
@@ -175,9 +175,13 @@ def test_a_client_beyond_the_bound_is_refused(pair: Pair, run: Run) -> None:
     run(work())
 
 
-def test_a_port_that_closes_does_not_wait_for_handshakes(pair: Pair, run: Run) -> None:
+def test_a_port_that_closes_waits_for_handshakes_as_long_as_for_requests(
+    pair: Pair, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_HANDSHAKE", 600)
+
     async def work() -> None:
-        async with asyncio.timeout(5), port_of(pair) as port:
+        async with asyncio.timeout(20), port_of(pair) as port:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             await asyncio.sleep(0.05)
         writer.close()
