@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from statistics import median
 
@@ -58,6 +58,25 @@ class Stay:
         self.clients.until((delivered + 1) * users)
         return time.monotonic() - began
 
+    def cost_of_connects(self, count: int) -> tuple[Values, Values]:
+        """Connect so many; return what that cost, and what they take while idle."""
+        pid = self.server.pid
+        memory, cpu = resident_bytes(pid), cpu_seconds(pid)
+        report = self.clients.open(count)
+        cpu = cpu_seconds(pid) - cpu
+        memory = resident_bytes(pid) - memory
+        connects: Values = {"value": count / cpu, "per_second": count / report["command"]}
+        return connects, {"value": memory / count / 1024}
+
+    def cost_of_unicast(self, users: int, rounds: int) -> Values:
+        """Return what events cost, one for each of so many users in each round."""
+        self.clients.reset()
+        before, seconds = cpu_seconds(self.server.pid), 0.0
+        for number in range(rounds):
+            seconds += self.one_for_each(users, number)
+        cpu = cpu_seconds(self.server.pid) - before
+        return _costs(cpu, {**self.clients.so_far(), "seconds": seconds})
+
     def cost_of_broadcasts(self, count: int, followers: int) -> Values:
         """Return what broadcasts cost, and how busy the clients were meanwhile."""
         self.clients.reset()
@@ -66,11 +85,10 @@ class Stay:
         before = cpu_seconds(self.server.pid)
         self.broadcast(count, followers)
         cpu = cpu_seconds(self.server.pid) - before
-        return costs(cpu, self.clients.so_far())
+        return _costs(cpu, self.clients.so_far())
 
 
-def costs(cpu: float, report: Report) -> Values:
-    """Return what deliveries cost, given the CPU seconds of all."""
+def _costs(cpu: float, report: Report) -> Values:
     deliveries = report["deliveries"]
     return {
         "value": deliveries / cpu,
@@ -86,15 +104,24 @@ def costs(cpu: float, report: Report) -> Values:
 
 @contextmanager
 def staying(
-    contender: Contender, bench: Bench, connections: int, *, alone: bool = False
+    contender: Contender,
+    bench: Bench,
+    connections: int,
+    *,
+    alone: bool = False,
+    door: Callable[[int], AbstractContextManager[int]] = nullcontext,
 ) -> Iterator[Stay]:
-    """Run a contender, and clients for so many users, of whom the first have connected."""
+    """Run a contender, and clients for so many users, of whom the first have connected.
+
+    `door` yields the port that clients connect to, given the contender's.
+    """
     users = (f"u{number}" for number in range(connections + WARM_UP))
     handshakes = [contender.handshake(user, alone=alone) for user in users]
     marks = (contender.ready, contender.ping, contender.pong)
     with (
         contender.serve(bench.backends) as server,
-        load(server.port, handshakes, marks) as clients,
+        door(server.port) as port,
+        load(port, handshakes, marks) as clients,
     ):
         clients.open(WARM_UP)
         yield Stay(server, clients)
@@ -105,18 +132,11 @@ def crowd(contender: Contender, bench: Bench) -> dict[str, Values]:
     count = bench.sizes.connections
     with staying(contender, bench, count) as stay:
         pid = stay.server.pid
-        memory, cpu = resident_bytes(pid), cpu_seconds(pid)
         with bench.watch("memory", pid), bench.watch("connects", pid):
-            report = stay.clients.open(count)
-        cpu = cpu_seconds(pid) - cpu
-        memory = resident_bytes(pid) - memory
+            connects, memory = stay.cost_of_connects(count)
         with bench.watch("broadcast", pid):
             broadcast = stay.cost_of_broadcasts(bench.sizes.broadcasts, count + WARM_UP)
-        return {
-            "connects": {"value": count / cpu, "per_second": count / report["command"]},
-            "memory": {"value": memory / count / 1024},
-            "broadcast": broadcast,
-        }
+        return {"connects": connects, "memory": memory, "broadcast": broadcast}
 
 
 def growth(contender: Contender, bench: Bench) -> dict[str, Values]:
@@ -144,13 +164,8 @@ def unicast(contender: Contender, bench: Bench) -> dict[str, Values]:
     with staying(contender, bench, users - WARM_UP, alone=True) as stay:
         stay.clients.open(users - WARM_UP)
         stay.one_for_each(users)
-        stay.clients.reset()
-        before, seconds = cpu_seconds(stay.server.pid), 0.0
         with bench.watch("unicast", stay.server.pid):
-            for number in range(rounds):
-                seconds += stay.one_for_each(users, number)
-        cpu = cpu_seconds(stay.server.pid) - before
-        return {"unicast": costs(cpu, {**stay.clients.so_far(), "seconds": seconds})}
+            return {"unicast": stay.cost_of_unicast(users, rounds)}
 
 
 def slow(contender: Contender, bench: Bench) -> dict[str, Values]:

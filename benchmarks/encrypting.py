@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shutil import which
 
 from benchmarks.contenders.contender import Contender, TlsFiles, running
 from benchmarks.contenders.tutorial import listens
-from benchmarks.delivering import WARM_UP, Bench, Stay, Values, costs
-from benchmarks.load import load
-from benchmarks.machine import CLIENT_CORE, cpu_seconds, resident_bytes
+from benchmarks.delivering import Bench, Values, staying
+from benchmarks.machine import CLIENT_CORE
 from tests.support.process import free_port
 from tests.support.tls import made_pair
 
@@ -20,44 +20,27 @@ def encrypted(contender: Contender, bench: Bench) -> dict[str, Values]:
 
     Each client makes a handshake of its own: none resumes an earlier one.
     """
-    count, users, rounds = bench.sizes.encrypted, bench.sizes.users, bench.sizes.rounds
-    with _staying(contender, bench, count) as stay:
+    home, sizes = bench.backends.home, bench.sizes
+    bench = replace(bench, backends=replace(bench.backends, tls=_written(home)))
+    door = partial(_encrypting, home=home)
+    with staying(contender, bench, sizes.encrypted, alone=True, door=door) as stay:
         pid = stay.server.pid
-        memory, cpu = resident_bytes(pid), cpu_seconds(pid)
-        with bench.watch("tls-connects", pid):
-            report = stay.clients.open(count)
-        cpu = cpu_seconds(pid) - cpu
-        memory = resident_bytes(pid) - memory
-        stay.one_for_each(users)
-        stay.clients.reset()
-        before, seconds = cpu_seconds(pid), 0.0
+        with (
+            bench.watch("tls-memory", pid),
+            bench.watch("tls-connects", pid),
+        ):
+            connects, memory = stay.cost_of_connects(sizes.encrypted)
+        stay.one_for_each(sizes.users)
         with bench.watch("tls", pid):
-            for number in range(rounds):
-                seconds += stay.one_for_each(users, number)
-        delivering = cpu_seconds(pid) - before
-        return {
-            "tls": costs(delivering, {**stay.clients.so_far(), "seconds": seconds}),
-            "tls-connects": {"value": count / cpu, "per_second": count / report["command"]},
-            "tls-memory": {"value": memory / count / 1024},
-        }
+            deliveries = stay.cost_of_unicast(sizes.users, sizes.rounds)
+        return {"tls": deliveries, "tls-connects": connects, "tls-memory": memory}
 
 
-@contextmanager
-def _staying(contender: Contender, bench: Bench, connections: int) -> Iterator[Stay]:
-    home = bench.backends.home
+def _written(home: Path) -> TlsFiles:
     pair, files = made_pair(), TlsFiles(home / "tls.crt", home / "tls.key")
     files.certificate.write_text(pair.certificate)
     files.key.write_text(pair.key)
-    users = (f"u{number}" for number in range(connections + WARM_UP))
-    handshakes = [contender.handshake(user, alone=True) for user in users]
-    marks = (contender.ready, contender.ping, contender.pong)
-    with (
-        contender.serve(replace(bench.backends, tls=files)) as server,
-        _encrypting(server.port, home) as port,
-        load(port, handshakes, marks) as clients,
-    ):
-        clients.open(WARM_UP)
-        yield Stay(server, clients)
+    return files
 
 
 @contextmanager

@@ -49,22 +49,11 @@ def token(secret: str = OLD, user: str = "42") -> str:
     return mint(secret, user, topics=(), issuer=ISSUER, audience=AUDIENCE, lifetime=600)
 
 
-def reload(role: Role) -> None:
-    """Send SIGHUP, and return when the settings were taken over."""
-    before = len(role.lines("settings_reloaded"))
-    os.kill(role.pid, signal.SIGHUP)
-    wait_until(
-        lambda: len(role.lines("settings_reloaded")) > before,
-        seconds=30,
-        otherwise=role.log_tail,
-    )
-
-
 def rewrite(file: Path, content: str, *roles: Role) -> None:
     """Change a file of settings, and have the roles read it."""
     file.write_text(content)
     for role in roles:
-        reload(role)
+        role.reload()
 
 
 # Passwords of RabbitMQ and Redis, under load.

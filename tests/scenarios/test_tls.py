@@ -2,16 +2,15 @@
 
 import asyncio
 import json
-import os
-import signal
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 
-from notifier.core.errors import CloseCode
 from tests.support.clients import connected
 from tests.support.process import wait_until
 from tests.support.producers import HttpProducer, http_producer
@@ -105,23 +104,26 @@ async def test_an_event_comes_over_tls_by_each_transport(service: Service, pair:
     assert [f["event"]["id"] for f in polled["frames"] if f["type"] == "event"] == client.events
 
 
-async def test_a_client_over_tls_that_does_not_read_takes_bounded_memory_and_is_closed(
+async def test_a_client_over_tls_that_does_not_read_takes_bounded_memory_and_holds_nobody_up(
     service: Service, pair: Pair
 ) -> None:
     gateway, url = service.gateway, address(service.gateway, "wss")
     names: list[str] = []
+    waiting: list[float] = []
     async with (
         http_producer(service.api.api_url) as producer,
         connected(url, token("42"), tls=pair.client) as slow,
         connected(url, token("42"), tls=pair.client) as other,
     ):
         while len(names) < 200:  # as many as history keeps
+            waiting.append(gateway.metric("notifier_send_buffer_bytes"))
             names += (some := [f"e{len(names) + n}" for n in range(10)])
             await post(producer, *some, text="x" * 60_000)
             await other.next_events(10)
-        assert 0 < gateway.metric("notifier_send_buffer_bytes") < 2 * 2**20
-        assert await slow.closed_with() == CloseCode.SLOW_CONSUMER
+        with suppress(ConnectionClosed):  # it may be given up, and would come back then
+            await slow.read_until(lambda this: len(this.events) == len(names))
 
+    assert 0 < max(waiting) < 2 * 2**20
     assert other.events == names
     assert slow.events == names[: len(slow.events)]
 
@@ -131,15 +133,6 @@ async def test_a_renewed_certificate_is_shown_and_one_that_cannot_be_is_told(
 ) -> None:
     gateway, newer = service.gateway, made_pair(hours=72)
 
-    def reload(happening: str, role: Role = gateway) -> None:
-        before = len(role.lines(happening))
-        os.kill(role.pid, signal.SIGHUP)
-        wait_until(
-            lambda: len(role.lines(happening)) > before,
-            seconds=30,
-            otherwise=role.log_tail,
-        )
-
     def expiry() -> float:
         name = "notifier_certificate_expiry_timestamp_seconds"
         return gateway.metric(name, backend="gateway")
@@ -147,11 +140,11 @@ async def test_a_renewed_certificate_is_shown_and_one_that_cannot_be_is_told(
     async with connected(address(gateway, "wss"), token("42"), tls=pair.client) as earlier:
         before = expiry()
         files.write(newer.certificate, pair.key)
-        await asyncio.to_thread(reload, "settings_not_reloaded")
+        await asyncio.to_thread(gateway.reload, "settings_not_reloaded")
         async with connected(address(gateway, "wss"), token("43"), tls=pair.client):
             assert expiry() == before
         files.write(newer.certificate, newer.key)
-        await asyncio.to_thread(reload, "settings_reloaded")
+        await asyncio.to_thread(gateway.reload)
         async with connected(address(gateway, "wss"), token("43"), tls=newer.client):
             pass
         with pytest.raises(ssl.SSLCertVerificationError):
@@ -165,5 +158,5 @@ async def test_a_renewed_certificate_is_shown_and_one_that_cannot_be_is_told(
         "NOTIFIER_TLS_CERTIFICATE, NOTIFIER_TLS_KEY: the key is not that of the first certificate"
     )
     assert expiry() == pytest.approx(before + 24 * 3600, abs=60)
-    await asyncio.to_thread(reload, "settings_reloaded", service.api)  # which has no TLS
+    await asyncio.to_thread(service.api.reload)  # which has no TLS
     assert not any(r.lines("settings_wait_for_a_restart") for r in (gateway, service.api))

@@ -100,6 +100,12 @@ class Role(Command):
         """Its output since it was started last."""
         return self.log.read_bytes()[self._begin :].decode()
 
+    def reload(self, happening: str = "settings_reloaded") -> None:
+        """Send SIGHUP, and return when it has told what came of it."""
+        before = len(self.lines(happening))
+        os.kill(self.pid, signal.SIGHUP)
+        wait_until(lambda: len(self.lines(happening)) > before, seconds=30, otherwise=self.log_tail)
+
     def lines(self, happening: str | None = None) -> list[dict[str, Any]]:
         """Its log lines since it was started last, those of one happening or all."""
         # The last piece may be half a line as yet.
