@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from aiormq import spec
 
+from notifier.adapters.rabbitmq import deliveries
 from notifier.adapters.rabbitmq.connection import ConnectedAdapter, Reconnector
 from notifier.core.entries import Entry
 from notifier.core.errors import Invalid, Unavailable
@@ -152,6 +154,24 @@ async def test_another_number_of_partitions_means_no_lost_and_no_duplicate_entry
             await batch.ack()
 
     assert sorted(taken) == sorted([b"last", *(str(number).encode() for number in range(100))])
+
+
+async def test_a_standstill_while_a_source_registers_does_not_stop_a_backlog_over_the_bound(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "MOST_HELD", 1024 * 1024)
+    async with connected_queue(amqp_url, 3) as queue:
+        for number in range(60):
+            await queue.put(Entry(b"%d" % number + b"x" * 100_000, f"user.{number}"))
+
+    async with event_source(amqp_url, 3) as source:
+        batch = await next_batch(source.batches())
+        time.sleep(1.1)  # noqa: ASYNC251  # a standstill, after which RabbitMQ is asked
+        assert await asyncio.wait_for(batch.is_ours(), 20)
+        taken = len(batch.deliveries)
+        await batch.ack()
+        taken += len(await take(source, 60 - taken))
+        await eventually(lambda: source.trouble is None)
 
 
 # Connections.

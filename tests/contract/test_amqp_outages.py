@@ -15,7 +15,7 @@ from notifier.core.entries import Entry
 from notifier.core.errors import TooLarge, Unavailable
 from notifier.core.ports import Delivery
 from notifier.telemetry.metrics import Metrics
-from tests.support.amqp import event_queue, event_source, next_batch, publish, take
+from tests.support.amqp import connected_queue, event_queue, event_source, next_batch, publish, take
 from tests.support.batches import make_dead
 from tests.support.eventually import eventually
 from tests.support.services import Broker, RabbitServer, fresh_vhost
@@ -83,7 +83,7 @@ async def test_low_memory_refuses_puts_at_once_while_the_source_drains(
     rabbit: RabbitServer,
 ) -> None:
     with fresh_vhost(Broker(rabbit.url, rabbit.management_url)) as url:
-        async with event_queue(url) as queue:
+        async with connected_queue(url) as queue:
             for number in range(200):
                 await queue.put(Entry(str(number).encode(), "user.42"))
 
@@ -104,7 +104,7 @@ async def test_a_source_stays_ready_while_low_memory_blocks_its_dead_letters(
     rabbit: RabbitServer,
 ) -> None:
     with fresh_vhost(Broker(rabbit.url, rabbit.management_url)) as url:
-        async with event_queue(url) as queue:
+        async with connected_queue(url) as queue:
             await queue.put(Entry(b"{}", "user.42"))
         with low_memory(rabbit):
             async with event_source(url) as source:
@@ -120,12 +120,12 @@ async def test_a_source_stays_ready_while_low_memory_blocks_its_dead_letters(
 async def test_a_hung_rabbitmq_holds_up_neither_puts_nor_leaving(
     rabbit: RabbitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher, "_TRY", 1)  # second, of three such
     entry = Entry(b"x" * 60_000, "user.42")  # so that many fill all buffers on the way
 
     async def put_to_a_hung_one(url: str) -> list[BaseException | None]:
-        async with event_queue(url) as queue:
+        async with connected_queue(url) as queue:
             await queue.put(entry)
+            monkeypatch.setattr(publisher, "_TRY", 1)  # second, of three such
             rabbit.pause()
             puts = asyncio.gather(*(queue.put(entry) for _ in range(100)), return_exceptions=True)
             return await asyncio.wait_for(puts, 11)

@@ -54,6 +54,7 @@ async def test_without_the_right_to_declare_a_missing_queue_the_remedy_is_named(
 ) -> None:
     with user_without_rights(amqp_url, amqp_management_url) as url:
         async with event_queue(url) as queue:
+            await eventually(lambda: "unroutable is missing" in str(queue.trouble))
             with pytest.raises(Unavailable, match="unroutable is missing"):
                 await queue.put(Entry(b"{}", "user.42"))
 

@@ -78,26 +78,26 @@ class PartitionSharing:
         `reconnector` reconnect.
         """
         try:
-            await self._begin(connection, groups, reconnector)
+            await self._begin(groups)
             async with Background() as background:
-                for partition in self._partitions.values():
-                    name = f"rabbitmq: {partition.queue}"
-                    serve = partial(partition.serve, connection, reconnector)
-                    background.start(_run(serve, reconnector), name)
-                    background.start(
-                        _run(partition.confirm_ownership, reconnector), f"{name}, owner"
-                    )
                 background.start(self._standstill.watch(), "rabbitmq: standstill")
                 background.start(self._follow(), "rabbitmq: roster")
+                # Before any is consumed: a batch in doubt holds its bytes until its owner is
+                # confirmed, and with too many bytes held no answer to a registration is read.
+                for partition in self._partitions.values():
+                    confirm = _run(partition.confirm_ownership, reconnector)
+                    background.start(confirm, f"rabbitmq: {partition.queue}, owner")
+                await self._consume(connection, reconnector)
+                for partition in self._partitions.values():
+                    serve = _run(partial(partition.serve, connection, reconnector), reconnector)
+                    background.start(serve, f"rabbitmq: {partition.queue}")
                 yield
         finally:
             for partition in self._partitions.values():
                 partition.reset()
             await self._withdraw()
 
-    async def _begin(
-        self, connection: Connection, groups: Sequence[Collection[str]], reconnector: Reconnector
-    ) -> None:
+    async def _begin(self, groups: Sequence[Collection[str]]) -> None:
         self._groups = groups
         for queue in {queue for group in groups for queue in group} - self._partitions.keys():
             self._add(Partition(queue, self._ready, self._held, self._standstill))
@@ -105,6 +105,8 @@ class PartitionSharing:
         before, self._router = self._router, token_hex(8)
         self._known = self._known - {before} | {self._router}
         await self._announce(is_new=True)
+
+    async def _consume(self, connection: Connection, reconnector: Reconnector) -> None:
         reconnector.allow_long_setup()  # while this router holds enough, it reads no answer
         lost = self._partitions.get(reconnector.lost_queue)
         others = [each for each in self._partitions.values() if each is not lost]
