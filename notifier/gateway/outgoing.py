@@ -41,9 +41,9 @@ class Outgoing(asyncio.Protocol):
     # Called by asyncio. All clients of a gateway may go in one moment: each one's end has its turn.
 
     def eof_received(self) -> bool:
-        """See asyncio.Protocol. The transport stays open until the turn of this client."""
+        """See asyncio.Protocol. Without TLS the transport stays open until this client's turn."""
         self._turns.take(self._transport.close)
-        return True
+        return self._transport.get_extra_info("ssl_object") is None  # asyncio complains of True
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """See asyncio.Protocol."""

@@ -1,11 +1,9 @@
 """Backends break, and nothing is lost silently or comes twice."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -14,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from tests.support.clients import Client, connected
+from tests.support.clients import Client, connected, slow_client
 from tests.support.invariants import assert_delivered, streams_of
 from tests.support.issuer import Issuer
 from tests.support.process import wait_until
@@ -277,27 +275,6 @@ async def test_a_slow_client_is_closed_with_4002_and_others_are_undisturbed(
         assert_delivered(quick.frames, {"user:42": set(ids)})
         assert_delivered([*slow.frames, *back.frames], {"user:42": set(ids)})
         assert service.gateway.metric("notifier_slow_consumers_total") == 1
-
-
-@asynccontextmanager
-async def slow_client(url: str, given: str) -> AsyncIterator[Client]:
-    """A client behind little buffer."""
-    address = urlsplit(url)
-    narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    narrow.connect((address.hostname, address.port))
-    protocols = [Subprotocol("notifier.v1"), Subprotocol(f"bearer.{given}")]
-    async with connect(
-        f"{url}/v1/ws",
-        sock=narrow,
-        subprotocols=protocols,
-        compression=None,  # else the events would fit
-        ping_interval=None,
-        max_queue=1,
-    ) as socket_:
-        client = Client(socket_)
-        await client.next("hello")
-        yield client
 
 
 async def test_while_rabbitmq_is_away_posts_get_503_and_afterwards_roles_recover_by_themselves(

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.clients import connected
+from tests.support.clients import connected, slow_client
 from tests.support.process import wait_until
 from tests.support.producers import HttpProducer, http_producer
 from tests.support.roles import Role, Service, running, service_of, token
@@ -100,6 +100,13 @@ async def test_an_event_comes_over_tls_by_each_transport(service: Service, pair:
         await stream
         polled = (await http.get("/v1/poll", params={"since": cursor})).json()
 
+    await asyncio.to_thread(
+        wait_until,
+        lambda: bool(gateway.lines("disconnected")),
+        seconds=30,
+        otherwise=gateway.log_tail,
+    )
+    assert {line["level"] for line in gateway.lines()} == {"info"}
     assert client.events == ["first", "second"]
     assert [f["event"]["id"] for f in polled["frames"] if f["type"] == "event"] == client.events
 
@@ -112,7 +119,7 @@ async def test_a_client_over_tls_that_does_not_read_takes_bounded_memory_and_hol
     waiting: list[float] = []
     async with (
         http_producer(service.api.api_url) as producer,
-        connected(url, token("42"), tls=pair.client) as slow,
+        slow_client(url, token("42"), tls=pair.client) as slow,
         connected(url, token("42"), tls=pair.client) as other,
     ):
         while len(names) < 200:  # as many as history keeps
@@ -120,7 +127,7 @@ async def test_a_client_over_tls_that_does_not_read_takes_bounded_memory_and_hol
             names += (some := [f"e{len(names) + n}" for n in range(10)])
             await post(producer, *some, text="x" * 60_000)
             await other.next_events(10)
-        with suppress(ConnectionClosed):  # it may be given up, and would come back then
+        with suppress(ConnectionClosed):  # it is given up, and would come back
             await slow.read_until(lambda this: len(this.events) == len(names))
 
     assert 0 < max(waiting) < 2 * 2**20

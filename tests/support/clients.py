@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -115,4 +116,27 @@ async def connected(  # noqa: PLR0913  # all that a client may choose
         client = Client(socket)
         hello = await client.next_frame()
         assert hello["type"] == "hello", hello
+        yield client
+
+
+@asynccontextmanager
+async def slow_client(
+    url: str, token: str, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Client]:
+    """A client behind little buffer."""
+    address = urlsplit(url)
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    narrow.connect((address.hostname, address.port))
+    async with connect(
+        f"{url}/v1/ws",
+        sock=narrow,
+        subprotocols=[Subprotocol("notifier.v1"), Subprotocol(f"bearer.{token}")],
+        compression=None,  # else the events would fit
+        ping_interval=None,
+        max_queue=1,
+        ssl=tls,
+    ) as connection:
+        client = Client(connection)
+        await client.next("hello")
         yield client
