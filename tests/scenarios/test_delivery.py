@@ -22,7 +22,7 @@ async def test_everybody_gets_exactly_their_events_in_order(
     tmp_path: Path, amqp_url: str, redis_url: str
 ) -> None:
     with cluster(tmp_path, amqp_url, redis_url) as running_cluster:
-        await deliver(running_cluster, count=3_000, people=300)
+        await deliver(running_cluster, count=1_500, people=150)
 
 
 async def test_with_partitions_each_client_gets_exactly_its_events_in_order(

@@ -5,16 +5,16 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aio_pika
-import pytest
 from aio_pika.abc import AbstractQueueIterator
 
 from tests.support.clients import connected
 from tests.support.commands import Listener, run
 from tests.support.producers import http_producer
+from tests.support.proxy import Proxy
 from tests.support.roles import KEY, running, service_of, token
-from tests.support.services import RabbitServer
 
 EVENT = {"type": "t", "source": "shop", "report": True}
 
@@ -95,15 +95,16 @@ def test_a_person_reads_reports_with_the_command(
     assert (report["type"], report["data"]["user"]) == ("notifier.expired", "a.b")
 
 
-@pytest.mark.services
-def test_the_command_for_reports_ends_when_rabbitmq_goes(tmp_path: Path, redis_url: str) -> None:
-    with RabbitServer() as rabbitmq:
-        log, url = tmp_path / "reports.log", rabbitmq.url
-        with (
-            running(service_of(tmp_path, url, redis_url).router),
-            Listener(log, command="reports", NOTIFIER_AMQP_URL=url) as reports,
-        ):
-            reports.wait_for("waiting for reports")
-            rabbitmq.kill()
-            assert reports.wait() == 1
+async def test_the_command_for_reports_ends_when_its_connection_to_rabbitmq_is_lost(
+    tmp_path: Path, amqp_url: str, redis_url: str
+) -> None:
+    log, port = tmp_path / "reports.log", urlsplit(amqp_url).port or 0
+    async with Proxy(port) as link:
+        url = amqp_url.replace(f":{port}/", f":{link.port}/")
+        with running(service_of(tmp_path, amqp_url, redis_url).router):
+            reports = Listener(log, command="reports", NOTIFIER_AMQP_URL=url)
+            with reports:
+                await asyncio.to_thread(reports.wait_for, "waiting for reports")
+                link.cut()
+                assert await asyncio.to_thread(reports.wait) == 1
     assert "RabbitMQ: " in log.read_text()

@@ -1,5 +1,6 @@
 """Servers that scenarios break come back as those scenarios rely on."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -49,12 +50,6 @@ def durable_redis() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def rabbit() -> Iterator[RabbitServer]:
-    with RabbitServer() as server:
-        yield server
-
-
 def test_a_killed_redis_comes_back_at_its_address_with_its_data(durable_redis: RedisServer) -> None:
     with redis.Redis.from_url(durable_redis.url) as client:
         client.set("answer", 42)
@@ -77,23 +72,21 @@ def test_a_paused_redis_answers_nobody_until_it_is_resumed(durable_redis: RedisS
         assert client.ping()
 
 
-async def test_a_rabbitmq_stopped_and_killed_comes_back_at_its_address_with_its_messages(
-    rabbit: RabbitServer,
-) -> None:
-    async with await aio_pika.connect(rabbit.url) as connection:
-        channel = await connection.channel()
-        await channel.declare_queue("kept", durable=True)
-        message = aio_pika.Message(b"42", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
-        await channel.default_exchange.publish(message, routing_key="kept")
+async def test_a_killed_rabbitmq_comes_back_at_its_address_with_its_messages() -> None:
+    with RabbitServer() as rabbit:
+        async with await aio_pika.connect(rabbit.url) as connection:
+            channel = await connection.channel()
+            await channel.declare_queue("kept", durable=True)
+            message = aio_pika.Message(b"42", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            await channel.default_exchange.publish(message, routing_key="kept")
 
-    rabbit.stop()  # writes everything to disk; a kill may lose what was declared 2 s ago
-    rabbit.start()
-    rabbit.kill()
-    rabbit.start()
+        await asyncio.sleep(3)  # RabbitMQ may lose what was declared 2 s before it is killed
+        await asyncio.to_thread(rabbit.kill)
+        await asyncio.to_thread(rabbit.start)
 
-    async with await aio_pika.connect(rabbit.url) as connection:
-        queue = await (await connection.channel()).get_queue("kept")
-        received = await queue.get(no_ack=True)
+        async with await aio_pika.connect(rabbit.url) as connection:
+            queue = await (await connection.channel()).get_queue("kept")
+            received = await queue.get(no_ack=True)
     assert received.body == b"42"
 
 
