@@ -197,7 +197,7 @@ async def test_killed_in_between_nothing_is_lost_and_each_event_delivered_once(
             code, more, _ = letters(amqp_url, "put-back", "--all")
             assert code == 0
             lines.extend(more)
-            return redis.xlen("notifier:{user:42}:log") >= len(names)
+            return bool(redis.xlen("notifier:{user:42}:log") >= len(names))
 
         wait_until(all_are_there, seconds=60, otherwise=router.log_tail)
         entries: Any = redis.xrange("notifier:{user:42}:log")
