@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from itertools import count
 from typing import Any
@@ -33,10 +33,10 @@ async def empty_page(port: int) -> AsyncIterator[str]:
     """Serve an empty page; a real server, as Chromium lets no made-up page ask this machine."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
         head = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 0\r\n"
-        writer.write(head + b"connection: close\r\n\r\n")
-        writer.close()
+        with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")  # browsers connect ahead, and ask nothing
+            writer.write(head + b"connection: close\r\n\r\n")
 
     async with await asyncio.start_server(answer, "127.0.0.1", port):
         yield f"http://127.0.0.1:{port}"

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -58,8 +58,7 @@ async def shop(package: Path, pages: Path) -> AsyncIterator[str]:
         file = next(file for file in (pages / name, package / "dist" / name) if file.is_file())
         return _TYPES[file.suffix], file.read_bytes()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+    def reply(request: str) -> bytes:
         try:
             kind, body = answer(request)
             status = "200 OK"
@@ -70,8 +69,12 @@ async def shop(package: Path, pages: Path) -> AsyncIterator[str]:
             f"content-security-policy: {POLICY}\r\nconnection: close\r\n"
             "access-control-allow-origin: *\r\n\r\n"  # a sandboxed frame is another site
         )
-        writer.write(head.encode() + body)
-        writer.close()
+        return head.encode() + body
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
+            request = await reader.readuntil(b"\r\n\r\n")  # browsers connect ahead, and ask nothing
+            writer.write(reply(request.decode()))
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
