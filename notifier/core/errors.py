@@ -173,11 +173,11 @@ class Refused(NotifierError):
     code = "refused"
 
 
-def unfailed(answers: Iterable[T | Failed]) -> list[T]:
-    """Return answers; raises the first Failed among them."""
+def unfailed(answers: Iterable[T | Unavailable]) -> list[T]:
+    """Return answers; raises the first Unavailable among them, which a Failed is too."""
     found: list[T] = []
     for each in answers:
-        if isinstance(each, Failed):
+        if isinstance(each, Unavailable):
             raise each
         found.append(each)
     return found

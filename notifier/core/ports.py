@@ -176,8 +176,8 @@ class Broker(Dependency, Protocol):
         Atomically: drop it if the topic has seen its key within the deduplication window, else
         take the next offset, append to history and send to all followers. An item's answer is
         Refused where repeating is pointless, and Failed where it may help; then those behind it in
-        its topic are Failed too, and not published. Raises Unavailable when the outcome of some
-        item is not known: repeat the whole batch, duplicates are recognised.
+        its topic are Failed too, and not published. It is Unavailable where its outcome is not
+        known: repeat that item, duplicates are recognised. Raises Unavailable where no outcome is.
         """
 
     async def signal(self, signals: Sequence[Signal]) -> list[NotifierError | None]:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import structlog
 
-from notifier.core.errors import Failed, NotifierError, unfailed
+from notifier.core.errors import NotifierError, Unavailable, unfailed
 from notifier.core.history import Published
 from notifier.core.ports import Broker
 from notifier.router.batch_reader import BatchReader, Progress
@@ -113,13 +113,13 @@ class Publisher:
     async def _publish_waiting(self, chunk: Chunk) -> None:
         """Publish the items without an answer whose batch is still this router's.
 
-        Raises Failed while some of them fail: these alone are repeated, and no event is given up.
+        Raises Unavailable while some have none: these alone are repeated, and no event is given up.
         The others, repeated past the deduplication window, would be published twice.
         """
         items = await chunk.still_ours()
         outcomes = await self._broker.publish([new for _, new in items]) if items else []
         answered = list(zip(items, outcomes, strict=True))
-        chunk.waiting = [item for item, outcome in answered if isinstance(outcome, Failed)]
+        chunk.waiting = [item for item, outcome in answered if isinstance(outcome, Unavailable)]
         self._note(answered)
         unfailed(outcomes)
 
@@ -129,7 +129,7 @@ class Publisher:
             if isinstance(outcome, Published):
                 published += not outcome.duplicate
                 duplicates += outcome.duplicate
-            elif not isinstance(outcome, Failed):
+            elif not isinstance(outcome, Unavailable):
                 _log.error("publication_refused", topic=new.topic, reason=str(outcome))
                 owner.refuse(outcome)
         self._metrics.publications.labels("duplicate").inc(duplicates)

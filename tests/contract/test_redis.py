@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -22,6 +23,7 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.connection import AbstractConnection
 from structlog.testing import capture_logs
 
+from notifier.adapters.redis import broker as redis_broker
 from notifier.adapters.redis import clock as redis_clock
 from notifier.adapters.redis.broker import RedisBroker
 from notifier.adapters.redis.connection import transport_of
@@ -554,6 +556,44 @@ async def test_no_publication_to_its_topic_follows_one_that_failed(
         assert [type(each) for each in answers] == [Failed, Published, Failed]
     assert client.xlen("notifier:{sales}:log") == 2
     assert not client.exists("notifier:{news}:log", "notifier:{news}:head")
+
+
+async def test_what_was_answered_before_redis_went_away_is_told(
+    server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_broker, "_MOST_PUBLICATIONS", 2)
+    async with RedisBroker(server.url, metrics=Metrics()) as broker:
+        commands = broker._commands  # noqa: SLF001  # no other way between two round trips
+        run_once, calls = commands.run_once, count()
+
+        async def once(*given: Any) -> tuple[str, list[Any]]:  # noqa: ANN401  # as it takes them
+            if next(calls):
+                raise Unavailable("redis", "it was just lost")
+            return await run_once(*given)
+
+        monkeypatch.setattr(commands, "run_once", once)
+        answers = await broker.publish([new("a"), new("b"), new("c"), new("a", "2")])
+        with pytest.raises(Unavailable, match="just lost"):
+            await broker.publish([new("c"), new("a", "2")])
+
+    assert [type(each) for each in answers] == [Published, Published, Unavailable, Unavailable]
+    assert client.xlen("notifier:{a}:log") == 1
+    assert not client.exists("notifier:{c}:log")
+
+
+async def test_an_answer_counts_even_if_redis_goes_away_before_positions_are_compared(
+    server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with RedisBroker(server.url, metrics=Metrics()) as broker:
+
+        async def lost() -> None:
+            raise Unavailable("redis", "it was just lost")
+
+        monkeypatch.setattr(broker, "_compare", lost)
+        [answer] = await broker.publish([new("a")])
+
+    assert isinstance(answer, Published)
+    assert client.xlen("notifier:{a}:log") == 1
 
 
 # Redis in trouble.

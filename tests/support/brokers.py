@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from itertools import count
+from itertools import count, repeat, takewhile
 from typing import Generic, TypeVar
 
 from notifier.adapters.memory.broker import page_of
@@ -113,7 +113,8 @@ class Stream:
 class SteeredBroker:
     """Fulfils Broker. `held` keeps calls back, `live_held` live publications, `away` fails all.
 
-    Calls about `failing_topics` fail, and no other.
+    Calls about `failing_topics` fail, and no other. Of a batch it answers for the publications in
+    front of one to a topic of `away_at`.
     """
 
     def __init__(self, *, history_size: int = 100, page: int = PAGE) -> None:
@@ -131,6 +132,7 @@ class SteeredBroker:
         self.published: list[NewPublication] = []
         self.refused_topics: set[str] = set()
         self.failing_topics: set[str] = set()
+        self.away_at: set[str] = set()
         self._streams: dict[str, Stream] = {}
         self._history_size = history_size
         self._page = page
@@ -149,7 +151,14 @@ class SteeredBroker:
 
     async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
         """See Broker."""
-        return await self._call(lambda: [self._publish(new) for new in batch])
+        return await self._call(lambda: self._publish_each(batch))
+
+    def _publish_each(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
+        known = list(takewhile(lambda new: new.topic not in self.away_at, batch))
+        if batch and not known:
+            raise Unavailable("redis", "away")
+        unknown = repeat(Unavailable("redis", "away"), len(batch) - len(known))
+        return [*map(self._publish, known), *unknown]
 
     async def signal(self, signals: Sequence[Signal]) -> list[NotifierError | None]:
         """See Broker."""

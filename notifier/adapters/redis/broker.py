@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from contextlib import suppress
+from itertools import chain, repeat
 from typing import Any, NamedTuple, Self
 from zlib import crc32
 
@@ -112,9 +113,19 @@ class RedisBroker(LongLived):
 
     async def publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
         """See Broker."""
+        answers = await self._answers(batch)
+        if answers and type(answers[0]) is Unavailable:  # then so are the others
+            raise answers[0]
+        return answers
+
+    async def _answers(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
+        """Return an answer for each, and lose none if Redis goes away meanwhile."""
         answers: list[Published | NotifierError] = []
         while len(answers) < len(batch):
-            some = await self._publish(batch[len(answers) :][:_MOST_PUBLICATIONS])
+            try:
+                some = await self._publish(batch[len(answers) :][:_MOST_PUBLICATIONS])
+            except Unavailable as error:
+                return [*answers, *repeat(error, len(batch) - len(answers))]
             answers += some
             if isinstance(some[-1], Failed):
                 return answers + await self._publish_others(batch, len(answers), some[-1])
@@ -125,7 +136,7 @@ class RedisBroker(LongLived):
     ) -> list[Published | NotifierError]:
         """Publish the items behind one that failed, and none to its topic."""
         topic, rest = batch[start - 1].topic, batch[start:]
-        answers = iter(await self.publish([new for new in rest if new.topic != topic]))
+        answers = iter(await self._answers([new for new in rest if new.topic != topic]))
         return [failure if new.topic == topic else next(answers) for new in rest]
 
     async def _publish(self, batch: Sequence[NewPublication]) -> list[Published | NotifierError]:
@@ -148,7 +159,8 @@ class RedisBroker(LongLived):
         # No list: to the garbage collector its tuples cost more than all the rest of this.
         positions = ((new.topic, a.position) for new, a in pairs if isinstance(a, Published))
         self._confirmed.remember(run_id, positions)
-        await self._compare()
+        with suppress(Unavailable):  # `_watch` compares them then
+            await self._compare()
         return answers
 
     async def _compare(self) -> None:

@@ -357,6 +357,24 @@ async def test_an_event_that_redis_fails_at_is_retried_and_never_given_up() -> N
 
 
 @in_virtual_time
+async def test_an_event_that_redis_answered_for_before_it_went_away_is_not_published_again() -> (
+    None
+):
+    it, batch = House(), Settled(event("1"), event("2", "7"), event("3", "8"))
+    it.broker.away_at = {"user:7"}
+    routing = asyncio.create_task(it.router.route(batch))
+    await asyncio.sleep(4_000)
+    it.broker.stream("user:42").seen.clear()  # the deduplication window is over
+
+    it.broker.away_at = set()
+    await routing
+
+    assert (batch.acks, batch.dead) == (1, [])
+    heads = [it.broker.head(f"user:{user}") for user in ("42", "7", "8")]
+    assert [head.rpartition(".")[2] for head in heads] == ["1", "1", "1"]
+
+
+@in_virtual_time
 async def test_the_age_of_an_audience_is_told_when_its_last_publication_is_published() -> None:
     it = House()
     it.broker.held = True
