@@ -30,10 +30,12 @@ class Device:
         self.positions: dict[str, str] = {}  # of events, by their id
         self.cursor = ""
         self.badge: int | None = None
+        self.is_greeted = False
         self._headers = headers
         self._urls = urls
 
     def take(self, frame: Frame) -> None:
+        self.is_greeted = True
         if frame["type"] == "event":
             self.positions[frame["event"]["id"]] = frame["position"]
         elif frame["type"] == "marks" and frame["topic"] == TOPIC:
@@ -121,6 +123,7 @@ async def test_badges_agree_and_equal_a_recount_though_a_gateway_is_killed(
                 raise AssertionError(f"{shown}, and not {number}") from error
             assert await recount(http) == number
 
+        await eventually(lambda: laptop.is_greeted)  # events of before are not for its stream
         await post("a", "b", "c", "d", "e")
         await post("hint", silent=True)
         await post("first", "second", collapse_key="k")

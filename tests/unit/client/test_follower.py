@@ -112,7 +112,8 @@ async def ending_early(may_read: asyncio.Event) -> AsyncIterator[tuple[str, list
             pass
         writer.close()
 
-    server = await asyncio.start_server(upgrade, "127.0.0.1", 0)
+    # On a slow machine the large token may come in the head of a later upgrade.
+    server = await asyncio.start_server(upgrade, "127.0.0.1", 0, limit=2**26)
     async with server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", heads
     for writer in writers:
