@@ -4,8 +4,6 @@ import gc
 import logging
 import signal
 from collections.abc import Generator, Iterator
-from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,30 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+def pytest_collection() -> Generator[None, object, object]:
     """Search for no garbage while collection makes much that stays, nor among that afterwards."""
     gc.disable()
     try:
-        _import_own_share(session.config)
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _import_own_share(config: pytest.Config) -> None:
-    """Import other files first than the other workers: on a clean checkout each compiles its own.
-
-    All of them would compile the same file at a time.
-    """
-    if worker := getattr(config, "workerinput", None):
-        number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
-        files = sorted(
-            file for each in config.args for file in Path(each).absolute().rglob("test_*.py")
-        )
-        for file in files[number::count]:
-            with suppress(Exception):  # which collection finds again, and tells
-                import_module(".".join(file.relative_to(config.rootpath).with_suffix("").parts))
 
 
 @pytest.fixture

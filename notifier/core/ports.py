@@ -177,7 +177,7 @@ class Broker(Dependency, Protocol):
         take the next offset, append to history and send to all followers. An item's answer is
         Refused where repeating is pointless, and Failed where it may help; then those behind it in
         its topic are Failed too, and not published. It is Unavailable where its outcome is not
-        known: repeat that item, duplicates are recognised. Raises Unavailable where no outcome is.
+        known: repeat that item, duplicates are recognised. Raises Unavailable if none is known.
         """
 
     async def signal(self, signals: Sequence[Signal]) -> list[NotifierError | None]:

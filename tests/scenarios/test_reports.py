@@ -101,10 +101,11 @@ async def test_the_command_for_reports_ends_when_its_connection_to_rabbitmq_is_l
     log, port = tmp_path / "reports.log", urlsplit(amqp_url).port or 0
     async with Proxy(port) as link:
         url = amqp_url.replace(f":{port}/", f":{link.port}/")
-        with running(service_of(tmp_path, amqp_url, redis_url).router):
-            reports = Listener(log, command="reports", NOTIFIER_AMQP_URL=url)
-            with reports:
-                await asyncio.to_thread(reports.wait_for, "waiting for reports")
-                link.cut()
-                assert await asyncio.to_thread(reports.wait) == 1
+        with (
+            running(service_of(tmp_path, amqp_url, redis_url).router),
+            Listener(log, command="reports", NOTIFIER_AMQP_URL=url) as reports,
+        ):
+            await asyncio.to_thread(reports.wait_for, "waiting for reports")
+            link.cut()
+            assert await asyncio.to_thread(reports.wait) == 1
     assert "RabbitMQ: " in log.read_text()

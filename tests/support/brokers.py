@@ -113,8 +113,8 @@ class Stream:
 class SteeredBroker:
     """Fulfils Broker. `held` keeps calls back, `live_held` live publications, `away` fails all.
 
-    Calls about `failing_topics` fail, and no other. Of a batch it answers for the publications in
-    front of one to a topic of `away_at`.
+    Calls about `failing_topics` fail, and no other. It goes away at the first publication to a
+    topic of `away_at`, and answers for those in front of it.
     """
 
     def __init__(self, *, history_size: int = 100, page: int = PAGE) -> None:

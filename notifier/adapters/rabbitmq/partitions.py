@@ -80,13 +80,9 @@ class PartitionSharing:
         try:
             await self._begin(groups)
             async with Background() as background:
-                background.start(self._standstill.watch(), "rabbitmq: standstill")
-                background.start(self._follow(), "rabbitmq: roster")
-                # Before any is consumed: a batch in doubt holds its bytes until its owner is
-                # confirmed, and with too many bytes held no answer to a registration is read.
-                for partition in self._partitions.values():
-                    confirm = _run(partition.confirm_ownership, reconnector)
-                    background.start(confirm, f"rabbitmq: {partition.queue}, owner")
+                # First: a batch in doubt holds its bytes until its owner is confirmed, and with too
+                # many bytes held no answer to a registration is read.
+                self._start_confirming(background, reconnector)
                 await self._consume(connection, reconnector)
                 for partition in self._partitions.values():
                     serve = _run(partial(partition.serve, connection, reconnector), reconnector)
@@ -105,6 +101,13 @@ class PartitionSharing:
         before, self._router = self._router, token_hex(8)
         self._known = self._known - {before} | {self._router}
         await self._announce(is_new=True)
+
+    def _start_confirming(self, background: Background, reconnector: Reconnector) -> None:
+        background.start(self._standstill.watch(), "rabbitmq: standstill")
+        background.start(self._follow(), "rabbitmq: roster")
+        for partition in self._partitions.values():
+            confirm = _run(partition.confirm_ownership, reconnector)
+            background.start(confirm, f"rabbitmq: {partition.queue}, owner")
 
     async def _consume(self, connection: Connection, reconnector: Reconnector) -> None:
         reconnector.allow_long_setup()  # while this router holds enough, it reads no answer
