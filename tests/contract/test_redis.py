@@ -106,6 +106,12 @@ async def trouble(broker: RedisBroker, expected: str) -> None:
     await until(lambda: expected in (broker.trouble or ""))
 
 
+async def each_subscriber_is_lost(broker: RedisBroker) -> None:
+    """Return when all connections that subscribe are lost: each notices it by itself."""
+    subscribers = broker._subscribers  # noqa: SLF001  # the trouble of one hides the others'
+    await until(lambda: all(each.trouble for each in subscribers))
+
+
 async def no_trouble(broker: RedisBroker) -> None:
     """Return when the broker has no trouble any more."""
     await until(lambda: broker.trouble is None)
@@ -711,6 +717,7 @@ async def test_a_hung_redis_is_unavailable_and_noticed_by_subscribers(
     with pytest.raises(Unavailable):
         await broker.subscribe(["sales"])
     await trouble(broker, "not subscribed")
+    await each_subscriber_is_lost(broker)
     server.resume()
 
     await listening.interrupted("news")
@@ -727,6 +734,7 @@ async def test_a_hung_redis_is_noticed_while_nothing_is_asked_of_it(
 
     server.pause()
     await trouble(broker, "nothing heard for 0.5 s")
+    await each_subscriber_is_lost(broker)
 
     server.resume()
     await listening.interrupted("news")
