@@ -26,7 +26,9 @@ _LETTERS = string.ascii_lowercase + string.digits
 NAMES = st.text(
     _LETTERS + string.ascii_uppercase + "-._~:@/+=|$!&", min_size=1, max_size=128
 ).filter(lambda name: name not in (".", ".."))
-TOPICS = NAMES | NAMES.map("user:".__add__)
+TOPICS = (NAMES | NAMES.map("user:".__add__)).filter(
+    lambda name: name not in ("user:", "user:.", "user:..")  # of no user
+)
 JSON = st.recursive(
     st.none()
     | st.booleans()
