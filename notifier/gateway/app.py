@@ -143,7 +143,7 @@ async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]
     """Accept, and hand the connection over to a session; this ends before the connection does."""
     connection: WebSocketConnection = socket.scope["extensions"][HANDOVER]["to"]
     gateway: Gateway = socket.app.state.gateway
-    await gateway.seat(who.identity)
+    await gateway.admission.seat(who.identity)
     await socket.accept(subprotocol=_subprotocol(socket))
     session = gateway.open(
         connection,
@@ -178,9 +178,9 @@ def _following(transport: Transport) -> Callable[..., Awaitable[Response]]:
     async def follow(request: Request, who: Who) -> Response:
         gateway: Gateway = request.app.state.gateway
         exchange, respond = exchange_of(request), transport.response_to(request)
-        await gateway.seat(who.identity)
+        await gateway.admission.seat(who.identity)
         if exchange.is_gone:
-            gateway.unseat(who.identity)
+            gateway.admission.unseat(who.identity)
         else:
             connection = respond(exchange, who.cursor, cors_lines(request))
             session = gateway.open(
@@ -232,7 +232,7 @@ async def mark(request: Request, who: Who) -> Response:
     """
     body = await plain_content_of(request, frames.LARGEST_FRAME)
     gateway: Gateway = request.app.state.gateway
-    gateway.pay_post(who.identity.user, len(body))
+    gateway.admission.pay_post(who.identity.user, len(body))
     frame = frames.decode_mark(body)
     answer = await gateway.badges.moved(move_of(who.identity, frame))
     return Response(frames.encode(answer), headers=_NOT_STORED, media_type="application/json")
@@ -245,7 +245,7 @@ async def publish(request: Request, who: Who) -> Response:
     """
     body = await plain_content_of(request, frames.LARGEST_FRAME)
     gateway: Gateway = request.app.state.gateway
-    gateway.pay_post(who.identity.user, len(body))
+    gateway.admission.pay_post(who.identity.user, len(body))
     event = client_event_of(who.identity, frames.decode_publish(body), gateway.now())
     answer = published(await gateway.publishing.published(event))
     return Response(frames.encode(answer), headers=_NOT_STORED, media_type="application/json")

@@ -85,13 +85,13 @@ def gateway_of(connection: HTTPConnection) -> Gateway:
     return gateway
 
 
-def admission(connection: HTTPConnection, gateway: Gateway) -> None:
+def check_admission(connection: HTTPConnection, gateway: Gateway) -> None:
     """Refuse while draining, unable to deliver or full, and refuse pages of other sites."""
     check_origin(connection)
     for part, trouble in gateway.trouble().items():
         if trouble is not None:  # which /readyz tells in full; strangers get no addresses
             raise Unavailable("gateway", f"{part} is not ready")
-    gateway.admit()
+    gateway.admission.admit()
 
 
 def credentials(connection: HTTPConnection, query: Mapping[str, str]) -> list[str]:
@@ -179,7 +179,7 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     """Authenticate the client: the dependency of every transport."""
     # Plain calls: FastAPI would run each dependency that does not wait in a thread of its own.
     gateway = gateway_of(connection)
-    admission(connection, gateway)
+    check_admission(connection, gateway)
     query = query_of(connection)
     tokens = credentials(connection, query)
     path = connection.scope["path"].rstrip("/")

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from socket import gethostname
 
 import structlog
@@ -15,96 +14,59 @@ from notifier.core.background import LongLived
 from notifier.core.badges import Badges
 from notifier.core.conversation import Conversation, Terms
 from notifier.core.deadlines import Deadlines
-from notifier.core.errors import (
-    CloseCode,
-    Full,
-    NotifierError,
-    TooFast,
-    TooManyConnections,
-    TooManyEvents,
-    unfailed,
-)
+from notifier.core.errors import CloseCode, NotifierError, unfailed
 from notifier.core.frames import RequestId
 from notifier.core.history import History, Question
 from notifier.core.hub import Hub
 from notifier.core.marks import UNMARKED, Mark
 from notifier.core.names import personal_topic
 from notifier.core.newcomer import Newcomer
-from notifier.core.ports import (
-    Broker,
-    Connection,
-    Control,
-    Marks,
-    Members,
-    PresenceQueries,
-    Seats,
-    TokenVerifier,
-)
+from notifier.core.ports import Connection, Seats, SharedPorts, TokenVerifier
 from notifier.core.positions import Position
 from notifier.core.publishing import Publishing
-from notifier.core.rate_limit import RateLimit, RateLimits
 from notifier.core.session import Session
+from notifier.gateway.admission import Admission, Capacity
 from notifier.gateway.orders import UserOrders, sessions_of
 from notifier.gateway.presence import PresenceResponder
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.gateway")
 _DRAIN_TICK = 0.05
-_CONNECTS = RateLimit(rate=2_000, burst=5)
-_FRAMES = RateLimit(rate=20, burst=10)
-_FRAME_BYTES = RateLimit(rate=16 * 1024, burst=10)
-_REVOCATION_SECONDS = 30 * 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """The bounds of one gateway: connections at once, and the rate of new clients.
-
-    `frames` and `frame_bytes` are of each user who posts frames over plain HTTP.
-    """
-
-    connections: int = 50_000
-    connects: RateLimit = _CONNECTS
-    frames: RateLimit = _FRAMES
-    frame_bytes: RateLimit = _FRAME_BYTES
-
-
 _CAPACITY = Capacity()
+_REVOCATION_SECONDS = 30 * 86_400
 
 
 class Gateway(LongLived):
     """The sessions of this process. Fulfils NewcomerHost.
 
     Use as `async with`: its tasks end with it, and if one of them fails the `async with` fails.
-    `drain_rate` is in sessions a second. Without `seats` connections of users are not counted;
-    without `control` nobody gives orders about them, and without `presence_queries` nobody asks.
+    `drain_rate` is in sessions a second. Without `seats` connections of users are not counted.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a gateway
         self,
-        broker: Broker,
+        shared: SharedPorts,
         verifier: TokenVerifier,
         metrics: Metrics,
-        marks: Marks,
-        members: Members,
         *,
         terms: Terms,
         capacity: Capacity = _CAPACITY,
         seats: Seats | None = None,
-        control: Control | None = None,
-        presence_queries: PresenceQueries | None = None,
         revocation_seconds: float = _REVOCATION_SECONDS,
         drain_rate: float = 200.0,
         drain_deadline: float = 60.0,
     ) -> None:
         super().__init__()
-        self.hub = Hub(broker, metrics)
-        self.badges = Badges(self.hub, broker, marks, metrics)
-        self.attendance = Attendance(self.hub, members, metrics)
-        self.publishing = Publishing(broker, metrics)
-        self._posts = RateLimits(capacity.frames)
-        self._posted_bytes = RateLimits(capacity.frame_bytes)
-        self._marks = marks
+        self._clients: set[Conversation] = set()
+        self.admission = Admission(capacity, seats, self._clients)
+        self.hub = Hub(shared.broker, metrics)
+        self.badges = Badges(self.hub, shared.broker, shared.marks, metrics)
+        self.attendance = Attendance(self.hub, shared.members, metrics)
+        self.publishing = Publishing(shared.broker, metrics)
+        self._orders = UserOrders(shared.control, shared.broker, self.hub, revocation_seconds)
+        PresenceResponder(shared.presence_queries, self.hub, gethostname(), self._background.start)
+        self._broker = shared.broker
+        self._marks = shared.marks
         # Wall-clock time that never steps: a step back would stop heartbeats until caught up.
         self._loop = asyncio.get_running_loop()  # kept: to ask for it is a system call
         self._started = time.time() - self._loop.time()
@@ -112,21 +74,11 @@ class Gateway(LongLived):
         self.terms = terms
         self.verifier = verifier
         self.metrics = metrics
-        self.draining = False
         metrics.connections_limit.set(capacity.connections)
-        self._broker = broker
-        self.capacity = capacity
-        self._connects_paid = 0.0
-        self._seats = seats
-        self._orders: UserOrders | None = None
-        if control is not None:
-            self._orders = UserOrders(control, broker, self.hub, revocation_seconds)
-        if presence_queries is not None:
-            PresenceResponder(presence_queries, self.hub, gethostname(), self._background.start)
+        self.draining = False
         self._drain_rate = drain_rate
         self._drain_deadline = drain_deadline
         metrics.drain_capacity.set(drain_rate * drain_deadline)
-        self._clients: set[Conversation] = set()
         self._empty = asyncio.Event()
 
     def _start(self) -> None:
@@ -134,77 +86,28 @@ class Gateway(LongLived):
         self._background.start(self.badges.run(), "badges")
         self._background.start(self.attendance.run(), "attendance")
         self._background.start(self.publishing.run(), "publishing")
+        self._background.start(self._orders.run(), "control")
         self._background.start(self._clock(), "clock")
-        if self._orders is not None:
-            self._background.start(self._orders.run(), "control")
 
     # Called by readiness.
 
     def trouble(self) -> dict[str, str | None]:
         """Return each part that delivering needs, with why it does not work, or None."""
-        parts = {
+        return {
             "draining": "draining: connections move to other gateways" if self.draining else None,
             "broker": self._broker.trouble,
             "tokens": self.verifier.trouble,
+            "control": self._orders.trouble,
         }
-        if self._orders is not None:
-            parts["control"] = self._orders.trouble
-        return parts
 
-    # Called by the transports in this order: `admit`, `verify`, `seat` once the identity is known,
-    # `open`.
-
-    def admit(self) -> None:
-        """Let one more client come in; raises Full or TooFast."""
-        self._check_room()
-        now = self._loop.time()
-        paid = self.capacity.connects.paid(self._connects_paid, now)
-        if paid is None:
-            raise TooFast
-        self._connects_paid = paid
-
-    def _check_room(self) -> None:
-        if len(self._clients) >= self.capacity.connections:
-            raise Full
+    # Called by the transports in this order: `admission.admit`, `verify`, `admission.seat` once the
+    # identity is known, `open`.
 
     async def verify(self, token: str) -> Identity:
         """Return whom a token identifies; raises Unauthorized or Unavailable."""
         identity = await self.verifier.verify(token)
-        if self._orders is not None:
-            self._orders.check(identity)
+        self._orders.check(identity)
         return identity
-
-    async def seat(self, identity: Identity | None) -> None:
-        """Let a user have one more connection; raises TooManyConnections or Full.
-
-        The end of the conversation releases the seat; if none is opened, call `unseat`. A newcomer
-        gets its seat once its `auth` succeeds.
-        """
-        if identity is not None:
-            await self._take_seat(identity)
-        try:
-            self._check_room()  # others may have come in meanwhile
-        except Full:
-            self.unseat(identity)
-            raise
-
-    async def _take_seat(self, identity: Identity) -> None:
-        if self._seats is not None and not await self._seats.claim(identity.user):
-            raise TooManyConnections("the user has too many connections already")
-
-    def pay_post(self, user: str, size: int) -> None:
-        """Let a user post one frame of so many bytes; raises TooManyEvents."""
-        now = self._loop.time()
-        if not (self._posts.allow(user, now) and self._posted_bytes.allow(user, now, size)):
-            frames, bytes_ = self.capacity.frames, self.capacity.frame_bytes
-            raise TooManyEvents(
-                f"a user posts at most {frames.rate:g} frames and {bytes_.rate:g} bytes a second"
-            )
-
-    def unseat(self, identity: Identity | None) -> None:
-        """Let a user have one connection less."""
-        if self._seats is not None and identity is not None:
-            self._seats.release(identity.user)
 
     async def read(self, questions: Sequence[Question]) -> list[History]:
         """Read history without following; raises Unavailable."""
@@ -268,7 +171,7 @@ class Gateway(LongLived):
 
     def _end_revoked(self, client: Conversation) -> None:
         # An order may have come between `verify` and now, when there was nothing yet to end.
-        if self._orders is not None and isinstance(client, Session):
+        if isinstance(client, Session):
             self._orders.end_revoked(client)
 
     def sessions(self, user: str) -> Iterator[Session]:
@@ -289,7 +192,7 @@ class Gateway(LongLived):
     async def _identify(self, newcomer: Newcomer, token: str, request_id: RequestId | None) -> None:
         try:
             identity = await self.verify(token)
-            await self._take_seat(identity)
+            await self.admission.take_seat(identity)
         except NotifierError as error:
             _log.info(
                 "token_refused", session=newcomer.id, client=newcomer.client(), reason=str(error)
@@ -299,7 +202,7 @@ class Gateway(LongLived):
         else:
             _log.info("authenticated", session=newcomer.id, user=identity.user)
             if not newcomer.authenticated(identity, request_id):
-                self.unseat(identity)
+                self.admission.unseat(identity)
 
     def identified(self, newcomer: Newcomer, session: Session) -> None:
         """See NewcomerHost."""
@@ -341,7 +244,7 @@ class Gateway(LongLived):
         user = identity.user if identity else None
         level = _level_of(client.connection)
         _log.log(level, "disconnected", session=client.id, user=user, reason=reason)
-        self.unseat(identity)
+        self.admission.unseat(identity)
         if not self._clients:
             self._empty.set()
 

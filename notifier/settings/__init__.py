@@ -3,20 +3,18 @@
 A setting comes from the environment (`NOTIFIER_…`), a file that `NOTIFIER_…_FILE` names, or `.env`.
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from notifier.core.grants import Scope, key_entries_of
 from notifier.settings import values
 from notifier.settings.files import NamedFiles, environment, named_files
+from notifier.settings.needs import KEYS_OF_TOKENS, missing
 from notifier.settings.sentences import (
     CLIENT_VARIABLES,
     PREFIX,
     SettingsError,
-    example,
     line,
     unknown,
     variable,
@@ -332,7 +330,7 @@ class Settings(BaseSettings):
             raise SettingsError([*lines, *unknown(variables, cls.model_fields)]) from None
         lines = [
             *unknown(variables, cls.model_fields),
-            *(_missing(settings, role) if role else ()),
+            *(missing(settings, role) if role else ()),
         ]
         if lines:
             raise SettingsError(lines)
@@ -345,8 +343,7 @@ class Settings(BaseSettings):
 
     def given_keys(self) -> list[str]:
         """Return the names of the settings that give keys of tokens: a gateway needs one."""
-        names = ("jwt_secret", "jwt_public_key", "jwks_url", "jwt_discovery_url")
-        return [name for name in names if getattr(self, name) not in (None, ())]
+        return [name for name in KEYS_OF_TOKENS if getattr(self, name) not in (None, ())]
 
     @property
     def jwt_secrets(self) -> tuple[str, ...]:
@@ -356,46 +353,3 @@ class Settings(BaseSettings):
     def is_given(self, name: str) -> bool:
         """Whether a setting was given, rather than left at its default."""
         return name in self.model_fields_set
-
-
-def _example(name: str) -> str:
-    return example(name, Settings.model_fields)
-
-
-def _keys_without_redis(settings: Settings) -> Iterator[str]:
-    for _, grant in key_entries_of(settings.api_keys):
-        if scopes := [scope for scope in grant.scopes if scope is not Scope.POST]:
-            yield (
-                f"NOTIFIER_REDIS_URL: is required, as the key {grant.name} has the scope "
-                f"{' and '.join(scopes)}; {_example('redis_url')}"
-            )
-
-
-def _half_of_tls(settings: Settings) -> Iterator[str]:
-    names = ("tls_certificate", "tls_key")
-    for name, other in (names, names[::-1]):
-        if getattr(settings, name) is None and getattr(settings, other) is not None:
-            yield f"{variable(name)}: is required beside {variable(other)}; {_example(name)}"
-
-
-def _missing(settings: Settings, role: Role) -> Iterator[str]:
-    if role == "api" and not settings.api_keys:
-        yield f"NOTIFIER_API_KEYS: is required, or nobody could post events; {_example('api_keys')}"
-    if role == "api" and not settings.is_given("redis_url"):
-        yield from _keys_without_redis(settings)
-    if role != "gateway":
-        return
-    yield from _half_of_tls(settings)
-    if len(settings.given_keys()) != 1:
-        yield (
-            "NOTIFIER_JWT_SECRET: exactly one is required of NOTIFIER_JWT_SECRET, "
-            "NOTIFIER_JWT_PUBLIC_KEY, NOTIFIER_JWKS_URL and NOTIFIER_JWT_DISCOVERY_URL; "
-            f"{_example('jwt_secret')}"
-        )
-    for name in ("jwt_issuer", "jwt_audience"):
-        is_known = name == "jwt_issuer" and settings.jwt_discovery_url
-        if not getattr(settings, name) and not is_known:
-            yield (
-                f"{variable(name)}: is required, or tokens issued for others would be accepted; "
-                f"{_example(name)}"
-            )

@@ -35,7 +35,8 @@ from notifier.core.rate_limit import RateLimit
 from notifier.credentials import certificate as certificate_of
 from notifier.credentials import take_keys
 from notifier.credentials import verifier as verifier_of
-from notifier.gateway.gateway import Capacity, Gateway
+from notifier.gateway.admission import Capacity
+from notifier.gateway.gateway import Gateway
 from notifier.gateway.outgoing import Outgoing
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.http.backlog import Backlog
@@ -142,16 +143,12 @@ def gateway(
         frame_bytes=RateLimit(settings.byte_rate, _INBOUND_AT_ONCE),
     )
     return Gateway(
-        shared.broker,
+        shared,
         verifier,
         metrics,
-        shared.marks,
-        shared.members,
         terms=_terms(settings),
         capacity=capacity,
         seats=seats,
-        control=shared.control,
-        presence_queries=shared.presence_queries,
         revocation_seconds=settings.revocation_seconds,
         drain_rate=settings.drain_rate,
         drain_deadline=settings.drain_seconds,
@@ -194,7 +191,7 @@ async def serve_gateway(
             is_shared=settings.gateway_port_shared,
             websocket=WebSocketConnection,
             backlog=backlog,
-            most=gateway.capacity.connections + _OTHER_CLIENTS,
+            most=gateway.admission.capacity.connections + _OTHER_CLIENTS,
             certificate=certificate,
         ) as port:
             yield port

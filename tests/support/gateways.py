@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +17,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from notifier.adapters.memory.control import MemoryControl
-from notifier.adapters.memory.marks import MemoryMarks
-from notifier.adapters.memory.members import MemoryMembers
 from notifier.adapters.memory.presence import MemoryPresenceQueries
 from notifier.core.access import Identity
 from notifier.core.control import Order
@@ -25,12 +24,13 @@ from notifier.core.conversation import Conversation, Terms
 from notifier.core.errors import NotifierError, Unauthorized, Unavailable
 from notifier.core.names import personal_topic
 from notifier.core.ports import Seats
+from notifier.gateway.admission import Capacity
 from notifier.gateway.app import create_app
-from notifier.gateway.gateway import Capacity, Gateway
+from notifier.gateway.gateway import Gateway
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.serving import serve
 from notifier.telemetry.metrics import Metrics
-from tests.support.brokers import SteeredBroker
+from tests.support.brokers import SteeredBroker, shared_ports_of
 from tests.support.eventually import eventually
 from tests.support.tls import NO_AUTHORITIES
 
@@ -253,22 +253,17 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
     history_size: int = 100,
     capacity: Capacity | None = None,
     seats: Seats | None = None,
-    controlled: bool = False,
 ) -> AsyncIterator[House]:
-    """Run a gateway, one that takes orders about users if it is `controlled`."""
+    """Run a gateway."""
     broker, tokens = SteeredBroker(history_size=history_size), Tokens()
     control, presence_queries = SteeredControl(broker), MemoryPresenceQueries(broker)
     gateway = _Watched(
-        broker,
+        replace(shared_ports_of(broker), control=control, presence_queries=presence_queries),
         tokens,
         Metrics(),
-        MemoryMarks(broker),
-        MemoryMembers(broker),
         terms=terms or Terms(),
         capacity=capacity or Capacity(),
         seats=seats,
-        control=control if controlled else None,
-        presence_queries=presence_queries,
         drain_rate=drain_rate,
         drain_deadline=drain_deadline,
     )
@@ -279,7 +274,7 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
         serve(app, host="127.0.0.1", port=0, setting="X", websocket=connection) as port,
     ):
         try:
-            await eventually(lambda: gateway.trouble().get("control") is None)
+            await eventually(lambda: gateway.trouble()["control"] is None)
             yield House(
                 port,
                 app,

@@ -16,7 +16,7 @@ from notifier.core.access import Identity
 from notifier.core.conversation import Terms
 from notifier.core.errors import TokenExpired, Unavailable
 from notifier.core.rate_limit import RateLimit
-from notifier.gateway.gateway import Capacity
+from notifier.gateway.admission import Capacity
 from notifier.http.proxies import Proxies
 from tests.support.gateways import PROTOCOL, House, served
 
@@ -752,7 +752,7 @@ async def test_a_number_that_cannot_be_is_refused(parameter: str, value: str) ->
     ),
     path=st.sampled_from(["poll", "history"]),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 async def test_no_query_is_answered_by_a_500(query: dict[str, str], path: str) -> None:
     query = {**query, "wait": "x"} if path == "poll" else query  # so that it is answered at once
     async with served() as it, it.http() as http:

@@ -23,7 +23,7 @@ def let_in(
 
 async def test_all_connections_of_a_disconnected_user_are_closed_and_may_come_back() -> None:
     async with (
-        served(controlled=True) as it,
+        served() as it,
         it.welcomed("ann") as one,
         it.welcomed("ann") as other,
         it.welcomed("bob") as bob,
@@ -42,7 +42,7 @@ async def test_all_connections_of_a_disconnected_user_are_closed_and_may_come_ba
 
 
 async def test_a_disconnect_that_is_read_again_ends_no_client_that_reconnected() -> None:
-    async with served(controlled=True) as it:
+    async with served() as it:
         async with it.welcomed("ann") as client:
             await it.control.give(Act.DISCONNECT, "42")
             assert await client.closed_with() == 4006
@@ -54,7 +54,7 @@ async def test_a_disconnect_that_is_read_again_ends_no_client_that_reconnected()
 
 @pytest.mark.parametrize("age", [None, 60, 0], ids=["without iat", "before", "same second"])
 async def test_a_revoked_token_ends_its_connections_and_is_refused(age: int | None) -> None:
-    async with served(controlled=True) as it:
+    async with served() as it:
         let_in(it, "old", "42", issued=0 if age is None else int(time.time()) - age)
         async with it.welcomed("old") as client:
             await it.control.give(Act.REVOKE, "42")
@@ -74,7 +74,7 @@ async def test_a_revoked_token_ends_its_connections_and_is_refused(age: int | No
 
 
 async def test_a_token_issued_after_the_revocation_is_taken_and_its_connection_stays() -> None:
-    async with served(controlled=True) as it:
+    async with served() as it:
         let_in(it, "new", "42", issued=LATER)
         async with it.welcomed("new") as client:
             await it.control.give(Act.REVOKE, "42")
@@ -88,7 +88,7 @@ async def test_a_token_issued_after_the_revocation_is_taken_and_its_connection_s
 
 @pytest.mark.parametrize(("act", "code"), [(Act.REVOKE, 4500), (Act.DISCONNECT, 4006)])
 async def test_other_followers_of_the_personal_topic_stay(act: Act, code: int) -> None:
-    async with served(controlled=True) as it:
+    async with served() as it:
         let_in(it, "admin", "7", issued=0, topics=("user:*",))
         async with it.client("admin", query="?topics=user:42") as admin, it.welcomed("ann") as ann:
             await admin.next_of("hello")
@@ -100,7 +100,7 @@ async def test_other_followers_of_the_personal_topic_stay(act: Act, code: int) -
 
 
 async def test_a_revoked_token_does_not_renew_a_session_nor_open_one_by_a_frame() -> None:
-    async with served(controlled=True) as it:
+    async with served() as it:
         let_in(it, "new", "42", issued=LATER)
         await it.control.give(Act.REVOKE, "42")
         async with it.welcomed("new") as client:
@@ -115,7 +115,7 @@ async def test_a_revoked_token_does_not_renew_a_session_nor_open_one_by_a_frame(
 
 
 async def test_a_stream_and_a_poll_of_a_revoked_token_end_with_a_bye() -> None:
-    async with served(controlled=True) as it, it.http("ann") as http:
+    async with served() as it, it.http("ann") as http:
         start = (await polled(http))["cursor"]
         waiting = asyncio.create_task(http.get("/v1/poll", params={"since": start, "wait": "50"}))
         async with http.stream("GET", "/v1/sse") as stream:
@@ -131,7 +131,7 @@ async def test_a_stream_and_a_poll_of_a_revoked_token_end_with_a_bye() -> None:
 
 
 async def test_a_client_verified_just_before_the_revocation_is_refused() -> None:
-    async with served(controlled=True, seats=(seats := SlowSeats())) as it:
+    async with served(seats=(seats := SlowSeats())) as it:
         async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             coming = tasks.create_task(closed(it))
             await seats.asked.wait()
@@ -143,7 +143,7 @@ async def test_a_client_verified_just_before_the_revocation_is_refused() -> None
 
 
 async def test_an_order_is_carried_out_within_a_second_or_two_without_the_signal() -> None:
-    async with served(controlled=True) as it, it.welcomed("ann") as client:
+    async with served() as it, it.welcomed("ann") as client:
         it.control.mute = True
         await it.control.give(Act.DISCONNECT, "42")
 
@@ -151,7 +151,7 @@ async def test_an_order_is_carried_out_within_a_second_or_two_without_the_signal
 
 
 async def test_nobody_is_let_in_while_revocations_cannot_be_read() -> None:
-    async with served(controlled=True) as it:
+    async with served() as it:
         it.control.away = True
         await eventually(lambda: it.gateway.trouble()["control"] is not None)
 
@@ -164,7 +164,7 @@ async def test_nobody_is_let_in_while_revocations_cannot_be_read() -> None:
 
 
 async def test_connected_clients_stay_while_revocations_cannot_be_read() -> None:
-    async with served(controlled=True) as it, it.welcomed("ann") as client:
+    async with served() as it, it.welcomed("ann") as client:
         it.control.away = True
         await eventually(lambda: it.gateway.trouble()["control"] is not None)
 

@@ -22,8 +22,6 @@ from tests.support.streams import polled, streamed
 
 
 async def asked(house: House, *users: str, detailed: bool = False) -> Presence:
-    # The gateway hears orders of a topic that it follows; without `control` it follows this one.
-    await house.broker.subscribe([GATEWAYS])
     return await house.presence_queries.ask(list(users), detailed=detailed)
 
 

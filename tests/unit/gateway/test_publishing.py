@@ -8,7 +8,7 @@ import pytest
 
 from notifier.core.access import Identity, WiderIdentity
 from notifier.core.rate_limit import RateLimit
-from notifier.gateway.gateway import Capacity
+from notifier.gateway.admission import Capacity
 from notifier.gateway.websocket import WebSocketConnection
 from tests.support.eventually import eventually
 from tests.support.gateways import House, served
