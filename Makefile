@@ -14,7 +14,9 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --
 # their order: the long ones, which need services, come first, and no worker is left with one at last.
 WORKERS ?= $(shell echo $$((2 + $$(getconf _NPROCESSORS_ONLN))))
 SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q
-WITHOUT_SERVICES = -m "not services and not long and not image" tests/unit tests/contract tests/deploy
+# `make test` tries a hundred examples of each property, these a quarter of that.
+WITHOUT_SERVICES = --hypothesis-profile "fewer examples" \
+	-m "not services and not long and not image" tests/contract tests/deploy tests/unit
 
 .PHONY: help run example test coverage chaos autobahn lint check check-other pictures bench requirements clean image-test chart contracts
 

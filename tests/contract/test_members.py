@@ -133,9 +133,7 @@ TOLD = st.tuples(st.integers(0, 2), st.sets(st.sampled_from(["ann", "bob", "cid"
 
 
 @given(steps=st.lists(TOLD, max_size=12))
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_in_any_order_the_last_words_of_each_gateway_are_read(
     backend: Backend, steps: list[tuple[int, set[str]]]
 ) -> None:

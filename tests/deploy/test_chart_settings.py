@@ -37,6 +37,7 @@ GIVEN: dict[str, Any] = {
 PLAIN = [
     name for name, field in Settings.model_fields.items() if not generate.is_secret(name, field)
 ]
+KEYS = {"jwt_public_key", "jwks_url", "jwt_discovery_url"}  # a chart takes one of them
 SECRET = [name for name, field in Settings.model_fields.items() if generate.is_secret(name, field)]
 
 
@@ -100,13 +101,18 @@ def test_with_another_key_the_gateway_reads_no_secret_for_tokens(name: str) -> N
     assert files_of(objects, "gateway") == ["NOTIFIER_REDIS_URL"]
 
 
-@functools.cache
 def example(name: str) -> tuple[Settings, list[Object]]:
-    """Settings with an example of one of them, and the objects of a chart that sets it so."""
-    [text] = (Settings.model_fields[name].examples or [])[:1]
-    wanted = Settings.model_validate({name: "::" if name == "host" else text})
-    given = wanted.model_dump(mode="json")[name]
-    return wanted, render(minimal(config={variable(name): given}))
+    """Settings with an example of one and of others, and the objects of a chart that sets them."""
+    return _examples(name if name in KEYS else "")
+
+
+@functools.cache
+def _examples(key: str) -> tuple[Settings, list[Object]]:
+    names = [name for name in PLAIN if name not in KEYS or name == key]
+    texts = {name: (Settings.model_fields[name].examples or [])[0] for name in names}
+    wanted = Settings.model_validate(texts | {"host": "::"})
+    given = wanted.model_dump(mode="json", include=set(names))
+    return wanted, render(minimal(config={variable(name): given[name] for name in names}))
 
 
 def readers(name: str) -> list[Role]:

@@ -410,7 +410,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=25))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 def test_any_order_of_joins_leaves_outages_and_deaths_ends_with_the_same_members(
     steps: list[tuple[str, int, Any]],
 ) -> None:

@@ -218,6 +218,6 @@ class Interleavings(RuleBasedStateMachine):
 
 
 Interleavings.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, derandomize=False
+    max_examples=settings().max_examples * 3 // 2, stateful_step_count=40, deadline=None
 )
 TestInterleavings = Interleavings.TestCase

@@ -3,7 +3,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
@@ -181,7 +181,6 @@ async def test_letters_that_no_url_has_are_refused_by_a_sentence_that_says_so() 
 # One request after the other.
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(1, len(PIPELINE) - 1), max_size=8))
 def test_requests_are_answered_one_after_another_wherever_they_are_cut(cuts: list[int]) -> None:
     ends = [0, *sorted(cuts), len(PIPELINE)]

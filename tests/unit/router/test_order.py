@@ -88,7 +88,7 @@ class Routers:
 
 
 @given(st.lists(st.one_of(one, one, many), min_size=1, max_size=8), moves)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=settings().max_examples // 2)
 def test_each_topic_gets_its_events_in_order_and_each_once(
     events: list[Users], moves: list[tuple[str, int]]
 ) -> None:

@@ -2,7 +2,7 @@ from base64 import urlsafe_b64encode
 
 import jwt
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from notifier.adapters.tokens.signed_token import LONGEST_TOKEN, Jws, SignedToken, decoded
@@ -77,7 +77,6 @@ PARTS = st.one_of(
 )
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(parts=st.lists(PARTS, max_size=4))
 async def test_any_bytes_in_place_of_a_token_are_refused_and_not_repeated(parts: list[str]) -> None:
     verifier = verifier_of(secret=SECRET)
@@ -144,7 +143,6 @@ def data_of(decoder: type[jwt.PyJWS], segment: bytes) -> bytes | None:
         return None
 
 
-@settings(deadline=None)
 @given(segment=SEGMENTS)
 @example(b"")
 @example(b"YQ")  # "a"
