@@ -86,10 +86,12 @@ def own_sighup() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _rabbitmq() -> Iterator["Broker"]:
-    from tests.support.services import rabbitmq  # noqa: PLC0415  # see above
+def _rabbitmq(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator["Broker"]:
+    """A RabbitMQ; workers share one, as its start takes six seconds of CPU time."""
+    from tests.support.services import rabbitmq, shared_rabbitmq  # noqa: PLC0415  # see above
 
-    with rabbitmq() as broker:
+    folder = tmp_path_factory.getbasetemp().parent  # of all workers
+    with rabbitmq() if worker_id == "master" else shared_rabbitmq(folder) as broker:
         yield broker
 
 

@@ -4,7 +4,9 @@ They run from the generation that `TEST_SERVERS` names, else in Docker where an 
 else from the binaries on this machine. `TEST_REDIS=valkey` takes Valkey in place of Redis.
 """
 
+import fcntl
 import functools
+import json
 import os
 import secrets
 import shutil
@@ -14,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, TextIO
 from urllib.parse import urlsplit
 
 import docker
@@ -337,6 +339,36 @@ def rabbitmq() -> Iterator[Broker]:
     else:
         with RabbitServer() as server:
             yield Broker(server.url, server.management_url)
+
+
+@contextmanager
+def shared_rabbitmq(folder: Path) -> Iterator[Broker]:
+    """The one RabbitMQ of all processes that name this folder.
+
+    The first of them starts it, and ends it once no other uses it. A lock ends with its process.
+    """
+    with (
+        (folder / "rabbitmq.turn").open("w") as turn,  # of the one that starts or ends it
+        (folder / "rabbitmq.json").open("a+") as note,  # shared by those that use it
+        ExitStack() as started,
+    ):
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        note.seek(0)
+        if known := note.read():
+            broker = Broker(*json.loads(known))
+        else:
+            broker = started.enter_context(rabbitmq())
+            print(json.dumps(broker), file=note, flush=True)
+            started.callback(_end, turn, note)
+        fcntl.flock(note, fcntl.LOCK_SH)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        yield broker
+
+
+def _end(turn: TextIO, note: TextIO) -> None:
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    fcntl.flock(note, fcntl.LOCK_EX)  # waits for the others
+    note.truncate(0)  # one that comes later starts another
 
 
 @contextmanager
