@@ -175,17 +175,20 @@ class Session(Conversation):
         self._topics = (*self.topics, topic)
 
         def answered(starts: dict[str, Start] | None) -> None:
+            is_asked_for = self._arrivals[0].asks_for(topic)
             self._arrived()
+            if not is_asked_for:
+                return  # unsubscribed meanwhile, and perhaps asked for anew
             request_id = or_unset(frame.id)
             if starts is None:
                 self._unsubscribe(topic)
                 self._refuse(request_id, _away())
-            elif start := starts.get(topic):  # else unsubscribed meanwhile
-                self.connection.send(
-                    frames.Subscribed(topic, start.position, request_id, start.resumed)
-                )
-                self._host.badges.tell_more(self)
-                self._host.attendance.refresh(self)
+                return
+            start = starts[topic]
+            subscribed = frames.Subscribed(topic, start.position, request_id, start.resumed)
+            self.connection.send(subscribed)
+            self._host.badges.tell_more(self)
+            self._host.attendance.refresh(self)
 
         self._subscribe({topic: since}, answered)
 

@@ -179,6 +179,26 @@ async def test_a_topic_left_and_followed_again_before_the_answer_is_answered_onc
         assert client.positions("news") == [position]
 
 
+@in_virtual_time
+async def test_the_end_of_a_wait_for_a_topic_that_was_left_ends_no_later_wait_for_it() -> None:
+    async with house() as it:
+        client = await welcomed(it)
+        it.broker.away = True
+        await client.say(type="subscribe", id=1, topic="news")
+        await client.say(type="unsubscribe", id=2, topic="news")
+        await pass_time(7)
+        await client.say(type="subscribe", id=3, topic="news")
+        await pass_time(5)  # the first has waited for more than ten seconds
+
+        it.broker.away = False
+        await pass_time(2)
+        position = it.broker.post("news")
+
+        assert client.of_type("error") == []
+        assert [frame["id"] for frame in client.of_type("subscribed")] == [3]
+        assert client.positions("news") == [position]
+
+
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
