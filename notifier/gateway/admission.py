@@ -1,4 +1,4 @@
-"""The bounds of one gateway: its clients, how fast they come, and what each user may have."""
+"""The bounds of one gateway: its clients, how fast they come, and the share of each user."""
 
 import asyncio
 from collections.abc import Sized
@@ -16,9 +16,9 @@ _FRAME_BYTES = RateLimit(rate=16 * 1024, burst=10)
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The bounds of one gateway: connections at once, and the rate of new clients.
+    """The bounds of one gateway: connections at once, and the rate of clients that come in.
 
-    `frames` and `frame_bytes` are of each user who posts frames over plain HTTP.
+    A request over plain HTTP comes in too. `frames` and `frame_bytes` are of each user who posts frames over plain HTTP.
     """
 
     connections: int = 50_000
@@ -42,9 +42,10 @@ class Admission:
         self._posts = RateLimits(capacity.frames)
         self._posted_bytes = RateLimits(capacity.frame_bytes)
 
-    def admit(self) -> None:
-        """Let one more client come in; raises Full or TooFast."""
-        self._check_room()
+    def admit(self, *, stays: bool) -> None:
+        """Let one more client come in; raises TooFast, and Full for one that `stays`."""
+        if stays:
+            self._check_room()
         now = self._loop.time()
         paid = self.capacity.connects.paid(self._connects_paid, now)
         if paid is None:

@@ -64,7 +64,6 @@ _REFUSALS = problems(
         400: "A parameter is unknown or malformed",
         401: "The token is missing, expired or not valid",
         403: "The token does not allow a topic, or the page's origin is not allowed",
-        429: "The user has too many connections",
         503: "The gateway is draining, full, or without its backends; retry after Retry-After",
     }
 )
@@ -72,7 +71,7 @@ _BODY_REFUSALS = problems(
     {
         413: "The body is too large",
         415: "The body is compressed, which is not taken here",
-        429: "The user has too many connections, or posts too fast; retry after Retry-After",
+        429: "The user posts too fast; retry after Retry-After",
     }
 )
 _SECURITY: list[dict[str, list[str]]] = [{"token": []}, {"cookie": []}]
@@ -131,7 +130,13 @@ _HELD = {
 
 
 def follows(does: str, answered: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
-    """Describe an endpoint that answers with the frames of topics, in the media types given."""
+    """Describe the endpoint of a transport, by the media types of its answer."""
+    described = _answers(does, answered, *parameters)
+    described["responses"] |= problems({429: "The user has too many connections"})
+    return described
+
+
+def _answers(does: str, answered: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
     return {
         "description": does,
         "response_class": Response,  # of no media type beside those that are described
@@ -161,7 +166,7 @@ WEBSOCKET: dict[str, Any] = {
     },
 }
 """Arguments of `add_api_route` for `GET /v1/ws`."""
-HISTORY = follows(
+HISTORY = _answers(
     "Read the events that topics still hold, without following them.",
     *(_HELD, _LIMIT, _ORDER, _BEFORE),
 )

@@ -36,6 +36,7 @@ _MISNOMERS = {
     "lastEventId": "since here",  # as stand-ins for EventSource call it, unless told otherwise
 }
 _POSTED = ("/v1/marks", "/v1/publish")  # their bodies have it all
+_ASK_ONCE = ("/v1/history", *_POSTED)  # a client that is connected needs them, however full it is
 _LONGEST_SHOWN = 32
 
 
@@ -85,13 +86,13 @@ def gateway_of(connection: HTTPConnection) -> Gateway:
     return gateway
 
 
-def check_admission(connection: HTTPConnection, gateway: Gateway) -> None:
+def check_admission(connection: HTTPConnection, gateway: Gateway, path: str) -> None:
     """Refuse while draining, unable to deliver or full, and refuse pages of other sites."""
     check_origin(connection)
     for part, trouble in gateway.trouble().items():
         if trouble is not None:  # which /readyz tells in full; strangers get no addresses
             raise Unavailable("gateway", f"{part} is not ready")
-    gateway.admission.admit()
+    gateway.admission.admit(stays=path not in _ASK_ONCE)
 
 
 def credentials(connection: HTTPConnection, query: Mapping[str, str]) -> list[str]:
@@ -179,10 +180,10 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     """Authenticate the client: the dependency of every transport."""
     # Plain calls: FastAPI would run each dependency that does not wait in a thread of its own.
     gateway = gateway_of(connection)
-    check_admission(connection, gateway)
+    path = connection.scope["path"].rstrip("/")
+    check_admission(connection, gateway, path)
     query = query_of(connection)
     tokens = credentials(connection, query)
-    path = connection.scope["path"].rstrip("/")
     if query:
         _check_names(path, [name for name, _ in connection.query_params.multi_items()])
     topics, cursor = _topics(query.get("topics", "")), _cursor(connection, query)

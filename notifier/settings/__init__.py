@@ -249,8 +249,8 @@ class Settings(BaseSettings):
     connect_rate: float = Field(
         2000.0,
         ge=1,
-        description="Connections that one gateway takes a second, and five times as many at once; "
-        "more are refused with 503.",
+        description="Clients that one gateway lets in a second, each request over plain HTTP among "
+        "them, and five times as many at once; more are refused with 503.",
         examples=[2000],
     )
     connections_per_user: int | None = Field(

@@ -53,7 +53,7 @@ from notifier.telemetry.traces import Traces
 
 _ROUTER_GRACE = 10.0
 _FEWEST_CONNECTIONS = 1_000  # of a gateway, unless its setting names fewer
-_OTHER_CLIENTS = 128  # of a gateway that is full of sessions: they read history, or are refused
+_OTHER_CLIENTS = 128  # of a full gateway: they ask once, or are refused
 _CONNECTS_AT_ONCE = 5.0  # seconds' worth: a gateway that dies sends its clients all at once
 _INBOUND_AT_ONCE = 10.0  # seconds' worth: a reconnecting client may subscribe to a hundred topics
 

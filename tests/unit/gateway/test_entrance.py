@@ -15,6 +15,7 @@ from notifier.adapters.memory.seats import MemorySeats
 from notifier.core.access import Identity
 from notifier.core.conversation import Terms
 from notifier.core.errors import TokenExpired, Unavailable
+from notifier.core.names import personal_topic
 from notifier.core.rate_limit import RateLimit
 from notifier.gateway.admission import Capacity
 from notifier.http.proxies import Proxies
@@ -564,6 +565,18 @@ async def test_a_full_gateway_refuses_before_the_upgrade_until_someone_leaves() 
         assert not verified
         assert it.count("notifier_connections_refused_total", reason="full") == 1
         assert it.count("notifier_connections_limit") == 2
+
+
+async def test_a_full_gateway_answers_requests_that_ask_once() -> None:
+    full = Capacity(connections=1)
+    async with served(capacity=full) as it, it.welcomed(), it.http() as http:
+        position = it.broker.post(personal_topic("42"))
+        read = await http.get("/v1/history")
+        listed = await http.get("/v1/history/", params={"order": "newest"})
+        marked = await http.post("/v1/marks", json={"read": position})
+        polled = await http.get("/v1/poll")
+
+    assert [each.status_code for each in (read, listed, marked, polled)] == [200, 200, 200, 503]
 
 
 async def test_clients_verified_while_the_last_place_was_taken_are_refused() -> None:
