@@ -12,7 +12,7 @@ from redis import Redis
 from benchmarks.contenders.contender import Backends
 from benchmarks.delivering import Bench, Watch
 from benchmarks.sizes import Sizes
-from tests.support.services import Broker, RabbitServer, RedisServer, emptied, fresh_vhost
+from tests.support.services import RabbitAddress, RabbitServer, RedisServer, emptied, fresh_vhost
 
 
 class Laboratory:
@@ -29,7 +29,7 @@ class Laboratory:
         with ExitStack() as stack:
             amqp_url = "amqp://localhost:1/"  # of no use to who needs no RabbitMQ
             if self._rabbitmq:
-                broker = Broker(self._rabbitmq.url, self._rabbitmq.management_url)
+                broker = RabbitAddress(self._rabbitmq.url, self._rabbitmq.management_url)
                 amqp_url = stack.enter_context(fresh_vhost(broker))
             redis_url = stack.enter_context(emptied(self._redis.url))
             home = Path(stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))

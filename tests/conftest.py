@@ -12,7 +12,7 @@ import structlog
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from tests.support.services import Broker
+    from tests.support.services import RabbitAddress
 
 settings.register_profile("any machine", deadline=None)  # however slow it is
 settings.register_profile("fewer examples", deadline=None, max_examples=25)
@@ -86,7 +86,9 @@ def own_sighup() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _rabbitmq(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator["Broker"]:
+def _rabbitmq(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Iterator["RabbitAddress"]:
     """A RabbitMQ; workers share one, as its start takes six seconds of CPU time."""
     from tests.support.services import rabbitmq, shared_rabbitmq  # noqa: PLC0415  # see above
 
@@ -104,7 +106,7 @@ def _redis_address() -> Iterator[str]:
 
 
 @pytest.fixture
-def amqp_url(_rabbitmq: "Broker") -> Iterator[str]:
+def amqp_url(_rabbitmq: "RabbitAddress") -> Iterator[str]:
     """An AMQP URL with a virtual host of the test's own."""
     from tests.support.services import fresh_vhost  # noqa: PLC0415  # see above
 
@@ -113,7 +115,7 @@ def amqp_url(_rabbitmq: "Broker") -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def amqp_management_url(_rabbitmq: "Broker") -> str:
+def amqp_management_url(_rabbitmq: "RabbitAddress") -> str:
     """The URL of RabbitMQ's management API, with user and password."""
     return _rabbitmq.management_url
 

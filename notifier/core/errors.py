@@ -14,7 +14,8 @@ NotifierError
 │   └── TokenRevoked  it was good until a backend revoked it: 401, close 4500
 ├── Forbidden      identified, but not allowed to do that: 403, an `error` frame
 ├── TooMany        over a bound on how many or how often: 400, close 4502, an `error` frame
-│   └── TooManyConnections  of this user: 429, close 4504
+│   ├── TooManyConnections  of this user: 429, close 4504
+│   └── TooManyEvents  posted too fast by this user: 429
 ├── Unavailable    a backend is out of reach; retry later: 503, close 4004
 │   ├── Failed      a backend serves others, and failed at this one request
 │   ├── Full        this process has as many connections as it may: 503

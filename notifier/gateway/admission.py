@@ -18,7 +18,8 @@ _FRAME_BYTES = RateLimit(rate=16 * 1024, burst=10)
 class Capacity:
     """The bounds of one gateway: connections at once, and the rate of clients that come in.
 
-    A request over plain HTTP comes in too. `frames` and `frame_bytes` are of each user who posts frames over plain HTTP.
+    A request over plain HTTP comes in too. `frames` and `frame_bytes` are of each user who posts
+    frames that way.
     """
 
     connections: int = 50_000
@@ -57,10 +58,10 @@ class Admission:
             raise Full
 
     async def seat(self, identity: Identity | None) -> None:
-        """Let a user have one more connection; raises TooManyConnections or Full.
+        """Give a client that stays its seat, once its user is known.
 
-        The end of the conversation releases the seat; if none is opened, call `unseat`. A newcomer
-        gets its seat once its `auth` succeeds.
+        Raises TooManyConnections or Full. The end of the conversation releases the seat; if none is
+        opened, call `unseat`. A newcomer gets its seat once its `auth` succeeds.
         """
         if identity is not None:
             await self.take_seat(identity)
@@ -71,12 +72,12 @@ class Admission:
             raise
 
     async def take_seat(self, identity: Identity) -> None:
-        """Let a user have one more connection, of a client who is in; raises TooManyConnections."""
+        """Give a client that is in already its seat; raises TooManyConnections."""
         if self._seats is not None and not await self._seats.claim(identity.user):
             raise TooManyConnections("the user has too many connections already")
 
     def unseat(self, identity: Identity | None) -> None:
-        """Let a user have one connection less."""
+        """Give a user's seat back."""
         if self._seats is not None and identity is not None:
             self._seats.release(identity.user)
 

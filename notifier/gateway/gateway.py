@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from socket import gethostname
 
 import structlog
@@ -19,28 +19,26 @@ from notifier.core.frames import RequestId
 from notifier.core.history import History, Question
 from notifier.core.hub import Hub
 from notifier.core.marks import UNMARKED, Mark
-from notifier.core.names import personal_topic
 from notifier.core.newcomer import Newcomer
 from notifier.core.ports import Connection, Seats, SharedPorts, TokenVerifier
 from notifier.core.positions import Position
 from notifier.core.publishing import Publishing
 from notifier.core.session import Session
 from notifier.gateway.admission import Admission, Capacity
-from notifier.gateway.orders import UserOrders, sessions_of
+from notifier.gateway.orders import UserOrders
 from notifier.gateway.presence import PresenceResponder
 from notifier.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("notifier.gateway")
 _DRAIN_TICK = 0.05
 _CAPACITY = Capacity()
-_REVOCATION_SECONDS = 30 * 86_400
 
 
 class Gateway(LongLived):
     """The sessions of this process. Fulfils NewcomerHost.
 
     Use as `async with`: its tasks end with it, and if one of them fails the `async with` fails.
-    `drain_rate` is in sessions a second. Without `seats` connections of users are not counted.
+    `drain_rate` is in connections a second. Without `seats` connections of users are not counted.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a gateway
@@ -52,9 +50,9 @@ class Gateway(LongLived):
         terms: Terms,
         capacity: Capacity = _CAPACITY,
         seats: Seats | None = None,
-        revocation_seconds: float = _REVOCATION_SECONDS,
-        drain_rate: float = 200.0,
-        drain_deadline: float = 60.0,
+        revocation_seconds: float,
+        drain_rate: float,
+        drain_deadline: float,
     ) -> None:
         super().__init__()
         self._clients: set[Conversation] = set()
@@ -72,7 +70,7 @@ class Gateway(LongLived):
         self._started = time.time() - self._loop.time()
         self.deadlines = Deadlines(self.now())
         self.terms = terms
-        self.verifier = verifier
+        self._verifier = verifier
         self.metrics = metrics
         metrics.connections_limit.set(capacity.connections)
         self.draining = False
@@ -96,16 +94,16 @@ class Gateway(LongLived):
         return {
             "draining": "draining: connections move to other gateways" if self.draining else None,
             "broker": self._broker.trouble,
-            "tokens": self.verifier.trouble,
+            "tokens": self._verifier.trouble,
             "control": self._orders.trouble,
         }
 
     # Called by the transports in this order: `admission.admit`, `verify`, `admission.seat` once the
-    # identity is known, `open`.
+    # identity is known, `open`. Requests that ask once call the others.
 
     async def verify(self, token: str) -> Identity:
         """Return whom a token identifies; raises Unauthorized or Unavailable."""
-        identity = await self.verifier.verify(token)
+        identity = await self._verifier.verify(token)
         self._orders.check(identity)
         return identity
 
@@ -173,10 +171,6 @@ class Gateway(LongLived):
         # An order may have come between `verify` and now, when there was nothing yet to end.
         if isinstance(client, Session):
             self._orders.end_revoked(client)
-
-    def sessions(self, user: str) -> Iterator[Session]:
-        """Yield the sessions of a user."""
-        return sessions_of(user, self.hub.connections(personal_topic(user)))
 
     # Called by conversations; see NewcomerHost.
 

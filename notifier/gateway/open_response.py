@@ -65,6 +65,14 @@ class OpenResponse(Outgoing):
     def encode(self) -> Callable[[Publication], bytes]:
         """See Connection."""
 
+    @abstractmethod
+    def send(self, frame: ServerFrame) -> None:
+        """See Connection."""
+
+    @abstractmethod
+    def ping(self) -> bool:
+        """See Connection."""
+
     def write_all(self, publications: Sequence[Publication]) -> None:
         """See Connection. Behind each stands the cursor up to it."""
         for publication in publications:

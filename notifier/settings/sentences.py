@@ -12,7 +12,7 @@ CLIENT_VARIABLES = {
     "NOTIFIER_API_KEY": "API key that `notifier send` posts with.",
     "NOTIFIER_TOKEN": "Token that `notifier listen` connects with.",
 }
-# What Kubernetes puts into every container for a Service of that name, unless told not to.
+# Kubernetes puts these into every container for a Service of that name, unless told not to.
 _SERVICE_LINK = re.compile(r"(.*_)?(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)")
 
 _COMPARED = {

@@ -18,7 +18,7 @@ from notifier.telemetry.metrics import Metrics
 from tests.support.amqp import connected_queue, event_queue, event_source, next_batch, publish, take
 from tests.support.batches import make_dead
 from tests.support.eventually import eventually
-from tests.support.services import Broker, RabbitServer, fresh_vhost
+from tests.support.services import RabbitAddress, RabbitServer, fresh_vhost
 
 pytestmark = pytest.mark.services
 
@@ -59,7 +59,10 @@ async def test_properties_over_the_largest_frame_are_cut_off_and_cost_no_good_en
     rabbit: RabbitServer,
 ) -> None:
     large = spec.Basic.Properties(headers={"x": bytearray(20_000_000)})
-    with fresh_vhost(Broker(rabbit.url, rabbit.management_url)) as url, larger_frames(rabbit):
+    with (
+        fresh_vhost(RabbitAddress(rabbit.url, rabbit.management_url)) as url,
+        larger_frames(rabbit),
+    ):
         async with event_source(url) as source:
             await eventually(lambda: source.trouble is None)
             await publish(url, b"{}", large)
@@ -82,7 +85,7 @@ async def test_properties_over_the_largest_frame_are_cut_off_and_cost_no_good_en
 async def test_low_memory_refuses_puts_at_once_while_the_source_drains(
     rabbit: RabbitServer,
 ) -> None:
-    with fresh_vhost(Broker(rabbit.url, rabbit.management_url)) as url:
+    with fresh_vhost(RabbitAddress(rabbit.url, rabbit.management_url)) as url:
         async with connected_queue(url) as queue:
             for number in range(200):
                 await queue.put(Entry(str(number).encode(), "user.42"))
@@ -103,7 +106,7 @@ async def test_low_memory_refuses_puts_at_once_while_the_source_drains(
 async def test_a_source_stays_ready_while_low_memory_blocks_its_dead_letters(
     rabbit: RabbitServer,
 ) -> None:
-    with fresh_vhost(Broker(rabbit.url, rabbit.management_url)) as url:
+    with fresh_vhost(RabbitAddress(rabbit.url, rabbit.management_url)) as url:
         async with connected_queue(url) as queue:
             await queue.put(Entry(b"{}", "user.42"))
         with low_memory(rabbit):
@@ -130,7 +133,7 @@ async def test_a_hung_rabbitmq_holds_up_neither_puts_nor_leaving(
             puts = asyncio.gather(*(queue.put(entry) for _ in range(100)), return_exceptions=True)
             return await asyncio.wait_for(puts, 11)
 
-    with fresh_vhost(Broker(rabbit.url, rabbit.management_url)) as url:
+    with fresh_vhost(RabbitAddress(rabbit.url, rabbit.management_url)) as url:
         try:
             outcomes = await asyncio.wait_for(put_to_a_hung_one(url), 20)
         finally:

@@ -11,7 +11,7 @@ from aio_pika.abc import AbstractQueue
 
 from tests.support.clients import Client, connected
 from tests.support.roles import Role, Service, clean_environment, running, service_of, token
-from tests.support.services import Broker, emptied, fresh_vhost
+from tests.support.services import RabbitAddress, emptied, fresh_vhost
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext
@@ -51,7 +51,7 @@ def dev(logs: Path) -> Iterator[Role]:
 
 
 @pytest.fixture(scope="module")
-def gateways(_rabbitmq: Broker, _redis_address: str, logs: Path) -> Iterator["TwoGateways"]:
+def gateways(_rabbitmq: RabbitAddress, _redis_address: str, logs: Path) -> Iterator["TwoGateways"]:
     """Two gateways and an api that a proxy may stand before, shared by a module's tests."""
     from tests.support.recipes import two_gateways  # noqa: PLC0415  # others need no proxies
 
@@ -85,7 +85,7 @@ async def visit(dev: Role, _browser: "Browser") -> AsyncIterator["Visit"]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def street(
-    _rabbitmq: Broker,
+    _rabbitmq: RabbitAddress,
     _redis_address: str,
     logs: Path,
     chromium: str,
@@ -111,7 +111,7 @@ async def context(street: "Street") -> AsyncIterator["BrowserContext"]:
 
 
 @pytest.fixture(scope="module")
-def service(_rabbitmq: Broker, _redis_address: str, logs: Path) -> Iterator[Service]:
+def service(_rabbitmq: RabbitAddress, _redis_address: str, logs: Path) -> Iterator[Service]:
     """One process of each role, shared by a module's tests: each has users of its own."""
     with fresh_vhost(_rabbitmq) as amqp_url, emptied(_redis_address) as redis_url:
         service = service_of(logs, amqp_url, redis_url)

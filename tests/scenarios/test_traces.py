@@ -14,7 +14,7 @@ from tests.support.collector import Collector, collector
 from tests.support.process import free_port, wait_until
 from tests.support.producers import amqp_producer, http_producer
 from tests.support.roles import Role, Service, running, service_of, token
-from tests.support.services import Broker, emptied, fresh_vhost
+from tests.support.services import RabbitAddress, emptied, fresh_vhost
 
 SPANS = {
     "accept": "notifier-api",
@@ -33,7 +33,7 @@ def collecting() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def traced(
-    _rabbitmq: Broker, _redis_address: str, logs: Path, collecting: Collector
+    _rabbitmq: RabbitAddress, _redis_address: str, logs: Path, collecting: Collector
 ) -> Iterator[Service]:
     """One process of each role, all of which send traces."""
     with fresh_vhost(_rabbitmq) as amqp_url, emptied(_redis_address) as redis_url:

@@ -174,7 +174,7 @@ class House:
         query: str = "",
         headers: dict[str, str] | None = None,
         subprotocols: tuple[str, ...] = (PROTOCOL,),
-        **options: Any,  # noqa: ANN401  # what the client library takes
+        **options: Any,  # noqa: ANN401  # of the client library
     ) -> AsyncIterator[Client]:
         """Connect, with the token in a header unless it is None."""
         given = {"Authorization": f"Bearer {token}"} if token is not None else {}
@@ -243,7 +243,7 @@ class House:
 
 
 @asynccontextmanager
-async def served(  # noqa: PLR0913  # what a gateway may be given
+async def served(  # noqa: PLR0913  # the options of a gateway
     *,
     origins: Iterable[str] = (),
     terms: Terms | None = None,
@@ -264,6 +264,7 @@ async def served(  # noqa: PLR0913  # what a gateway may be given
         terms=terms or Terms(),
         capacity=capacity or Capacity(),
         seats=seats,
+        revocation_seconds=86_400,
         drain_rate=drain_rate,
         drain_deadline=drain_deadline,
     )

@@ -311,7 +311,7 @@ class RabbitServer(Server):
         return _reply(self._port, b"AMQP\x00\x00\x09\x01").startswith(b"\x01\x00\x00")
 
 
-class Broker(NamedTuple):
+class RabbitAddress(NamedTuple):
     """Where a RabbitMQ takes AMQP, and where it is managed; both with user and password."""
 
     url: str
@@ -329,20 +329,20 @@ def version_of(management_url: str) -> tuple[int, ...]:
 
 
 @contextmanager
-def rabbitmq() -> Iterator[Broker]:
+def rabbitmq() -> Iterator[RabbitAddress]:
     """The RabbitMQ named in the environment, else one of our own."""
     if url := os.environ.get("TEST_AMQP_URL"):
         parts = urlsplit(url)
         credentials = f"{parts.username or 'guest'}:{parts.password or 'guest'}"
         guess = f"http://{credentials}@{parts.hostname}:15672"
-        yield Broker(url, os.environ.get("TEST_AMQP_MANAGEMENT_URL", guess))
+        yield RabbitAddress(url, os.environ.get("TEST_AMQP_MANAGEMENT_URL", guess))
     else:
         with RabbitServer() as server:
-            yield Broker(server.url, server.management_url)
+            yield RabbitAddress(server.url, server.management_url)
 
 
 @contextmanager
-def shared_rabbitmq(folder: Path) -> Iterator[Broker]:
+def shared_rabbitmq(folder: Path) -> Iterator[RabbitAddress]:
     """The one RabbitMQ of all processes that name this folder.
 
     The first of them starts it, and ends it once no other uses it. A lock ends with its process.
@@ -355,7 +355,7 @@ def shared_rabbitmq(folder: Path) -> Iterator[Broker]:
         fcntl.flock(turn, fcntl.LOCK_EX)
         note.seek(0)
         if known := note.read():
-            broker = Broker(*json.loads(known))
+            broker = RabbitAddress(*json.loads(known))
         else:
             broker = started.enter_context(rabbitmq())
             print(json.dumps(broker), file=note, flush=True)
@@ -372,7 +372,7 @@ def _end(turn: TextIO, note: TextIO) -> None:
 
 
 @contextmanager
-def fresh_vhost(broker: Broker) -> Iterator[str]:
+def fresh_vhost(broker: RabbitAddress) -> Iterator[str]:
     """The URL of a new virtual host, deleted afterwards with all connections to it."""
     name = f"test-{secrets.token_hex(6)}"
     address = urlsplit(broker.url)

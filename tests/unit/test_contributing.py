@@ -32,6 +32,15 @@ def targets(root: Path) -> set[str]:
     return set(re.findall(r"^([a-z./-]+):", (root / "Makefile").read_text(), re.MULTILINE))
 
 
+def test_each_file_that_comments_on_dependencies_name_is_there(root: Path) -> None:
+    text = (root / "pyproject.toml").read_text()
+    comments = re.findall(r"^    \".+?\",? +# (.+)$", text, re.MULTILINE)
+    named = [path for each in comments for path in re.findall(r"`([\w/]+\.py)`", each)]
+
+    assert named
+    assert [path for path in named if not list(root.glob(f"**/{path}"))] == []
+
+
 def test_make_run_shows_its_progress_while_it_sets_up(root: Path) -> None:
     command = ["make", "--dry-run", "--always-make", "run"]
 
@@ -46,7 +55,7 @@ def test_make_run_shows_its_progress_while_it_sets_up(root: Path) -> None:
     ]
 
 
-def steps(workflow: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  # what YAML holds
+def steps(workflow: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  # YAML
     for job in workflow["jobs"].values():
         yield from job.get("steps", ())
 

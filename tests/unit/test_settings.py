@@ -43,7 +43,7 @@ def lines(load: Load, role: Role | None = None, /, **environment: str) -> list[s
     return error.value.lines
 
 
-# What is taken.
+# Taken.
 
 
 def test_without_any_setting_the_defaults_hold(load: Load) -> None:
@@ -223,7 +223,7 @@ def test_settings_do_not_show_secrets(load: Load) -> None:
     assert SECRET not in repr(settings)
 
 
-# What is refused: with the variable and a good value.
+# Refused: with the variable and a good value.
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_variables_of_others_are_left_alone(load: Load) -> None:
     load(NOTIFY_SOCKET="/run/x", XNOTIFIER_PARTITIONS="x")
 
 
-# What a role needs.
+# The needs of a role.
 
 
 def test_the_settings_that_roles_need_are_enough(load: Load) -> None:
@@ -409,7 +409,16 @@ def test_each_line_of_a_secret_is_long_enough(load: Load) -> None:
 def test_only_one_source_of_keys_is_taken(load: Load) -> None:
     [line] = lines(load, "gateway", **ENOUGH | {"NOTIFIER_JWKS_URL": "https://issuer.example/jwks"})
 
-    assert line.startswith("NOTIFIER_JWT_SECRET: exactly one is required")
+    there = "NOTIFIER_JWT_SECRET"
+    assert line == f"NOTIFIER_JWKS_URL: cannot stand beside {there}; leave one of them out"
+
+
+def test_one_source_of_keys_is_required(load: Load) -> None:
+    given = {name: value for name, value in ENOUGH.items() if name != "NOTIFIER_JWT_SECRET"}
+
+    [line] = lines(load, "gateway", **given)
+
+    assert line.startswith("NOTIFIER_JWT_SECRET: exactly one is required of NOTIFIER_JWT_SECRET,")
 
 
 @pytest.mark.parametrize("given", ["NOTIFIER_TLS_CERTIFICATE", "NOTIFIER_TLS_KEY"])

@@ -14,7 +14,7 @@ from notifier.adapters.rabbitmq.errors import losses
 from notifier.adapters.rabbitmq.topology import DEAD, EVENTS
 
 _PATIENCE = 10.0  # seconds, for each answer of RabbitMQ's
-# What a router wrote beside the original's own headers, and RabbitMQ on the way.
+# Headers of a router beside the original's own, and those of RabbitMQ on the way.
 _OF_LETTERS = frozenset(
     f"notifier-{name}"
     for name in ("reason", "error", "routing-key", "queue", "time", "truncated", "size")

@@ -76,8 +76,8 @@ class Partition:
         self._is_mine = False
         self._due = math.inf  # when to register, by the loop's clock
         self._state = ConsumerState.AWAY
-        self._changed = asyncio.Event()  # to another place, or the moment to register
-        self._since = 0.0  # in this place
+        self._changed = asyncio.Event()  # to another state, or the moment to register
+        self._since = 0.0  # in this state
 
     # Whose it is.
 
@@ -117,8 +117,8 @@ class Partition:
         if self._state is not ConsumerState.AWAY:
             self._change_to(ConsumerState.LEAVING)
 
-    def _change_to(self, place: ConsumerState) -> None:
-        self._state = place
+    def _change_to(self, state: ConsumerState) -> None:
+        self._state = state
         self._since = asyncio.get_running_loop().time()
         self._changed.set()
 

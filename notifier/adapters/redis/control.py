@@ -21,7 +21,7 @@ from notifier.telemetry.metrics import Metrics
 _KEYS = {Act.REVOKE: "notifier:revoked", Act.DISCONNECT: "notifier:disconnected"}
 _DISCONNECT_SECONDS = 120
 _PAGE = 5_000
-# What is read anew each time, in case Redis' clock was set back meanwhile.
+# Read anew each time, in case Redis' clock was set back meanwhile.
 _OVERLAP = 60_000  # milliseconds
 _LOOK = payload_of(Signal(GATEWAYS, Kind.ORDER, LOOK))
 

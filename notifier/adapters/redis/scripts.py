@@ -40,7 +40,7 @@ class Script:
         self.sha: Final = sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-# What a script begins with that looks after a stream; `head` and so on are its first four keys.
+# The beginning of a script that looks after a stream; `head` and so on are its first four keys.
 STREAM = """
 local head, log, ids, newest = unpack(KEYS, 1, 4)
 

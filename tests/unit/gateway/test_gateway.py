@@ -169,7 +169,15 @@ async def test_a_gateway_fails_when_one_of_its_tasks_does() -> None:
     broker.held = True
 
     with pytest.raises(ExceptionGroup) as error:  # noqa: PT012  # it fails while it runs
-        async with Gateway(shared_ports_of(broker), Tokens(), Metrics(), terms=Terms()) as gateway:
+        async with Gateway(
+            shared_ports_of(broker),
+            Tokens(),
+            Metrics(),
+            terms=Terms(),
+            revocation_seconds=60,
+            drain_rate=1,
+            drain_deadline=1,
+        ) as gateway:
             gateway.open(RecordingConnection(), Identity("42", 4e9), (), {})
             (await broker.asked()).done.set_exception(ZeroDivisionError())
             await asyncio.Event().wait()
@@ -186,7 +194,7 @@ async def test_a_new_token_in_place_is_taken() -> None:
         assert (await client.next_of("authenticated"))["expires"].startswith("2096")
 
 
-# What is left of whoever has gone. The collector of cycles seldom looks at what has lived for long.
+# Nothing is left of clients that have gone. The collector of cycles seldom looks at old objects.
 
 
 @pytest.fixture

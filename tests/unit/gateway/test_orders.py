@@ -119,7 +119,7 @@ async def test_a_stream_and_a_poll_of_a_revoked_token_end_with_a_bye() -> None:
         start = (await polled(http))["cursor"]
         waiting = asyncio.create_task(http.get("/v1/poll", params={"since": start, "wait": "50"}))
         async with http.stream("GET", "/v1/sse") as stream:
-            await eventually(lambda: len(list(it.gateway.sessions("42"))) == 2)
+            await eventually(lambda: len(list(it.gateway.hub.followers("user:42"))) == 2)
             await it.control.give(Act.REVOKE, "42")
 
             text = (await stream.aread()).decode()
