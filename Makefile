@@ -72,7 +72,7 @@ image-test: .venv/dev .venv/scan-made ## build the image and run it as the chart
 chart: .venv/dev ## write what the chart takes from settings and values.yaml
 	$(BIN)/python -m deploy.helm.generate
 
-# RELEASE=1: what holds from then on is what later changes are compared with.
+# RELEASE=1: later changes are compared with the promises of this moment.
 contracts: .venv/dev ## write docs/contracts/ from the code, and tell changes that break clients
 	$(BIN)/python -m contracts.generate $(if $(RELEASE),--release)
 
@@ -134,7 +134,7 @@ clean: ## remove the virtual environment and everything made by tools
 	$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 
-# The package for browsers: what npm brings is only to build and test it.
+# The package for browsers: npm brings only the tools to build and test it.
 JS := clients/js
 $(JS)/node_modules/.made: $(JS)/package-lock.json
 	@node -e 'process.exit(+(parseInt(process.versions.node) < 18))' 2>/dev/null && npm --version >/dev/null || \

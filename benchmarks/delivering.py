@@ -217,6 +217,6 @@ def _paced(stay: Stay, bench: Bench, last: int, *, followers: int) -> Values:
     expected = followers * count // every
     report = stay.clients.patiently(expected)
     arrived = report["deliveries"] / expected
-    # What never came is not late but lost: a percentile of the rest would hide that.
+    # An event that never came is not late but lost: a percentile of the rest would hide that.
     p99 = report["p99"] / 1000 if arrived >= 1 else None
     return {"p99_ms": p99, "arrived": arrived, "gone": report["gone"]}

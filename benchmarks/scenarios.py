@@ -36,7 +36,7 @@ class Scenario(NamedTuple):
 
 
 def _bare_broadcast(bench: Bench) -> dict[str, Values]:
-    # It knows neither users nor tokens: what it holds and how it connects compares with nothing.
+    # It knows neither users nor tokens: its memory and its connects compare with nothing.
     return {"broadcast": delivering.crowd(Bare(), bench)["broadcast"]}
 
 

@@ -69,8 +69,8 @@ class Contender(ABC):
     """
 
     name: str
-    follows: str  # what a connection follows
-    lacks: ClassVar[Mapping[str, str]] = {}  # by row, what is not asked of it there
+    follows: str  # the topic of a connection
+    lacks: ClassVar[Mapping[str, str]] = {}  # by row, the thing that is not asked of it there
     ready = ""
     ping = ""
     pong = ""

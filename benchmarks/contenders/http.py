@@ -61,7 +61,7 @@ class Connection:
                 self._take(line)
 
     def _take(self, line: bytes) -> None:
-        # A body has no line end before it: what follows it stands on the same line.
+        # A body has no line end before it: the next head stands on the same line.
         _, found, status = line.partition(b"HTTP/1.1 ")
         if found:
             self._awaited -= 1

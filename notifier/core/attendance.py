@@ -18,11 +18,11 @@ from notifier.core.worker import Subscriber, Worker
 
 ORDER = "members"
 """The order (`notifier.core.signals`) to read the members of a topic anew."""
-MOST_LISTED = 1_000  # members; of a topic with more clients get the number alone
+MOST_LISTED = 1_000  # members: clients get only the number of more
 LAPSE = 5.0  # seconds after which a gateway that was not heard of has no members any more
 LINGER = 5  # ticks for which a member stays whose connection is gone: it may reconnect
 _RENEWAL = 30  # ticks in which each topic is exchanged once, even without a sign of a change
-_LARGE_TICKS = 10  # between two readings of a topic of which clients get the number
+_LARGE_TICKS = 10  # between two readings of a topic whose members are only counted
 _CAUTION = 3.0  # seconds in which gateways are heard again that could not be for a while
 _ROUND = 64  # topics
 

@@ -29,7 +29,7 @@ _OWN_PARAMETERS = {
     "/v1/poll": ("wait", "marks"),
     "/v1/history": ("limit", "order", "before"),
 }
-# What a poll that is told of marks knows already: the names of `notifier.gateway.poll`.
+# The marks that a poll knows already: the names of `notifier.gateway.poll`.
 _KNOWN_MARKS = re.compile(r"true|[0-9a-f]{8}(?:,[0-9a-f]{8}){0,101}")
 _MISNOMERS = {
     "topic": "topics here: one or several, separated by commas",  # as it is called everywhere else

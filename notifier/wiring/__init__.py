@@ -36,7 +36,7 @@ async def run(role: Role, settings: Settings, announce: Callable[[str], None]) -
     metrics = Metrics()
     metrics.build_info.labels(role, __version__).set(1)
     _spare_the_collector()
-    # Whoever closes the terminal of `dev` has it end; others read their settings anew.
+    # With its terminal `dev` ends; other roles read their settings anew.
     hangup = (signal.SIGHUP,) if role == "dev" else ()
     with stop_signals(*hangup) as stopping:
         _log.info("starting", role=role)

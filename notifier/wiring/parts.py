@@ -199,7 +199,7 @@ async def serve_gateway(
 
 @contextmanager
 def _connection_bounds(settings: Settings, backlog: Backlog) -> Iterator[None]:
-    """Set the bounds of all connections while inside: a test may run a house in its own process."""
+    """Set the bounds of all connections while inside: a test runs gateways in its own process."""
     before = Outgoing.send_buffer, Outgoing.backlog
     limits = WebSocketConnection.frame_limit, WebSocketConnection.byte_limit
     Outgoing.send_buffer, Outgoing.backlog = settings.send_buffer_bytes, backlog

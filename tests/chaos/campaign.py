@@ -15,7 +15,7 @@ from tests.chaos.world import World, world
 from tests.support.invariants import Kind
 
 Say = Callable[[str], None]
-_PATIENCE = 60.0  # what has not come after so many seconds is lost
+_PATIENCE = 60.0  # seconds after which an event that has not come is lost
 _SHOWN = 8  # of each row's complaints
 
 
@@ -145,7 +145,7 @@ class _Round:
     async def _recover(self, over: float) -> None:
         this = self._world
         await asyncio.sleep(this.seconds(0, self._row.failure.tail))
-        # What was lost on the way has to come without another event that shows the hole.
+        # A lost event has to come without another event that shows the hole.
         await this.flow.pause()
         deadline = self._clock() + _PATIENCE
         while this.crowd.missing and self._clock() < deadline:

@@ -36,7 +36,7 @@ REPORTED, EXPIRING, COLLAPSING = "reported", "expiring", "collapsing"  # lanes w
 SHORT_LIFE = 1  # second, of an expiring event
 _BATCH = 6
 _FLOOD = 500  # a batch
-_CONFIRMING = 5.0  # what a foreign producer waits for a confirm, in seconds
+_CONFIRMING = 5.0  # seconds for which a foreign producer waits for a confirm
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class Flow(Crew):
                 while goes_on.is_set() and await self._publish_next(lane, style, publish):
                     pass
 
-    # What they post.
+    # Their events.
 
     def _one_topic(self) -> str:
         return self._chance.choices(
@@ -242,7 +242,7 @@ class Flow(Crew):
     def _next(self, lane: str, *topics: str, size: int = 20) -> Posting:
         self.count += 1
         name = f"{lane}-{self.count}"
-        # What is for several users may overtake, where there is more than one partition.
+        # An event for several users may overtake, where there is more than one partition.
         return Posting(name, topics, lane if len(topics) == 1 else name, size, self.ttl)
 
     def large(self, lane: str, topic: str, size: int) -> Posting:

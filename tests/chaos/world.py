@@ -167,12 +167,12 @@ class World:
         return self.chance.uniform(least, most)
 
     @contextmanager
-    def admin(self) -> Any:  # noqa: ANN401  # what redis-py's stubs make of it
+    def admin(self) -> Any:  # noqa: ANN401  # as redis-py's stubs have it
         """A connection to Redis that no link is in the way of."""
         with redis.Redis.from_url(self.redis.url, socket_timeout=20) as client:
             yield client
 
-    async def ask_redis(self, *command: str) -> Any:  # noqa: ANN401  # what Redis replies
+    async def ask_redis(self, *command: str) -> Any:  # noqa: ANN401  # a reply of Redis
         """Send Redis one command past all links."""
 
         def ask() -> Any:  # noqa: ANN401  # as above

@@ -62,7 +62,7 @@ async def test_a_deleted_queue_is_declared_again_and_entries_put_meanwhile_arriv
             await queue.put(Entry(str(number).encode(), "user.42"))
 
         assert len(await take(source, 50)) == 50
-        # What is unroutable may all have come before the loss is even noticed.
+        # Unroutable entries may all have come before the loss is even noticed.
         repairs = partial(metrics.registry.get_sample_value, "notifier_topology_repairs_total")
         await eventually(lambda: repairs() == 1)
         await eventually(lambda: source.trouble is None)

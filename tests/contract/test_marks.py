@@ -199,7 +199,7 @@ async def test_reading_is_told_to_the_users_gateways_and_receiving_is_not(
     assert told == [order, order, Signal("user:42", Kind.ORDER, "end")]
 
 
-# Against the pure rule, whatever happens.
+# Against the pure rule, in any order of events.
 
 _STORIES = st.lists(
     st.one_of(

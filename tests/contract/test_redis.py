@@ -871,7 +871,7 @@ async def test_a_late_answer_of_a_former_redis_is_compared_with_the_current_one(
         with answers_held(transports):
             publishing = asyncio.create_task(publisher.publish([new("news", "lost")]))
             await until(lambda: head_offset(former) == 2)
-            await published(publisher, new("elsewhere", "b"))  # and what is known is compared
+            await published(publisher, new("elsewhere", "b"))  # and the known ones are compared
 
         await publishing
         async with RedisBroker(present.url, metrics=metrics) as other:
@@ -1223,7 +1223,7 @@ def recorded_transports(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Transpo
     connect = asyncio.open_connection
 
     async def recording(
-        *place: Any,  # noqa: ANN401  # whatever it is
+        *place: Any,  # noqa: ANN401  # of any type
         **options: Any,  # noqa: ANN401  # the same
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await connect(*place, **options)

@@ -328,7 +328,7 @@ def test_no_pod_is_missing_during_an_update(path: Path) -> None:
         assert spec["progressDeadlineSeconds"] > spec["minReadySeconds"]
 
 
-# What each role takes to end, beyond preStop and drain: see notifier/wiring/ and serving.py.
+# Seconds that each role takes to end, beyond preStop and drain: see wiring/ and serving.py.
 SECONDS_TO_END = {"gateway": 5 + 5, "router": 10, "api": 12}
 
 
@@ -654,7 +654,7 @@ def test_the_monitor_labels_each_process_with_its_release_as_the_alerts_expect()
         assert labels["app.kubernetes.io/instance"] == RELEASE
 
 
-# What people add.
+# Additions of people.
 
 
 def test_additions_to_all_pods_and_to_one_role_are_put_together() -> None:

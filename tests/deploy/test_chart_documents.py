@@ -31,7 +31,7 @@ def test_the_table_in_the_readme_is_that_of_the_values() -> None:
     assert text == generate.readme_text(text), RUN
 
 
-def leaves(values: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401  # whatever YAML holds
+def leaves(values: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401  # YAML
     if isinstance(values, dict) and values:
         for name, value in values.items():
             yield from leaves(value, f"{path}.{name}" if path else name)
@@ -49,7 +49,7 @@ def test_every_value_is_documented() -> None:
     assert [path for path in leaves(yaml.safe_load(text)) if not is_told(path)] == []
 
 
-def closed(schema: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401  # whatever JSON holds
+def closed(schema: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401  # JSON
     properties = schema.get("properties", {})
     if properties and schema.get("additionalProperties") is not False:
         yield path

@@ -115,7 +115,7 @@ def test_all_of_python_is_compiled(image: Image) -> None:
         path.parent.parent / f"{path.name.partition('.')[0]}.py" for path in library.rglob("*.pyc")
     }
 
-    # What a package ships for other versions of Python may not compile with this one.
+    # Modules that a package ships for other versions of Python may not compile with this one.
     assert len(sources - compiled) < 0.01 * len(sources)
     assert {path for path in sources if "notifier" in path.parts[-4:]} <= compiled
 

@@ -53,7 +53,7 @@ def cluster(logs: Path, amqp_url: str, redis_url: str, **settings: str) -> Itera
         yield Cluster(api, gateways, amqp_url)
 
 
-# Who listens.
+# The listeners.
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ async def connect_all(
     return stays
 
 
-# What is posted.
+# The events.
 
 
 def events(count: int, people: int) -> list[Event]:
@@ -223,7 +223,7 @@ async def deliver(cluster: Cluster, *, count: int, people: int) -> None:
         async with http_producer(cluster.api.api_url) as producer:
             await producer.send(END)
         for stay in stays:
-            # Whatever went to the wrong client has come before this.
+            # An event for the wrong client has come before this.
             await stay.client.read_until(lambda client: client.events[-1:] == [END["id"]])
 
     places = places_of(thirds)

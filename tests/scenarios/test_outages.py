@@ -111,7 +111,7 @@ async def test_a_publication_that_is_retried_on_a_hung_redis_makes_no_duplicate(
             connected(service.gateway.gateway_url, token("42")) as client,
             amqp_producer(amqp_url) as producer,
         ):
-            durable_redis.pause()  # what it is asked now waits in its sockets
+            durable_redis.pause()  # questions of now wait in its sockets
             # Meanwhile: after five seconds without Redis the router holds nothing any more.
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(producer.send_to_user("42", IDS))

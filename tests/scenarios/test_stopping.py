@@ -173,7 +173,7 @@ async def test_a_router_shut_down_in_mid_stream_means_no_lost_and_no_duplicate_e
                 await client.next_events(100)
                 assert await asyncio.to_thread(stoppable.router.stop) == 0
                 await client.next_events(500)
-            # What the first has published it has also acked: the other never saw it.
+            # The first has acked all that it published: the other never saw it.
             assert standby.metric("notifier_publications_total", outcome="duplicate") == 0
         await producer.send({"type": "t"}, "user.42", message_id="behind")
 

@@ -114,7 +114,7 @@ async def test_a_foreign_client_gives_its_token_in_the_first_frame(entrance: Ent
         assert (hello["type"], hello["user"]) == ("hello", "42")
 
 
-# Who stays outside.
+# Those that stay outside.
 
 
 def made(*, secret: str = SECRET, issuer: str = ISSUER, audience: str = AUDIENCE) -> str:
@@ -259,7 +259,7 @@ def test_a_key_that_the_issuer_has_just_rotated_in_is_taken_while_running(
         except InvalidStatus as refused:  # until the issuer is asked again it is 503
             return str(refused)
 
-    # It asks the issuer at most every 10 s, whatever key ids tokens claim.
+    # It asks the issuer at most every 10 s, by any key ids that tokens claim.
     wait_until(
         lambda: '"type":"hello"' in answer(entrance.token("42")),
         seconds=30,

@@ -207,7 +207,7 @@ class SteeredBroker:
         if not self.held:
             return work()
         call = Call(work)
-        self.calls.append(call)  # type: ignore[arg-type]  # what is held is not looked at
+        self.calls.append(call)  # type: ignore[arg-type]  # nobody looks at a held one
         self._called.set()
         result: T = await call.done
         return result

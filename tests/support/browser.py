@@ -23,7 +23,7 @@ QUIET = (
 )
 
 
-# Browsers trust pages of 127.0.0.1 more than those of another name, whatever its address.
+# Browsers trust pages of 127.0.0.1 more than those of another name for the same address.
 INSECURE_HOST = "devbox"
 NAMES = f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1"
 

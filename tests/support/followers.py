@@ -73,7 +73,7 @@ class Follower(RecordingConnection):
         assert not self._gap_due, "an event where a gap was announced"
         assert publication.position.offset > self._offset, self.sent
         assert not self._missed(self._next, number), self.sent
-        # What came behind a gap may have been posted before it, but nothing comes twice.
+        # An event behind a gap may have been posted before it, but nothing comes twice.
         assert number not in self.numbers[:-1], f"{number} came twice: {self.sent}"
         self._next, self._offset = max(self._next, number + 1), publication.position.offset
 

@@ -40,7 +40,7 @@ class Followed:
     gaps: int = 0
     gap_due: bool = False
     expired: int = 0  # so many may be left out without a gap: their time was over
-    repeats: int = 0  # came again after a gap: whoever lost history may have lost what it knew
+    repeats: int = 0  # came again after a gap: Redis without history may have forgotten ids too
     complaints: list[Complaint] = field(default_factory=list)
     _gaps_before: dict[str, int] = field(default_factory=dict)
 
@@ -50,7 +50,7 @@ class Followed:
             if not self._moves(start["position"], 0):
                 self._complain("disordered", f"resumed at {start}, was {self.position}")
         else:
-            # Without `resumed` the client gave no position: what it misses it chose to miss.
+            # Without `resumed` the client gave no position: it chose to miss the events before.
             self.gap_due = "resumed" in start
             self.position = self.position if self.gap_due else start["position"]
 
@@ -115,7 +115,7 @@ class Streams(dict[str, Followed]):
                 self[frame["topic"]].take(frame)
             case "gap":
                 self[frame["topic"]].take_gap(frame)
-            case "cursor":  # no frame, but what SSE and long-poll say beside theirs
+            case "cursor":  # no frame, but the word of SSE and long-poll beside theirs
                 for topic, _, position in (c.partition("@") for c in frame["cursor"].split(",")):
                     self.setdefault(topic, Followed(position)).is_at(position)
             case _:  # the other frames say nothing of streams
@@ -175,7 +175,7 @@ def assert_in_order(received: Iterable[str], places: Mapping[str, tuple[Hashable
             latest[lane] = number
 
 
-# While events flow: what was posted, and what each recipient makes of it.
+# While events flow: the posted ones, and the view of each recipient.
 
 
 @dataclass

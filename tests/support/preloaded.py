@@ -99,7 +99,7 @@ def _address() -> str:
 
 def main() -> None:
     """Import what roles need, and fork when asked; in a role, run the command."""
-    import httpcore  # noqa: F401, PLC0415  # what takes long
+    import httpcore  # noqa: F401, PLC0415  # it takes long
     import uvicorn.protocols.http.auto  # noqa: F401, PLC0415  # as above
 
     from notifier import cli, client, serving, wiring  # noqa: F401, PLC0415  # as above

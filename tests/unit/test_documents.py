@@ -63,7 +63,7 @@ def test_a_test_that_a_document_names_is_there(pytestconfig: pytest.Config) -> N
 
 
 CLAUSE = re.compile(
-    r"(?:^|\n\n|[.;:!|,]\s+|\(|\n- |\n\d+\. |\*\*|# )"
+    r"(?:^|\n\n|[.;:!|,]\s+(?:(?:and|or|but)\s+)?|\(|\n- |\n\d+\. |\*\*|# )"
     r"(?:what|who|whom|whatever|whoever)\b[^.?!|]*(?:[.!|]|$)",
     re.IGNORECASE,
 )
@@ -101,6 +101,23 @@ def test_no_docstring_begins_with_what_or_who(folder: str, pytestconfig: pytest.
     ] == []
 
 
+COMMENT = re.compile(
+    r"# (?:.*[.;:!,] )?(?:(?:and|or|but) )?(?:what|who|whom|whatever|whoever) [^?]*$", re.IGNORECASE
+)
+
+
+@pytest.mark.parametrize("folder", ["notifier", "tests", "benchmarks", "contracts", "examples"])
+def test_no_clause_of_a_comment_begins_with_what_or_who(
+    folder: str, pytestconfig: pytest.Config
+) -> None:
+    assert [
+        f"{file}: {line}"
+        for file in (pytestconfig.rootpath / folder).rglob("*.py")
+        for line in file.read_text().splitlines()
+        if not line.partition("#")[0].count('"') % 2 and COMMENT.search(line)
+    ] == []
+
+
 def test_each_guarantee_names_the_tests_that_hold_it(pytestconfig: pytest.Config) -> None:
     guarantees = (pytestconfig.rootpath / "README.md").read_text().partition("## Guarantees\n")[2]
     rows = (pytestconfig.rootpath / "docs/reliability.md").read_text().splitlines()
@@ -122,6 +139,16 @@ def test_the_tests_of_the_first_promises_have_the_word_of_their_promise(
         assert names
         assert [name for name in names if word not in name] == [], row
     assert len(words) == 6
+
+
+def test_each_further_word_of_a_promise_finds_a_test(pytestconfig: pytest.Config) -> None:
+    text = (pytestconfig.rootpath / "docs/reliability.md").read_text()
+    words = re.findall(r"`(\w+)`", text.partition("Further words are ")[2].partition(".")[0])
+    tests = [path.read_text() for path in (pytestconfig.rootpath / "tests").rglob("test_*.py")]
+
+    for word in words:
+        assert any(re.search(rf"def test_\w*{word}", each) for each in tests), word
+    assert words
 
 
 RECORD = re.compile(

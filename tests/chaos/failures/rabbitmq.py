@@ -58,7 +58,7 @@ async def _notice_that_rabbitmq_is_away(world: World) -> None:
     for role in (world.api, *world.routers):
         await world.in_trouble(role, "queue")
     await asyncio.sleep(world.seconds(0, 1))
-    # Ten seconds, and what this machine takes.
+    # Ten seconds, and the time that this machine takes.
     assert world.flow.slowest < 13, f"a post was answered after {world.flow.slowest:.1f} s"
 
 

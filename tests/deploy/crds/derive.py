@@ -43,7 +43,7 @@ def main() -> None:
             (HERE / f"{spec['names']['kind']}.{version['name']}.json").write_text(text)
 
 
-def closed(schema: Any) -> Any:  # noqa: ANN401  # whatever JSON holds
+def closed(schema: Any) -> Any:  # noqa: ANN401  # JSON
     """The schema without what only people and Kubernetes read, refusing what is not defined."""
     if isinstance(schema, list):
         return [closed(each) for each in schema]

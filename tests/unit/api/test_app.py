@@ -619,7 +619,7 @@ async def test_a_sender_that_is_no_web_hook_is_refused_validation() -> None:
         assert (plain.status_code, bad.status_code) == (200, 422)
 
 
-# Whatever comes in is accepted or refused: nothing is answered by a 500.
+# Any body is accepted or refused: nothing is answered by a 500.
 
 TEXT = st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=20)
 MEDIA = st.sampled_from([JSON, STRUCTURED, BATCHED, "text/plain", "image/png", "a; charset=x"])

@@ -43,7 +43,7 @@ def sent(event: Event) -> dict[str, Any]:
     return read
 
 
-# What is taken.
+# Taken.
 
 
 @given(EVENTS)
@@ -103,7 +103,7 @@ def test_an_event_of_64_kib_is_taken() -> None:
     assert decode(body(data="x" * room)).data is not UNSET
 
 
-# What is refused: each error names its field.
+# Refused: each error names its field.
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_an_id_is_of_now_unless_told_otherwise() -> None:
     assert uuid.UUID(new_id()).int >> 80 >= before
 
 
-# What clients get.
+# As clients get them.
 
 
 @given(EVENTS)

@@ -59,7 +59,7 @@ def test_history_continues_a_stream_or_says_why_not(
     assert missed(behind, answer) == reason
 
 
-# What a client that comes back wants to see.
+# The demand of a client that reconnects.
 
 
 def recovered(publications: list[Publication], now: int) -> list[int]:

@@ -49,7 +49,7 @@ class Interleavings(RuleBasedStateMachine):
         """Let everything happen that can happen at once."""
         self.runner.run(quiet())
 
-    # What producers and the broker do.
+    # Moves of producers and of the broker.
 
     @rule(topic=st.sampled_from(TOPICS), number=st.integers(1, 4), key=st.sampled_from(KEYS))
     def publish(self, topic: str, number: int, key: str) -> None:
@@ -150,7 +150,7 @@ class Interleavings(RuleBasedStateMachine):
     def go_away(self, away: bool) -> None:  # noqa: FBT001  # drawn by name
         self.broker.away = away
 
-    # What clients and time do.
+    # Moves of clients and of time.
 
     @rule(topic=st.sampled_from(TOPICS), back=st.integers(0, 20), room=st.booleans())
     def follow(self, topic: str, back: int, room: bool) -> None:  # noqa: FBT001  # drawn by name
@@ -186,7 +186,7 @@ class Interleavings(RuleBasedStateMachine):
             self.hub.tick()
             self.runner.run(pass_time(1))
 
-    # What must then be true.
+    # The end, at which all is true.
 
     def teardown(self) -> None:
         try:

@@ -45,7 +45,7 @@ def data_of(event: Event) -> object:
     return json.loads(bytes(event.data))
 
 
-# What the api puts, the router understands.
+# The router understands all that the api puts.
 
 
 @given(EVENTS)
@@ -273,7 +273,7 @@ def test_attributes_that_two_headers_give_different_values_are_refused(other: st
     assert agreed.id == "1"
 
 
-# What stands beside the body.
+# Beside the body.
 
 
 def test_the_message_id_is_the_id_of_an_event_that_has_none() -> None:
@@ -320,7 +320,7 @@ def test_a_ttl_counts_from_the_acceptance_where_it_is_known() -> None:
     assert only(unknown).expires == datetime.fromtimestamp(NOW + 60, UTC)
 
 
-# Whatever comes in is understood or refused: anything else would stop the router.
+# Any bytes are understood or refused: anything else would stop the router.
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 BODIES = st.one_of(

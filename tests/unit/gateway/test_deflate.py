@@ -27,7 +27,7 @@ def negotiate(*offers: str) -> tuple[str | None, int]:
     return response.headers.get("Sec-WebSocket-Extensions"), window_of(protocol.extensions)
 
 
-# What is agreed on.
+# The agreement.
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ async def test_a_token_that_ends_during_the_stay_is_closed_with_4001() -> None:
             assert await client.closed_with() == 4001
 
 
-# What is asked for.
+# The parameters.
 
 
 async def test_topics_of_the_url_are_followed() -> None:
@@ -286,7 +286,7 @@ async def test_a_parameter_that_there_is_not_is_refused_by_name(
     assert answer.json()["field"] == detail.partition(":")[0]
 
 
-# A cursor that is not understood: whoever brought a position does not begin anew without a word.
+# A cursor that is not understood: its client does not begin anew without a word.
 
 HINT = "; in a URL write + as %2B, as it stands for a space"
 

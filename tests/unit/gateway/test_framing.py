@@ -57,7 +57,7 @@ def split(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(cuts)]
 
 
-# What clients send, made by the websockets library.
+# Frames of clients, made by the websockets library.
 
 
 @given(
@@ -117,7 +117,7 @@ def test_many_messages_in_one_piece_are_read_in_order(messages: list[tuple[int, 
     assert read(sent) == [Message(Opcode(opcode), payload) for opcode, payload in messages]
 
 
-# What clients send, right or wrong, against what the websockets library makes of it.
+# Bytes of clients, right or wrong: the websockets library is the judge.
 
 Outcome = tuple[list[tuple[int, bytes]], int | None]  # messages, and the close code of a violation
 
@@ -424,7 +424,7 @@ def test_a_reason_that_is_no_utf8_has_a_code_of_its_own() -> None:
     assert error.value.code == 1007
 
 
-# What the server sends, read by the websockets library.
+# Frames of the server, read by the websockets library.
 
 
 def parsed(sent: bytes) -> OracleFrame:

@@ -62,7 +62,7 @@ async def test_a_signal_ends_the_wait_and_leaves_the_cursor() -> None:
         cursor = await start(http)
         asked = asyncio.ensure_future(polled(http, cursor))
         await held(it)
-        while not asked.done():  # it may not follow yet, and what is ephemeral waits for nobody
+        while not asked.done():  # it may not follow yet, and an ephemeral event waits for nobody
             await it.broker.signal([Signal("everyone", Kind.FRAME, "typing", b'{"type":"typing"}')])
             await asyncio.wait([asked], timeout=0.05)
         answer = await asked

@@ -336,7 +336,7 @@ async def test_a_slow_client_that_reconnects_after_4002_misses_nothing() -> None
     assert got + rest == posted
 
 
-# What is no upgrade.
+# Requests that are no upgrade.
 
 
 async def answer_to(it: House, request: bytes) -> bytes:

@@ -456,7 +456,7 @@ async def test_a_client_that_leaves_before_its_turn_is_forgotten(
     assert begun == []
 
 
-# What waits, and how many.
+# Bytes that wait, and how many.
 
 
 async def large(_: Scope, __: Receive, send: Send) -> None:

@@ -316,7 +316,7 @@ async def test_of_an_audience_that_was_lost_nothing_is_taken_along() -> None:
     assert it.published == [(f"user:{MANY[-1]}", "2")]
 
 
-# What is counted and told.
+# Metrics and logs.
 
 
 @in_virtual_time
@@ -402,7 +402,7 @@ async def test_a_batch_without_a_large_audience_keeps_the_next_one_waiting() -> 
     assert not batch.allows_next
 
 
-# What goes side by side.
+# Side by side.
 
 
 @in_virtual_time

@@ -233,7 +233,7 @@ async def test_a_batch_that_cannot_be_acked_is_left_to_come_again() -> None:
     assert it.count("events", stage="routed") == 0
 
 
-# What cannot be understood.
+# Deliveries that cannot be understood.
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_nothing_else_comes_of_any_bytes(garbage: bytes) -> None:
         assert error.field == "properties"  # noqa: PT017  # most examples raise, some do not
 
 
-# The last one is tomorrow: what is collected now may run a quarter of an hour later.
+# The last one is tomorrow: a test that is collected now may run a quarter of an hour later.
 @pytest.mark.parametrize(
     "said",
     [True, -1, 10**18, "yesterday", int(time.time() * 1000) + 86_400_000],

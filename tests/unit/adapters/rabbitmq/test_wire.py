@@ -186,7 +186,7 @@ async def test_of_properties_over_the_largest_frame_no_more_is_kept(step: int) -
 
     for start, end in pairwise([*range(0, len(sent), step), len(sent)]):
         it.wire.data_received(sent[start:end])
-        assert len(it.wire._rest) <= 131_072 + step  # noqa: SLF001  # what is kept is no surface
+        assert len(it.wire._rest) <= 131_072 + step  # noqa: SLF001  # no surface tells of kept bytes
 
     assert it.told == [(1, b"key 1", b"one"), (2, b"key 2", b"two")]
     with pytest.raises(TooLarge, match="at most 131052 bytes"):
