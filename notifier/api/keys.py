@@ -81,8 +81,9 @@ class ApiKeys:
         return found
 
 
-def granted(request: Request) -> Grant:
+async def granted(request: Request) -> Grant:
     """Return the grant of the request's API key: a dependency; raises Unauthorized."""
+    # A coroutine, as FastAPI would run it in a thread otherwise, and wait for that.
     keys: ApiKeys = request.app.state.keys
     grant = keys.grant_of(request.headers.get("authorization", ""))
     request.state.key = grant.name

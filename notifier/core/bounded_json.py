@@ -6,6 +6,7 @@ error names the field, its rule and the remedy.
 
 import re
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import TypeVar
 
 import msgspec
@@ -38,10 +39,12 @@ _SAID = {
     "bool": "true or false",
     "null": "null",
 }
+_ITEMS = Decoder(list[msgspec.Raw])
 _LONGEST_SHOWN = 64
 _MOST_NESTED = 256  # lists and objects within one another; many readers take no more than that
 TOO_DEEP = f"JSON is nested too deeply: at most {_MOST_NESTED} lists and objects in one another"
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = dict(zip(b"[{]}", (1, 1, -1, -1), strict=True))
+_NO_BRACKETS = bytes(set(range(256)) - _STEPS.keys())
 NOT_A_MEMBER = "is not a member"
 
 
@@ -60,12 +63,8 @@ def is_too_deep(text: bytes) -> bool:
         return False
     unescaped = text.replace(rb"\\", b"").replace(rb"\"", b"")
     outside_strings = b"".join(unescaped.split(b'"')[::2])
-    depth = 0
-    for bracket in outside_strings.translate(None, _NO_BRACKETS):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > _MOST_NESTED:
-            return True
-    return False
+    steps = map(_STEPS.__getitem__, outside_strings.translate(None, _NO_BRACKETS))
+    return max(accumulate(steps), default=0) > _MOST_NESTED
 
 
 def read_json(
@@ -76,18 +75,30 @@ def read_json(
     A byte order mark is ignored (RFC 8259, section 8.1).
     """
     check_size(len(body), most)
-    body = body.removeprefix(_BYTE_ORDER_MARK)
-    if not body.strip():
-        raise Unreadable("", "not JSON: there is nothing in it")
     if is_too_deep(body):
         raise Unreadable("", TOO_DEEP)
+    return _read(body.removeprefix(_BYTE_ORDER_MARK), decoder, rules or {})
+
+
+def read_items(body: bytes, most: int) -> list[bytes]:
+    """Split a JSON array of at most `most` bytes as `read_json` does.
+
+    Items are read one by one afterwards, so the depth of each is left to its reader.
+    """
+    check_size(len(body), most)
+    return [bytes(item) for item in _read(body.removeprefix(_BYTE_ORDER_MARK), _ITEMS, {})]
+
+
+def _read(body: bytes, decoder: Decoder[T], rules: Mapping[str, str]) -> T:
+    if not body.strip():
+        raise Unreadable("", "not JSON: there is nothing in it")
     try:
         body.decode()  # `data` is carried unparsed, so nothing later would notice broken UTF-8
         return decoder.decode(body)
     except UnicodeDecodeError as error:
         raise Unreadable("", f"not UTF-8 at byte {error.start}") from error
     except msgspec.ValidationError as error:
-        raise named(error, rules or {}) from error
+        raise named(error, rules) from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise Unreadable("", not_json(error, body)) from error
 

@@ -26,7 +26,7 @@ from notifier.core.event_rules import (
     meant_by,
     resembled_by,
 )
-from notifier.core.names import LONGEST_NAME, checked_name, checked_topic
+from notifier.core.names import LONGEST_NAME, checked_name, checked_topic, is_name
 from notifier.core.uris import URI, URI_REFERENCE
 
 LARGEST_EVENT = 64 * 1024
@@ -171,8 +171,8 @@ def decode(body: bytes, most: int = LARGEST_EVENT) -> Event:
         event = read_json(body, _decoder, most + LARGEST_AUDIENCE, RULES)
     except Invalid as error:
         raise _refusal(error, body) from error
-    users = 0 if event.users is UNSET else sum(len(user) + _AROUND_USER for user in event.users)
-    check_size(len(body) - users, most)
+    users = event.users or ()
+    check_size(len(body) - sum(map(len, users)) - len(users) * _AROUND_USER, most)
     return checked(event)
 
 
@@ -213,11 +213,12 @@ def checked(event: Event) -> Event:
 
 def _with_whole_numbers(event: Event) -> Event:
     # 7.0 is a whole number to JSON Schema, and some languages write it so.
-    if not any(isinstance(value, float) for value in (event.extensions or {}).values()):
+    extensions = event.extensions or {}
+    if not extensions or not any(isinstance(value, float) for value in extensions.values()):
         return event
     whole = {
         name: int(value) if isinstance(value, float) else value
-        for name, value in (event.extensions or {}).items()
+        for name, value in extensions.items()
     }
     return msgspec.structs.replace(event, extensions=whole)
 
@@ -244,8 +245,9 @@ def _check_audience(event: Event) -> None:
         raise Invalid("users", "must name at least one user")
     if len(event.users) > MOST_USERS:
         raise TooLarge("users", f"at most {MOST_USERS} users an event; this has {len(event.users)}")
-    for index, user in enumerate(event.users):
-        checked_name(user, f"users[{index}]")
+    if not all(map(is_name, event.users)):
+        for index, user in enumerate(event.users):
+            checked_name(user, f"users[{index}]")
 
 
 def _check_awaited(event: Event) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from notifier.core import cloudevents, codings, events
-from notifier.core.bounded_json import read_json
+from notifier.core.bounded_json import read_items, read_json
 from notifier.core.errors import Invalid, TooLarge, Unsupported
 from notifier.core.event_rules import LONGEST_WORD
 from notifier.core.events import Event
@@ -26,7 +26,6 @@ class _WithIdAlone(msgspec.Struct):
 
 
 _with_id_alone = msgspec.json.Decoder(_WithIdAlone)
-_items = msgspec.json.Decoder(list[Raw])
 _objects = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -145,12 +144,12 @@ def _foreign(body: Body) -> Collection[str]:
 
 def items(body: bytes) -> list[bytes]:
     """Split a JSON array into its items; raises Unreadable, Invalid without any, or TooLarge."""
-    found = read_json(body, _items, events.LARGEST_BATCH)
+    found = read_items(body, events.LARGEST_BATCH)
     if not found:
         raise Invalid("", "the batch is empty")
     if len(found) > events.MOST_IN_BATCH:
         raise TooLarge("", f"a batch has at most {events.MOST_IN_BATCH} events, not {len(found)}")
-    return [bytes(item) for item in found]
+    return found
 
 
 def id_in(content: bytes, attributes: Mapping[str, object]) -> str:

@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw
 
 from notifier.core import events
 from notifier.core.entries import Entry, entry_of, events_of, routing_key_of
-from notifier.core.errors import Invalid, TooLarge
+from notifier.core.errors import Invalid, TooLarge, Unreadable
 from notifier.core.events import LARGEST_EVENT, Event
 from notifier.core.ingress import Body, items, parts_of
 from notifier.core.publications import record_of
@@ -220,6 +220,23 @@ def test_a_batch_is_bounded() -> None:
 def test_a_batch_is_bounded_in_bytes() -> None:
     with pytest.raises(TooLarge, match="at most 1048576 bytes"):
         items(b"[" + b" " * 1024 * 1024 + b"]")
+
+
+def test_an_item_that_is_nested_too_deeply_is_refused_and_those_beside_it_are_read() -> None:
+    good, nested = b'{"type":"a","users":["u"]}', b"[" * 300 + b"]" * 300
+    bad = good[:-1] + b',"data":%s}' % nested
+
+    parts = parts_of(Body(b"[%s,%s,%s]" % (good, bad, good), "application/json"))
+
+    for body in (parts.bodies[0], parts.bodies[2]):
+        assert parts.read(body).users == ["u"]
+    with pytest.raises(Unreadable, match="nested too deeply: at most 256"):
+        parts.read(parts.bodies[1])
+
+
+def test_a_batch_of_brackets_alone_is_nested_too_deeply() -> None:
+    with pytest.raises(Unreadable, match="nested too deeply"):
+        items(b"[" * 1_000_000)
 
 
 def test_an_item_of_a_batch_is_bounded_too() -> None:
