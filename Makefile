@@ -14,7 +14,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --
 # their order: the long ones, which need services, come first, and no worker is left with one at last.
 WORKERS ?= $(shell echo $$((2 + $$(getconf _NPROCESSORS_ONLN))))
 SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q
-# `make test` tries a hundred examples of each property, these a quarter of that.
+# `make test` tries a hundred examples of each property, these a tenth of that.
 WITHOUT_SERVICES = --hypothesis-profile "fewer examples" \
 	-m "not services and not long and not image" tests/contract tests/deploy tests/unit
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.support.services import RabbitAddress
 
 settings.register_profile("any machine", deadline=None)  # however slow it is
-settings.register_profile("fewer examples", deadline=None, max_examples=25)
+settings.register_profile("fewer examples", deadline=None, max_examples=10)
 settings.load_profile("any machine")
 
 # As in production: a rich traceback of a handled error takes two seconds of CPU.
