@@ -93,8 +93,8 @@ def _rabbitmq(
     from tests.support.services import rabbitmq, shared_rabbitmq  # noqa: PLC0415  # see above
 
     folder = tmp_path_factory.getbasetemp().parent  # of all workers
-    with rabbitmq() if worker_id == "master" else shared_rabbitmq(folder) as broker:
-        yield broker
+    with rabbitmq() if worker_id == "master" else shared_rabbitmq(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from notifier.core.worker import Subscriber, Worker
 
 ORDER = "members"
 """The order (`notifier.core.signals`) to read the members of a topic anew."""
-MOST_LISTED = 1_000  # members: clients get only the number of more
+MOST_LISTED = 1_000  # members; where there are more, clients get the number alone
 LAPSE = 5.0  # seconds after which a gateway that was not heard of has no members any more
 LINGER = 5  # ticks for which a member stays whose connection is gone: it may reconnect
 _RENEWAL = 30  # ticks in which each topic is exchanged once, even without a sign of a change

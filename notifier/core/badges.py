@@ -70,7 +70,7 @@ class Badges(Worker):
         self._users: dict[str, _User] = {}
         self._users_of: dict[str, set[str]] = {}  # by the topics that their sessions follow
         self._due: dict[str, None] = {}  # users whose clients get frames next
-        self._moved_topics: set[str] = set()  # of many users: those are due with the next tick
+        self._moved_topics: set[str] = set()  # those of many users, due with the next tick
         self._waiting: deque[tuple[Move, Callable[[Outcome], None]]] = deque()
         hub.on_order(ORDER, self._on_order)
 

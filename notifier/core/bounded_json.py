@@ -6,7 +6,6 @@ error names the field, its rule and the remedy.
 
 import re
 from collections.abc import Mapping
-from itertools import accumulate
 from typing import TypeVar
 
 import msgspec
@@ -43,8 +42,7 @@ _ITEMS = Decoder(list[msgspec.Raw])
 _LONGEST_SHOWN = 64
 _MOST_NESTED = 256  # lists and objects within one another; many readers take no more than that
 TOO_DEEP = f"JSON is nested too deeply: at most {_MOST_NESTED} lists and objects in one another"
-_STEPS = dict(zip(b"[{]}", (1, 1, -1, -1), strict=True))
-_NO_BRACKETS = bytes(set(range(256)) - _STEPS.keys())
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 NOT_A_MEMBER = "is not a member"
 
 
@@ -63,8 +61,12 @@ def is_too_deep(text: bytes) -> bool:
         return False
     unescaped = text.replace(rb"\\", b"").replace(rb"\"", b"")
     outside_strings = b"".join(unescaped.split(b'"')[::2])
-    steps = map(_STEPS.__getitem__, outside_strings.translate(None, _NO_BRACKETS))
-    return max(accumulate(steps), default=0) > _MOST_NESTED
+    depth = 0
+    for bracket in outside_strings.translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > _MOST_NESTED:
+            return True
+    return False
 
 
 def read_json(
@@ -77,7 +79,7 @@ def read_json(
     check_size(len(body), most)
     if is_too_deep(body):
         raise Unreadable("", TOO_DEEP)
-    return _read(body.removeprefix(_BYTE_ORDER_MARK), decoder, rules or {})
+    return _read(body, decoder, rules or {})
 
 
 def read_items(body: bytes, most: int) -> list[bytes]:
@@ -86,10 +88,11 @@ def read_items(body: bytes, most: int) -> list[bytes]:
     Items are read one by one afterwards, so the depth of each is left to its reader.
     """
     check_size(len(body), most)
-    return [bytes(item) for item in _read(body.removeprefix(_BYTE_ORDER_MARK), _ITEMS, {})]
+    return [bytes(item) for item in _read(body, _ITEMS, {})]
 
 
 def _read(body: bytes, decoder: Decoder[T], rules: Mapping[str, str]) -> T:
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     if not body.strip():
         raise Unreadable("", "not JSON: there is nothing in it")
     try:

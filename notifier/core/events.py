@@ -245,7 +245,7 @@ def _check_audience(event: Event) -> None:
         raise Invalid("users", "must name at least one user")
     if len(event.users) > MOST_USERS:
         raise TooLarge("users", f"at most {MOST_USERS} users an event; this has {len(event.users)}")
-    if not all(map(is_name, event.users)):
+    if not all(map(is_name, event.users)):  # a place is written for a bad one alone
         for index, user in enumerate(event.users):
             checked_name(user, f"users[{index}]")
 

@@ -36,7 +36,7 @@ _MISNOMERS = {
     "lastEventId": "since here",  # as stand-ins for EventSource call it, unless told otherwise
 }
 _POSTED = ("/v1/marks", "/v1/publish")  # their bodies have it all
-_ASK_ONCE = ("/v1/history", *_POSTED)  # a client that is connected needs them, however full it is
+_ASK_ONCE = ("/v1/history", *_POSTED)  # connected clients need them, also of a full gateway
 _LONGEST_SHOWN = 32
 
 

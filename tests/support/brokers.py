@@ -173,7 +173,7 @@ class SteeredBroker:
         return None
 
     async def subscribe(self, topics: Sequence[str]) -> None:
-        """See Broker; orders for all gateways are no test's hand to hold back."""
+        """See Broker. The topic of all gateways is never held back."""
         if list(topics) == [GATEWAYS]:
             self.followed.add(GATEWAYS)
             return

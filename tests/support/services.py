@@ -355,14 +355,14 @@ def shared_rabbitmq(folder: Path) -> Iterator[RabbitAddress]:
         fcntl.flock(turn, fcntl.LOCK_EX)
         note.seek(0)
         if known := note.read():
-            broker = RabbitAddress(*json.loads(known))
+            address = RabbitAddress(*json.loads(known))
         else:
-            broker = started.enter_context(rabbitmq())
-            print(json.dumps(broker), file=note, flush=True)
+            address = started.enter_context(rabbitmq())
+            print(json.dumps(address), file=note, flush=True)
             started.callback(_end, turn, note)
         fcntl.flock(note, fcntl.LOCK_SH)
         fcntl.flock(turn, fcntl.LOCK_UN)
-        yield broker
+        yield address
 
 
 def _end(turn: TextIO, note: TextIO) -> None:
@@ -372,13 +372,13 @@ def _end(turn: TextIO, note: TextIO) -> None:
 
 
 @contextmanager
-def fresh_vhost(broker: RabbitAddress) -> Iterator[str]:
+def fresh_vhost(server: RabbitAddress) -> Iterator[str]:
     """The URL of a new virtual host, deleted afterwards with all connections to it."""
     name = f"test-{secrets.token_hex(6)}"
-    address = urlsplit(broker.url)
+    address = urlsplit(server.url)
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
     with httpx.Client(
-        base_url=broker.management_url, timeout=30, verify=NO_AUTHORITIES
+        base_url=server.management_url, timeout=30, verify=NO_AUTHORITIES
     ) as management:
         try:
             management.put(f"/api/vhosts/{name}").raise_for_status()
