@@ -16,6 +16,8 @@ from typing import BinaryIO, Protocol, Self
 # signal, closes the pipe that `cat` reads.
 _LEASH = 'trap "" HUP INT TERM; cat >/dev/null; kill -s KILL -- "-$1"'
 
+_STOPPED = "TtZXx"  # or ended; see proc_pid_stat(5)
+
 _turns = itertools.count(random.randrange(1_000))
 
 
@@ -43,6 +45,15 @@ def wait_until(ready: Callable[[], bool], *, seconds: float, otherwise: Callable
         if time.monotonic() > deadline:
             raise AssertionError(otherwise())
         time.sleep(0.02)
+
+
+def _state(stat: Path) -> tuple[str, int]:
+    """The state and the process group of a thread; of one that is gone, none."""
+    try:
+        state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+    except OSError:
+        return "X", 0
+    return state, int(group)
 
 
 class Spawned(Protocol):
@@ -141,8 +152,17 @@ class Process:
             self.wait()
 
     def pause(self) -> None:
-        """Stop it in its tracks (SIGSTOP): its sockets stay open, nothing answers."""
+        """Stop it in its tracks (SIGSTOP): its sockets stay open, nothing answers.
+
+        Only one thread takes the signal, and the others run on until that one has had a turn.
+        """
         self._signal(signal.SIGSTOP)
+        wait_until(lambda: not self._runs_on(), seconds=30, otherwise=lambda: "it is not stopped")
+
+    def _runs_on(self) -> bool:
+        """Whether a thread of the group is not stopped; never where there is no /proc."""
+        states = [_state(each) for each in Path("/proc").glob("[0-9]*/task/*/stat")]
+        return any(group == self.pid and state not in _STOPPED for state, group in states)
 
     def resume(self) -> None:
         """Let a paused process go on (SIGCONT)."""
