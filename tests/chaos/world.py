@@ -37,12 +37,13 @@ T = TypeVar("T")
 
 # RabbitMQ 3.10 can wedge a quorum queue for good when killed within 2 s of its declaration.
 _SETTLING = 3.0
+SEND_BUFFER = 65_536  # bytes that may wait in a gateway for one client
 _SETTINGS = {
     "NOTIFIER_PARTITIONS": "2",
     "NOTIFIER_HISTORY_SIZE": "5000",
     "NOTIFIER_INBOX_SIZE": "5000",  # an absence ends before history does
     "NOTIFIER_HEARTBEAT_SECONDS": "5",
-    "NOTIFIER_SEND_BUFFER_BYTES": "65536",
+    "NOTIFIER_SEND_BUFFER_BYTES": str(SEND_BUFFER),
 }
 ORDERS = new_key("backend", ["read", "control"])
 _DURABLE = {"appendonly": "yes", "appendfsync": "always"}

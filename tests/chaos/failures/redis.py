@@ -119,7 +119,10 @@ async def _someone_holds(world: World) -> None:
         each.result()
 
 
-@failure(within=5, tail=0.1)
+_RETURN = 5  # seconds after which a client comes back at the latest, when it is told to
+
+
+@failure(within=_RETURN + 3, tail=0.1)
 async def pubsub_cut(world: World) -> AsyncIterator[None]:
     """CLIENT KILL TYPE pubsub."""
     for _ in range(world.chance.randint(1, 3)):
@@ -128,7 +131,7 @@ async def pubsub_cut(world: World) -> AsyncIterator[None]:
     yield
 
 
-@failure(within=5, tail=0.1)
+@failure(within=_RETURN + 3, tail=0.1)
 async def pubsub_overflow(world: World) -> AsyncIterator[None]:
     """Redis cuts subscribers that have more to take than it will keep for them."""
     limit = "client-output-buffer-limit"
