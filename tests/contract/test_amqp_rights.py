@@ -4,9 +4,18 @@ The probes look as seldom as in production: RabbitMQ remembers the rights of a c
 has been idle for a second or more.
 """
 
-import aio_pika
-import pytest
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import aiormq
+import pytest
+from aio_pika.abc import AbstractChannel
+from aiormq.abc import DeliveredMessage
+
+from notifier.adapters.rabbitmq import consumer
+from notifier.adapters.rabbitmq.connection import Connection, connected
+from notifier.adapters.rabbitmq.consumer import PREFETCH, consuming_from
+from notifier.adapters.rabbitmq.deliveries import Deliveries, UnsettledBytes
 from notifier.adapters.rabbitmq.probe import publishing_to
 from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
@@ -24,6 +33,14 @@ from tests.support.amqp import (
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.services
+
+
+@asynccontextmanager
+async def looking_on(url: str) -> AsyncIterator[tuple[Connection, AbstractChannel]]:
+    """A connection as a probe has it, and a channel of it."""
+    connection = await connected(url, "test", 10)
+    async with connection.closed_within(10):
+        yield connection, await connection.channel(publisher_confirms=False)
 
 
 async def test_the_rights_that_the_documents_name_are_enough(
@@ -105,9 +122,8 @@ async def test_a_router_whose_right_was_taken_away_says_so_and_goes_on(
 async def test_looking_whether_it_may_publish_publishes_nothing(amqp_url: str) -> None:
     async with connected_queue(amqp_url) as queue:
         await queue.put(Entry(b"the only one", "user.42"))
-        async with await aio_pika.connect(amqp_url) as connection:
-            channel = await connection.channel(publisher_confirms=False)
-            await publishing_to("notifier.events", "everyone")(channel)
+        async with looking_on(amqp_url) as (connection, channel):
+            await publishing_to("notifier.events", "everyone")(connection, channel)
 
         async with event_source(amqp_url) as source:
             batches = source.batches()
@@ -116,3 +132,47 @@ async def test_looking_whether_it_may_publish_publishes_nothing(amqp_url: str) -
             with pytest.raises(TimeoutError):
                 await next_batch(batches, 1)
     assert [delivery.entry.body for delivery in batch.deliveries] == [b"the only one"]
+
+
+async def test_looking_whether_it_may_consume_keeps_the_order_when_the_consumer_goes_meanwhile(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, first, next_one, dropped = "notifier.events.0", list[bytes](), list[bytes](), list[int]()
+
+    async def consume(connection: aiormq.abc.AbstractConnection, bodies: list[bytes]) -> None:
+        async def keep(message: DeliveredMessage) -> None:
+            bodies.append(message.body)
+
+        channel = await connection.channel()
+        await channel.basic_qos(prefetch_count=PREFETCH)
+        await channel.basic_consume(queue, keep)
+
+    class Dropping(Deliveries):
+        def on_method(self, method: int, payload: bytes) -> None:
+            dropped.append(method)
+            super().on_method(method, payload)
+
+    async with connected_queue(amqp_url) as entries:
+        for number in range(PREFETCH + 50):
+            await entries.put(Entry(b"%d" % number, "user.42"))
+    async with (
+        aiormq.connect(amqp_url) as consuming,
+        aiormq.connect(amqp_url) as waiting,
+        looking_on(amqp_url) as (connection, channel),
+    ):
+        await consume(consuming, first)
+        await eventually(lambda: len(first) == PREFETCH)
+
+        async def register_and_inherit(channel: AbstractChannel, name: str) -> None:
+            await register(channel, name)
+            await consume(waiting, next_one)
+            await consuming.close()
+            await eventually(lambda: len(dropped) == PREFETCH)
+
+        register = consumer.register
+        monkeypatch.setattr(consumer, "register", register_and_inherit)
+        monkeypatch.setattr(consumer, "Deliveries", Dropping)
+        await consuming_from(lambda: [queue], UnsettledBytes())(connection, channel)
+
+        await eventually(lambda: len(next_one) == PREFETCH)
+    assert first == next_one == [b"%d" % number for number in range(PREFETCH)]

@@ -7,17 +7,14 @@ from contextlib import suppress
 from enum import Enum
 
 from aio_pika.abc import AbstractChannel
-from pamqp.common import FieldTable
 
 from notifier.adapters.rabbitmq.connection import Connection, Reconnector, number_of
+from notifier.adapters.rabbitmq.consumer import PREFETCH, register
 from notifier.adapters.rabbitmq.deliveries import Deliveries, Message, UnsettledBytes
 from notifier.adapters.rabbitmq.errors import Lost, Vanished, honour_cancellation
 from notifier.adapters.rabbitmq.standstill import Standstill
 from notifier.core.partitions import Share
 
-# The prefetch, the same for all routers: entries that one consumer gives back must fit into the
-# next one's, or RabbitMQ puts the rest behind.
-_PREFETCH = 200
 _LARGEST_BATCH = 64
 _BATCH_BYTES = 4 * 1024 * 1024  # after which a batch takes no further message
 
@@ -26,11 +23,6 @@ _HEIR_WAITS = 2  # longer than a beat of the roster, so that the owner is there 
 _OTHERS_WAIT = 4
 _TURN = 30
 _BELIEVED = 5  # of hearing nothing on a channel
-
-# An outage of Redis is no fault of the consumer. On a timeout RabbitMQ 4.3 takes back the oldest
-# deliveries alone, so that the next router gets them behind later ones. Milliseconds; the most that
-# 3.11.15 and later take. Older ones ignore it, and close the channel after half an hour.
-_PATIENCE: FieldTable = {"x-consumer-timeout": 2**31 - 1}
 
 
 class ConsumerState(Enum):
@@ -186,7 +178,7 @@ class Partition:
             elif self._state is not ConsumerState.LEAVING or self._open:
                 with self._held.reading():  # its answer comes behind the earlier deliveries
                     # It answers while this is open.
-                    await channel.set_qos(prefetch_count=_PREFETCH)
+                    await channel.set_qos(prefetch_count=PREFETCH)
                 honour_cancellation()
                 self._believe(standstills, asked_at)
 
@@ -227,17 +219,14 @@ class Partition:
         self._channel = channel
         self._deliveries = Deliveries(connection.wire, number_of(channel), self._arrive)
         asked_at = asyncio.get_running_loop().time()
-        await channel.set_qos(prefetch_count=_PREFETCH)
+        await register(channel, self.queue)
         self._believe(standstills, asked_at)
-        queue = await channel.get_queue(self.queue, ensure=False)
-        await queue.consume(_never, arguments=_PATIENCE)
         honour_cancellation()
 
     async def _close(self, reconnector: Reconnector) -> None:
         channel = self._channel
         self.forget()
         if channel:
-            # Unlike basic.cancel this keeps the order of unacked entries.
             await reconnector.close(channel)
         honour_cancellation()
 
@@ -307,7 +296,3 @@ class Partition:
             if not self._open:
                 self._settled.set()
             self.allow_next(batch)
-
-
-async def _never(_: object) -> None:
-    raise AssertionError("deliveries go past aio-pika")

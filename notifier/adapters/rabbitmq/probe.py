@@ -4,16 +4,15 @@ RabbitMQ tells a connection neither that an exchange was deleted nor that a righ
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from itertools import count
 
 from aio_pika import Message
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelAccessRefused
 
-from notifier.adapters.rabbitmq.connection import Reconnector
+from notifier.adapters.rabbitmq.connection import Connection, Reconnector
 from notifier.adapters.rabbitmq.declaring import Channels
 from notifier.adapters.rabbitmq.errors import REMEDY, Lost, Vanished, losses
 from notifier.adapters.rabbitmq.topology import Queue, Topology
@@ -22,14 +21,17 @@ from notifier.core.background import Background
 _EVERY = 5  # seconds
 
 
-Right = Callable[[AbstractChannel], Awaitable[None]]
-"""Uses one right without a consequence; raises ChannelAccessRefused."""
+Right = Callable[[Connection, AbstractChannel], Awaitable[None]]
+"""Uses one right, on a channel of the connection, without a consequence.
+
+Raises ChannelAccessRefused. It may close the channel.
+"""
 
 
 def publishing_to(exchange: str, routing_key: str) -> Right:
     """Return the right to publish to an exchange with a routing key."""
 
-    async def publish(channel: AbstractChannel) -> None:
+    async def publish(_: Connection, channel: AbstractChannel) -> None:
         """Publish: RabbitMQ checks the right at once, and the rollback drops the publication."""
         transaction = channel.transaction()
         await transaction.select()
@@ -38,27 +40,6 @@ def publishing_to(exchange: str, routing_key: str) -> Right:
         await transaction.rollback()
 
     return publish
-
-
-def consuming_from(queues: Callable[[], Sequence[str]]) -> Right:
-    """Return the right to consume from `queues`, of which one is asked at a time."""
-    turn = count()
-
-    async def stand_by(channel: AbstractChannel) -> None:
-        """Stand by for a moment, behind the consumer that is there."""
-        if not (names := queues()):
-            return
-        came: list[object] = []
-
-        async def keep(message: object) -> None:
-            came.append(message)
-
-        queue = await channel.get_queue(names[next(turn) % len(names)], ensure=False)
-        await queue.cancel(await queue.consume(keep))
-        if came:
-            await channel.close()  # so that it goes back in order
-
-    return stand_by
 
 
 class Probe:
@@ -90,7 +71,7 @@ class Probe:
         return self._refusal
 
     @asynccontextmanager
-    async def over(self, connection: AbstractConnection) -> AsyncIterator[None]:
+    async def over(self, connection: Connection) -> AsyncIterator[None]:
         """Look while inside."""
         self._may_bind = True
         self._hidden.clear()
@@ -98,24 +79,24 @@ class Probe:
         # enough reads its answers later than that.
         channels = Channels(connection)
         async with Background() as background:
-            background.start(self._keep_looking(channels), "rabbitmq: probe")
+            background.start(self._keep_looking(connection, channels), "rabbitmq: probe")
             yield
 
-    async def _keep_looking(self, channels: Channels) -> None:
+    async def _keep_looking(self, connection: Connection, channels: Channels) -> None:
         try:
             with losses():
                 while True:
                     if not self._is_paused():
-                        await self._try_right(channels)
+                        await self._try_right(connection, await channels.usable())
                     await asyncio.sleep(_EVERY)
                     if self._topology and not self._is_paused():
                         await self._see(self._topology, channels)
         except Lost as lost:
             self._reconnector.reconnect(lost)
 
-    async def _try_right(self, channels: Channels) -> None:
+    async def _try_right(self, connection: Connection, channel: AbstractChannel) -> None:
         try:
-            await self._right(await channels.usable())
+            await self._right(connection, channel)
         except ChannelAccessRefused as error:
             self._refusal = f"RabbitMQ refuses a right: {error}; {REMEDY}"
         else:

@@ -17,7 +17,7 @@ class Asking:
         self.looks_while_paused = 0
         self.is_paused = True
 
-    async def exercise(self, _: AbstractChannel) -> None:
+    async def exercise(self, _: Connection, __: AbstractChannel) -> None:
         self.times += 1
 
     def look(self) -> bool:
