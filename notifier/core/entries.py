@@ -6,7 +6,6 @@ from hashlib import blake2b
 from urllib.parse import quote
 
 import msgspec
-from msgspec import UNSET
 
 from notifier.core import events, uris
 from notifier.core.errors import Invalid
@@ -79,7 +78,7 @@ def events_of(entry: Entry, now: float) -> list[Event]:
             )
     return [
         events.completed(
-            _with_id(event, entry.message_id, index, len(found)), source=source, now=accepted
+            event, source=source, now=accepted, new=_id_of(entry.message_id, index, len(found))
         )
         for index, event in enumerate(found)
     ]
@@ -146,10 +145,9 @@ def audience_of(routing_key: str) -> dict[str, object]:
     return {}
 
 
-def _with_id(event: Event, message_id: str, index: int, count: int) -> Event:
-    if event.id is not UNSET or not message_id:
-        return event
+def _id_of(message_id: str, index: int, count: int) -> str:
     # A property has up to 255 bytes, an id 128 characters; each event of a batch needs its own.
-    if count > 1 or len(message_id) > LONGEST_NAME or not message_id.isprintable():
-        message_id = blake2b(f"{message_id} {index}".encode(), digest_size=16).hexdigest()
-    return msgspec.structs.replace(event, id=message_id)
+    is_fit = count == 1 and len(message_id) <= LONGEST_NAME and message_id.isprintable()
+    if not message_id or is_fit:
+        return message_id
+    return blake2b(f"{message_id} {index}".encode(), digest_size=16).hexdigest()

@@ -205,29 +205,20 @@ def checked(event: Event) -> Event:
         raise Invalid("data_base64", "give data or data_base64, not both")
     if event.ttl is not UNSET and event.expires is not UNSET:
         raise Invalid("ttl", "give ttl or expires, not both")
-    for name in event.extensions or ():
+    if event.extensions:
+        event = msgspec.structs.replace(event, extensions=_checked_extensions(event.extensions))
+    # Trace Context, section 4.3: a trace that cannot be parsed is left, and begins anew.
+    if event.traceparent is not UNSET and not _TRACEPARENT.fullmatch(event.traceparent):
+        event = msgspec.structs.replace(event, traceparent=UNSET)
+    return event
+
+
+def _checked_extensions(given: dict[str, Attribute]) -> dict[str, Attribute]:
+    for name in given:
         if not _EXTENSION.fullmatch(name) or name in RESERVED_EXTENSIONS:
             raise Invalid(f"extensions.{name[:_LONGEST_SHOWN]}", _NAME_RULE)
-    return _without_bad_trace(_with_whole_numbers(event))
-
-
-def _with_whole_numbers(event: Event) -> Event:
     # 7.0 is a whole number to JSON Schema, and some languages write it so.
-    extensions = event.extensions or {}
-    if not extensions or not any(isinstance(value, float) for value in extensions.values()):
-        return event
-    whole = {
-        name: int(value) if isinstance(value, float) else value
-        for name, value in extensions.items()
-    }
-    return msgspec.structs.replace(event, extensions=whole)
-
-
-def _without_bad_trace(event: Event) -> Event:
-    # Trace Context, section 4.3: a trace that cannot be parsed is left, and begins anew.
-    if event.traceparent is UNSET or _TRACEPARENT.fullmatch(event.traceparent):
-        return event
-    return msgspec.structs.replace(event, traceparent=UNSET)
+    return {name: int(v) if isinstance(v, float) else v for name, v in given.items()}
 
 
 def _check_audience(event: Event) -> None:
@@ -271,14 +262,14 @@ def addressed(event: Event, audience: Mapping[str, Any]) -> Event:
     return event
 
 
-def completed(event: Event, *, source: str, now: float) -> Event:
+def completed(event: Event, *, source: str, now: float, new: str = "") -> Event:
     """Fill in a missing id, source and time, and turn ttl into expires.
 
-    `now` (Unix seconds) is the moment of acceptance.
+    `now` (Unix seconds) is the moment of acceptance; `new` is the id, where there is one already.
     """
     changes: dict[str, Any] = {}
     if event.id is UNSET:
-        changes["id"] = new_id(now)
+        changes["id"] = new or new_id(now)
     if event.source is UNSET:
         changes["source"] = source
     if event.time is UNSET:

@@ -68,13 +68,13 @@ class Parts(msgspec.Struct, frozen=True):
 
     def read(self, content: bytes) -> Event:
         """Make an event of one of `bodies`; raises Invalid."""
-        body, event = self.body, self._event_of(content)
-        if not body.audience or event.has_audience:
+        audience, event = self.body.audience, self._event_of(content)
+        if not audience or event.has_audience:
             return event
         try:
-            return events.addressed(event, body.audience)
+            return events.addressed(event, audience)
         except Invalid as error:
-            raise Invalid(body.audience_in or error.field, error.reason) from error
+            raise Invalid(self.body.audience_in or error.field, error.reason) from error
 
     def _event_of(self, content: bytes) -> Event:
         body = self.body

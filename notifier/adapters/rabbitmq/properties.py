@@ -7,6 +7,7 @@ client that closes its connection over it would do so again on each redelivery, 
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from time import time
 from typing import Any, NamedTuple
 
@@ -167,13 +168,17 @@ def _split(properties: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
     if flags & _MORE_FLAGS:
         raise ValueError("more properties than AMQP 0-9-1 has")
     at = _FLAGS.size
-    for flag in _IN_ORDER:
-        if flags & flag:
-            end = at + _size(flag, properties, at)
-            if end > len(properties):
-                raise ValueError("the properties are cut off")
-            yield flag, (at, end)
-            at = end
+    for flag in _set_in(flags):
+        end = at + _size(flag, properties, at)
+        if end > len(properties):
+            raise ValueError("the properties are cut off")
+        yield flag, (at, end)
+        at = end
+
+
+@lru_cache(100)  # a producer's messages have the same ones
+def _set_in(flags: int) -> tuple[int, ...]:
+    return tuple(flag for flag in _IN_ORDER if flags & flag)
 
 
 def _size(flag: int, properties: bytes, at: int) -> int:
