@@ -37,14 +37,12 @@ from notifier.gateway.cors import Cors, cors_lines
 from notifier.gateway.direct_route import DirectApplication
 from notifier.gateway.entrance import (
     SUBPROTOCOL,
-    Caller,
-    Visitor,
     WrongOrigin,
     caller,
     number_of,
     visitor,
 )
-from notifier.gateway.gateway import Gateway
+from notifier.gateway.gateway import Caller, Gateway, Visitor
 from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, HistoryPage
 from notifier.gateway.listing import USUAL_LISTED, HistoryListing, listed_topic
 from notifier.gateway.open_response import TakenOver, Transport, exchange_of
@@ -145,16 +143,7 @@ async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]
     gateway: Gateway = socket.app.state.gateway
     await gateway.admission.seat(who.identity)
     await socket.accept(subprotocol=_subprotocol(socket))
-    session = gateway.open(
-        connection,
-        who.identity,
-        who.topics,
-        who.cursor,
-        marks=who.marks,
-        presence=who.presence,
-        client_of=partial(client_of, socket),
-    )
-    connection.hand_over(session)
+    connection.hand_over(gateway.open(connection, who, partial(client_of, socket)))
 
 
 async def nowhere(socket: WebSocket) -> None:
@@ -183,15 +172,7 @@ def _following(transport: Transport) -> Callable[..., Awaitable[Response]]:
             gateway.admission.unseat(who.identity)
         else:
             connection = respond(exchange, who.cursor, cors_lines(request))
-            session = gateway.open(
-                connection,
-                who.identity,
-                who.topics,
-                who.cursor,
-                marks=who.marks,
-                presence=who.presence,
-            )
-            connection.hand_over(session)
+            connection.hand_over(gateway.open(connection, who))
         return TakenOver()
 
     return follow

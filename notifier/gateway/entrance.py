@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -12,7 +12,7 @@ from notifier.core.errors import Invalid, NotifierError, TokenExpired, Unauthori
 from notifier.core.names import checked_topic
 from notifier.core.origins import Origins, is_https
 from notifier.core.positions import Position, parse_cursor
-from notifier.gateway.gateway import Gateway
+from notifier.gateway.gateway import Caller, Gateway, Visitor
 
 SUBPROTOCOL = "notifier.v1"
 TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix
@@ -166,16 +166,6 @@ async def _verified(gateway: Gateway, tokens: list[str]) -> Identity | None:
     return None
 
 
-class Visitor(NamedTuple):
-    """A client at the entrance, and its topics. `identity` is None while the token is to come."""
-
-    identity: Identity | None
-    topics: tuple[str, ...]
-    cursor: dict[str, Position]
-    marks: bool = False
-    presence: bool = False
-
-
 async def visitor(connection: HTTPConnection) -> Visitor:
     """Authenticate the client: the dependency of every transport."""
     # Plain calls: FastAPI would run each dependency that does not wait in a thread of its own.
@@ -197,21 +187,11 @@ async def visitor(connection: HTTPConnection) -> Visitor:
     return Visitor(identity, topics, cursor, marks, presence)
 
 
-class Caller(NamedTuple):
-    """A visitor whose identity is known."""
-
-    identity: Identity
-    topics: tuple[str, ...]
-    cursor: dict[str, Position]
-    marks: bool = False
-    presence: bool = False
-
-
 async def caller(who: Annotated[Visitor, Depends(visitor)]) -> Caller:
     """Authenticate the client where no frame can: on all transports but WebSocket."""
     if who.identity is None:
         raise Unauthorized("a token is needed, in the header Authorization: Bearer <token>")
-    return Caller(who.identity, who.topics, who.cursor, who.marks, who.presence)
+    return Caller(*who)
 
 
 def _wants_marks(path: str, query: Mapping[str, str]) -> bool:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from socket import gethostname
+from typing import NamedTuple
 
 import structlog
 
@@ -32,6 +33,27 @@ from notifier.telemetry.metrics import Metrics
 _log = structlog.get_logger("notifier.gateway")
 _DRAIN_TICK = 0.05
 _CAPACITY = Capacity()
+
+
+class Visitor(NamedTuple):
+    """A client at the entrance, and its wishes. `identity` is None while the token is to come.
+
+    With `marks` it gets its user's marks, with `presence` it is a member of its topics.
+    """
+
+    identity: Identity | None
+    topics: tuple[str, ...]
+    cursor: dict[str, Position]
+    marks: bool = False
+    presence: bool = False
+
+
+class Caller(Visitor):
+    """A visitor whose identity is known."""
+
+    __slots__ = ()
+
+    identity: Identity
 
 
 class Gateway(LongLived):
@@ -120,37 +142,20 @@ class Gateway(LongLived):
         """Return Unix seconds by the clock that publications expire by."""
         return self._broker.now()
 
-    def open(  # noqa: PLR0913 - everything that a conversation begins with
-        self,
-        connection: Connection,
-        identity: Identity | None,
-        topics: tuple[str, ...],
-        cursor: dict[str, Position],
-        *,
-        marks: bool = False,
-        presence: bool = False,
-        client_of: Callable[[], str] = str,
+    def open(
+        self, connection: Connection, who: Visitor, client_of: Callable[[], str] = str
     ) -> Conversation:
         """Begin a conversation on a connection: a session, or without an identity a newcomer.
 
-        With `marks` the client gets its user's marks, with `presence` it is a member of its
-        topics. `client_of` returns the address of a newcomer, for the log.
+        `client_of` returns the address of a newcomer, for the log.
         """
+        identity, topics, cursor, marks, presence = who
+        wishes = {"marks": marks, "presence": presence}
         client: Conversation
         if identity is None:
-            client = Newcomer(
-                self,
-                connection,
-                topics,
-                cursor,
-                marks=marks,
-                presence=presence,
-                client=client_of,
-            )
+            client = Newcomer(self, connection, topics, cursor, client=client_of, **wishes)
         else:
-            client = Session(
-                self, connection, identity, topics, cursor, marks=marks, presence=presence
-            )
+            client = Session(self, connection, identity, topics, cursor, **wishes)
         self._clients.add(client)
         self.metrics.connections.labels(connection.transport).inc()
         self.metrics.connections_opened.labels(connection.transport).inc()

@@ -11,7 +11,8 @@ from notifier.core.frames import ServerFrame
 from notifier.core.positions import Position
 from notifier.core.publications import Publication
 from notifier.gateway import app, description
-from notifier.gateway.entrance import Visitor, visitor
+from notifier.gateway.entrance import visitor
+from notifier.gateway.gateway import Visitor
 from notifier.gateway.open_response import OpenResponse, Transport
 from notifier.http.exchange import Exchange
 from notifier.http.port import Header

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from notifier.core.access import Identity
 from notifier.core.conversation import Conversation, Terms
 from notifier.core.ports import Listener
-from notifier.gateway.gateway import Gateway
+from notifier.gateway.gateway import Gateway, Visitor
 from notifier.gateway.outgoing import Outgoing
 from notifier.http.connection import Connection
 from notifier.http.exchange import Exchange
@@ -95,7 +95,7 @@ async def test_a_client_that_authenticates_while_the_gateway_drains_is_closed_on
     connections = [RecordingConnection(), RecordingConnection()]
     async with served(drain_rate=1.0) as it:
         for connection in connections:
-            connection.hand_over(it.gateway.open(connection, None, (), {}))
+            connection.hand_over(it.gateway.open(connection, Visitor(None, (), {})))
         draining = asyncio.create_task(it.gateway.drain())
         await eventually(lambda: any(each.closed_with for each in connections))
         [open_] = [each for each in connections if not each.closed_with]
@@ -178,7 +178,7 @@ async def test_a_gateway_fails_when_one_of_its_tasks_does() -> None:
             drain_rate=1,
             drain_deadline=1,
         ) as gateway:
-            gateway.open(RecordingConnection(), Identity("42", 4e9), (), {})
+            gateway.open(RecordingConnection(), Visitor(Identity("42", 4e9), (), {}))
             (await broker.asked()).done.set_exception(ZeroDivisionError())
             await asyncio.Event().wait()
 
