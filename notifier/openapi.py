@@ -1,6 +1,6 @@
 """FastAPI applications as every port has them, described by OpenAPI at `/openapi.json`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -44,6 +44,17 @@ class Application(FastAPI):
         self._page: str | None = None
         if docs:
             self.add_route("/docs", self._docs, include_in_schema=False)
+
+    def add_endpoint(
+        self,
+        method: str,
+        path: str,
+        endpoint: Callable[..., Any],
+        **described: Any,  # noqa: ANN401 - as FastAPI takes it
+    ) -> None:
+        """Answer at a path and, undescribed, with a slash behind it: no redirect loses anybody."""
+        self.add_api_route(path, endpoint, methods=[method], **described)
+        self.add_api_route(f"{path}/", endpoint, methods=[method], include_in_schema=False)
 
     def openapi(self) -> dict[str, Any]:
         """See FastAPI; made once."""

@@ -157,13 +157,8 @@ def create_app(  # noqa: PLR0913 - the parts of an api
     app.state.acceptor = EventAcceptor(queue, metrics)
     app.state.metrics, app.state.keys, app.state.shared = metrics, keys, shared
     app.state.proxies = proxies or Proxies()
-    app.add_api_route("/v1/events", post_events, methods=["POST"], **description.POST_EVENTS)
-    app.add_api_route(
-        "/v1/events", validate_webhook, methods=["OPTIONS"], **description.VALIDATE_WEBHOOK
-    )
-    # Another spelling, that no event is lost to a redirect.
-    app.add_api_route("/v1/events/", post_events, methods=["POST"], include_in_schema=False)
-    app.add_api_route("/v1/events/", validate_webhook, methods=["OPTIONS"], include_in_schema=False)
+    app.add_endpoint("POST", "/v1/events", post_events, **description.POST_EVENTS)
+    app.add_endpoint("OPTIONS", "/v1/events", validate_webhook, **description.VALIDATE_WEBHOOK)
     app.add_exception_handler(NotifierError, _refuse)
     orders.add_routes(app)
     fate.add_routes(app)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from fastapi import Depends, FastAPI, Request, WebSocket
@@ -39,13 +39,14 @@ from notifier.gateway.entrance import (
     SUBPROTOCOL,
     WrongOrigin,
     caller,
+    gateway_of,
     number_of,
     visitor,
 )
 from notifier.gateway.gateway import Caller, Gateway, Visitor
 from notifier.gateway.history import LARGEST_LIMIT, USUAL_LIMIT, HistoryPage
 from notifier.gateway.listing import USUAL_LISTED, HistoryListing, listed_topic
-from notifier.gateway.open_response import TakenOver, Transport, exchange_of
+from notifier.gateway.open_response import Respond, TakenOver, exchange_of
 from notifier.gateway.poll import POLL
 from notifier.gateway.sse import SSE
 from notifier.gateway.websocket import WebSocketConnection
@@ -111,16 +112,12 @@ def create_app(
     app.state.origins = origins = Origins(allowed_origins)
     for path in ("/v1/ws", "/v1/ws/"):
         app.add_direct_websocket_route(path, websocket)
-    _add_get(app, "ws", upgrade_required, description.WEBSOCKET)
-    _add_get(app, "history", history, description.HISTORY)
-    for transport in TRANSPORTS:
-        _add_get(app, transport.name, _following(transport), transport.described)
-    for path, endpoint, described in (
-        ("/v1/marks", mark, description.MARKS),
-        ("/v1/publish", publish, description.PUBLISH),
-    ):
-        app.add_api_route(path, endpoint, methods=["POST"], **described)
-        app.add_api_route(f"{path}/", endpoint, methods=["POST"], include_in_schema=False)
+    app.add_endpoint("GET", "/v1/ws", upgrade_required, name="ws", **description.WEBSOCKET)
+    app.add_endpoint("GET", "/v1/history", history, **description.HISTORY)
+    for name, response_to, described in TRANSPORTS:
+        app.add_endpoint("GET", f"/v1/{name}", _following(response_to), name=name, **described)
+    app.add_endpoint("POST", "/v1/marks", mark, **description.MARKS)
+    app.add_endpoint("POST", "/v1/publish", publish, **description.PUBLISH)
     app.router.routes.append(WebSocketRoute("/{path:path}", nowhere))
     app.add_exception_handler(NotifierError, refuse)  # type: ignore[arg-type] # serves both kinds
     app.add_exception_handler(HTTPException, no_route(OFFERS))
@@ -129,18 +126,10 @@ def create_app(
     return app
 
 
-def _add_get(
-    app: FastAPI, name: str, endpoint: Callable[..., Any], described: Mapping[str, Any]
-) -> None:
-    app.add_api_route(f"/v1/{name}", endpoint, methods=["GET"], name=name, **described)
-    # Another spelling, so that nobody is lost to a redirect.
-    app.add_api_route(f"/v1/{name}/", endpoint, methods=["GET"], include_in_schema=False)
-
-
 async def websocket(socket: WebSocket, who: Annotated[Visitor, Depends(visitor)]) -> None:
     """Accept, and hand the connection over to a session; this ends before the connection does."""
     connection: WebSocketConnection = socket.scope["extensions"][HANDOVER]["to"]
-    gateway: Gateway = socket.app.state.gateway
+    gateway = gateway_of(socket)
     await gateway.admission.seat(who.identity)
     await socket.accept(subprotocol=_subprotocol(socket))
     connection.hand_over(gateway.open(connection, who, partial(client_of, socket)))
@@ -161,12 +150,12 @@ async def upgrade_required() -> Response:
 Who = Annotated[Caller, Depends(caller)]
 
 
-def _following(transport: Transport) -> Callable[..., Awaitable[Response]]:
+def _following(response_to: Callable[[Request], Respond]) -> Callable[..., Awaitable[Response]]:
     """Make the endpoint of a transport: it hands the connection over, as `websocket` does."""
 
     async def follow(request: Request, who: Who) -> Response:
-        gateway: Gateway = request.app.state.gateway
-        exchange, respond = exchange_of(request), transport.response_to(request)
+        gateway = gateway_of(request)
+        exchange, respond = exchange_of(request), response_to(request)
         await gateway.admission.seat(who.identity)
         if exchange.is_gone:
             gateway.admission.unseat(who.identity)
@@ -180,12 +169,13 @@ def _following(transport: Transport) -> Callable[..., Awaitable[Response]]:
 
 async def history(request: Request, who: Who) -> Response:
     """Read the events that topics still hold, without following them."""
-    order = _choice(request, "order", ("oldest", "newest"))
+    order = request.query_params.get("order", "oldest")
+    if order not in ("oldest", "newest"):
+        raise Invalid("order", "must be oldest or newest")
     newest = order == "newest"
     page = await _newest_first(request, who) if newest else _oldest_first(request, who)
-    gateway: Gateway = request.app.state.gateway
-    body = await page.answer(gateway.read, gateway.broker_now)
-    return Response(body, headers=_NOT_STORED, media_type="application/json")
+    gateway = gateway_of(request)
+    return _json(await page.answer(gateway.read, gateway.broker_now))
 
 
 def _oldest_first(request: Request, who: Caller) -> HistoryPage:
@@ -202,8 +192,8 @@ async def _newest_first(request: Request, who: Caller) -> HistoryListing:
     before = request.query_params.get("before")
     position = None if before is None else Position.parse(before, "before")
     topic = listed_topic(who.identity, who.topics)
-    gateway: Gateway = request.app.state.gateway
-    return HistoryListing(topic, position, limit, await gateway.mark(who.identity.user, topic))
+    marked = await gateway_of(request).mark(who.identity.user, topic)
+    return HistoryListing(topic, position, limit, marked)
 
 
 async def mark(request: Request, who: Who) -> Response:
@@ -211,12 +201,9 @@ async def mark(request: Request, who: Who) -> Response:
 
     The answer says how far the topic is read, and how much of it is unread.
     """
-    body = await plain_content_of(request, frames.LARGEST_FRAME)
-    gateway: Gateway = request.app.state.gateway
-    gateway.admission.pay_post(who.identity.user, len(body))
-    frame = frames.decode_mark(body)
-    answer = await gateway.badges.moved(move_of(who.identity, frame))
-    return Response(frames.encode(answer), headers=_NOT_STORED, media_type="application/json")
+    frame = frames.decode_mark(await _paid_body(request, who))
+    answer = await gateway_of(request).badges.moved(move_of(who.identity, frame))
+    return _json(frames.encode(answer))
 
 
 async def publish(request: Request, who: Who) -> Response:
@@ -224,20 +211,21 @@ async def publish(request: Request, who: Who) -> Response:
 
     The answer has the event's position; the same event again has the same position.
     """
+    frame = frames.decode_publish(await _paid_body(request, who))
+    gateway = gateway_of(request)
+    event = client_event_of(who.identity, frame, gateway.now())
+    return _json(frames.encode(published(await gateway.publishing.published(event))))
+
+
+async def _paid_body(request: Request, who: Caller) -> bytes:
+    """Read a frame that is posted, and have its user pay for it; raises TooManyEvents too."""
     body = await plain_content_of(request, frames.LARGEST_FRAME)
-    gateway: Gateway = request.app.state.gateway
-    gateway.admission.pay_post(who.identity.user, len(body))
-    event = client_event_of(who.identity, frames.decode_publish(body), gateway.now())
-    answer = published(await gateway.publishing.published(event))
-    return Response(frames.encode(answer), headers=_NOT_STORED, media_type="application/json")
+    gateway_of(request).admission.pay_post(who.identity.user, len(body))
+    return body
 
 
-def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
-    """Return the value of a parameter, the first of its choices if it is left out."""
-    text = request.query_params.get(name, choices[0])
-    if text not in choices:
-        raise Invalid(name, f"must be {' or '.join(choices)}")
-    return text
+def _json(body: bytes) -> Response:
+    return Response(body, headers=_NOT_STORED, media_type="application/json")
 
 
 def _subprotocol(socket: WebSocket) -> str | None:
@@ -251,7 +239,7 @@ async def refuse(connection: Request | WebSocket, error: Exception) -> Response 
     before it reconnects therefore gets frames, and is closed: 4001, 4500, 4501, 4502 or 4504.
     """
     assert isinstance(error, NotifierError)  # noqa: S101 - registered for this type
-    connection.app.state.gateway.metrics.refusals.labels(error.code).inc()
+    gateway_of(connection).metrics.refusals.labels(error.code).inc()
     user = connection.scope["state"].get("user", "")
     _log.info(
         "refused", user=user, client=client_of(connection), code=error.code, reason=str(error)

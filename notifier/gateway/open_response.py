@@ -6,7 +6,7 @@ The endpoint authenticates by ordinary dependencies, takes the response over fro
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 from fastapi import Request
 from starlette.responses import Response
@@ -99,14 +99,7 @@ class OpenResponse(Outgoing):
         super()._lost()
 
 
-class Follower(Connection, Protocol):
-    """An open response that fulfils Connection."""
-
-    def hand_over(self, listener: Listener) -> None:
-        """Tell the listener from now on; see OpenResponse."""
-
-
-Respond = Callable[[Exchange, Mapping[str, Position], Iterable[Header]], Follower]
+Respond = Callable[[Exchange, Mapping[str, Position], Iterable[Header]], Connection]
 """Makes the open response of a request: from its exchange, the cursor, and further headers."""
 
 
