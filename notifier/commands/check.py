@@ -3,8 +3,8 @@
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +13,9 @@ from notifier.commands.process import FAILED, WRONG_USE, fail, load_settings, ru
 if TYPE_CHECKING:
     from notifier.adapters.tokens.verifier import Issuer
     from notifier.core.findings import Finding
+    from notifier.http.certificate import ServerCertificate
     from notifier.settings import Role, Settings
 
-T = TypeVar("T")
 _DAYS_TO_RENEW = 14  # as the alert NotifierCertificateExpires
 
 
@@ -35,8 +35,7 @@ def check(role: "Role | None") -> None:
     from notifier.core.grants import key_findings
 
     settings = load_settings(role)
-    issuers = () if role in ("api", "router") else _issuers(settings)
-    certificate = () if role in ("api", "router") else [*_certificate_findings(settings)]
+    issuers, certificate = ((), None) if role in ("api", "router") else _credentials(settings)
 
     async def work() -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -45,7 +44,7 @@ def check(role: "Role | None") -> None:
                 for each in (*_checks_for(role, settings), _check_issuers(settings, issuers))
             ]
         findings = [finding for task in running for finding in task.result()]
-        findings += certificate
+        findings += _certificate_findings(certificate)
         if role in (None, "api"):
             findings += key_findings(settings.api_keys)
         click.echo(render(findings))
@@ -73,21 +72,25 @@ def _checks_for(
         yield check_redis(settings.redis_url.get_secret_value())
 
 
-def _issuers(settings: "Settings") -> "Sequence[Issuer]":
-    """Return the issuers of tokens; end with WRONG_USE where their keys cannot be."""
-    from notifier.credentials import issuers
+def _credentials(settings: "Settings") -> "tuple[Sequence[Issuer], ServerCertificate | None]":
+    """Return the issuers of tokens and the certificate; end with WRONG_USE where they cannot be."""
+    from notifier import credentials
+    from notifier.settings import SettingsError
 
-    return _made(lambda: issuers(settings)) if settings.given_keys() else ()
+    try:
+        issuers = credentials.issuers(settings) if settings.given_keys() else ()
+        return issuers, credentials.certificate(settings)
+    except SettingsError as error:
+        fail(str(error), WRONG_USE)
 
 
-def _certificate_findings(settings: "Settings") -> "Iterator[Finding]":
-    """Say when the gateway's certificate expires; end with WRONG_USE where it cannot be."""
+def _certificate_findings(certificate: "ServerCertificate | None") -> "Iterator[Finding]":
+    """Say when the gateway's certificate expires, where it has one."""
     from notifier.core.findings import Finding
-    from notifier.credentials import certificate
 
-    if not (found := _made(lambda: certificate(settings))):
+    if certificate is None:
         return
-    days, subject = (found.expires - time.time()) // 86400, "certificate"
+    days, subject = (certificate.expires - time.time()) // 86400, "certificate"
     mend = "renew NOTIFIER_TLS_CERTIFICATE and NOTIFIER_TLS_KEY"
     if days < 0:
         yield Finding("error", subject, "it has expired, so no client connects", mend)
@@ -95,16 +98,6 @@ def _certificate_findings(settings: "Settings") -> "Iterator[Finding]":
         yield Finding("warning", subject, f"it expires in {days:.0f} days", mend)
     else:
         yield Finding("ok", subject, f"it expires in {days:.0f} days")
-
-
-def _made(make: "Callable[[], T]") -> "T":
-    """Return the result; end with WRONG_USE where settings cannot be."""
-    from notifier.settings import SettingsError
-
-    try:
-        return make()
-    except SettingsError as error:
-        fail("\n".join(error.lines), WRONG_USE)
 
 
 async def _check_issuers(settings: "Settings", issuers: "Sequence[Issuer]") -> "list[Finding]":

@@ -8,19 +8,14 @@ from typing import Any
 import click
 
 from notifier.commands.pipes import run_client
-from notifier.commands.process import load_settings
+from notifier.commands.process import load_settings, url_option
 from notifier.commands.tokens import mint
 
 
 @click.command()
 @click.option("--user", required=True, help="The user to listen as.")
 @click.option("--topic", "topics", multiple=True, help="A further topic; may be repeated.")
-@click.option(
-    "--url",
-    default=lambda: f"ws://127.0.0.1:{load_settings().gateway_port}",
-    show_default="this machine's",
-    help="The gateway.",
-)
+@url_option("The gateway.", "gateway_port", "ws")
 @click.option("--token", envvar="NOTIFIER_TOKEN", show_envvar=True, help="A token of that user.")
 @click.option("--frames", is_flag=True, help="Print every frame, not only the events.")
 @click.option("--count", type=click.IntRange(1), help="End after so many events.")

@@ -2,8 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -27,9 +27,21 @@ def load_settings(role: "Role | None" = None) -> "Settings":
     try:
         settings = Settings.load(role)
     except SettingsError as error:
-        fail("\n".join(error.lines), WRONG_USE)
+        fail(str(error), WRONG_USE)
     logs.configure(settings.log_format, settings.log_level)
     return settings
+
+
+def url_option(
+    meaning: str, port: Literal["api_port", "gateway_port"], scheme: str = "http"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option --url, by default the port of this machine that the settings name."""
+    return click.option(
+        "--url",
+        default=lambda: f"{scheme}://127.0.0.1:{getattr(load_settings(), port)}",
+        show_default="this machine's",
+        help=meaning,
+    )
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notifier.commands.pipes import run_client
-from notifier.commands.process import FAILED, WRONG_USE, fail, load_settings
+from notifier.commands.process import FAILED, WRONG_USE, fail, url_option
 from notifier.core.errors import Invalid
 
 if TYPE_CHECKING:
@@ -48,12 +48,7 @@ def _seconds(_context: click.Context, _option: click.Parameter, given: str | Non
     callback=_seconds,
     help="Seconds until it is handed back for users who have not received it.",
 )
-@click.option(
-    "--url",
-    default=lambda: f"http://127.0.0.1:{load_settings().api_port}",
-    show_default="this machine's",
-    help="The producer API.",
-)
+@url_option("The producer API.", "api_port")
 @click.option("--key", envvar="NOTIFIER_API_KEY", show_envvar=True, help="The API key.")
 def send(url: str, key: str | None, data: str | None, **given: Any) -> None:  # noqa: ANN401 - of several types
     """Post events to the producer API.

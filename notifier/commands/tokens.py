@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from notifier.commands.pipes import run_client
-from notifier.commands.process import WRONG_USE, fail, load_settings
+from notifier.commands.process import WRONG_USE, fail, load_settings, url_option
 from notifier.core.errors import Invalid
 
 if TYPE_CHECKING:
@@ -22,12 +22,7 @@ if TYPE_CHECKING:
     "--presence", multiple=True, help="A topic, or pattern with *, it may be a member of."
 )
 @click.option("--lifetime", default=3600, show_default=True, help="In seconds.")
-@click.option(
-    "--url",
-    default=lambda: f"http://127.0.0.1:{load_settings().gateway_port}",
-    show_default="this machine's",
-    help="`notifier dev`.",
-)
+@url_option("`notifier dev`.", "gateway_port")
 def token(  # noqa: PLR0913, PLR0917 - one for each option
     user: str,
     topics: tuple[str, ...],

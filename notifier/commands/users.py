@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from notifier.commands.pipes import run_client
-from notifier.commands.process import load_settings
+from notifier.commands.process import url_option
 
 
 @click.group()
@@ -19,12 +19,7 @@ def _about_a_user(command: Callable[..., None]) -> Callable[..., None]:
     """Add the argument and the options of a command about a user."""
     for option in (
         click.option("--key", envvar="NOTIFIER_API_KEY", show_envvar=True, help="The API key."),
-        click.option(
-            "--url",
-            default=lambda: f"http://127.0.0.1:{load_settings().api_port}",
-            show_default="this machine's",
-            help="The api.",
-        ),
+        url_option("The api.", "api_port"),
         click.argument("user"),
     ):
         command = option(command)
