@@ -20,11 +20,6 @@ def verifier(settings: Settings, on_fetch: OnFetch = unheard) -> JwtVerifier:
     return JwtVerifier(issuers(settings, on_fetch), rules)
 
 
-def take_keys(verifying: JwtVerifier, settings: Settings) -> None:
-    """Let a verifier use the secrets or public keys of changed settings; raises SettingsError."""
-    verifying.take_keys(issuers(settings))
-
-
 def certificate(settings: Settings) -> ServerCertificate | None:
     """Make the certificate of the public port, where it has one; raises SettingsError."""
     if settings.tls_certificate is None or settings.tls_key is None:

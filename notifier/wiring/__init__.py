@@ -9,13 +9,13 @@ from functools import partial
 
 import structlog
 
-from notifier import __version__
+from notifier import __version__, credentials
 from notifier.adapters.redis.roster import RedisRoster
 from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
 from notifier.backends import Backends
-from notifier.credentials import certificate as certificate_of
 from notifier.gateway import app as gateway_app
+from notifier.http.proxies import Proxies
 from notifier.reloading import reloading
 from notifier.serving import serve, stop_signals, trouble_with_files
 from notifier.settings import Role, Settings, SettingsError
@@ -68,7 +68,7 @@ async def _run_gateway(
     settings: Settings, metrics: Metrics, traces: Traces, stopping: asyncio.Event
 ) -> None:
     verifier, backends = parts.verifier(settings, metrics), Backends(settings)
-    certificate = certificate_of(settings)
+    certificate = credentials.certificate(settings)
     take = parts.reload_handler(backends, partial(parts.take_credentials, verifier, certificate))
     async with (
         reloading("gateway", settings, take, metrics),
@@ -78,16 +78,17 @@ async def _run_gateway(
         parts.gateway(settings, shared, verifier, seats, metrics) as gateway,
         parts.serve_gateway(
             settings,
-            settings.host,
             gateway,
             gateway_app.create_app(
-                gateway, settings.allowed_origins, parts.proxies(settings), docs=settings.docs
+                gateway,
+                settings.allowed_origins,
+                Proxies(settings.trusted_proxies),
+                docs=settings.docs,
             ),
             certificate,
         ),
         parts.serve_private(
             settings,
-            settings.host,
             metrics,
             lambda: {
                 **gateway.trouble(),
@@ -111,7 +112,6 @@ async def _run_router(
         parts.running_router(traces.source(source), shared, metrics) as router,
         parts.serve_private(
             settings,
-            settings.host,
             metrics,
             router.trouble,
             lambda: {"partitions": source.partitions},
@@ -135,7 +135,7 @@ async def _run_api(
                 traces.queue(queue),
                 metrics,
                 keys,
-                parts.proxies(settings),
+                Proxies(settings.trusted_proxies),
                 shared=shared,
                 docs=settings.docs,
             ),
@@ -144,7 +144,7 @@ async def _run_api(
             setting="NOTIFIER_API_PORT",
             grace=_API_GRACE,
         ),
-        parts.serve_private(settings, settings.host, metrics, lambda: {"queue": queue.trouble}),
+        parts.serve_private(settings, metrics, lambda: {"queue": queue.trouble}),
     ):
         await stopping.wait()
 

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 
+from notifier import credentials
 from notifier.adapters.memory.broker import MemoryBroker
 from notifier.adapters.memory.control import MemoryControl
 from notifier.adapters.memory.marks import MemoryMarks
@@ -25,10 +26,9 @@ from notifier.backends import Backends
 from notifier.core.grants import Grant, Scope
 from notifier.core.origins import Origins
 from notifier.core.ports import EventQueue, EventSource, Seats, SharedPorts
-from notifier.credentials import minted
-from notifier.credentials import verifier as verifier_of
 from notifier.gateway import app as gateway_app
 from notifier.gateway.gateway import Gateway
+from notifier.http.proxies import Proxies
 from notifier.page import PublicApi, create_page
 from notifier.page.guard import LOOPBACK_ORIGINS, Guard
 from notifier.problems import no_route
@@ -72,7 +72,8 @@ async def dev_house(
     settings: Settings, metrics: Metrics, traces: Traces
 ) -> AsyncIterator[DevHouse]:
     """Run all roles while inside; raises SettingsError, ServingError."""
-    host = settings.host if settings.is_given("host") else "127.0.0.1"
+    if not settings.is_given("host"):
+        settings = settings.model_copy(update={"host": "127.0.0.1"})
     dev_tokens, memory = DevTokens(settings), MemoryEventQueue()
     async with (
         _event_queue(settings, memory, metrics, traces) as (queue, source),
@@ -82,13 +83,11 @@ async def dev_house(
         parts.gateway(settings, shared, verifier, seats, metrics) as gateway,
         parts.running_router(source, shared, metrics) as router,
         _serve_dev(
-            settings, host, gateway, _api_apps(settings, queue, shared, metrics), dev_tokens
+            settings, gateway, _api_apps(settings, queue, shared, metrics), dev_tokens
         ) as ports,
-        parts.serve_private(
-            settings, host, metrics, lambda: {**gateway.trouble(), **router.trouble()}
-        ),
+        parts.serve_private(settings, metrics, lambda: {**gateway.trouble(), **router.trouble()}),
     ):
-        yield DevHouse(host, *ports, gateway, dev_tokens, memory)
+        yield DevHouse(settings.host, *ports, gateway, dev_tokens, memory)
 
 
 @asynccontextmanager
@@ -152,13 +151,13 @@ class DevTokens:
     def mint(self, user: str) -> str:
         """Make a token for `user` that may follow every topic."""
         every = ["*"]
-        return minted(
+        return credentials.minted(
             self._settings, user, every, _DEV_TOKEN_SECONDS, publish=every, presence=every
         )
 
     def verifier(self) -> JwtVerifier:
         """Make the verifier of these tokens."""
-        return verifier_of(self._settings)
+        return credentials.verifier(self._settings)
 
 
 def _api_apps(
@@ -170,7 +169,7 @@ def _api_apps(
         queue,
         metrics,
         ApiKeys(settings.api_keys, open_to=anybody),
-        parts.proxies(settings),
+        Proxies(settings.trusted_proxies),
         shared=shared,
         docs=settings.docs,
     )
@@ -180,7 +179,6 @@ def _api_apps(
 @asynccontextmanager
 async def _serve_dev(
     settings: Settings,
-    host: str,
     gateway: Gateway,
     apis: tuple[FastAPI, FastAPI],
     dev_tokens: DevTokens,
@@ -188,10 +186,11 @@ async def _serve_dev(
     """Serve clients, with the page, and producers; yield both ports."""
     api, page_api = apis
     allowed = (*settings.allowed_origins, *LOOPBACK_ORIGINS)
-    app = gateway_app.create_app(gateway, allowed, parts.proxies(settings), docs=settings.docs)
-    guarded, guarded_api = (Guard(each, host, Origins(allowed)) for each in (app, api))
+    proxies = Proxies(settings.trusted_proxies)
+    app = gateway_app.create_app(gateway, allowed, proxies, docs=settings.docs)
+    guarded, guarded_api = (Guard(each, settings.host, Origins(allowed)) for each in (app, api))
     async with serve(
-        guarded_api, host=host, port=settings.api_port, setting="NOTIFIER_API_PORT"
+        guarded_api, host=settings.host, port=settings.api_port, setting="NOTIFIER_API_PORT"
     ) as api_port:
         page = create_page(
             mint=dev_tokens.mint,
@@ -201,7 +200,7 @@ async def _serve_dev(
         )
         page.add_exception_handler(HTTPException, no_route(f"the page at /, {gateway_app.OFFERS}"))
         app.mount("", page)
-        async with parts.serve_gateway(settings, host, gateway, guarded) as public_port:
+        async with parts.serve_gateway(settings, gateway, guarded) as public_port:
             yield public_port, api_port
 
 

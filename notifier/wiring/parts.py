@@ -11,6 +11,7 @@ from contextlib import (
 
 from starlette.types import ASGIApp
 
+from notifier import credentials
 from notifier.adapters.rabbitmq.queue import AmqpEventQueue
 from notifier.adapters.rabbitmq.source import AmqpEventSource
 from notifier.adapters.redis.broker import RedisBroker
@@ -32,16 +33,12 @@ from notifier.core.ports import (
     TokenVerifier,
 )
 from notifier.core.rate_limit import RateLimit
-from notifier.credentials import certificate as certificate_of
-from notifier.credentials import take_keys
-from notifier.credentials import verifier as verifier_of
 from notifier.gateway.admission import Capacity
 from notifier.gateway.gateway import Gateway
 from notifier.gateway.outgoing import Outgoing
 from notifier.gateway.websocket import WebSocketConnection
 from notifier.http.backlog import Backlog
 from notifier.http.certificate import ServerCertificate
-from notifier.http.proxies import Proxies
 from notifier.probes import Facts, Trouble, measured_loop
 from notifier.probes import create_app as create_private_app
 from notifier.reloading import Take
@@ -81,8 +78,8 @@ def take_credentials(
 
     Returns the settings that wait for a restart: TLS begins and ends with the process.
     """
-    offered = certificate_of(changed)
-    take_keys(verifier, changed)
+    offered = credentials.certificate(changed)
+    verifier.take_keys(credentials.issuers(changed))
     if certificate and offered:
         certificate.become(offered)
         return ()
@@ -142,11 +139,16 @@ def gateway(
         frames=RateLimit(settings.frame_rate, _INBOUND_AT_ONCE),
         frame_bytes=RateLimit(settings.byte_rate, _INBOUND_AT_ONCE),
     )
+    terms = Terms(
+        heartbeat=settings.heartbeat_seconds,
+        most_topics=settings.topics_per_connection,
+        max_age=settings.max_connection_age_seconds,
+    )
     return Gateway(
         shared,
         verifier,
         metrics,
-        terms=_terms(settings),
+        terms=terms,
         capacity=capacity,
         seats=seats,
         revocation_seconds=settings.revocation_seconds,
@@ -161,18 +163,9 @@ def least_connections(settings: Settings) -> int:
     return most if settings.is_given("max_connections") else min(most, _FEWEST_CONNECTIONS)
 
 
-def _terms(settings: Settings) -> Terms:
-    return Terms(
-        heartbeat=settings.heartbeat_seconds,
-        most_topics=settings.topics_per_connection,
-        max_age=settings.max_connection_age_seconds,
-    )
-
-
 @asynccontextmanager
 async def serve_gateway(
     settings: Settings,
-    host: str,
     gateway: Gateway,
     app: ASGIApp,
     certificate: ServerCertificate | None = None,
@@ -182,10 +175,10 @@ async def serve_gateway(
     if certificate:
         expiry = gateway.metrics.certificate_expiry.labels("gateway")
         expiry.set_function(lambda: certificate.expires)
-    with _connection_bounds(settings, backlog):
+    with _connection_bounds(settings, backlog, gateway.admission.capacity):
         async with serve(
             app,
-            host=host,
+            host=settings.host,
             port=settings.gateway_port,
             setting="NOTIFIER_GATEWAY_PORT",
             is_shared=settings.gateway_port_shared,
@@ -198,23 +191,18 @@ async def serve_gateway(
 
 
 @contextmanager
-def _connection_bounds(settings: Settings, backlog: Backlog) -> Iterator[None]:
+def _connection_bounds(settings: Settings, backlog: Backlog, capacity: Capacity) -> Iterator[None]:
     """Set the bounds of all connections while inside: a test runs gateways in its own process."""
     before = Outgoing.send_buffer, Outgoing.backlog
     limits = WebSocketConnection.frame_limit, WebSocketConnection.byte_limit
     Outgoing.send_buffer, Outgoing.backlog = settings.send_buffer_bytes, backlog
-    WebSocketConnection.frame_limit = RateLimit(settings.frame_rate, _INBOUND_AT_ONCE)
-    WebSocketConnection.byte_limit = RateLimit(settings.byte_rate, _INBOUND_AT_ONCE)
+    WebSocketConnection.frame_limit = capacity.frames
+    WebSocketConnection.byte_limit = capacity.frame_bytes
     try:
         yield
     finally:
         Outgoing.send_buffer, Outgoing.backlog = before
         WebSocketConnection.frame_limit, WebSocketConnection.byte_limit = limits
-
-
-def proxies(settings: Settings) -> Proxies:
-    """Say which proxies are trusted."""
-    return Proxies(settings.trusted_proxies)
 
 
 def _backlog(settings: Settings, metrics: Metrics) -> Backlog:
@@ -226,20 +214,22 @@ def _backlog(settings: Settings, metrics: Metrics) -> Backlog:
 
 @asynccontextmanager
 async def serve_private(
-    settings: Settings, host: str, metrics: Metrics, trouble: Trouble, facts: Facts = dict
-) -> AsyncIterator[int]:
-    """Serve probes and metrics on the private port; yield it."""
+    settings: Settings, metrics: Metrics, trouble: Trouble, facts: Facts = dict
+) -> AsyncIterator[None]:
+    """Serve probes and metrics on the private port while inside."""
     app = create_private_app(metrics, trouble, facts)
     async with (
         measured_loop(metrics),
-        serve(app, host=host, port=settings.private_port, setting="NOTIFIER_PRIVATE_PORT") as port,
+        serve(app, host=settings.host, port=settings.private_port, setting="NOTIFIER_PRIVATE_PORT"),
     ):
-        yield port
+        yield
 
 
 def verifier(settings: Settings, metrics: Metrics) -> JwtVerifier:
     """Make the verifier of tokens."""
-    return verifier_of(settings, lambda outcome: metrics.issuer_fetches.labels(outcome).inc())
+    return credentials.verifier(
+        settings, lambda outcome: metrics.issuer_fetches.labels(outcome).inc()
+    )
 
 
 def seats(

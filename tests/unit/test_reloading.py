@@ -10,7 +10,7 @@ import structlog
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from notifier.credentials import take_keys, verifier
+from notifier.credentials import issuers, verifier
 from notifier.http.certificate import ServerCertificate
 from notifier.reloading import reloading
 from notifier.settings import Settings
@@ -216,10 +216,10 @@ async def test_a_secret_is_rotated_while_tokens_of_both_are_verified(secret: Pat
     await verifying.verify(old_token)
 
     write(secret, f"{SECRET}\n{new}")
-    take_keys(verifying, Settings.load("gateway"))
+    verifying.take_keys(issuers(Settings.load("gateway")))
     users = [(await verifying.verify(token)).user for token in (old_token, new_token)]
     write(secret, new)
-    take_keys(verifying, Settings.load("gateway"))
+    verifying.take_keys(issuers(Settings.load("gateway")))
     last = (await verifying.verify(new_token)).user
     reason = await refusal(verifying, old_token)
 
