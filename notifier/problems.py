@@ -51,15 +51,15 @@ def problem(
 
 
 def refusal(
-    error: NotifierError, content: Mapping[str, Any], headers: Mapping[str, str]
+    error: NotifierError, status: HTTPStatus, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Answer with the problem of an error, and with the headers that go with it."""
-    more = dict(headers)
+    more = dict(headers or {})
     if isinstance(error, Unavailable | TooManyEvents):
         more |= RETRY_AFTER
     if isinstance(error, Unauthorized):
         more["www-authenticate"] = "Bearer"
-    return JSONResponse(content, content["status"], more, media_type=MEDIA_TYPE)
+    return JSONResponse(problem_of(error, status), status, more, media_type=MEDIA_TYPE)
 
 
 def no_route(there_is: str) -> Callable[[Request, Exception], Awaitable[Response]]:

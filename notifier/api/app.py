@@ -110,12 +110,12 @@ class EventAcceptor:
         self._count(accepted, now)
         failures = iter(outcomes)
         return [
-            self._answer(each, next(failures)) if isinstance(each, Event) else self.problem(each)
+            self._answer(each, next(failures)) if isinstance(each, Event) else self._problem(each)
             for each in understood
         ]
 
     def _answer(self, event: Event, failure: NotifierError | None) -> dict[str, Any]:
-        return self.problem(failure) if failure else {"status": 202, "id": event.id}
+        return self._problem(failure) if failure else {"status": 202, "id": event.id}
 
     def _count(self, accepted: Sequence[Event], now: float) -> None:
         self._metrics.events.labels("accepted").inc(len(accepted))
@@ -124,8 +124,7 @@ class EventAcceptor:
             for event in accepted:
                 _log.debug("accepted", event_id=event.id, source=event.source)
 
-    def problem(self, error: NotifierError) -> dict[str, Any]:
-        """Return the problem (RFC 9457) that answers a refused event, and count it."""
+    def _problem(self, error: NotifierError) -> dict[str, Any]:
         self._metrics.rejections.labels(error.code).inc()
         return problem_of(error, _status_of(error))
 
@@ -236,5 +235,6 @@ async def _refuse(request: Request, error: Exception) -> Response:
         _log.warning("event_not_accepted", reason=str(error), **said)
     else:
         _log.info("event_refused", code=error.code, reason=str(error), **said)
-    taken = next((more for kind, more in _TAKEN.items() if isinstance(error, kind)), {})
-    return refusal(error, request.app.state.acceptor.problem(error), taken)
+    request.app.state.metrics.rejections.labels(error.code).inc()
+    taken = next((more for kind, more in _TAKEN.items() if isinstance(error, kind)), None)
+    return refusal(error, _status_of(error), taken)

@@ -18,7 +18,7 @@ from notifier.core.grants import Grant, Scope
 from notifier.core.names import PATTERN, checked_name, personal_topic
 from notifier.core.ports import SharedPorts
 from notifier.http.proxies import client_of
-from notifier.problems import problem_of, refusal
+from notifier.problems import refusal
 from notifier.telemetry.metrics import Metrics
 
 _audit = structlog.get_logger("notifier.audit")
@@ -80,4 +80,4 @@ def refuse(request: Request, error: NotifierError, status: HTTPStatus) -> Respon
     named = getattr(request.state, "key", "")
     path, client = request.url.path[:_LONGEST_SHOWN], client_of(request)
     _audit.warning("refused", path=path, key=named, client=client, reason=str(error))
-    return refusal(error, problem_of(error, status), {})
+    return refusal(error, status)

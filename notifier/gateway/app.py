@@ -54,7 +54,7 @@ from notifier.http.accept import prefers
 from notifier.http.port import HANDOVER
 from notifier.http.proxies import Proxies, client_of
 from notifier.problems import MEDIA_TYPE as PROBLEM
-from notifier.problems import no_route, problem, problem_of, refusal
+from notifier.problems import no_route, problem, refusal
 
 _log = structlog.get_logger("notifier.gateway")
 _STATUSES = {
@@ -271,7 +271,7 @@ def _refusal(request: Request, error: NotifierError) -> Response:
 
 def _problem(error: NotifierError) -> Response:
     status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
-    return refusal(error, problem_of(error, status), {})
+    return refusal(error, status)
 
 
 async def fail(request: Request, _error: Exception) -> Response:

@@ -13,7 +13,7 @@ from websockets.http11 import Response
 from notifier.gateway.framing import Opcode, websocket_frame
 from notifier.gateway.handshake import Agreement, Fault, HandshakeRequest
 from notifier.http.port import HANDOVER, Port
-from notifier.problems import problem_of, refusal
+from notifier.problems import refusal
 
 _log = structlog.get_logger("notifier.gateway")
 _UNDERSTOOD = {"upgrade": "websocket", "sec-websocket-version": "13"}  # RFC 6455, section 4.4
@@ -73,7 +73,7 @@ class Opening:
     def _refuse_for(self, fault: Fault) -> None:
         status, reason = fault
         _log.info("refused", client=self._connection.client, code=reason.code, reason=str(reason))
-        content = refusal(reason, problem_of(reason, status), _UNDERSTOOD)
+        content = refusal(reason, status, _UNDERSTOOD)
         pairs = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in content.raw_headers]
         self._refuse(status, Headers(pairs), bytes(content.body))
 
@@ -147,10 +147,8 @@ class Opening:
     def _refuse(self, status: int, headers: Headers, body: bytes) -> None:
         headers["Connection"] = "close"
         headers.setdefault("Content-Length", str(len(body)))
-        self._respond(Response(status, HTTPStatus(status).phrase, headers, body))
-
-    def _respond(self, response: Response) -> None:
         self._answered = True
         if not self._transport.is_closing():
+            response = Response(status, HTTPStatus(status).phrase, headers, body)
             self._transport.write(response.serialize())
             self._transport.close()

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from notifier.core.errors import Invalid
 from notifier.core.names import checked_name, checked_topic
-from notifier.problems import problem_of, refusal
+from notifier.problems import refusal
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {
@@ -41,36 +41,18 @@ class TokenRequest(BaseModel):
     user: str
 
 
-class Minted(BaseModel):
-    """The answer to `POST /dev/token`: a token that the gateway takes."""
-
-    token: str
-
-
-class Followed(BaseModel):
-    """The answer to `GET /dev/followed?topic=`: whether a client of this process follows it."""
-
-    followed: bool
-
-
-class PublicApi(BaseModel):
-    """The answer to `GET /dev/api-port`: where producers post, and whether they need a key."""
-
-    port: int
-    needs_key: bool
-
-
 def create_page(
     *,
     mint: Callable[[str], str],
     is_followed: Callable[[str], bool],
     api: ASGIApp,
-    public_api: PublicApi,
+    public_api: dict[str, object],
 ) -> FastAPI:
     """Serve the page, and below `/dev` the parts of the server that it needs.
 
     These are tokens made by `mint(user)`, whether `is_followed(topic)`, the producer API for the
-    page alone, and the port of the one for everybody else.
+    page alone, and the facts about the one for everybody else: its `port`, and whether it
+    `needs_key`.
     """
     page = FastAPI(openapi_url=None)
     page.add_exception_handler(RequestValidationError, refuse)
@@ -79,15 +61,15 @@ def create_page(
         serve_file(page, file)
 
     @page.post("/dev/token")
-    async def token(asked: TokenRequest) -> Minted:
-        return Minted(token=mint(checked_name(asked.user, "user")))
+    async def token(asked: TokenRequest) -> dict[str, str]:
+        return {"token": mint(checked_name(asked.user, "user"))}
 
     @page.get("/dev/followed")
-    async def followed(topic: str = "") -> Followed:
-        return Followed(followed=is_followed(checked_topic(topic, "topic")))
+    async def followed(topic: str = "") -> dict[str, bool]:
+        return {"followed": is_followed(checked_topic(topic, "topic"))}
 
     @page.get("/dev/api-port")
-    async def api_port() -> PublicApi:
+    async def api_port() -> dict[str, object]:
         return public_api
 
     page.mount("/dev/api", api)
@@ -108,4 +90,4 @@ def refuse(_request: Request, error: Exception) -> Response:
     """Answer a bad request with a problem (RFC 9457)."""
     body = Invalid("user", 'the body must be {"user": "..."}')
     refused = error if isinstance(error, Invalid) else body
-    return refusal(refused, problem_of(refused, HTTPStatus.UNPROCESSABLE_ENTITY), {})
+    return refusal(refused, HTTPStatus.UNPROCESSABLE_ENTITY)

@@ -29,7 +29,7 @@ from notifier.core.ports import EventQueue, EventSource, Seats, SharedPorts
 from notifier.gateway import app as gateway_app
 from notifier.gateway.gateway import Gateway
 from notifier.http.proxies import Proxies
-from notifier.page import PublicApi, create_page
+from notifier.page import create_page
 from notifier.page.guard import LOOPBACK_ORIGINS, Guard
 from notifier.problems import no_route
 from notifier.serving import serve
@@ -196,7 +196,7 @@ async def _serve_dev(
             mint=dev_tokens.mint,
             is_followed=gateway.hub.is_followed,
             api=page_api,
-            public_api=PublicApi(port=api_port, needs_key=bool(settings.api_keys)),
+            public_api={"port": api_port, "needs_key": bool(settings.api_keys)},
         )
         page.add_exception_handler(HTTPException, no_route(f"the page at /, {gateway_app.OFFERS}"))
         app.mount("", page)
