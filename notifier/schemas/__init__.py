@@ -6,8 +6,8 @@ union of its direction in `notifier.core.frames`.
 """
 
 from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import Any, Literal, get_args
+from functools import cache, partial
+from typing import Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -24,6 +24,7 @@ from notifier.schemas.rules import (
     Schema,
     converted,
     ref,
+    rewritten,
     texts,
 )
 
@@ -72,10 +73,11 @@ def schemas() -> dict[str, Schema]:
     structs = (*_CLIENT, *_SERVER, Listed, events.Event, presence.Seen, reports.Reported)
     _, found = msgspec.json.schema_components(structs, ref_template=_TEMPLATE)
     renamed: dict[str, Schema] = {
-        _NAMES.get(name, name): _renamed(converted(each)) for name, each in found.items()
+        _NAMES.get(name, name): rewritten(converted(each), _renamed) for name, each in found.items()
     }
     kinds = texts()
-    ruled = {name: _shared(_ruled(name, each), kinds) for name, each in renamed.items()}
+    share = partial(_shared, kinds)
+    ruled = {name: rewritten(_ruled(name, each), share) for name, each in renamed.items()}
     made = ruled | {
         "MarkBody": _bare(ruled["Mark"]),
         "PublishBody": _bare(ruled["Publish"]),
@@ -123,19 +125,14 @@ def _either(structs: tuple[type[Struct], ...]) -> Schema:
     }
 
 
-def _renamed(schema: Any) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(schema, list):
-        return [_renamed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    renamed = {name: _renamed(each) for name, each in schema.items()}
-    target = renamed.get("$ref")
+def _renamed(schema: Schema) -> Schema:
+    target = schema.get("$ref")
     if isinstance(target, str):
         name = target.removeprefix(PLACE)
         return ref(_NAMES.get(name, name))
-    if renamed.get("title") in _NAMES:
-        renamed["title"] = _NAMES[renamed["title"]]
-    return renamed
+    if schema.get("title") in _NAMES:
+        schema["title"] = _NAMES[schema["title"]]
+    return schema
 
 
 def _ruled(name: str, schema: Schema) -> Schema:
@@ -159,16 +156,12 @@ def _member(path: str, member: str, typed: Schema) -> Schema:
     return {**typed, "anyOf": either} if either else typed
 
 
-def _shared(schema: Any, kinds: Mapping[str, Schema]) -> Any:  # noqa: ANN401 - JSON
-    """Replace each kind of text by a reference to it."""
-    if isinstance(schema, list):
-        return [_shared(each, kinds) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
+def _shared(kinds: Mapping[str, Schema], schema: Schema) -> Schema:
+    """Return a reference in place of a kind of text."""
     for name, text in kinds.items():
         if schema == {key: each for key, each in text.items() if key != "examples"}:
             return ref(name)
-    return {name: _shared(each, kinds) for name, each in schema.items()}
+    return schema
 
 
 def _bare(frame: Schema) -> Schema:

@@ -1,6 +1,6 @@
 """The rules of members that types of structs do not state, and the kinds of text."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import cleandoc
 from typing import Any
 
@@ -18,27 +18,34 @@ def ref(name: str) -> Schema:
     return {"$ref": PLACE + name}
 
 
-def converted(schema: Any) -> Any:  # noqa: ANN401 - JSON
-    """Write a schema of msgspec's as other readers take it."""
+def rewritten(schema: Any, change: Callable[[Schema], Schema]) -> Any:  # noqa: ANN401 - JSON
+    """Return JSON in which each object is what `change` makes of it, the inner ones first."""
     if isinstance(schema, list):
-        return [converted(each) for each in schema]
+        return [rewritten(each, change) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    result = {name: converted(each) for name, each in schema.items()}
-    if "default" in result and result["default"] is None:
-        del result["default"]
-    if isinstance(pattern := result.get("pattern"), str):
-        result["pattern"] = pattern.replace(r"\Z", "$")  # ECMA-262, which `pattern` is written in
-    if isinstance(text := result.get("description"), str):
-        result["description"] = " ".join(cleandoc(text).split())
-    if result.get("contentEncoding") == "base64":
-        return ref("Base64")
-    return result
+    return change({name: rewritten(each, change) for name, each in schema.items()})
+
+
+def converted(schema: Any) -> Any:  # noqa: ANN401 - JSON
+    """Write a schema of msgspec's as other readers take it."""
+    return rewritten(schema, _converted)
+
+
+def _converted(schema: Schema) -> Schema:
+    if "default" in schema and schema["default"] is None:
+        del schema["default"]
+    if isinstance(pattern := schema.get("pattern"), str):
+        schema["pattern"] = pattern.replace(r"\Z", "$")  # ECMA-262, which `pattern` is written in
+    if isinstance(text := schema.get("description"), str):
+        schema["description"] = " ".join(cleandoc(text).split())
+    return ref("Base64") if schema.get("contentEncoding") == "base64" else schema
 
 
 _BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _CODES = ", ".join(f"{each.value} {each.reason}" for each in CloseCode)
 _TOPIC = rf"(?:user:|(?!user:)){names.PATTERN}"
+_TOPICS = f"(?:{_TOPIC}(?:,{_TOPIC})*)?"
 _MOMENT = {"type": "string", "format": "date-time", "examples": ["2026-01-31T09:30:00.000Z"]}
 
 
@@ -64,7 +71,7 @@ def texts() -> dict[str, Schema]:
         "Position": _text(position, "k3x9q2ab.17", "The place in a topic's stream."),
         "Since": _text(place, "k3x9q2ab.17", "A position, or `start`."),
         "Names": _text(rf"{user}(?:,{user})*", "42,43", "Ids of users, separated by commas."),
-        "Topics": _list_of(_TOPIC, "user:42,news", "Topics, separated by commas."),
+        "Topics": _text(_TOPICS, "user:42,news", "Topics, separated by commas."),
         "Cursor": _cursor(place),
         "Base64": {"type": "string", "contentEncoding": "base64", "pattern": _BASE64},
     }
@@ -79,10 +86,6 @@ def _attribute() -> Schema:
 def _text(pattern: str, example: str, description: str) -> Schema:
     result = {"type": "string", "description": description, "pattern": f"^{pattern}$"}
     return result | {"examples": [example]}
-
-
-def _list_of(pattern: str, example: str, description: str) -> Schema:
-    return _text(f"(?:{pattern}(?:,{pattern})*)?", example, description)
 
 
 def _cursor(place: str) -> Schema:
@@ -106,17 +109,12 @@ MEMBERS: Mapping[str, Schema] = {
 """The rules of members that are text, in all structs."""
 
 
-def _one_of(*members: str) -> Schema:
-    """Require exactly one of some members."""
-    return {"oneOf": [{"required": [each]} for each in members]}
-
-
 _IS_GIVEN = {"not": {"type": "null"}}
 
 
-def _one_given_of(*members: str) -> Schema:
-    """Require exactly one of some members; those of null count as left out."""
-    return {"oneOf": [{"required": [m], "properties": {m: _IS_GIVEN}} for m in members]}
+def _given(member: str) -> Schema:
+    """Require a member; one of null counts as left out."""
+    return {"required": [member], "properties": {member: _IS_GIVEN}}
 
 
 def _not_both(*members: str) -> Schema:
@@ -149,7 +147,7 @@ _EXTENSIONS = {
 }
 RULES: Mapping[str, Schema] = {
     "Event": {
-        **_one_of("users", "topic", "everyone"),
+        "oneOf": [{"required": [each]} for each in ("users", "topic", "everyone")],
         "allOf": [*DATA, *_AWAITED],
         "examples": [
             {
@@ -211,17 +209,14 @@ CLOUD_EVENT = {
 }
 """The example of a CloudEvent of a producer."""
 
-_GIVEN_TOPIC, _GIVEN_EVERYONE = (
-    {"required": [member], "properties": {member: _IS_GIVEN}} for member in ("topic", "everyone")
-)
 POSTED_RULES: Schema = {
-    **_one_given_of("user", "users", "topic", "everyone"),
+    "oneOf": [_given(each) for each in ("user", "users", "topic", "everyone")],
     "allOf": [
         _not_both_given("data", "data_base64"),
         _not_both_given("ttl", "expires"),
         _not_both_given("undeliveredafter", "topic"),
         _not_both_given("undeliveredafter", "everyone"),
-        {"if": _REPORTED, "then": {"not": {"anyOf": [_GIVEN_TOPIC, _GIVEN_EVERYONE]}}},
+        {"if": _REPORTED, "then": {"not": {"anyOf": [_given("topic"), _given("everyone")]}}},
     ],
     "additionalProperties": {"anyOf": [ref("Attribute"), {"type": "null"}]},
     "propertyNames": {
