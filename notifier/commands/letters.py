@@ -9,7 +9,7 @@ import click
 from notifier.commands.process import fail, load_settings, run
 
 if TYPE_CHECKING:
-    from notifier.adapters.rabbitmq.dead_letter_queue import DeadLetter, LetterFilter
+    from notifier.adapters.rabbitmq.dead_letter_queue import DeadLetter
 
 _REASONS = "invalid, unreadable, too_large, refused, expired, rejected, internal or another"
 
@@ -43,10 +43,10 @@ def letters() -> None:
 @_filtered
 def list_(limit: int, **wanted: str) -> None:
     """Print dead letters, the oldest first. Each is a line of JSON; all of them stay."""
-    from notifier.adapters.rabbitmq.dead_letter_queue import dead_letters
+    from notifier.adapters.rabbitmq import dead_letter_queue as queue
 
     async def work(url: str) -> None:
-        async for letter in dead_letters(url, _filter_of(wanted), limit):
+        async for letter in queue.dead_letters(url, queue.LetterFilter(**wanted), limit):
             _print(letter)
 
     _run(work)
@@ -63,7 +63,7 @@ def put_back(limit: int, *, everything: bool, dry_run: bool, **wanted: str) -> N
     once RabbitMQ has confirmed its event. Killed in between, no event is lost, and deduplication
     drops one that was published twice.
     """
-    from notifier.adapters.rabbitmq import dead_letter_queue
+    from notifier.adapters.rabbitmq import dead_letter_queue as queue
 
     if everything == any(wanted.values()):
         raise click.UsageError("Name --reason, --error or --routing-key, or --all without them.")
@@ -72,15 +72,9 @@ def put_back(limit: int, *, everything: bool, dry_run: bool, **wanted: str) -> N
         return
 
     async def work(url: str) -> None:
-        await dead_letter_queue.put_back(url, _filter_of(wanted), limit, _print)
+        await queue.put_back(url, queue.LetterFilter(**wanted), limit, _print)
 
     _run(work)
-
-
-def _filter_of(given: dict[str, str]) -> "LetterFilter":
-    from notifier.adapters.rabbitmq.dead_letter_queue import LetterFilter
-
-    return LetterFilter(**given)
 
 
 def _print(letter: "DeadLetter") -> None:

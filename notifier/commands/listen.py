@@ -1,7 +1,7 @@
 """`notifier listen`."""
 
 import json
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -39,48 +39,36 @@ def listen(  # noqa: PLR0913 - one for each option
     follower = client.Follower(
         url, lambda: _token(user, url, token), topics=topics, note=partial(click.echo, err=True)
     )
-    show = _Printing(user, count, frames=frames)
 
     async def work() -> None:
+        left = count
         async with aclosing(follower.frames()) as received:
-            with suppress(_Enough):
-                async for frame in received:
-                    show(frame)
+            async for frame in received:
+                if frame["type"] == "hello":
+                    _greet(frame, user)
+                _show(frame, frames=frames)
+                left = left and left - (frame["type"] == "event")
+                if left == 0:
+                    return
 
     run_client(work())
 
 
-class _Printing:
-    """Prints a user's events, or all frames; raises _Enough after `count` events."""
-
-    def __init__(self, user: str, count: int | None, *, frames: bool) -> None:
-        self._user = user
-        self._left = count
-        self._frames = frames
-
-    def __call__(self, frame: dict[str, Any]) -> None:
-        if frame["type"] == "hello":
-            self._greet(frame["user"])
-        elif frame["type"] in ("gap", "error") and not self._frames:
-            click.echo(f"{frame['type']}: {json.dumps(frame)}", err=True)
-        if self._frames or frame["type"] == "event":
-            shown = frame if self._frames else frame["event"]
-            click.echo(json.dumps(shown, ensure_ascii=False))
-        if self._left is not None and frame["type"] == "event":
-            self._left -= 1
-            if not self._left:
-                raise _Enough
-
-    def _greet(self, user: str) -> None:
-        from notifier import client
-
-        if user != self._user:
-            raise client.ClientError(f"the token is of user {user}, not of {self._user}")
-        click.echo(f"listening as {user}", err=True)
+def _show(frame: dict[str, Any], *, frames: bool) -> None:
+    """Print an event, or with `frames` any frame; else tell of gaps and errors beside it."""
+    if frame["type"] in ("gap", "error") and not frames:
+        click.echo(f"{frame['type']}: {json.dumps(frame)}", err=True)
+    if frames or frame["type"] == "event":
+        shown = frame if frames else frame["event"]
+        click.echo(json.dumps(shown, ensure_ascii=False))
 
 
-class _Enough(Exception):
-    """As many events have come as were asked for."""
+def _greet(frame: dict[str, Any], user: str) -> None:
+    from notifier import client
+
+    if frame["user"] != user:
+        raise client.ClientError(f"the token is of user {frame['user']}, not of {user}")
+    click.echo(f"listening as {user}", err=True)
 
 
 async def _token(user: str, url: str, given: str | None) -> str:
