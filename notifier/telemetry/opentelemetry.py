@@ -1,8 +1,9 @@
 """Spans by OpenTelemetry's SDK; where they go, and how many, its own variables (OTEL_…) say."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Generic, Self, TypeVar, cast
 
 import msgspec
@@ -11,7 +12,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, use_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from notifier.core.entries import Entry
@@ -31,6 +32,7 @@ from notifier.telemetry.traces import Traces
 
 P = TypeVar("P")
 _propagator = TraceContextTextMapPropagator()
+_within = partial(use_span, end_on_exit=True)
 
 
 class _Event(msgspec.Struct):
@@ -41,16 +43,15 @@ class _Event(msgspec.Struct):
     type: str = ""
     traceparent: str = ""
 
-    @property
-    def context(self) -> Context:
-        """The context that the event came in; empty if it has none."""
-        return _propagator.extract({"traceparent": self.traceparent}, Context())
+    def begin(self, tracer: Tracer, span: str, kind: SpanKind) -> Span:
+        """Begin a span of this name in the context that the event came in, if it has one.
 
-    @property
-    def attributes(self) -> Mapping[str, str]:
-        """As OpenTelemetry's conventions for CloudEvents have them."""
+        Its attributes are as OpenTelemetry's conventions for CloudEvents have them.
+        """
+        context = _propagator.extract({"traceparent": self.traceparent}, Context())
         named = {"event_id": self.id, "event_source": self.source, "event_type": self.type}
-        return {f"cloudevents.{name}": value for name, value in named.items() if value}
+        attributes = {f"cloudevents.{name}": value for name, value in named.items() if value}
+        return tracer.start_span(span, context, kind, attributes)
 
 
 _events = msgspec.json.Decoder(_Event)
@@ -108,18 +109,14 @@ class _Wrapper(Generic[P]):
 class _Queue(_Wrapper[EventQueue]):
     async def put(self, entry: Entry) -> None:
         event = _event_of(entry.body)
-        with self._tracer.start_as_current_span(
-            "accept", event.context, SpanKind.SERVER, event.attributes
-        ) as span:
+        with _within(event.begin(self._tracer, "accept", SpanKind.SERVER)) as span:
             await self._port.put(entry if event.traceparent else _begun(entry, span))
 
     async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
         spans, begun = [], []
         for entry in entries:
             event = _event_of(entry.body)
-            span = self._tracer.start_span(
-                "accept", event.context, SpanKind.SERVER, event.attributes
-            )
+            span = event.begin(self._tracer, "accept", SpanKind.SERVER)
             spans.append(span)
             begun.append(entry if event.traceparent else _begun(entry, span))
         try:
@@ -158,9 +155,7 @@ class _Batch(_Wrapper[Batch]):
         for delivery in batch.deliveries:
             event = _event_in(delivery)
             if event.traceparent:
-                self._spans[id(delivery)] = tracer.start_span(
-                    "route", event.context, SpanKind.CONSUMER, event.attributes
-                )
+                self._spans[id(delivery)] = event.begin(tracer, "route", SpanKind.CONSUMER)
 
     async def dead_letter(self, bad: Sequence[Bad]) -> list[Unavailable | None]:
         for each in bad:
@@ -199,11 +194,8 @@ class _Broker(_Wrapper[Broker]):
             for record in records.values():
                 event = _event_of(record.partition(b"\n")[2])
                 if event.traceparent:
-                    spans.enter_context(
-                        self._tracer.start_as_current_span(
-                            "publish", event.context, SpanKind.PRODUCER, event.attributes
-                        )
-                    )
+                    span = event.begin(self._tracer, "publish", SpanKind.PRODUCER)
+                    spans.enter_context(_within(span))
             return await self._port.publish(batch)
 
 
@@ -213,7 +205,5 @@ class _Listener(_Wrapper[BrokerListener]):
         if not event.traceparent:
             self._port.on_publication(publication)
             return
-        with self._tracer.start_as_current_span(
-            "deliver", event.context, SpanKind.CONSUMER, event.attributes
-        ):
+        with _within(event.begin(self._tracer, "deliver", SpanKind.CONSUMER)):
             self._port.on_publication(publication)
