@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import structlog
 
@@ -62,11 +63,9 @@ class UserOrders:
             await self._wait()
 
     async def _wait(self) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_EVERY):
                 await self._asked.wait()
-        except TimeoutError:
-            pass
 
     def _carry_out(self, orders: list[Order]) -> None:
         for act, user, moment in orders:
