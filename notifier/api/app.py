@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -142,20 +142,19 @@ def create_app(  # noqa: PLR0913 - the parts of an api
     queue: EventQueue,
     metrics: Metrics,
     keys: ApiKeys,
-    proxies: Proxies | None = None,
+    trusted_proxies: Iterable[str] = (),
     *,
     shared: SharedPorts | None = None,
     docs: bool = True,
 ) -> FastAPI:
     """Make the application around an event queue.
 
-    Without `proxies` none are trusted; without `shared` ports it takes events alone. With `docs` it
-    describes itself, to anybody.
+    Without `shared` ports it takes events alone. With `docs` it describes itself, to anybody.
     """
     app = Application("notifier producer API", description.API, description.SECURITY, docs=docs)
     app.state.acceptor = EventAcceptor(queue, metrics)
     app.state.metrics, app.state.keys, app.state.shared = metrics, keys, shared
-    app.state.proxies = proxies or Proxies()
+    app.state.proxies = Proxies(trusted_proxies)
     app.add_endpoint("POST", "/v1/events", post_events, **description.POST_EVENTS)
     app.add_endpoint("OPTIONS", "/v1/events", validate_webhook, **description.VALIDATE_WEBHOOK)
     app.add_exception_handler(NotifierError, _refuse)

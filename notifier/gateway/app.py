@@ -95,11 +95,11 @@ OFFERS = (
 def create_app(
     gateway: Gateway,
     allowed_origins: Iterable[str] = (),
-    proxies: Proxies | None = None,
+    trusted_proxies: Iterable[str] = (),
     *,
     docs: bool = True,
 ) -> FastAPI:
-    """Make the application around a running gateway; without `proxies` none are trusted.
+    """Make the application around a running gateway.
 
     With `docs` it describes itself, to anybody.
 
@@ -108,7 +108,7 @@ def create_app(
     title = "notifier gateway"
     app = DirectApplication(title, description.GATEWAY, description.SECURITY, docs=docs)
     app.state.gateway = gateway
-    app.state.proxies = proxies or Proxies()
+    app.state.proxies = Proxies(trusted_proxies)
     app.state.origins = origins = Origins(allowed_origins)
     for path in ("/v1/ws", "/v1/ws/"):
         app.add_direct_websocket_route(path, websocket)

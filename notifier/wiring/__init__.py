@@ -15,7 +15,6 @@ from notifier.api import app as api_app
 from notifier.api.keys import ApiKeys
 from notifier.backends import Backends
 from notifier.gateway import app as gateway_app
-from notifier.http.proxies import Proxies
 from notifier.reloading import reloading
 from notifier.serving import serve, stop_signals, trouble_with_files
 from notifier.settings import Role, Settings, SettingsError
@@ -82,7 +81,7 @@ async def _run_gateway(
             gateway_app.create_app(
                 gateway,
                 settings.allowed_origins,
-                Proxies(settings.trusted_proxies),
+                settings.trusted_proxies,
                 docs=settings.docs,
             ),
             certificate,
@@ -135,7 +134,7 @@ async def _run_api(
                 traces.queue(queue),
                 metrics,
                 keys,
-                Proxies(settings.trusted_proxies),
+                settings.trusted_proxies,
                 shared=shared,
                 docs=settings.docs,
             ),

@@ -28,7 +28,6 @@ from notifier.core.origins import Origins
 from notifier.core.ports import EventQueue, EventSource, Seats, SharedPorts
 from notifier.gateway import app as gateway_app
 from notifier.gateway.gateway import Gateway
-from notifier.http.proxies import Proxies
 from notifier.page import create_page
 from notifier.page.guard import LOOPBACK_ORIGINS, Guard
 from notifier.problems import no_route
@@ -169,7 +168,7 @@ def _api_apps(
         queue,
         metrics,
         ApiKeys(settings.api_keys, open_to=anybody),
-        Proxies(settings.trusted_proxies),
+        settings.trusted_proxies,
         shared=shared,
         docs=settings.docs,
     )
@@ -186,8 +185,7 @@ async def _serve_dev(
     """Serve clients, with the page, and producers; yield both ports."""
     api, page_api = apis
     allowed = (*settings.allowed_origins, *LOOPBACK_ORIGINS)
-    proxies = Proxies(settings.trusted_proxies)
-    app = gateway_app.create_app(gateway, allowed, proxies, docs=settings.docs)
+    app = gateway_app.create_app(gateway, allowed, settings.trusted_proxies, docs=settings.docs)
     guarded, guarded_api = (Guard(each, settings.host, Origins(allowed)) for each in (app, api))
     async with serve(
         guarded_api, host=settings.host, port=settings.api_port, setting="NOTIFIER_API_PORT"
