@@ -43,9 +43,9 @@ class Deployment(NamedTuple):
         async with connect(address, subprotocols=subprotocols, open_timeout=PATIENCE) as socket:
             yield Client(socket)
 
-    async def get(self, path: str, *, accept: str = "*/*") -> httpx.Response:
+    async def get(self, path: str) -> httpx.Response:
         """Ask the gateway, with the token."""
-        headers = {"authorization": f"Bearer {self.token}", "accept": accept}
+        headers = {"authorization": f"Bearer {self.token}"}
         async with _http_client(self.url) as http:
             return await http.get(path, headers=headers)
 

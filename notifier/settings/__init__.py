@@ -320,11 +320,11 @@ class Settings(BaseSettings):
         return init_settings, env_settings, NamedFiles(settings_cls), dotenv_settings
 
     @classmethod
-    def load(cls, role: Role | None = None, **given: object) -> Self:
+    def load(cls, role: Role | None = None) -> Self:
         """Read and validate the settings, those that `role` needs too; raises SettingsError."""
         variables = environment()
         try:
-            settings = cls(**given)  # type: ignore[arg-type] # validated in there
+            settings = cls()  # type: ignore[call-arg] # all have defaults
         except ValidationError as error:
             lines = [line(item, cls.model_fields) for item in error.errors()]
             raise SettingsError([*lines, *unknown(variables, cls.model_fields)]) from None
