@@ -75,9 +75,7 @@ class AmqpWay:
 
     async def _give_up(self) -> None:
         """Close a connection over which something failed; the next try opens another."""
-        connection, self._connection, self._exchange = self._connection, None, None
-        if connection is not None:
-            await asyncio.gather(connection.close(), return_exceptions=True)
+        await asyncio.gather(self.__aexit__(), return_exceptions=True)
 
 
 def _outcome(done: BaseException | None) -> Outcome:
