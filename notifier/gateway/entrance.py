@@ -13,6 +13,7 @@ from notifier.core.names import checked_topic
 from notifier.core.origins import Origins, is_https
 from notifier.core.positions import Position, parse_cursor
 from notifier.gateway.gateway import Caller, Gateway, Visitor
+from notifier.http.port import values_of
 
 SUBPROTOCOL = "notifier.v1"
 TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix
@@ -114,10 +115,8 @@ def credentials(connection: HTTPConnection, query: Mapping[str, str]) -> list[st
 def _bearers(connection: HTTPConnection) -> list[str]:
     # Another scheme is for a proxy on the way, such as Basic for that of a staging site.
     tokens: list[str] = []
-    for name, value in connection.scope["headers"]:
-        if name != b"authorization":
-            continue
-        text = str(value, "latin-1").strip()
+    for line in values_of(connection.scope["headers"], b"authorization"):
+        text = line.strip()
         found = _BEARER.findall(text)
         if not found and (text.lower().startswith("bearer") or _BARE_TOKEN.fullmatch(text)):
             raise Unauthorized("the Authorization header must be: Bearer <token>")
@@ -126,11 +125,11 @@ def _bearers(connection: HTTPConnection) -> list[str]:
 
 
 def _cookies(connection: HTTPConnection) -> list[str]:
-    lines = [value for name, value in connection.scope["headers"] if name == b"cookie"]
+    lines = values_of(connection.scope["headers"], b"cookie")
     tokens = [
         value.strip().strip('"')
         for line in lines
-        for name, _, value in (each.partition("=") for each in str(line, "latin-1").split(";"))
+        for name, _, value in (each.partition("=") for each in line.split(";"))
         if name.strip() == COOKIE and value.strip()
     ]
     if tokens:
@@ -225,8 +224,7 @@ def _cursor(connection: HTTPConnection, query: Mapping[str, str]) -> dict[str, P
 
 def _last_event_id(connection: HTTPConnection) -> str:
     """Return all that the header says: proxies repeat one, and join several (RFC 9110, 5.3)."""
-    headers = connection.scope["headers"]
-    lines = [str(value, "latin-1") for name, value in headers if name == b"last-event-id"]
+    lines = values_of(connection.scope["headers"], b"last-event-id")
     if not lines:
         return ""
     items = [item.strip(" \t") for line in lines for item in line.split(",") if line]

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from socket import gethostname
 from typing import NamedTuple
 
@@ -129,9 +129,10 @@ class Gateway(LongLived):
         self._orders.check(identity)
         return identity
 
-    async def read(self, questions: Sequence[Question]) -> list[History]:
+    async def read(self, question: Question) -> History:
         """Read history without following; raises Unavailable."""
-        return [history.known() for history in await self._broker.read(questions)]
+        [history] = await self._broker.read([question])
+        return history.known()
 
     async def mark(self, user: str, topic: str) -> Mark:
         """Return a user's mark in a topic; raises Unavailable."""

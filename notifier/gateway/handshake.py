@@ -19,7 +19,7 @@ from websockets.utils import accept_key
 
 from notifier.core.errors import Invalid
 from notifier.gateway.deflate import EXTENSIONS, window_of
-from notifier.http.port import Header
+from notifier.http.port import Header, values_of
 
 _EXTENSIONS = b"sec-websocket-extensions"
 _TERMS = frozenset({b"connection", b"upgrade", b"sec-websocket-version", _EXTENSIONS})
@@ -62,10 +62,6 @@ class HandshakeRequest(NamedTuple):
     query: bytes
     headers: list[Header]
 
-    def values(self, name: bytes) -> list[str]:
-        """Return the values of a header, in the order of their lines."""
-        return [value.decode("latin-1") for each, value in self.headers if each == name]
-
     def answer(self) -> Agreement | Fault:
         """Return the agreement, or the fault that refuses the request."""
         terms = tuple([header for header in self.headers if header[0] in _TERMS])
@@ -78,7 +74,7 @@ class HandshakeRequest(NamedTuple):
 
     def acceptance(self, more: Iterable[Header]) -> bytes:
         """Return the head of the response that accepts the request, which has one key."""
-        [key] = self.values(_KEY)
+        [key] = values_of(self.headers, _KEY)
         lines = [_ACCEPTED % accept_key(key).encode()]
         lines += [b"%s: %s\r\n" % header for header in more]
         return b"".join([*lines, b"\r\n"])

@@ -1,6 +1,6 @@
 """Reads the events that topics still hold, without following them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -18,7 +18,7 @@ USUAL_LIMIT, LARGEST_LIMIT = 100, PAGE
 ENOUGH = 1024 * 1024  # bytes of frames in one answer, give or take an event
 
 Now = Callable[[], float]
-Read = Callable[[Sequence[Question]], Awaitable[list[History]]]
+Read = Callable[[Question], Awaitable[History]]
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class HistoryPage:
             since = self.cursor.get(topic)
             since = None if since == START else since
             question = Since(topic, since.offset if since else 0, begins=topic in self._own)
-            [history] = await read([question])
+            history = await read(question)
             self._take(topic, since, history, int(now() * 1000))
         cursor = format_cursor(self.cursor)
         return b'{"frames":[%s],"cursor":%s,"more":%s}' % (

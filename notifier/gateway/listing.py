@@ -45,8 +45,7 @@ class HistoryListing:
     async def _fill(self, read: Read, now: int) -> bool:
         at, most = self.before, self.limit + 1
         while True:
-            question = Before(self.topic, at.offset if at else None, most=most)
-            [history] = await read([question])
+            history = await read(Before(self.topic, at.offset if at else None, most=most))
             if at is not None and (reason := _lost(at, history)):
                 self._frames.append(frames.encode(Gap(self.topic, str(history.head), reason)))
                 self.before = None

@@ -12,7 +12,7 @@ from websockets.http11 import Response
 
 from notifier.gateway.framing import Opcode, websocket_frame
 from notifier.gateway.handshake import Agreement, Fault, HandshakeRequest
-from notifier.http.port import HANDOVER, Port
+from notifier.http.port import HANDOVER, Port, values_of
 from notifier.problems import refusal
 
 _log = structlog.get_logger("notifier.gateway")
@@ -83,7 +83,7 @@ class Opening:
             self._gone.set_result(None)
 
     def _scope(self, request: HandshakeRequest) -> types.Scope:
-        offered = request.values(b"sec-websocket-protocol")
+        offered = values_of(request.headers, b"sec-websocket-protocol")
         return {
             "type": "websocket",
             "asgi": {"version": "3.0", "spec_version": "2.4"},

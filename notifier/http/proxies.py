@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from notifier.core.header_lists import elements, parameters
-from notifier.http.port import HANDOVER, Header
+from notifier.http.port import HANDOVER, Header, values_of
 
 _MOST_HOPS = 16  # that are looked at, from the right
 _Address = IPv4Address | IPv6Address
@@ -71,11 +71,8 @@ def _peer_of(scope: Scope) -> str:
 
 def _told(headers: Sequence[Header]) -> list[list[str]]:
     """Return the addresses that each of the two headers has, where it is there."""
-    lines = [
-        [str(value, "latin-1") for each, value in headers if each == name]
-        for name in (b"forwarded", b"x-forwarded-for")
-    ]
-    forwarded, others = (",".join(each) for each in lines)
+    names = (b"forwarded", b"x-forwarded-for")
+    forwarded, others = (",".join(values_of(headers, name)) for name in names)
     hops = []
     if forwarded:
         nearest = elements(forwarded)[-_MOST_HOPS:]

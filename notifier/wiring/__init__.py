@@ -79,10 +79,7 @@ async def _run_gateway(
             settings,
             gateway,
             gateway_app.create_app(
-                gateway,
-                settings.allowed_origins,
-                settings.trusted_proxies,
-                docs=settings.docs,
+                gateway, settings.allowed_origins, settings.trusted_proxies, docs=settings.docs
             ),
             certificate,
         ),
