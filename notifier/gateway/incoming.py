@@ -19,6 +19,7 @@ from notifier.gateway.framing import (
     websocket_frame,
 )
 from notifier.gateway.outgoing import Outgoing
+from notifier.http.port import Port
 
 _MOST_AT_ONCE = 100  # frames of one client, before others have their turn
 
@@ -53,8 +54,8 @@ class Incoming(Outgoing):
     frame_limit: ClassVar[RateLimit] = RateLimit(rate=20, burst=10)
     byte_limit: ClassVar[RateLimit] = RateLimit(rate=16 * 1024, burst=10)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, port: Port) -> None:
+        super().__init__(port)
         self.window = 0
         self._reader: FrameReader | None = None  # while there is half a message
         self._late: asyncio.TimerHandle | None = None  # as long

@@ -19,7 +19,6 @@ from notifier.core.publications import Publication
 from notifier.gateway.outgoing import Outgoing
 from notifier.http.exchange import Exchange
 from notifier.http.port import HANDOVER, Header
-from notifier.http.turns import Turns
 
 
 class TakenOver(Response):
@@ -42,7 +41,7 @@ class OpenResponse(Outgoing):
     def __init__(
         self, exchange: Exchange, cursor: Mapping[str, Position], headers: Iterable[Header]
     ) -> None:
-        super().__init__()
+        super().__init__(exchange.port)
         self._exchange = exchange
         self._headers = tuple(headers)
         self._positions: dict[str, Position | str] = {**cursor}
@@ -89,10 +88,6 @@ class OpenResponse(Outgoing):
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         self._exchange.keep_early(data)
-
-    @property
-    def _turns(self) -> Turns:
-        return self._exchange.turns
 
     def _lost(self) -> None:
         self._exchange.let_go(self)

@@ -5,14 +5,12 @@ Back-pressure is the transport's own buffer. Nothing is queued a second time.
 
 import asyncio
 import time
-from abc import abstractmethod
 from typing import ClassVar
 
 from notifier.core.errors import CloseCode
 from notifier.core.ports import Listener
 from notifier.core.publications import Publication
-from notifier.http.backlog import Backlog
-from notifier.http.turns import Turns
+from notifier.http.port import Port
 
 _CLOSE_TIMEOUT = 5.0
 _LONGEST_PAUSE = 15.0
@@ -24,14 +22,13 @@ class Outgoing(asyncio.Protocol):
     Fulfils Debtor.
     """
 
-    __slots__ = ("_gave_up", "_listener", "_paused_at", "_timer", "_transport")
+    __slots__ = ("_gave_up", "_listener", "_paused_at", "_port", "_timer", "_transport")
 
     # Bytes that may wait for a client that does not read; past it the client is closed with 4002.
     send_buffer: ClassVar[int] = 1024 * 1024
-    # The bytes that wait for all clients together.
-    backlog: ClassVar[Backlog] = Backlog()
 
-    def __init__(self) -> None:
+    def __init__(self, port: Port) -> None:
+        self._port = port
         self._transport: asyncio.Transport
         self._listener: Listener | None = None
         self._gave_up: CloseCode | None = None
@@ -42,23 +39,18 @@ class Outgoing(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol. Without TLS the transport stays open until this client's turn."""
-        self._turns.take(self._transport.close)
+        self._port.turns.take(self._transport.close)
         return self._transport.get_extra_info("ssl_object") is None  # asyncio complains of True
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._turns.take(self._lost)
-
-    @property
-    @abstractmethod
-    def _turns(self) -> Turns:
-        """The turns of the port that the client came to."""
+        self._port.turns.take(self._lost)
 
     def _lost(self) -> None:
         """Forget the client, which is gone."""
         if self._timer is not None:
             self._timer.cancel()
-        self.backlog.forget(self)
+        self._port.backlog.forget(self)
         if self._listener is not None:
             self._listener.closed(self._gave_up)
             self._listener = None
@@ -66,12 +58,12 @@ class Outgoing(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         self._paused_at = time.monotonic()
-        self.backlog.note(self)
+        self._port.backlog.note(self)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._paused_at = 0.0
-        self.backlog.forget(self)
+        self._port.backlog.forget(self)
         if self._listener is not None:
             self._listener.ready()
 
@@ -98,7 +90,7 @@ class Outgoing(asyncio.Protocol):
             self._give_up()
         else:
             transport.write(data)
-            self.backlog.note(self)
+            self._port.backlog.note(self)
 
     def close(self, code: CloseCode) -> None:
         """See Connection."""

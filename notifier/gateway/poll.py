@@ -168,7 +168,7 @@ class PollConnection(OpenResponse):
         if self._listener is not None:
             self._listener.closed()
             self._listener = None
-        self.backlog.forget(self)
+        self._port.backlog.forget(self)
         self._exchange.give_back(self, is_paused=not super().has_room)
 
     def _lost(self) -> None:

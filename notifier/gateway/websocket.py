@@ -19,7 +19,6 @@ from notifier.gateway.handshake import HandshakeRequest
 from notifier.gateway.incoming import Incoming
 from notifier.gateway.opening import Opening
 from notifier.http.port import MOST_EARLY, Header, Port, address_of
-from notifier.http.turns import Turns
 
 
 def encode(publication: Publication) -> bytes:
@@ -67,13 +66,12 @@ _PING = websocket_frame(Opcode.PING, b"")
 class WebSocketConnection(Incoming):
     """One client's WebSocket. Fulfils Connection, once it has been handed over."""
 
-    __slots__ = ("_early", "_opening", "_port", "encode")
+    __slots__ = ("_early", "_opening", "encode")
 
     transport = "websocket"
 
     def __init__(self, port: Port) -> None:
-        super().__init__()
-        self._port = port
+        super().__init__(port)
         self._opening: Opening | None = Opening(self, port)
         self.encode: Callable[[Publication], bytes] = encode
         self._early = b""
@@ -103,10 +101,6 @@ class WebSocketConnection(Incoming):
                 self._transport.abort()
         else:
             self._feed(data)
-
-    @property
-    def _turns(self) -> Turns:
-        return self._port.turns
 
     def _lost(self) -> None:
         self._port.state.connections.discard(self)

@@ -9,7 +9,6 @@ import httptools
 from notifier.http.exchange import Exchange, Manner
 from notifier.http.incoming import Incoming, Part
 from notifier.http.port import HANDOVER, MOST_EARLY, Header, Port
-from notifier.http.turns import Turns
 
 
 class Connection(Incoming):
@@ -150,9 +149,9 @@ class Connection(Incoming):
         return self._port.state.default_headers
 
     @property
-    def turns(self) -> Turns:
+    def port(self) -> Port:
         """See Carrier."""
-        return self._port.turns
+        return self._port
 
     def read_on(self) -> None:
         """See Carrier."""

@@ -11,8 +11,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Scope
 
-from notifier.http.port import Header
-from notifier.http.turns import Turns
+from notifier.http.port import Header, Port
 
 _log = structlog.get_logger("notifier.http")
 _MOST_BODY = 64 * 1024  # bytes of a request that are kept until the application takes them
@@ -39,8 +38,8 @@ class Carrier(Protocol):
         """The address of the other end."""
 
     @property
-    def turns(self) -> Turns:
-        """The turns of the port that the client came to."""
+    def port(self) -> Port:
+        """The port that the client came to."""
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
@@ -270,9 +269,9 @@ class Exchange:
         return self._carrier.is_closing
 
     @property
-    def turns(self) -> Turns:
-        """The turns of the port that the client came to."""
-        return self._carrier.turns
+    def port(self) -> Port:
+        """The port that the client came to."""
+        return self._carrier.port
 
     @property
     def takes_chunks(self) -> bool:

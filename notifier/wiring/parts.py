@@ -175,7 +175,7 @@ async def serve_gateway(
     if certificate:
         expiry = gateway.metrics.certificate_expiry.labels("gateway")
         expiry.set_function(lambda: certificate.expires)
-    with _connection_bounds(settings, backlog, gateway.admission.capacity):
+    with _connection_bounds(settings, gateway.admission.capacity):
         async with serve(
             app,
             host=settings.host,
@@ -191,17 +191,17 @@ async def serve_gateway(
 
 
 @contextmanager
-def _connection_bounds(settings: Settings, backlog: Backlog, capacity: Capacity) -> Iterator[None]:
+def _connection_bounds(settings: Settings, capacity: Capacity) -> Iterator[None]:
     """Set the bounds of all connections while inside: a test runs gateways in its own process."""
-    before = Outgoing.send_buffer, Outgoing.backlog
+    before = Outgoing.send_buffer
     limits = WebSocketConnection.frame_limit, WebSocketConnection.byte_limit
-    Outgoing.send_buffer, Outgoing.backlog = settings.send_buffer_bytes, backlog
+    Outgoing.send_buffer = settings.send_buffer_bytes
     WebSocketConnection.frame_limit = capacity.frames
     WebSocketConnection.byte_limit = capacity.frame_bytes
     try:
         yield
     finally:
-        Outgoing.send_buffer, Outgoing.backlog = before
+        Outgoing.send_buffer = before
         WebSocketConnection.frame_limit, WebSocketConnection.byte_limit = limits
 
 

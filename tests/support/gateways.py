@@ -28,6 +28,7 @@ from notifier.gateway.admission import Capacity
 from notifier.gateway.app import create_app
 from notifier.gateway.gateway import Gateway
 from notifier.gateway.websocket import WebSocketConnection
+from notifier.http.backlog import Backlog
 from notifier.serving import serve
 from notifier.telemetry.metrics import Metrics
 from tests.support.brokers import SteeredBroker, shared_ports_of
@@ -253,6 +254,7 @@ async def served(  # noqa: PLR0913  # the options of a gateway
     history_size: int = 100,
     capacity: Capacity | None = None,
     seats: Seats | None = None,
+    backlog: Backlog | None = None,
 ) -> AsyncIterator[House]:
     """Run a gateway."""
     broker, tokens = SteeredBroker(history_size=history_size), Tokens()
@@ -272,7 +274,9 @@ async def served(  # noqa: PLR0913  # the options of a gateway
     failure: Exception | None = None
     async with (
         gateway,
-        serve(app, host="127.0.0.1", port=0, setting="X", websocket=connection) as port,
+        serve(
+            app, host="127.0.0.1", port=0, setting="X", websocket=connection, backlog=backlog
+        ) as port,
     ):
         try:
             await eventually(lambda: gateway.trouble()["control"] is None)

@@ -6,12 +6,15 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
 
 from notifier.adapters.memory.seats import MemorySeats
 from notifier.core.errors import CloseCode
 from notifier.gateway.outgoing import Outgoing
+from notifier.http.port import Port
 from notifier.http.turns import Turns
 from tests.support.clock import VirtualTimeLoop, quiet, take_time
+from tests.support.conversations import State
 from tests.support.gateways import served
 
 TURN = 0.001  # seconds, as in http/turns.py
@@ -37,16 +40,12 @@ class Transport:
 class Client(Outgoing):
     """A connection whose listener takes its time when it hears of the end."""
 
-    def __init__(self, number: int, shared: Turns, heard: list[int]) -> None:
-        super().__init__()
+    def __init__(self, number: int, port: Port, heard: list[int]) -> None:
+        super().__init__(port)
         self.number = number
-        self._shared, self._heard = shared, heard
+        self._heard = heard
         self._listener = self
         self._transport = cast("asyncio.Transport", Transport(self))
-
-    @property
-    def _turns(self) -> Turns:
-        return self._shared
 
     def received(self, text: bytes) -> None: ...
 
@@ -62,11 +61,16 @@ class Client(Outgoing):
         self._heard.append(self.number)
 
 
+async def nobody(_: Scope, __: Receive, ___: Send) -> None:
+    """The application of a port that no request comes to."""
+
+
 async def longest_turn_of(breaking: list[bool]) -> tuple[float, list[int]]:
     """Break all in one turn, by a reset where True, and return the longest turn until all ended."""
-    loop, shared, heard = asyncio.get_running_loop(), Turns(), list[int]()
+    loop, heard = asyncio.get_running_loop(), list[int]()
+    port = Port(nobody, State())
     for number, is_reset in enumerate(breaking):
-        client = Client(number, shared, heard)
+        client = Client(number, port, heard)
         if is_reset:
             loop.call_soon(client.connection_lost, ConnectionResetError())
         else:

@@ -267,11 +267,15 @@ STREAM = b"GET /v1/sse HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ann\r\n\r\n"
 
 @pytest.mark.parametrize("request_", [UPGRADE, STREAM], ids=["websocket", "sse"])
 async def test_bytes_that_wait_for_all_clients_together_are_bounded(
-    request_: bytes, monkeypatch: pytest.MonkeyPatch
+    request_: bytes,
 ) -> None:
     backlog = Backlog(2 * 1024 * 1024)
-    monkeypatch.setattr(Outgoing, "backlog", backlog)
-    async with served() as it, it.http() as http, streamed(http) as reading, AsyncExitStack() as on:
+    async with (
+        served(backlog=backlog) as it,
+        it.http() as http,
+        streamed(http) as reading,
+        AsyncExitStack() as on,
+    ):
         await reading.next_of("hello")
         deaf = [await asyncio.open_connection("127.0.0.1", it.port, limit=1024) for _ in range(6)]
         for reader, writer in deaf:
