@@ -14,7 +14,6 @@ from notifier.core.history import PAGE, Before, History
 from notifier.core.marks import UNMARKED, Mark
 from notifier.core.ports import Broker
 from notifier.core.publications import Publication, key_of_identity
-from notifier.core.recovery import newest_of
 
 
 class Fate(StrEnum):
@@ -73,7 +72,7 @@ class Found(NamedTuple):
     def of(cls, publication: Publication, mark: Mark, history: History, now: int) -> Self:
         """Judge a publication that history holds."""
         offset, mark = publication.position.offset, mark.carried(history)
-        newest = newest_of(history, ()).get(publication.collapse_key, offset)
+        newest = history.newest.get(publication.collapse_key, offset)
         if mark.has_read(offset):
             fate = Fate.READ
         elif offset <= mark.received:

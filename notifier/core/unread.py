@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from notifier.core.history import History
 from notifier.core.marks import Mark
-from notifier.core.recovery import newest_of, recoverable
+from notifier.core.recovery import recoverable
 
 
 class Unread(NamedTuple):
@@ -23,12 +23,11 @@ class Countable:
     """
 
     def __init__(self, history: History, now: int) -> None:
-        newest = newest_of(history, ())
         self._history = history
         self._offsets = [
             publication.position.offset
             for publication in history.publications
-            if not publication.silent and recoverable(publication, newest, now)
+            if not publication.silent and recoverable(publication, history.newest, now)
         ]
         first = history.publications[0].position.offset if history.publications else None
         self._reaches = history.head.offset if first is None else first - 1

@@ -12,7 +12,7 @@ from notifier.core.frames import Gap
 from notifier.core.history import PAGE, History, Question, Since
 from notifier.core.names import EVERYONE, personal_topic
 from notifier.core.positions import START, Position, format_cursor
-from notifier.core.recovery import missed, newest_of, recoverable
+from notifier.core.recovery import missed, recoverable
 
 USUAL_LIMIT, LARGEST_LIMIT = 100, PAGE
 ENOUGH = 1024 * 1024  # bytes of frames in one answer, give or take an event
@@ -74,13 +74,12 @@ class HistoryPage:
             self._add(frames.encode(Gap(topic, str(history.head), reason)))
             self.cursor[topic] = history.head
             return
-        newest = newest_of(history, ())
         position = history.head if since is None else history.head._replace(offset=since.offset)
         for publication in history.publications[: self.limit]:
             if self._size > ENOUGH:
                 break
             position = publication.position
-            if recoverable(publication, newest, now):
+            if recoverable(publication, history.newest, now):
                 self._add(frames.event_frame(publication))
         self._more = self._more or position != history.head
         self.cursor[topic] = position

@@ -12,7 +12,7 @@ from notifier.core.history import PAGE, Before, History
 from notifier.core.marks import Mark
 from notifier.core.names import personal_topic
 from notifier.core.positions import Position
-from notifier.core.recovery import newest_of, recoverable
+from notifier.core.recovery import recoverable
 from notifier.gateway.history import ENOUGH, Now, Read
 
 USUAL_LISTED = 20
@@ -58,9 +58,9 @@ class HistoryListing:
 
     def _is_full_with(self, history: History, now: int) -> bool:
         """Add the events to list; return whether one had no room."""
-        newest, mark = newest_of(history, ()), self.mark.carried(history)
+        mark = self.mark.carried(history)
         for publication in reversed(history.publications):
-            if not recoverable(publication, newest, now):
+            if not recoverable(publication, history.newest, now):
                 continue
             if len(self._frames) == self.limit or self._size > ENOUGH:
                 return True
