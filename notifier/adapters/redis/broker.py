@@ -198,15 +198,8 @@ class RedisBroker(LongLived):
     async def published_at(self, topics: Sequence[str], key: str) -> list[float | None]:
         """See Broker; a round trip has up to 500 topics."""
         calls = [(*stream_keys(topic), digest_of(key)) for topic in topics]
-        answers: list[float | None] = []
-        while len(answers) < len(calls):
-            some = calls[len(answers) :][:_MOST_COMMANDS]
-            _, replies = await self._commands.run(PUBLISHED_AT, some)
-            answers += [
-                each / 1000 if isinstance(each, int) and each else None
-                for each in unfailed(replies)
-            ]
-        return answers
+        replies = unfailed(await self._commands.run_each(PUBLISHED_AT, calls))
+        return [each / 1000 if isinstance(each, int) and each else None for each in replies]
 
     async def signal(self, signals: Sequence[Signal]) -> list[NotifierError | None]:
         """See Broker."""

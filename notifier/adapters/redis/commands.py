@@ -24,12 +24,14 @@ from notifier.adapters.redis.connection import (
     send,
 )
 from notifier.adapters.redis.pool import Pool
+from notifier.adapters.redis.replies import accepted
 from notifier.adapters.redis.scripts import Script
 from notifier.core.addresses import Address, Url
 from notifier.core.errors import Failed, NotifierError, Refused, Unavailable
 from notifier.telemetry.metrics import Metrics
 
 _CONNECTIONS = 16
+_MOST_CALLS = 500  # a round trip
 
 # Of Redis' src: it loads its data, is busy or full, cannot write, is a replica or of a Cluster, or
 # does not know us. NOPERM and ERR are not among them: they may name a key, so depend on a request.
@@ -89,6 +91,21 @@ class Commands:
                 break
             answers.append(reply)
         return run_id, self._answers(answers, script.name, lambda number: calls[number][0])
+
+    async def run_each(
+        self, script: Script, calls: Sequence[tuple[Any, ...]], most: int = _MOST_CALLS
+    ) -> list[Any]:
+        """Run a script for each call, up to `most` in a round trip; return all replies of `run`."""
+        replies: list[Any] = []
+        while len(replies) < len(calls):
+            _, some = await self.run(script, calls[len(replies) :][:most])
+            replies += some
+        return replies
+
+    async def run_one(self, script: Script, *call: Any) -> Any:  # noqa: ANN401 - any reply
+        """Run a script for one call; raises Unavailable too where Redis refused it."""
+        [reply] = await self.run_each(script, [call])
+        return accepted(reply)
 
     async def run_once(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Any]

@@ -73,8 +73,7 @@ class RedisControl(ScriptAdapter):
     async def give(self, act: Act, user: str) -> Order:
         """See Control."""
         call = (_KEYS[act], user, self._keep[act], channel_of(GATEWAYS), _LOOK)
-        _, [moment] = await self._commands.run(_GIVE, [call])
-        return Order(act, user, int(accepted(moment)) / 1000)
+        return Order(act, user, int(await self._commands.run_one(_GIVE, *call)) / 1000)
 
     async def orders(self) -> list[Order]:
         """See Control."""

@@ -149,11 +149,7 @@ class RedisMarks(ScriptAdapter):
         """See Marks; a round trip has up to 250 moves."""
         epoch = new_epoch()
         calls = [self._call(move, epoch) for move in moves]
-        answers: list[Mark | NotifierError] = []
-        while len(answers) < len(calls):
-            _, replies = await self._commands.run(_MOVE, calls[len(answers) :][:_MOST_COMMANDS])
-            answers += map(_answer, replies)
-        return answers
+        return list(map(_answer, await self._commands.run_each(_MOVE, calls, _MOST_COMMANDS)))
 
     def _call(self, move: Move, epoch: str) -> tuple[Any, ...]:
         personal = personal_topic(move.user)
@@ -169,11 +165,7 @@ class RedisMarks(ScriptAdapter):
     async def of(self, users: Sequence[str]) -> list[dict[str, Mark] | Failed]:
         """See Marks; a round trip has up to 250 users."""
         calls = [(marks_key(user), self._seconds) for user in users]
-        answers: list[dict[str, Mark] | Failed] = []
-        while len(answers) < len(calls):
-            _, replies = await self._commands.run(_MARKS, calls[len(answers) :][:_MOST_COMMANDS])
-            answers += map(_marks, replies)
-        return answers
+        return list(map(_marks, await self._commands.run_each(_MARKS, calls, _MOST_COMMANDS)))
 
 
 def marks_key(user: str) -> str:

@@ -9,7 +9,6 @@ heartbeats are missing, and is removed some time later.
 """
 
 import secrets
-from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -99,15 +98,13 @@ class RedisMembers(ScriptAdapter):
         there, gone = accepted(answer)
         gateways = frozenset(map(bytes.decode, there))
         calls = [self._call(topic, members, gone) for topic, members in own.items()]
-        members: dict[str, frozenset[str]] = {}
-        topics = deque(own)
-        while topics:
-            _, replies = await self._commands.run(_EXCHANGE, calls[-len(topics) :])
-            for reply in replies:
-                topic = topics.popleft()
-                if not isinstance(reply, NotifierError):
-                    members[topic] = _members_in(reply, gateways)
-        return Exchanged(members, gateways, run_id)
+        replies = await self._commands.run_each(_EXCHANGE, calls)
+        members_of = {
+            topic: _members_in(reply, gateways)
+            for topic, reply in zip(own, replies, strict=True)
+            if not isinstance(reply, NotifierError)
+        }
+        return Exchanged(members_of, gateways, run_id)
 
     def _call(self, topic: str, members: Collection[str], gone: Sequence[bytes]) -> tuple[Any, ...]:
         channel = channel_of(topic)

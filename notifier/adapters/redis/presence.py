@@ -9,11 +9,9 @@ kept about who is connected, so connections cost nothing, and a dead gateway's a
 import asyncio
 import secrets
 from collections.abc import Sequence
-from typing import Any
 
 from notifier.adapters.redis.commands import ScriptAdapter
 from notifier.adapters.redis.keys import channel_of
-from notifier.adapters.redis.replies import accepted
 from notifier.adapters.redis.scripts import Script
 from notifier.adapters.redis.signals import payload_of
 from notifier.core.names import GATEWAYS, personal_topic
@@ -77,7 +75,8 @@ class RedisPresenceQueries(ScriptAdapter):
         # Only gateways where somebody follows a user's topic can have that user.
         topic = personal_topic(users[0]) if len(users) == 1 else GATEWAYS
         signal = Signal(topic, Kind.ORDER, WHO, encode(question))
-        told = int(await self._run(_ASK, question.id, channel_of(topic), payload_of(signal)))
+        call = (_key_of(question.id), channel_of(topic), payload_of(signal))
+        told = int(await self._commands.run_one(_ASK, *call))
         answers = await self._hear(question.id, told)
         return presence_of(users, answers, complete=len(answers) >= told)
 
@@ -88,14 +87,14 @@ class RedisPresenceQueries(ScriptAdapter):
         while len(answers) < told and loop.time() < until:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-            answers = await self._run(_HEAR, question)
+            answers = await self._commands.run_one(_HEAR, _key_of(question))
         return [answer_of(each) for each in answers]
 
     async def answer(self, question: str, answer: Answer) -> None:
         """See PresenceQueries."""
-        await self._run(_ANSWER, question, encode(answer), _ANSWERS_SECONDS)
+        call = (_key_of(question), encode(answer), _ANSWERS_SECONDS)
+        await self._commands.run_one(_ANSWER, *call)
 
-    async def _run(self, script: Script, question: str, *arguments: Any) -> Any:  # noqa: ANN401 - any reply
-        key = f"notifier:answers:{question}"
-        _, [reply] = await self._commands.run(script, [(key, *arguments)])
-        return accepted(reply)
+
+def _key_of(question: str) -> str:
+    return f"notifier:answers:{question}"

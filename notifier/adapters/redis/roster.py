@@ -4,10 +4,7 @@ notifier:routers    sorted set: routers at work, scored by the millisecond of Re
 in which each was announced last
 """
 
-from typing import Any
-
 from notifier.adapters.redis.commands import ScriptAdapter
-from notifier.adapters.redis.replies import accepted
 from notifier.adapters.redis.scripts import Script
 from notifier.core.addresses import Url
 from notifier.telemetry.metrics import Metrics
@@ -57,13 +54,10 @@ class RedisRoster(ScriptAdapter):
 
     async def announce(self, router: str) -> frozenset[str]:
         """See Roster."""
-        routers = await self._run(_ANNOUNCE, router, self._lifetime)
+        # Until an operator mends a refusal the last answer holds.
+        routers = await self._commands.run_one(_ANNOUNCE, _ROUTERS, router, self._lifetime)
         return frozenset(each.decode() for each in routers)
 
     async def withdraw(self, router: str) -> None:
         """See Roster."""
-        await self._run(_WITHDRAW, router)
-
-    async def _run(self, script: Script, *arguments: str | int) -> Any:  # noqa: ANN401 - any reply
-        _, [answer] = await self._commands.run(script, [(_ROUTERS, *arguments)])
-        return accepted(answer)  # until an operator mends it the last answer holds
+        await self._commands.run_one(_WITHDRAW, _ROUTERS, router)
