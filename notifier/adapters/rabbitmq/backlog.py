@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import ChannelAccessRefused
 
+from notifier.adapters.rabbitmq.declaring import Channels
 from notifier.adapters.rabbitmq.errors import Lost, Vanished, losses
 from notifier.core.background import Background
 from notifier.telemetry.metrics import Metrics
@@ -33,34 +34,27 @@ async def _watch(connection: AbstractConnection, queues: tuple[str, ...], metric
         with suppress(Lost), losses():  # the probe notices and mends it
             # Kept open: aiormq waits ten seconds for the answer to a close, then confuses RabbitMQ.
             # A router that holds enough reads its answers later than that.
-            channel = await connection.channel(publisher_confirms=False)
+            channels = Channels(connection)
             while True:
-                channel = await _ask(connection, channel, queues, metrics)
+                await _ask(channels, queues, metrics)
                 await asyncio.sleep(_EVERY)
         await asyncio.sleep(_EVERY)
 
 
-async def _ask(
-    connection: AbstractConnection,
-    channel: AbstractChannel,
-    queues: tuple[str, ...],
-    metrics: Metrics,
-) -> AbstractChannel:
-    """Tell the metrics once; return the channel that is open then."""
+async def _ask(channels: Channels, queues: tuple[str, ...], metrics: Metrics) -> None:
     for queue in queues:
-        waiting = await _waiting(channel, queue)
-        if waiting is None:  # and the channel is closed
+        waiting = await _waiting(channels, queue)
+        if waiting is None:
             metrics.backlog.remove(queue)
-            channel = await connection.channel(publisher_confirms=False)
         else:
             metrics.backlog.labels(queue).set(waiting)
-    return channel
 
 
-async def _waiting(channel: AbstractChannel, queue: str) -> int | None:
+async def _waiting(channels: Channels, queue: str) -> int | None:
     """Return None for a queue that is gone, or that RabbitMQ hides without a right to it."""
     try:
         with losses():
+            channel = await channels.usable()
             return (await channel.get_queue(queue)).declaration_result.message_count or 0
     except Lost as lost:
         if isinstance(lost, Vanished) or isinstance(lost.__cause__, ChannelAccessRefused):
