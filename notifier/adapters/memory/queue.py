@@ -37,11 +37,7 @@ class _Delivery:
 class _Batch:
     def __init__(self, queue: "MemoryEventQueue", deliveries: list[_Delivery]) -> None:
         self._queue = queue
-        self._deliveries = deliveries
-
-    @property
-    def deliveries(self) -> Sequence[_Delivery]:
-        return self._deliveries
+        self.deliveries = deliveries
 
     async def dead_letter(self, bad: Sequence[Bad]) -> list[Unavailable | None]:
         dead = [DeadLetter(each.delivery.entry, each.code, each.reason) for each in bad]

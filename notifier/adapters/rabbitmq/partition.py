@@ -65,7 +65,7 @@ class Partition:
         self._settled = asyncio.Event()
         self._settled.set()
         self._owner = ""
-        self._is_mine = False
+        self.is_mine = False  # whether this router is its owner
         self._due = math.inf  # when to register, by the loop's clock
         self._state = ConsumerState.AWAY
         self._changed = asyncio.Event()  # to another state, or the moment to register
@@ -77,13 +77,8 @@ class Partition:
     def is_at_work(self) -> bool:
         """Whether this router consumes from it, and not merely stands by."""
         return self._state is ConsumerState.ACTIVE or (
-            self._state is ConsumerState.STANDBY and self._is_mine
+            self._state is ConsumerState.STANDBY and self.is_mine
         )
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether this router is its owner."""
-        return self._is_mine
 
     @property
     def is_idle(self) -> bool:
@@ -92,8 +87,8 @@ class Partition:
 
     def assign(self, share: Share, router: str) -> None:
         """Note its owner and heir; `router` is this one."""
-        self._is_mine = share.owner == router
-        if self._is_mine:
+        self.is_mine = share.owner == router
+        if self.is_mine:
             self._register_in(0)
         elif share.owner != self._owner:
             # A standby leaves as well: it would stand before the new owner.
@@ -120,7 +115,7 @@ class Partition:
         A standby cannot tell an owner that is gone from one that was away for a moment.
         """
         long_ago = asyncio.get_running_loop().time() - _TURN
-        if self._state is ConsumerState.ACTIVE and not self._is_mine and self._since < long_ago:
+        if self._state is ConsumerState.ACTIVE and not self.is_mine and self._since < long_ago:
             self._leave()
             self._register_in(_HEIR_WAITS)
 
@@ -138,7 +133,7 @@ class Partition:
         self._open.clear()
         self._barrier = None
         self._settled.set()
-        self._owner, self._is_mine = "", False
+        self._owner, self.is_mine = "", False
         self._answered.set()
         self.leave()
 
@@ -243,7 +238,7 @@ class Partition:
     def reset(self) -> None:
         """Forget whose it was: the connection is another one."""
         self.forget()
-        self._owner, self._is_mine, self._due = "", False, math.inf
+        self._owner, self.is_mine, self._due = "", False, math.inf
 
     # Batches.
 

@@ -61,14 +61,10 @@ class Probe:
         self._is_paused = is_paused
         self._right = right
         self._topology = topology
-        self._refusal: str | None = None
+        self.trouble: str | None = None
+        """See Dependency: the right that is missing, and how to give it."""
         self._may_bind = True
         self._hidden = set[str]()  # since RabbitMQ 4.3, without a right to them
-
-    @property
-    def trouble(self) -> str | None:
-        """See Dependency: the right that is missing, and how to give it."""
-        return self._refusal
 
     @asynccontextmanager
     async def over(self, connection: Connection) -> AsyncIterator[None]:
@@ -98,9 +94,9 @@ class Probe:
         try:
             await self._right(connection, channel)
         except ChannelAccessRefused as error:
-            self._refusal = f"RabbitMQ refuses a right: {error}; {REMEDY}"
+            self.trouble = f"RabbitMQ refuses a right: {error}; {REMEDY}"
         else:
-            self._refusal = None
+            self.trouble = None
 
     async def _see(self, wanted: Topology, channels: Channels) -> None:
         for thing in (each for each in wanted.things if str(each) not in self._hidden):

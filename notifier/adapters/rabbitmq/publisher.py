@@ -31,11 +31,6 @@ class Publisher:
         self._shut_at: float | None = None
 
     @property
-    def trouble(self) -> str | None:
-        """See Dependency."""
-        return self.obstacle
-
-    @property
     def obstacle(self) -> str | None:
         """Why nothing can be published now; None where it can."""
         if self._open.is_set() and self.reconnector.is_blocked:

@@ -53,7 +53,7 @@ class AmqpEventQueue(ConnectedAdapter):
     @property
     def trouble(self) -> str | None:
         """See Dependency."""
-        return self._publisher.trouble
+        return self._publisher.obstacle
 
     async def put(self, entry: Entry) -> None:
         """See EventQueue."""

@@ -40,12 +40,7 @@ class _Batch:
         self._letters = letters
         self._metrics = metrics
         kind = AmqpAsideDelivery if partition.queue == ASIDE else AmqpDelivery
-        self._deliveries = [kind(message, partition.queue) for message in messages]
-
-    @property
-    def deliveries(self) -> Sequence[AmqpDelivery]:
-        """See Batch."""
-        return self._deliveries
+        self.deliveries = [kind(message, partition.queue) for message in messages]
 
     async def dead_letter(self, bad: Sequence[Bad]) -> list[Unavailable | None]:
         """See Batch."""
@@ -66,7 +61,7 @@ class _Batch:
         except Lost as lost:
             raise Unavailable("rabbitmq", f"not acked, so it comes again: {lost}") from lost
         if self._partition.queue == ASIDE:
-            for delivery in self._deliveries:
+            for delivery in self.deliveries:
                 self._metrics.put_aside.labels(delivery.put_aside_for).inc()
 
 
