@@ -10,7 +10,10 @@ from collections import Counter, deque
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
+from msgspec import UNSET
+
 from notifier.core import frames
+from notifier.core.frames import Presence
 from notifier.core.hub import Hub
 from notifier.core.ports import Members
 from notifier.core.signals import Signal
@@ -64,15 +67,15 @@ class _News:
 
     @cached_property
     def whole(self) -> frames.Relayed:
-        members = sorted(self._now) if len(self._now) <= MOST_LISTED else None
-        return frames.presence_of(self._topic, len(self._now), members=members)
+        members = sorted(self._now) if len(self._now) <= MOST_LISTED else UNSET
+        return frames.relayed(Presence(self._topic, len(self._now), members))
 
     @cached_property
     def change(self) -> frames.Relayed:
         if len(self._now) > MOST_LISTED:
             return self.whole
         joined, left = sorted(self._now - self._before), sorted(self._before - self._now)
-        return frames.presence_of(self._topic, len(self._now), joined=joined, left=left)
+        return frames.relayed(Presence(self._topic, len(self._now), UNSET, joined, left))
 
 
 class _Leaving(NamedTuple):

@@ -234,7 +234,7 @@ _publish_decoder = msgspec.json.Decoder(Publish)
 
 
 class _WithId(Struct):
-    id: RequestId | None = None
+    id: RequestId | UnsetType = UNSET
 
 
 def decode(text: bytes) -> ClientFrame:
@@ -271,10 +271,9 @@ def request_id_in(text: bytes) -> RequestId | UnsetType:
     if is_too_deep(text):
         return UNSET
     try:
-        found = msgspec.json.decode(text, type=_WithId).id
+        return msgspec.json.decode(text, type=_WithId).id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return UNSET
-    return UNSET if found is None else found
 
 
 def encode(frame: ServerFrame) -> bytes:
@@ -295,18 +294,9 @@ def event_frame(publication: Publication) -> bytes:
     return head.encode() + publication.event + b"}"
 
 
-def presence_of(
-    topic: str,
-    count: int,
-    *,
-    members: list[str] | None = None,
-    joined: list[str] | None = None,
-    left: list[str] | None = None,
-) -> Relayed:
-    """Write a Presence for all its clients."""
-    lists = (UNSET if each is None else each for each in (members, joined, left))
-    frame = Presence(topic, count, *lists)
-    return Relayed(str(Presence.__struct_config__.tag), _encoder.encode(frame))
+def relayed(frame: Presence) -> Relayed:
+    """Write a frame once for all its clients."""
+    return Relayed(type_of(frame), _encoder.encode(frame))
 
 
 EPHEMERAL = "ephemeral"
