@@ -144,8 +144,7 @@ class Publishing(Worker):
         try:
             outcomes = await self._outcomes([event for event, _ in some])
         except Unavailable as error:  # the client repeats it, and a duplicate is recognised
-            outcomes = [error] * len(some)
-            self._count("unavailable", len(some))
+            outcomes = [self._failed(error) for _ in some]
         for (event, answer), outcome in zip(some, outcomes, strict=True):
             self._waiting.popleft()
             self._bytes -= event.size
@@ -176,12 +175,12 @@ class Publishing(Worker):
     def _told(self, answer: NotifierError | None) -> Outcome:
         if answer is not None:
             return self._failed(answer)
-        self._count("ephemeral")
+        self._observer.client_published("ephemeral")
         return None
 
     def _failed(self, answer: NotifierError) -> NotifierError:
         is_refused = isinstance(answer, Refused)
-        self._count("refused" if is_refused else "unavailable")
+        self._observer.client_published("refused" if is_refused else "unavailable")
         return Unavailable("redis", "it refuses this event") if is_refused else answer
 
     def _outcome(
@@ -192,7 +191,7 @@ class Publishing(Worker):
     ) -> Outcome:
         if isinstance(answer, NotifierError):
             return self._failed(answer)
-        self._count("duplicate" if answer.duplicate else "published")
+        self._observer.client_published("duplicate" if answer.duplicate else "published")
         return first.get(event) if answer.duplicate else answer.position
 
     async def _first_positions(self, repeated: Sequence[ClientEvent]) -> dict[ClientEvent, Outcome]:
@@ -208,10 +207,6 @@ class Publishing(Worker):
             return dict.fromkeys(repeated, error)
         pages = dict(zip(longest, histories, strict=True))
         return {event: _position_of(event, pages[event.item.topic]) for event in repeated}
-
-    def _count(self, outcome: str, events_: int = 1) -> None:
-        for _ in range(events_):
-            self._observer.client_published(outcome)
 
 
 def _position_of(event: ClientEvent, page: History) -> Outcome:
