@@ -98,11 +98,9 @@ def _read(body: bytes, decoder: Decoder[T], rules: Mapping[str, str]) -> T:
     try:
         body.decode()  # `data` is carried unparsed, so nothing later would notice broken UTF-8
         return decoder.decode(body)
-    except UnicodeDecodeError as error:
-        raise Unreadable("", f"not UTF-8 at byte {error.start}") from error
     except msgspec.ValidationError as error:
         raise named(error, rules) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable("", not_json(error, body)) from error
 
 

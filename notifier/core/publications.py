@@ -36,11 +36,6 @@ def key_of_identity(identity: str) -> str:
     return blake2b(identity.encode(), digest_size=16).hexdigest()
 
 
-def collapse_key_of(event: Event) -> str:
-    """Return an event's collapse key, empty where it has none."""
-    return "" if event.collapse_key is UNSET else event.collapse_key
-
-
 def record_of(event: Event, accepted: float) -> bytes:
     """Write a record: `accepted:expires:collapse_key`, a line end, and the event.
 
@@ -50,7 +45,7 @@ def record_of(event: Event, accepted: float) -> bytes:
     """
     expires = 0 if event.expires is UNSET else milliseconds(event.expires)
     ack = "+" if event.wants_ack else ""
-    head = f"{ack}{int(accepted * 1000)}:{expires}:{collapse_key_of(event)}\n"
+    head = f"{ack}{int(accepted * 1000)}:{expires}:{event.collapse_key or ''}\n"
     return head.encode() + events.delivered(event)
 
 
@@ -64,7 +59,7 @@ def milliseconds(moment: datetime) -> int:
 
 def publications_of(event: Event, accepted: float) -> list[NewPublication]:
     """Return one publication for each topic of a complete event; all share one encoded record."""
-    key, record, collapse_key = key_of(event), record_of(event, accepted), collapse_key_of(event)
+    key, record, collapse_key = key_of(event), record_of(event, accepted), event.collapse_key or ""
     return [NewPublication(topic, key, record, collapse_key) for topic in topics_of(event)]
 
 
