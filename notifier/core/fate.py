@@ -13,7 +13,7 @@ from notifier.core.events import SILENT
 from notifier.core.history import PAGE, Before, History
 from notifier.core.marks import UNMARKED, Mark
 from notifier.core.ports import Broker
-from notifier.core.publications import Publication, key_of_identity
+from notifier.core.publications import Publication, digest_of
 
 
 class Fate(StrEnum):
@@ -47,7 +47,7 @@ class Sought(NamedTuple):
     @property
     def key(self) -> str | None:
         """Its deduplication key, if its source is known."""
-        return None if self.source is None else key_of_identity(f"{self.source} {self.id}")
+        return None if self.source is None else digest_of(f"{self.source} {self.id}")
 
 
 class Place(NamedTuple):

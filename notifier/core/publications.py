@@ -28,12 +28,12 @@ class NewPublication(Struct, frozen=True):
 
 def key_of(event: Event) -> str:
     """Return the deduplication key of an event: of its source and id."""
-    return key_of_identity(event.identity)
+    return digest_of(event.identity)
 
 
-def key_of_identity(identity: str) -> str:
-    """Return the deduplication key of a source and an id, as `Event.identity` writes both."""
-    return blake2b(identity.encode(), digest_size=16).hexdigest()
+def digest_of(text: str) -> str:
+    """Return 32 hexadecimal digits that stand for a text: the same each time, and no other's."""
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def record_of(event: Event, accepted: float) -> bytes:

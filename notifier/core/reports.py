@@ -1,14 +1,13 @@
 """Delivery reports: how far an event has come towards one of its users, told to its producers."""
 
-from datetime import UTC, datetime
 from enum import StrEnum
-from hashlib import blake2b
 
 import msgspec
 from msgspec import Raw, Struct
 
 from notifier.core import events
 from notifier.core.events import Event, Reference, Word
+from notifier.core.publications import digest_of
 
 
 class Report(StrEnum):
@@ -41,17 +40,14 @@ class DeliveryReport(Struct, frozen=True):
 
 def report_of(event: Event, user: str, kind: Report, now: float) -> DeliveryReport:
     """Write a report about an event's way to a user; `now` is in Unix seconds."""
-    identity = f"{event.identity} {user} {kind}".encode()
-    name = blake2b(identity, digest_size=16).hexdigest()
+    name = digest_of(f"{event.identity} {user} {kind}")
     about = Reported(user, str(event.source), str(event.id))
     told = Event(
         type=f"notifier.{kind}",
         id=name,
-        source="notifier",
-        time=datetime.fromtimestamp(round(now, 3), UTC),
         subject=user,
-        datacontenttype="application/json",
         traceparent=event.traceparent,
         data=Raw(msgspec.json.encode(about)),
     )
-    return DeliveryReport(kind, user, events.delivered(told), name)
+    complete = events.completed(told, source="notifier", now=now)
+    return DeliveryReport(kind, user, events.delivered(complete), name)

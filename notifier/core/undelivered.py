@@ -6,7 +6,6 @@ The router then asks for its fate: see `notifier.core.fate`.
 
 from collections.abc import Collection
 from enum import StrEnum
-from hashlib import blake2b
 from typing import NamedTuple
 
 from msgspec import UNSET, Struct
@@ -16,6 +15,7 @@ from notifier.core import events
 from notifier.core.entries import Entry, routing_key_of
 from notifier.core.errors import Invalid
 from notifier.core.events import Event
+from notifier.core.publications import digest_of
 
 WAITED = "application/vnd.notifier.waited+json"
 """The content type of an entry that has waited."""
@@ -80,6 +80,5 @@ class HandedBack(Struct, frozen=True):
 
 def handed_back(event: Event, user: str, reason: Reason) -> HandedBack:
     """Return an event as it goes back for a user who did not receive it."""
-    identity = f"{event.identity} {user}".encode()
-    name = blake2b(identity, digest_size=16).hexdigest()
+    name = digest_of(f"{event.identity} {user}")
     return HandedBack(user, reason, events.delivered(event), name)

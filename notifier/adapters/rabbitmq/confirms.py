@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from notifier.adapters.rabbitmq import frames
 from notifier.adapters.rabbitmq.errors import Lost, Vanished
-from notifier.adapters.rabbitmq.properties import LetterProperties, message_id_of
+from notifier.adapters.rabbitmq.properties import LetterProperties, message_id_of, of_entry
 from notifier.adapters.rabbitmq.wire import Wire
+from notifier.core.entries import Entry
 
 _IN_ONE_WRITE = 64
 
@@ -26,6 +27,12 @@ class Letter(NamedTuple):
     properties: LetterProperties
     body: bytes
     is_numbered: bool
+
+
+def letter_of(entry: Entry, exchange: str, routing_key: str) -> Letter:
+    """Return the letter that publishes an entry."""
+    address = frames.address(exchange, routing_key)
+    return Letter(address, of_entry(entry), entry.body, is_numbered=True)
 
 
 class _Try:

@@ -16,6 +16,7 @@ from aiormq.abc import FieldTable
 from notifier.adapters.rabbitmq import amqp_1_0, header_tables
 from notifier.adapters.rabbitmq.frames import short
 from notifier.adapters.rabbitmq.header_tables import UNDECODABLE
+from notifier.core.cloudevents import STRUCTURED
 from notifier.core.entries import Entry
 from notifier.core.errors import TooLarge, Unreadable
 
@@ -82,11 +83,11 @@ def of_entry(entry: Entry) -> LetterProperties:
     return LetterProperties(b"".join(before), after)
 
 
-def with_id(content_type: str, headers: FieldTable, message_id: str) -> LetterProperties:
-    """Write properties with a message id that stays the same at each try."""
+def with_id(headers: FieldTable, message_id: str) -> LetterProperties:
+    """Write properties of a CloudEvent, with a message id that stays the same at each try."""
     flags = _CONTENT_TYPE | _HEADERS | _DELIVERY_MODE | _MESSAGE_ID
     table, mode = header_tables.written(headers), bytes((PERSISTENT,))
-    parts = (_FLAGS.pack(flags), short(content_type), table, mode, short(message_id))
+    parts = (_FLAGS.pack(flags), short(STRUCTURED), table, mode, short(message_id))
     return LetterProperties(b"".join(parts))
 
 

@@ -7,9 +7,8 @@ reading from connections that publish, and would not see their acks either.
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
-from notifier.adapters.rabbitmq import frames, properties
 from notifier.adapters.rabbitmq.backlog import watched_backlog
-from notifier.adapters.rabbitmq.confirms import Letter
+from notifier.adapters.rabbitmq.confirms import letter_of
 from notifier.adapters.rabbitmq.connection import ConnectedAdapter, Connection
 from notifier.adapters.rabbitmq.probe import Probe, publishing_to
 from notifier.adapters.rabbitmq.publisher import Publisher
@@ -63,9 +62,5 @@ class AmqpEventQueue(ConnectedAdapter):
 
     async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
         """See EventQueue."""
-        return await self._publisher.publish([_letter_of(entry) for entry in entries], _TRIES)
-
-
-def _letter_of(entry: Entry) -> Letter:
-    address = frames.address(EVENTS, entry.routing_key)
-    return Letter(address, properties.of_entry(entry), entry.body, is_numbered=True)
+        letters = [letter_of(entry, EVENTS, entry.routing_key) for entry in entries]
+        return await self._publisher.publish(letters, _TRIES)

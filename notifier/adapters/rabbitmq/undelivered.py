@@ -7,33 +7,27 @@ queue by it, and the hash of `notifier.partitions` spreads the letters afterward
 from aiormq.abc import FieldTable
 
 from notifier.adapters.rabbitmq import frames, properties
-from notifier.adapters.rabbitmq.confirms import Letter
+from notifier.adapters.rabbitmq.confirms import Letter, letter_of
 from notifier.adapters.rabbitmq.topology import REPORTS, UNDELIVERED, WAITING
 from notifier.core.entries import Entry
 from notifier.core.reports import DeliveryReport
 from notifier.core.undelivered import HandedBack
 
-_CLOUD_EVENT = "application/cloudevents+json"
-
 
 def waiting_letter(entry: Entry, delay: int) -> Letter:
     """Return the letter that has an entry wait for so many seconds."""
-    address = frames.address(WAITING, f"{delay}.{entry.routing_key}")
-    return Letter(address, properties.of_entry(entry), entry.body, is_numbered=True)
+    return letter_of(entry, WAITING, f"{delay}.{entry.routing_key}")
 
 
 def letter_back(back: HandedBack) -> Letter:
     """Return the letter that hands an event back."""
     headers: FieldTable = {"notifier-reason": str(back.reason), "notifier-user": back.user}
     address = frames.address(UNDELIVERED, f"user.{back.user}")
-    return Letter(
-        address, properties.with_id(_CLOUD_EVENT, headers, back.id), back.event, is_numbered=False
-    )
+    return Letter(address, properties.with_id(headers, back.id), back.event, is_numbered=False)
 
 
 def report_letter(report: DeliveryReport) -> Letter:
     """Return the letter of a delivery report."""
     headers: FieldTable = {"notifier-report": str(report.kind), "notifier-user": report.user}
     address = frames.address(REPORTS, f"{report.kind}.user.{report.user}")
-    own = properties.with_id(_CLOUD_EVENT, headers, report.id)
-    return Letter(address, own, report.body, is_numbered=False)
+    return Letter(address, properties.with_id(headers, report.id), report.body, is_numbered=False)
