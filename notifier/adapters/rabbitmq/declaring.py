@@ -14,6 +14,8 @@ from aiormq.exceptions import ChannelAccessRefused, ConnectionCommandInvalid
 from notifier.adapters.rabbitmq.errors import TopologyError
 from notifier.adapters.rabbitmq.topology import (
     ASIDE,
+    ENTRANCE,
+    ENTRANCE_BINDING,
     LIMIT,
     PARTITIONS,
     UNROUTABLE,
@@ -79,8 +81,8 @@ async def declare(connection: AbstractConnection, partitions: int) -> list[str]:
         # Only now: events in between are unroutable, which neither loses nor doubles them.
         for binding in wanted.bindings:
             await _permitted(channels, binding.bind)
-        await _declare_entrance(channels, wanted.entrance)
-        await _permitted(channels, wanted.entrance_binding.bind)
+        await _declare_entrance(channels)
+        await _permitted(channels, ENTRANCE_BINDING.bind)
     return [*(partition(number) for number in range(partitions)), UNROUTABLE, ASIDE, *former]
 
 
@@ -107,9 +109,9 @@ async def _declare_queue(channels: Channels, queue: Queue) -> None:
         await _declare(channels, replace(queue, arguments=older))
 
 
-async def _declare_entrance(channels: Channels, entrance: Exchange) -> None:
+async def _declare_entrance(channels: Channels) -> None:
     try:
-        await _declare(channels, entrance)
+        await _declare(channels, ENTRANCE)
     except TopologyError as error:
         if not _HARMLESS.search(str(error)):
             raise

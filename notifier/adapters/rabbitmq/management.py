@@ -13,6 +13,8 @@ from notifier.adapters.rabbitmq.policies import Queue, judge_queues
 from notifier.adapters.rabbitmq.topology import (
     ASIDE,
     DEAD,
+    ENTRANCE,
+    ENTRANCE_BINDING,
     UNROUTABLE,
     Exchange,
     Topology,
@@ -84,13 +86,13 @@ class _Binding(msgspec.Struct, frozen=True):
 async def _exchanges(client: httpx.AsyncClient, address: str, wanted: Topology) -> list[Finding]:
     """Compare the existing ones, and their bindings, with notifier's declarations."""
     findings: list[Finding] = []
-    for exchange in (*wanted.exchanges, wanted.entrance):
+    for exchange in (*wanted.exchanges, ENTRANCE):
         answer = await client.get(f"{address}/{exchange.name}")
         if answer.status_code == httpx.codes.NOT_FOUND:
             continue
         answer.raise_for_status()
         found = msgspec.json.decode(answer.content, type=_Exchange)
-        findings += _judge_exchange(found, exchange, is_entrance=exchange is wanted.entrance)
+        findings += _judge_exchange(found, exchange, is_entrance=exchange is ENTRANCE)
         answer = await client.get(f"{address}/{exchange.name}/bindings/source")
         answer.raise_for_status()
         bound = msgspec.json.decode(answer.content, type=list[_Binding])
@@ -129,7 +131,7 @@ def _judge_bindings(
     bound: Sequence[_Binding], exchange: str, wanted: Topology
 ) -> Iterator[Finding]:
     there = {(binding.destination, binding.routing_key) for binding in bound}
-    for binding in wanted.all_bindings:
+    for binding in (*wanted.bindings, ENTRANCE_BINDING):
         if binding.source == exchange and (binding.destination, binding.routing_key) not in there:
             text = f"is not bound to {binding.destination}: events that it should pass on get lost"
             mend = "start a router: it binds it; or import the output of `notifier topology`"

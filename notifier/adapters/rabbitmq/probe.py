@@ -15,7 +15,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from notifier.adapters.rabbitmq.connection import Connection, Reconnector
 from notifier.adapters.rabbitmq.declaring import Channels
 from notifier.adapters.rabbitmq.errors import REMEDY, Lost, Vanished, losses
-from notifier.adapters.rabbitmq.topology import Queue, Topology
+from notifier.adapters.rabbitmq.topology import ENTRANCE, ENTRANCE_BINDING, Queue, Topology
 from notifier.core.background import Background
 
 _EVERY = 5  # seconds
@@ -99,7 +99,9 @@ class Probe:
             self.trouble = None
 
     async def _see(self, wanted: Topology, channels: Channels) -> None:
-        for thing in (each for each in wanted.things if str(each) not in self._hidden):
+        for thing in (*wanted.things, ENTRANCE):
+            if str(thing) in self._hidden:
+                continue
             channel = await channels.usable()
             try:
                 await thing.declare(channel, passive=True)
@@ -114,7 +116,7 @@ class Probe:
     async def _bind(self, wanted: Topology, channels: Channels) -> None:
         # AMQP cannot list bindings, so bind again. Without that right, the operator has bound.
         try:
-            for binding in wanted.all_bindings:
+            for binding in (*wanted.bindings, ENTRANCE_BINDING):
                 await binding.bind(await channels.usable())
         except ChannelAccessRefused:
             self._may_bind = False

@@ -142,28 +142,18 @@ class Topology:
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]
-    stale: tuple[Binding, ...]
-    entrance: Exchange
-    entrance_binding: Binding
+    stale: tuple[Binding, ...] = ()
 
     @property
     def things(self) -> tuple[Exchange | Queue, ...]:
         """All that can be looked at, in the order of making it."""
-        return (*self.exchanges, *self.queues, self.entrance)
-
-    @property
-    def all_bindings(self) -> tuple[Binding, ...]:
-        """In the order of making them."""
-        return (*self.bindings, self.entrance_binding)
+        return (*self.exchanges, *self.queues)
 
 
-@dataclass(frozen=True, slots=True)
-class Returns:
-    """The objects by which events wait, are handed back and reported; routers alone need them."""
-
-    exchanges: tuple[Exchange, ...]
-    queues: tuple[Queue, ...]
-    bindings: tuple[Binding, ...]
+# The exchange that takes events, made and bound last. It has an alternate exchange, for events that
+# come before it is bound.
+ENTRANCE = Exchange(EVENTS, "topic", _NOWHERE_ELSE)
+ENTRANCE_BINDING = Binding(EVENTS, ENTRIES, "#", to_exchange=True)
 
 
 def partition(number: int) -> str:
@@ -189,7 +179,7 @@ def pattern_of(*others: str) -> str:
 
 
 def topology(partitions: int) -> Topology:
-    """Return the topology for so many partitions."""
+    """Return the topology for so many partitions, without its entrance."""
     names = [partition(number) for number in range(partitions)]
     direct = Binding(ENTRIES, partition(0), "")
     hashed = Binding(ENTRIES, PARTITIONS, "", to_exchange=True)
@@ -216,9 +206,6 @@ def topology(partitions: int) -> Topology:
         ),
         # Else a change between one and many partitions would route each event twice.
         stale=(direct if many else hashed, *_OF_OLDER_VERSIONS),
-        # With an alternate exchange, for events that come before it is bound.
-        entrance=Exchange(EVENTS, "topic", _NOWHERE_ELSE),
-        entrance_binding=Binding(EVENTS, ENTRIES, "#", to_exchange=True),
     )
 
 
@@ -229,9 +216,12 @@ _OF_OLDER_VERSIONS = (
 )
 
 
-def returns() -> Returns:
-    """Return what routers declare in addition, once `notifier.entries` is there."""
-    return Returns(
+def returns() -> Topology:
+    """Return the objects by which events wait, are handed back and reported.
+
+    Routers alone need them, and declare them once `notifier.entries` is there.
+    """
+    return Topology(
         exchanges=(
             Exchange(WAITING, "topic", _NOWHERE_ELSE),
             Exchange(UNCLAIMED, "fanout"),
@@ -258,7 +248,7 @@ def definitions(partitions: int, vhost: str = "/") -> dict[str, object]:
     return {
         "exchanges": [
             {"name": e.name, "type": e.type, "internal": False, "arguments": e.arguments, **place}
-            for e in (*wanted.exchanges, *back.exchanges, wanted.entrance)
+            for e in (*wanted.exchanges, *back.exchanges, ENTRANCE)
         ],
         "queues": [
             {"name": q.name, "arguments": q.arguments, **place}
@@ -273,7 +263,7 @@ def definitions(partitions: int, vhost: str = "/") -> dict[str, object]:
                 "routing_key": b.routing_key,
                 "arguments": {},
             }
-            for b in (*wanted.all_bindings, *back.bindings)
+            for b in (*wanted.bindings, ENTRANCE_BINDING, *back.bindings)
         ],
         "policies": [{"vhost": vhost, "apply-to": "queues", **policy} for policy in _policies()],
     }
