@@ -125,19 +125,14 @@ def merged(properties: bytes, at: int, ours: FieldTable) -> bytes:
     kept = [
         properties[start - 1 : end]
         for start, kind, end in _entries(properties, at)
-        if properties[start:kind].decode("utf-8", "replace") not in ours
-        and _is_readable(properties, start, kind, end)
+        if _is_readable(properties, start, kind, end)
+        and properties[start:kind].decode() not in ours
     ]
     entries = b"".join((*kept, written(ours)[_LENGTH.size :]))
     return _LENGTH.pack(len(entries)) + entries
 
 
 def _is_readable(data: bytes, start: int, kind: int, end: int) -> bool:
-    if data[kind] in _NESTED and end - kind > _LARGEST_NESTED:
-        return False
-    try:
-        data[start:kind].decode()
-        pamqp.decode.embedded_value(data[kind:end])
-    except UNDECODABLE:
-        return False
-    return True
+    is_small = data[kind] not in _NESTED or end - kind <= _LARGEST_NESTED
+    is_named = isinstance(text(data[start:kind]), str)
+    return is_small and is_named and _value(data, kind, end) is not UNREAD
