@@ -41,15 +41,14 @@ class Retry:
         except Unavailable as error:
             return await self._again(work, error)
 
-    async def while_ours(self, batch: Batch, work: Callable[[], Awaitable[None]]) -> bool:
-        """Do the same unless the batch is another router's by then; return whether it was done."""
+    async def while_ours(self, batch: Batch, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the same unless the batch is another router's by then."""
 
-        async def work_if_ours() -> bool:
-            if is_ours := await batch.is_ours():
+        async def work_if_ours() -> None:
+            if await batch.is_ours():
                 await work()
-            return is_ours
 
-        return await self.until_available(work_if_ours)
+        await self.until_available(work_if_ours)
 
     async def by_slices(
         self, batch: Batch, events: Sequence[E], work: Callable[[Sequence[E]], Awaitable[None]]

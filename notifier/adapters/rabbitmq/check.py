@@ -43,6 +43,7 @@ from notifier.core.findings import (
 
 _AMQP_URL = "NOTIFIER_AMQP_URL"
 _NOT_THERE = "the exchange is not there yet"
+_MEND = "start a router: it makes it; or import the output of `notifier topology`"
 
 
 async def check_rabbitmq(url: str, *, partitions: int, management_url: str | None) -> list[Finding]:
@@ -124,17 +125,16 @@ def _judge_version(version: str) -> Finding:
 
 
 async def _topology(connection: AbstractConnection, queues: Sequence[str]) -> list[Finding]:
-    mend = "start a router: it makes it; or import the output of `notifier topology`"
-    findings = [await _exchange(connection, EVENTS, mend)]
+    findings = [await _exchange(connection, EVENTS)]
     if findings[0].text == _NOT_THERE:
         return findings
-    findings += [await _exchange(connection, name, mend) for name in TO_CONSUMERS]
+    findings += [await _exchange(connection, name) for name in TO_CONSUMERS]
     for queue in (*queues, *NOT_CONSUMED):
         channel = await connection.channel()
         try:
             declared = (await channel.get_queue(queue)).declaration_result
         except ChannelNotFoundEntity:
-            findings.append(Finding("warning", queue, "the queue is not there yet", mend))
+            findings.append(Finding("warning", queue, "the queue is not there yet", _MEND))
         except ChannelAccessRefused as error:
             findings.append(_hidden(queue, error))
         except ChannelClosed as error:
@@ -145,12 +145,12 @@ async def _topology(connection: AbstractConnection, queues: Sequence[str]) -> li
     return findings
 
 
-async def _exchange(connection: AbstractConnection, name: str, mend: str) -> Finding:
+async def _exchange(connection: AbstractConnection, name: str) -> Finding:
     channel = await connection.channel()
     try:
         await channel.get_exchange(name)
     except ChannelNotFoundEntity:
-        return Finding("warning", name, _NOT_THERE, mend)
+        return Finding("warning", name, _NOT_THERE, _MEND)
     except ChannelAccessRefused as error:
         return _hidden(name, error)
     return Finding("ok", name, "the exchange is there")

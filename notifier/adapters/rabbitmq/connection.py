@@ -78,17 +78,16 @@ class Connection(aio_pika.Connection):
 
 async def connected(url: str, purpose: str, seconds: float) -> Connection:
     """Connect to the first node of `url` that answers in so many seconds; raises Lost."""
-    nodes = url.split(",")
-    for number, node in enumerate(nodes, 1):
+    failure = Lost("no address is given")
+    for node in url.split(","):
         connection = Connection(node.strip(), purpose)
         try:
             with losses():
                 await connection.connect(seconds)
                 return connection
-        except Lost:
-            if number == len(nodes):
-                raise
-    raise Lost("no address is given")
+        except Lost as lost:
+            failure = lost
+    raise failure
 
 
 def number_of(channel: AbstractChannel) -> int:

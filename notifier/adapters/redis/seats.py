@@ -27,6 +27,7 @@ from notifier.telemetry.metrics import Metrics
 _GATEWAYS = "notifier:gateways"
 _ROUND = 500  # users
 _BEAT_EVERY = 1.0
+_LAPSE = 10_000  # milliseconds
 # Seconds in which all counts are sent again, in case Redis has lost them.
 _RENEWAL = 600
 
@@ -93,17 +94,14 @@ class RedisSeats(LongLived):
     """Fulfils `notifier.core.ports.Seats` while it is entered; entering does not wait for Redis.
 
     `url` is as for RedisBroker. A user has at most `most` connections on all gateways together.
-    The connections of a gateway that died count no more after `lapse_seconds`.
+    The connections of a gateway that died count no more after ten seconds.
     """
 
-    def __init__(
-        self, url: Url, most: int, *, metrics: Metrics, lapse_seconds: float = 10.0
-    ) -> None:
+    def __init__(self, url: Url, most: int, *, metrics: Metrics) -> None:
         super().__init__()
         self._commands = Commands(url, metrics)
         self._gateway = secrets.token_hex(4)
         self._most = most
-        self._lapse = round(lapse_seconds * 1000)
         self._held = Counter[str]()
         self._asking: dict[str, deque[asyncio.Future[bool]]] = {}
         self._changed: dict[str, None] = {}
@@ -117,7 +115,7 @@ class RedisSeats(LongLived):
 
     async def _close(self) -> None:
         try:
-            await self._heartbeat(since=self._lapse)  # this gateway is gone, with all that it has
+            await self._heartbeat(since=_LAPSE)  # this gateway is gone, with all that it has
         finally:
             await self._commands.close()
 
@@ -177,7 +175,7 @@ class RedisSeats(LongLived):
         memory = 4 * _RENEWAL * 1000
         try:
             _, [gone] = await self._commands.run(
-                _BEAT, [(_GATEWAYS, self._gateway, self._lapse, memory, since)]
+                _BEAT, [(_GATEWAYS, self._gateway, _LAPSE, memory, since)]
             )
         except Unavailable as error:
             self._let_all_in(error)
