@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from notifier.core.errors import Unauthorized
+from notifier.core.errors import Forbidden, Unauthorized
 from notifier.core.names import EVERYONE, is_name, is_personal, personal_topic
 
 MOST_PATTERNS = 100
@@ -52,6 +52,11 @@ class Identity(Struct, frozen=True, gc=False):
         if topic == EVERYONE or topic == personal_topic(self.user):
             return True
         return any(matches(pattern, topic) for pattern in self.patterns)
+
+    def check_topic(self, topic: str) -> None:
+        """Raise Forbidden unless this user's clients may follow `topic`."""
+        if not self.may_follow(topic):
+            raise Forbidden(f"the token does not allow topic {topic}")
 
     def may_publish(self, topic: str) -> bool:  # noqa: ARG002 - deny by default
         """Whether this user's clients may publish to `topic`."""

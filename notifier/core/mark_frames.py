@@ -4,7 +4,7 @@ from msgspec import UNSET, UnsetType
 
 from notifier.core import frames
 from notifier.core.access import Identity
-from notifier.core.errors import Forbidden, Invalid
+from notifier.core.errors import Invalid
 from notifier.core.frames import RequestId
 from notifier.core.marks import Mark, Move
 from notifier.core.names import checked_topic, personal_topic
@@ -24,8 +24,7 @@ def move_of(identity: Identity, frame: frames.Mark) -> Move:
     """Return the move that a client's frame asks for; raises Invalid and Forbidden."""
     own = personal_topic(identity.user)
     topic = own if frame.topic is None else checked_topic(frame.topic, "topic")
-    if not identity.may_follow(topic):
-        raise Forbidden(f"the token does not allow topic {topic}")
+    identity.check_topic(topic)
     if frame.read is None and frame.received is None and not frame.read_only:
         raise Invalid("read", "is missing: give one of read, read_only and received")
     return Move(

@@ -195,8 +195,7 @@ class Session(Conversation):
     def _checked(self, frame: frames.Subscribe) -> tuple[str, Position | None]:
         """Return the topic and position to subscribe to; raises the errors of a refusal."""
         topic = checked_topic(frame.topic, "topic")
-        if not self.identity.may_follow(topic):
-            raise Forbidden(f"the token does not allow topic {topic}")
+        self.identity.check_topic(topic)
         if topic in self.topics:
             raise Followed("topic", "is followed already")
         pending = len(self._arrivals)  # one that was unsubscribed before its answer pends too

@@ -7,7 +7,6 @@ import msgspec
 
 from notifier.core import frames
 from notifier.core.access import Identity
-from notifier.core.errors import Forbidden
 from notifier.core.frames import Gap
 from notifier.core.history import PAGE, History, Question, Since
 from notifier.core.names import EVERYONE, personal_topic
@@ -44,8 +43,7 @@ class HistoryPage:
         wanted = self.topics or self._own
         self.topics = tuple(dict.fromkeys((*wanted, *self.cursor)))
         for topic in self.topics:
-            if not self.identity.may_follow(topic):
-                raise Forbidden(f"the token does not allow topic {topic}")
+            self.identity.check_topic(topic)
 
     async def answer(self, read: Read, now: Now) -> bytes:
         """Return the body: frames, the cursor behind them, and whether there is more.

@@ -6,7 +6,7 @@ import msgspec
 
 from notifier.core import frames
 from notifier.core.access import Identity
-from notifier.core.errors import Forbidden, Invalid
+from notifier.core.errors import Invalid
 from notifier.core.frames import Gap
 from notifier.core.history import PAGE, Before, History
 from notifier.core.marks import Mark
@@ -84,6 +84,5 @@ def listed_topic(identity: Identity, topics: tuple[str, ...]) -> str:
     if len(topics) > 1:
         raise Invalid("topics", "names several; with order=newest give one, and ask for each")
     topic = topics[0] if topics else personal_topic(identity.user)
-    if not identity.may_follow(topic):
-        raise Forbidden(f"the token does not allow topic {topic}")
+    identity.check_topic(topic)
     return topic
