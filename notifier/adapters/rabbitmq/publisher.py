@@ -73,16 +73,13 @@ class Publisher:
             raise Unavailable("rabbitmq", self.obstacle or "the connection was just lost")
         return self._confirms
 
-    def _while_up(
-        self, _connection: Connection, _queues: Sequence[str]
-    ) -> AbstractAsyncContextManager[None]:
+    async def _set_up(self, connection: Connection) -> AbstractAsyncContextManager[None]:
+        """Declare the topology; return the context to publish in."""
+        await declare(connection, self._partitions)
         return nullcontext()
 
-    async def _declare(self, connection: Connection) -> Sequence[str]:
-        return await declare(connection, self._partitions)
-
     async def _use(self, connection: Connection) -> None:
-        queues = await self._declare(connection)
+        context = await self._set_up(connection)
         channel = await connection.channel()
         self.reconnector.watch(channel)
         confirms = self._confirms = Confirms(connection.wire, number_of(channel))
@@ -90,7 +87,7 @@ class Publisher:
         self.reconnector.mark_ready()
         self._open.set()
         try:
-            async with self.probe.over(connection), self._while_up(connection, queues):
+            async with self.probe.over(connection), context:
                 with losses():
                     await self.reconnector.until_lost()
         except Lost as lost:

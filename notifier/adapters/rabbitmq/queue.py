@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from notifier.adapters.rabbitmq.backlog import watched_backlog
 from notifier.adapters.rabbitmq.confirms import letter_of
 from notifier.adapters.rabbitmq.connection import ConnectedAdapter, Connection
+from notifier.adapters.rabbitmq.declaring import declare
 from notifier.adapters.rabbitmq.probe import Probe, publishing_to
 from notifier.adapters.rabbitmq.publisher import Publisher
 from notifier.adapters.rabbitmq.topology import DEAD, EVENTS, topology
@@ -30,9 +31,8 @@ class _Events(Publisher):
         self.probe = Probe(self.reconnector, publishing, topology(partitions))
         self._metrics = metrics
 
-    def _while_up(
-        self, connection: Connection, queues: Sequence[str]
-    ) -> AbstractAsyncContextManager[None]:
+    async def _set_up(self, connection: Connection) -> AbstractAsyncContextManager[None]:
+        queues = await declare(connection, self._partitions)
         return watched_backlog(connection, [*queues, DEAD], self._metrics)
 
 

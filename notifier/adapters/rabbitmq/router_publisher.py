@@ -5,6 +5,7 @@ Dead letters are entries that a router found bad, kept in the queue `notifier.de
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,13 +46,13 @@ class RouterPublisher(Publisher):
         """
         return self.reconnector.trouble or self.probe.trouble
 
-    async def _declare(self, connection: Connection) -> Sequence[str]:
-        queues = await super()._declare(connection)
+    async def _set_up(self, connection: Connection) -> AbstractAsyncContextManager[None]:
+        context = await super()._set_up(connection)
         try:
             await declare_returns(connection)
         except TopologyError as error:  # an older one was imported: routing does not need these
             _log.warning("cannot_hand_back", reason=str(error))
-        return queues
+        return context
 
     async def keep(self, letters: Sequence[Letter]) -> list[Unavailable | None]:
         """Return for each None once it is kept, else why that is not known."""
