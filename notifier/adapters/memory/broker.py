@@ -1,7 +1,7 @@
 """The broker in memory: for `notifier dev`, and for tests of all that needs a broker."""
 
 import secrets
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from math import inf
 from time import monotonic, time
@@ -32,10 +32,10 @@ class _Stream:
     def remember(self, key: str, now: float, window: float) -> None:
         self.seen.pop(key, None)
         self.seen[key] = now
-        oldest = next(iter(self.seen))
-        while len(self.seen) > _MOST_KEYS or self.seen[oldest] <= now - window:
+        while self.seen[oldest := next(iter(self.seen))] <= now - window or (
+            len(self.seen) > _MOST_KEYS
+        ):
             del self.seen[oldest]
-            oldest = next(iter(self.seen))
 
     def check(self, seen: Position | None) -> None:
         """Begin an epoch that continues no other if `seen` is beyond the head."""
@@ -59,7 +59,7 @@ class MemoryStreams:
     """
 
     def __init__(self) -> None:
-        self._streams: dict[str, _Stream] = {}
+        self._streams = defaultdict[str, _Stream](_Stream)
         self._followers: dict[str, dict[BrokerListener, None]] = {}
 
     def lose(self) -> None:
@@ -71,8 +71,6 @@ class MemoryStreams:
 
     def stream(self, topic: str) -> _Stream:
         """Return a topic's stream, new if it has none."""
-        if topic not in self._streams:
-            self._streams[topic] = _Stream()
         return self._streams[topic]
 
     def subscribe(self, listener: BrokerListener, topics: Iterable[str]) -> None:

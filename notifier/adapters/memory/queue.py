@@ -89,22 +89,22 @@ class MemoryEventQueue:
 
     async def put(self, entry: Entry) -> None:
         """See EventQueue; the message id is replaced, as RabbitMQ's adapter does."""
-        if len(self._waiting) >= MOST_ENTRIES:
-            raise Unavailable("rabbitmq", f"its stand-in in memory holds {MOST_ENTRIES} entries")
-        self._waiting.append(msgspec.structs.replace(entry, message_id=uuid4().hex))
-        self._is_idle.clear()
-        self._has_changed.set()
+        [failure] = await self.put_each([entry])
+        if failure:
+            raise failure
 
     async def put_each(self, entries: Sequence[Entry]) -> list[Unavailable | None]:
         """See EventQueue."""
-        outcomes: list[Unavailable | None] = []
-        for entry in entries:
-            try:
-                await self.put(entry)
-                outcomes.append(None)
-            except Unavailable as error:
-                outcomes.append(error)
-        return outcomes
+        return [self._put(entry) for entry in entries]
+
+    def _put(self, entry: Entry) -> Unavailable | None:
+        if len(self._waiting) >= MOST_ENTRIES:
+            reason = f"its stand-in in memory holds {MOST_ENTRIES} entries"
+            return Unavailable("rabbitmq", reason)
+        self._waiting.append(msgspec.structs.replace(entry, message_id=uuid4().hex))
+        self._is_idle.clear()
+        self._has_changed.set()
+        return None
 
     async def idle(self) -> None:
         """Wait until each entry that was put is acked: published, or a dead letter."""
