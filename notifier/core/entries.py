@@ -40,9 +40,9 @@ class Entry(msgspec.Struct, frozen=True):
     content_encoding: str = ""
 
 
-def entry_of(event: Event, accepted: float) -> Entry:
+def entry_of(event: Event, accepted: float, content_type: str = ACCEPTED) -> Entry:
     """Make the entry that hands a complete event over to the routers."""
-    return Entry(events.encode(event), routing_key_of(event), ACCEPTED, accepted=accepted)
+    return Entry(events.encode(event), routing_key_of(event), content_type, accepted=accepted)
 
 
 def routing_key_of(event: Event) -> str:

@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from notifier.core import events
-from notifier.core.entries import Entry, routing_key_of
+from notifier.core.entries import Entry, entry_of
 from notifier.core.errors import Invalid
 from notifier.core.events import Event
 from notifier.core.publications import digest_of
@@ -50,8 +50,7 @@ class Waiting(NamedTuple):
 
     def entry(self) -> Entry:
         """Write the entry that waits."""
-        body, key = events.encode(self.event), routing_key_of(self.event)
-        return Entry(body, key, WAITED, accepted=self.accepted)
+        return entry_of(self.event, self.accepted, WAITED)
 
     def of(self, users: Collection[str]) -> "Waiting":
         """Return the same for some of its users."""
