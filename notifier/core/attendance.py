@@ -168,19 +168,16 @@ class Attendance(Worker):
         for _ in range(-(-len(self._topics) // _RENEWAL)):
             self._renew_next()
         changed, self._changed = self._changed, set()
-        for name in changed:
-            self._set_due(name)
+        for name in changed & self._topics.keys():
+            self._set_due(name, self._topics[name])
         self._work.set()  # also without any of them: the others hear that this gateway is there
 
     def _renew_next(self) -> None:
         if not self._renewals:
             self._renewals.extend(self._topics)
-        if (name := self._renewals.popleft()) in self._topics:
-            self._changed.add(name)
+        self._changed.add(self._renewals.popleft())
 
-    def _set_due(self, name: str) -> None:
-        if (topic := self._topics.get(name)) is None:
-            return
+    def _set_due(self, name: str, topic: _Topic) -> None:
         if len(topic.members) > MOST_LISTED and self._ticks % _LARGE_TICKS:
             self._changed.add(name)
             self._tell(name, topic, _News(name, topic.members, topic.members))

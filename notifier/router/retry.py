@@ -3,26 +3,22 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 
 from notifier.core.backoff import Backoff
 from notifier.core.errors import Unavailable
-from notifier.core.events import Event
 from notifier.core.ports import Batch
+from notifier.core.undelivered import Waiting
+from notifier.core.watched import Watched
 from notifier.telemetry.metrics import Metrics
 
 _MOST_USERS = 500  # of a slice; an event of more is a slice by itself
 
 
-class _OfEvent(Protocol):
-    @property
-    def event(self) -> Event: ...
-
-
 T = TypeVar("T")
-E = TypeVar("E", bound=_OfEvent)
+E = TypeVar("E", Waiting, Watched)
 _log = structlog.get_logger("notifier.router")
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 

@@ -11,6 +11,7 @@ second; the counts of a gateway without one expire. So a connection costs nothin
 import asyncio
 import secrets
 from collections import Counter, deque
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -165,11 +166,9 @@ class RedisSeats(LongLived):
     async def _idle_until(self, due: float) -> None:
         if self._is_away or not self._changed:
             self._work.clear()
-        try:
+        with suppress(TimeoutError):  # time for the next beat
             async with asyncio.timeout_at(due):
                 await self._work.wait()
-        except TimeoutError:
-            pass  # time for the next beat
 
     async def _heartbeat(self, since: int = 0) -> None:
         memory = 4 * _RENEWAL * 1000
