@@ -50,10 +50,6 @@ class _Topic:
         self.told: dict[Subscriber, bool] = {}
         self.members: frozenset[str] = frozenset()
 
-    @property
-    def is_over(self) -> bool:
-        return not self.own and not self.told
-
 
 class _News:
     """The frames about one change of a topic's members, each encoded once, if it is needed."""
@@ -229,7 +225,7 @@ class Attendance(Worker):
         news = _News(name, topic.members, members)
         topic.members = members
         self._tell(name, topic, news)
-        if topic.is_over and not is_told:  # else the others have yet to hear that it is
+        if not (topic.own or topic.told or is_told):  # else the others have yet to hear of it
             del self._topics[name]
 
     def _tell(self, name: str, topic: _Topic, news: _News) -> None:

@@ -39,12 +39,9 @@ class Moments:
             return False
         self._moments.pop(user, None)
         self._moments[user] = moment
-        self._forget(moment - self._lifetime)
-        return True
-
-    def _forget(self, before: float) -> None:
-        while (oldest := next(iter(self._moments))) and self._moments[oldest] < before:
+        while self._moments[oldest := next(iter(self._moments))] < moment - self._lifetime:
             del self._moments[oldest]
+        return True
 
     def of(self, user: str) -> float | None:
         """Return the user's moment; None without one."""

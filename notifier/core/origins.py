@@ -1,7 +1,7 @@
 """Origins: the sites whose pages may ask (RFC 6454; Fetch standard, section 3.2)."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
 from notifier.core.header_lists import elements, parameters
@@ -89,7 +89,9 @@ def is_own(origin: str, headers: Headers) -> bool:
     if site is None:
         return False
     host, port, lines = site.host, _own_port(site.port), list(headers)
-    own = [_own_port(found[2]) for found in _own_hosts(lines) if found[1].lower() == host]
+    hosts = _values(lines, b"host") + _items(lines, b"x-forwarded-host")
+    found = map(_HOST.fullmatch, hosts + _forwarded(lines, "host"))
+    own = [_own_port(each[2]) for each in found if each and each[1].lower() == host]
     # A proxy may leave the port out of the host, or have it replaced by an inner one.
     told = filter(_PORT.fullmatch, _items(lines, b"x-forwarded-port"))
     return port in own or (bool(own) and port in map(_own_port, told))
@@ -101,12 +103,6 @@ def is_https(headers: Headers) -> bool:
     told = filter(None, _items(lines, b"x-forwarded-proto"))
     standard = iter(_forwarded(lines, "proto"))
     return any(next(each, "").lower() in ("https", "wss") for each in (told, standard))
-
-
-def _own_hosts(lines: Sequence[tuple[bytes, bytes]]) -> Iterator[re.Match[str]]:
-    hosts = _values(lines, b"host") + _items(lines, b"x-forwarded-host")
-    hosts += _forwarded(lines, "host")
-    return filter(None, map(_HOST.fullmatch, hosts))
 
 
 def _own_port(told: str | int | None) -> int:

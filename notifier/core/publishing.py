@@ -167,10 +167,10 @@ class Publishing(Worker):
         if signals:
             return list(map(self._told, await self._broker.signal(signals)))
         new = [event.item for event in some if isinstance(event.item, NewPublication)]
-        answers = await self._broker.publish(new)
-        repeated = [e for e, a in zip(some, answers, strict=True) if _is_duplicate(a)]
+        pairs = list(zip(some, await self._broker.publish(new), strict=True))
+        repeated = [e for e, a in pairs if isinstance(a, Published) and a.duplicate]
         first = await self._first_positions(repeated) if repeated else {}
-        return [self._outcome(e, a, first) for e, a in zip(some, answers, strict=True)]
+        return [self._outcome(e, a, first) for e, a in pairs]
 
     def _told(self, answer: NotifierError | None) -> Outcome:
         if answer is not None:
@@ -212,7 +212,3 @@ class Publishing(Worker):
 def _position_of(event: ClientEvent, page: History) -> Outcome:
     found = (each.position for each in page.publications if each.is_of(event.identity))
     return page.failure or next(found, None)
-
-
-def _is_duplicate(answer: Published | NotifierError) -> bool:
-    return isinstance(answer, Published) and answer.duplicate

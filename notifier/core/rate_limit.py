@@ -35,9 +35,6 @@ class RateLimits:
         until = self._paid.pop(name, 0.0)
         paid = self._limit.paid(until, now, count)
         self._paid[name] = until if paid is None else paid
-        self._forget(now)
-        return paid is not None
-
-    def _forget(self, now: float) -> None:
         while self._paid and self._paid[oldest := next(iter(self._paid))] <= now:
             del self._paid[oldest]
+        return paid is not None

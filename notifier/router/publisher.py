@@ -65,10 +65,8 @@ class Publisher:
                     tasks.create_task(self._publish_audience(part), name="audience")
                 else:
                     chunk = self._order.chunk(part)
-                    before, under_way = (
-                        under_way,
-                        tasks.create_task(self._publish(chunk), name="publish"),
-                    )
+                    before = under_way
+                    under_way = tasks.create_task(self._publish(chunk), name="publish")
                 await (before or asyncio.sleep(0))  # it is sent before the next is made
         if under_way:
             await under_way

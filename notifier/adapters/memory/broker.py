@@ -25,10 +25,6 @@ class _Stream:
         self.log: deque[Publication] = deque()
         self.seen: dict[str, float] = {}  # oldest first
 
-    def has_seen(self, key: str, now: float, window: float) -> bool:
-        seen = self.seen.get(key)
-        return seen is not None and seen > now - window
-
     def remember(self, key: str, now: float, window: float) -> None:
         self.seen.pop(key, None)
         self.seen[key] = now
@@ -132,7 +128,7 @@ class MemoryBroker:
 
     def _publish(self, new: NewPublication) -> Published:
         stream, now = self._streams.stream(new.topic), monotonic()
-        if stream.has_seen(new.key, now, self._deduplication_seconds):
+        if stream.seen.get(new.key, -inf) > now - self._deduplication_seconds:
             return Published(stream.head, duplicate=True)
         stream.remember(new.key, now, self._deduplication_seconds)
         size = self._inbox_size if is_personal(new.topic) else self._history_size

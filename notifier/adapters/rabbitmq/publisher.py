@@ -53,7 +53,8 @@ class Publisher:
                 break
             left = {index: left[index] for index in failed}
             self._repair(failed.values())
-        return [_unavailable(failed.get(index)) for index in range(len(letters))]
+        errors = {index: Unavailable("rabbitmq", str(lost)) for index, lost in failed.items()}
+        return [errors.get(index) for index in range(len(letters))]
 
     def _repair(self, losses: Iterable[Lost]) -> None:
         for lost in losses:
@@ -101,7 +102,3 @@ class Publisher:
         if self._open.is_set():
             self._open.clear()
             self._shut_at = asyncio.get_running_loop().time()
-
-
-def _unavailable(lost: Lost | None) -> Unavailable | None:
-    return None if lost is None else Unavailable("rabbitmq", str(lost))

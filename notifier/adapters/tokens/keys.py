@@ -71,9 +71,8 @@ def check_signature(token: SignedToken, keys: Sequence[Key]) -> None:
     candidates = [key for key in keys if token.kid is None or key.kid in (None, token.kid)]
     if not candidates:
         raise Unauthorized("the token's kid is none of the issuer's")
-    for key in candidates:
-        if key.has_signed(token):
-            return
+    if any(key.has_signed(token) for key in candidates):
+        return
     allowed = {algorithm for key in candidates for algorithm in key.algorithms}
     if token.alg not in tuple(allowed):
         raise Unauthorized(f"the token's alg is not its key's: {' or '.join(sorted(allowed))}")

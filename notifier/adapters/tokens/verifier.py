@@ -186,14 +186,10 @@ def _claim(claims: dict[str, Any], path: str) -> object:
     """Return the member of that name, else of that path; None without it."""
     if path in claims or "." not in path:
         return claims.get(path)
-    for name, rest in _splits(path):
-        if isinstance(inner := claims.get(name), dict):
-            return _claim(inner, rest)
+    for at, sign in enumerate(path):
+        if sign == "." and isinstance(inner := claims.get(path[:at]), dict):
+            return _claim(inner, path[at + 1 :])
     return None
-
-
-def _splits(path: str) -> Iterator[tuple[str, str]]:
-    return ((path[:at], path[at + 1 :]) for at, sign in enumerate(path) if sign == ".")
 
 
 def _written(seconds: float) -> str:
