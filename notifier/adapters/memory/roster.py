@@ -14,10 +14,8 @@ class MemoryRoster:
         """See Roster."""
         now = monotonic()
         self._announced[router] = now
-        gone = [each for each, at in self._announced.items() if at <= now - self._lifetime]
-        for each in gone:
-            del self._announced[each]
-        return frozenset(self._announced)
+        lapsed = now - self._lifetime
+        return frozenset(each for each, at in self._announced.items() if at > lapsed)
 
     async def withdraw(self, router: str) -> None:
         """See Roster."""

@@ -90,10 +90,8 @@ async def declare_returns(connection: AbstractConnection) -> None:
     """Declare, in the same way, the objects by which events wait and come back."""
     wanted = returns()
     async with Channels(connection) as channels:
-        for exchange in wanted.exchanges:
-            await _declare(channels, exchange)
-        for queue in wanted.queues:
-            await _declare(channels, queue)
+        for thing in wanted.things:
+            await _declare(channels, thing)
         for binding in wanted.bindings:
             await _permitted(channels, binding.bind)
 
