@@ -35,9 +35,7 @@ class AmqpWay:
 
     async def __aexit__(self, *_: object) -> None:
         """See Way."""
-        connection, self._connection, self._exchange = self._connection, None, None
-        if connection is not None:
-            await connection.close()
+        await self._close()
 
     async def send(self, events: Sequence[bytes]) -> list[Outcome]:
         """See Way; one that is not confirmed in time is to be sent again."""
@@ -75,7 +73,12 @@ class AmqpWay:
 
     async def _give_up(self) -> None:
         """Close a connection over which something failed; the next try opens another."""
-        await asyncio.gather(self.__aexit__(), return_exceptions=True)
+        await asyncio.gather(self._close(), return_exceptions=True)
+
+    async def _close(self) -> None:
+        connection, self._connection, self._exchange = self._connection, None, None
+        if connection is not None:
+            await connection.close()
 
 
 def _outcome(done: BaseException | None) -> Outcome:

@@ -41,14 +41,14 @@ def listen(  # noqa: PLR0913 - one for each option
     )
 
     async def work() -> None:
-        left = count
+        events = 0
         async with aclosing(follower.frames()) as received:
             async for frame in received:
                 if frame["type"] == "hello":
                     _greet(frame, user)
                 _show(frame, frames=frames)
-                left = left and left - (frame["type"] == "event")
-                if left == 0:
+                events += frame["type"] == "event"
+                if events == count:
                     return
 
     run_client(work())

@@ -31,11 +31,13 @@ KNOWN["undeliveredafter"] = KNOWN.pop("undelivered_after")
 _HERE = {member: name for name, member in KNOWN.items()}
 AUDIENCE = frozenset({"user", "users", "topic", "everyone"})
 _DAPRS = "pubsubname"  # stands in each event of Dapr's, whose `topic` is its own
+_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?")
 _NOT_TEXT = {
-    **dict.fromkeys(
-        ("ttl", "undeliveredafter"), re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?")
-    ),
-    **dict.fromkeys(("everyone", "silent", "report"), re.compile("true|false")),
+    "ttl": _NUMBER,
+    "undeliveredafter": _NUMBER,
+    "everyone": re.compile("true|false"),
+    "silent": re.compile("true|false"),
+    "report": re.compile("true|false"),
 }
 _MOMENTS = ("time", "expires")
 _MARK = b'"specversion"'

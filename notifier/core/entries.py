@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from hashlib import blake2b
 from urllib.parse import quote
 
 import msgspec
@@ -12,7 +11,7 @@ from notifier.core.errors import Invalid
 from notifier.core.events import Event
 from notifier.core.ingress import Body, parts_of
 from notifier.core.names import EVERYONE, LONGEST_NAME, is_personal, user_of
-from notifier.core.publications import key_of
+from notifier.core.publications import hex_digest_of, key_of
 from notifier.core.routing import topics_of
 
 # The content type of entries that an api puts: each event is accepted, complete, within bounds.
@@ -78,7 +77,7 @@ def events_of(entry: Entry, now: float) -> list[Event]:
             )
     return [
         events.completed(
-            event, source=source, now=accepted, new=_id_of(entry.message_id, index, len(found))
+            event, source=source, now=accepted, beside=_id_of(entry.message_id, index, len(found))
         )
         for index, event in enumerate(found)
     ]
@@ -150,4 +149,4 @@ def _id_of(message_id: str, index: int, count: int) -> str:
     is_fit = count == 1 and len(message_id) <= LONGEST_NAME and message_id.isprintable()
     if not message_id or is_fit:
         return message_id
-    return blake2b(f"{message_id} {index}".encode(), digest_size=16).hexdigest()
+    return hex_digest_of(f"{message_id} {index}")

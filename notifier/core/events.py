@@ -262,14 +262,14 @@ def addressed(event: Event, audience: Mapping[str, Any]) -> Event:
     return event
 
 
-def completed(event: Event, *, source: str, now: float, new: str = "") -> Event:
+def completed(event: Event, *, source: str, now: float, beside: str = "") -> Event:
     """Fill in a missing id, source and time, and turn ttl into expires.
 
-    `now` (Unix seconds) is the moment of acceptance; `new` is the id, where there is one already.
+    `now` (Unix seconds) is the moment of acceptance. `beside` is the id that came beside the body.
     """
     changes: dict[str, Any] = {}
     if event.id is UNSET:
-        changes["id"] = new or new_id(now)
+        changes["id"] = beside or new_id(now)
     if event.source is UNSET:
         changes["source"] = source
     if event.time is UNSET:

@@ -13,7 +13,7 @@ from notifier.core.events import SILENT
 from notifier.core.history import PAGE, Before, History
 from notifier.core.marks import UNMARKED, Mark
 from notifier.core.ports import Broker
-from notifier.core.publications import Publication, digest_of
+from notifier.core.publications import Publication, hex_digest_of
 
 
 class Fate(StrEnum):
@@ -46,8 +46,8 @@ class Sought(NamedTuple):
 
     @property
     def key(self) -> str | None:
-        """Its deduplication key, if its source is known."""
-        return None if self.source is None else digest_of(f"{self.source} {self.id}")
+        """Its deduplication key, as `key_of` writes it, if its source is known."""
+        return None if self.source is None else hex_digest_of(f"{self.source} {self.id}")
 
 
 class Place(NamedTuple):

@@ -1,11 +1,17 @@
-"""Lists in headers, and the parameters of their elements (RFC 9110, sections 5.6.1 and 5.6.6)."""
+"""Values of headers, and the lists and parameters in them (RFC 9110, sections 5.6.1 and 5.6.6)."""
 
 import re
+from collections.abc import Iterable
 
 # No possessive quantifiers: on Python 3.11.2, which Debian 12 has, these take quadratic time.
 _QUOTED = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 _PIECES = {each: re.compile(rf'(?:[^{each}"]+|{_QUOTED.pattern})+') for each in ",;"}
 _ESCAPE = re.compile(r"\\(.)")
+
+
+def values_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
+    """Return the values of a header, in the order of their lines; `name` is in lower case."""
+    return [str(value, "latin-1") for each, value in headers if each == name]
 
 
 def elements(value: str) -> list[str]:

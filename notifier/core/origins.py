@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
-from notifier.core.header_lists import elements, parameters
+from notifier.core.header_lists import elements, parameters, values_of
 
 Headers = Iterable[tuple[bytes, bytes]]
 """Names in lower case, and values."""
@@ -89,7 +89,7 @@ def is_own(origin: str, headers: Headers) -> bool:
     if site is None:
         return False
     host, port, lines = site.host, _own_port(site.port), list(headers)
-    hosts = _values(lines, b"host") + _items(lines, b"x-forwarded-host")
+    hosts = values_of(lines, b"host") + _items(lines, b"x-forwarded-host")
     found = map(_HOST.fullmatch, hosts + _forwarded(lines, "host"))
     own = [_own_port(each[2]) for each in found if each and each[1].lower() == host]
     # A proxy may leave the port out of the host, or have it replaced by an inner one.
@@ -113,17 +113,13 @@ def _own_port(told: str | int | None) -> int:
 
 def _forwarded(headers: Sequence[tuple[bytes, bytes]], name: str) -> list[str]:
     """Return the values of a parameter of `Forwarded` (RFC 7239), the outermost proxy's first."""
-    hops = elements(",".join(_values(headers, b"forwarded")))[:_MOST_FORWARDED]
+    hops = elements(",".join(values_of(headers, b"forwarded")))[:_MOST_FORWARDED]
     return [told for told in (parameters(hop).get(name) for hop in hops) if told]
 
 
 def _items(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[str]:
     """Return the items of a header that each proxy on the way may append to."""
-    return [item.strip() for line in _values(headers, name) for item in line.split(",")]
-
-
-def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[str]:
-    return [str(value, "latin-1") for each, value in headers if each == name]
+    return [item.strip() for line in values_of(headers, name) for item in line.split(",")]
 
 
 def _pattern(entry: str) -> str:

@@ -28,11 +28,11 @@ class NewPublication(Struct, frozen=True):
 
 def key_of(event: Event) -> str:
     """Return the deduplication key of an event: of its source and id."""
-    return digest_of(event.identity)
+    return hex_digest_of(event.identity)
 
 
-def digest_of(text: str) -> str:
-    """Return 32 hexadecimal digits that stand for a text: the same each time, and no other's."""
+def hex_digest_of(text: str) -> str:
+    """Return 32 hexadecimal digits that stand for a text, such as an identity."""
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 

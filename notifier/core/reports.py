@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 
 from notifier.core import events
 from notifier.core.events import Event, Reference, Word
-from notifier.core.publications import digest_of
+from notifier.core.publications import hex_digest_of
 
 
 class Report(StrEnum):
@@ -40,7 +40,7 @@ class DeliveryReport(Struct, frozen=True):
 
 def report_of(event: Event, user: str, kind: Report, now: float) -> DeliveryReport:
     """Write a report about an event's way to a user; `now` is in Unix seconds."""
-    name = digest_of(f"{event.identity} {user} {kind}")
+    name = hex_digest_of(f"{event.identity} {user} {kind}")
     about = Reported(user, str(event.source), str(event.id))
     told = Event(
         type=f"notifier.{kind}",

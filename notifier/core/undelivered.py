@@ -15,7 +15,7 @@ from notifier.core import events
 from notifier.core.entries import Entry, entry_of
 from notifier.core.errors import Invalid
 from notifier.core.events import Event
-from notifier.core.publications import digest_of
+from notifier.core.publications import hex_digest_of
 
 WAITED = "application/vnd.notifier.waited+json"
 """The content type of an entry that has waited."""
@@ -79,5 +79,5 @@ class HandedBack(Struct, frozen=True):
 
 def handed_back(event: Event, user: str, reason: Reason) -> HandedBack:
     """Return an event as it goes back for a user who did not receive it."""
-    name = digest_of(f"{event.identity} {user}")
+    name = hex_digest_of(f"{event.identity} {user}")
     return HandedBack(user, reason, events.delivered(event), name)

@@ -9,11 +9,11 @@ from starlette.requests import HTTPConnection
 
 from notifier.core.access import Identity
 from notifier.core.errors import Invalid, NotifierError, TokenExpired, Unauthorized, Unavailable
+from notifier.core.header_lists import values_of
 from notifier.core.names import checked_topic
 from notifier.core.origins import Origins, is_https
 from notifier.core.positions import Position, parse_cursor
 from notifier.gateway.gateway import Caller, Gateway, Visitor
-from notifier.http.port import values_of
 
 SUBPROTOCOL = "notifier.v1"
 TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix

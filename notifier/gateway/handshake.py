@@ -18,8 +18,9 @@ from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
 from notifier.core.errors import Invalid
+from notifier.core.header_lists import values_of
 from notifier.gateway.deflate import EXTENSIONS, window_of
-from notifier.http.port import Header, values_of
+from notifier.http.port import Header
 
 _EXTENSIONS = b"sec-websocket-extensions"
 _TERMS = frozenset({b"connection", b"upgrade", b"sec-websocket-version", _EXTENSIONS})

@@ -10,9 +10,10 @@ from starlette import types
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
+from notifier.core.header_lists import values_of
 from notifier.gateway.framing import Opcode, websocket_frame
 from notifier.gateway.handshake import Agreement, Fault, HandshakeRequest
-from notifier.http.port import HANDOVER, Port, values_of
+from notifier.http.port import HANDOVER, Port
 from notifier.problems import refusal
 
 _log = structlog.get_logger("notifier.gateway")

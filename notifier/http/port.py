@@ -1,7 +1,6 @@
 """A port: all that its connections share."""
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,11 +12,6 @@ from notifier.http.turns import Turns
 HANDOVER = "notifier.handover"  # the ASGI extension by which an endpoint hands a response over
 MOST_EARLY = 64 * 1024  # bytes that a client may send while its request is being answered
 Header = tuple[bytes, bytes]
-
-
-def values_of(headers: Iterable[Header], name: bytes) -> list[str]:
-    """Return the values of a header, in the order of their lines; `name` is in lower case."""
-    return [str(value, "latin-1") for each, value in headers if each == name]
 
 
 def address_of(transport: asyncio.BaseTransport) -> str:

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from notifier.core.header_lists import elements, parameters
-from notifier.http.port import HANDOVER, Header, values_of
+from notifier.core.header_lists import elements, parameters, values_of
+from notifier.http.port import HANDOVER, Header
 
 _MOST_HOPS = 16  # that are looked at, from the right
 _Address = IPv4Address | IPv6Address

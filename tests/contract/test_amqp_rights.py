@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import aiormq
 import pytest
 from aio_pika.abc import AbstractChannel
-from aiormq.abc import DeliveredMessage
+from aiormq.abc import AbstractConnection, DeliveredMessage
 
 from notifier.adapters.rabbitmq import consumer
 from notifier.adapters.rabbitmq.connection import Connection, connected
@@ -134,24 +134,34 @@ async def test_looking_whether_it_may_publish_publishes_nothing(amqp_url: str) -
     assert [delivery.entry.body for delivery in batch.deliveries] == [b"the only one"]
 
 
+_QUEUE = "notifier.events.0"
+
+
+async def consume(connection: AbstractConnection, bodies: list[bytes]) -> None:
+    """Take entries from the queue into `bodies` and ack none, as a router that waits for Redis."""
+
+    async def keep(message: DeliveredMessage) -> None:
+        bodies.append(message.body)
+
+    channel = await connection.channel()
+    await channel.basic_qos(prefetch_count=PREFETCH)
+    await channel.basic_consume(_QUEUE, keep)
+
+
+class Dropping(Deliveries):
+    """Deliveries that count those that come, though none is kept."""
+
+    dropped = 0
+
+    def on_method(self, method: int, payload: bytes) -> None:
+        Dropping.dropped += 1
+        super().on_method(method, payload)
+
+
 async def test_looking_whether_it_may_consume_keeps_the_order_when_the_consumer_goes_meanwhile(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue, first, next_one, dropped = "notifier.events.0", list[bytes](), list[bytes](), list[int]()
-
-    async def consume(connection: aiormq.abc.AbstractConnection, bodies: list[bytes]) -> None:
-        async def keep(message: DeliveredMessage) -> None:
-            bodies.append(message.body)
-
-        channel = await connection.channel()
-        await channel.basic_qos(prefetch_count=PREFETCH)
-        await channel.basic_consume(queue, keep)
-
-    class Dropping(Deliveries):
-        def on_method(self, method: int, payload: bytes) -> None:
-            dropped.append(method)
-            super().on_method(method, payload)
-
+    first, next_one, register = list[bytes](), list[bytes](), consumer.register
     async with connected_queue(amqp_url) as entries:
         for number in range(PREFETCH + 50):
             await entries.put(Entry(b"%d" % number, "user.42"))
@@ -167,12 +177,11 @@ async def test_looking_whether_it_may_consume_keeps_the_order_when_the_consumer_
             await register(channel, name)
             await consume(waiting, next_one)
             await consuming.close()
-            await eventually(lambda: len(dropped) == PREFETCH)
+            await eventually(lambda: Dropping.dropped == PREFETCH)
 
-        register = consumer.register
         monkeypatch.setattr(consumer, "register", register_and_inherit)
         monkeypatch.setattr(consumer, "Deliveries", Dropping)
-        await consuming_from(lambda: [queue], UnsettledBytes())(connection, channel)
+        await consuming_from(lambda: [_QUEUE], UnsettledBytes())(connection, channel)
 
         await eventually(lambda: len(next_one) == PREFETCH)
     assert first == next_one == [b"%d" % number for number in range(PREFETCH)]

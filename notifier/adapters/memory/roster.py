@@ -15,7 +15,8 @@ class MemoryRoster:
         now = monotonic()
         self._announced[router] = now
         lapsed = now - self._lifetime
-        return frozenset(each for each, at in self._announced.items() if at > lapsed)
+        self._announced = {each: at for each, at in self._announced.items() if at > lapsed}
+        return frozenset(self._announced)
 
     async def withdraw(self, router: str) -> None:
         """See Roster."""

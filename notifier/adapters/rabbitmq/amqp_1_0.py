@@ -22,8 +22,12 @@ _VALUE, _DATA, _MAPPING = b"\x00Sw", b"\x00Su", b"\x00St"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONSTANTS: Mapping[int, object] = {0x40: None, 0x41: True, 0x42: False, 0x43: 0, 0x44: 0}
 _FIXED = {
-    **dict.fromkeys((0x50, 0x52, 0x53), "B"),
-    **dict.fromkeys((0x51, 0x54, 0x55), "b"),
+    0x50: "B",
+    0x51: "b",
+    0x52: "B",
+    0x53: "B",
+    0x54: "b",
+    0x55: "b",
     0x56: "?",
     0x60: "H",
     0x61: "h",
@@ -31,8 +35,9 @@ _FIXED = {
     0x71: "i",
     0x72: "f",
     0x80: "Q",
-    **dict.fromkeys((0x81, 0x83), "q"),
+    0x81: "q",
     0x82: "d",
+    0x83: "q",
     0x98: "16s",
 }
 _OF_LENGTH = frozenset((0xA0, 0xA1, 0xA3, 0xB0, 0xB1, 0xB3))

@@ -19,9 +19,8 @@ from notifier.adapters.rabbitmq.probe import Right
 PREFETCH = 200
 
 # An outage of Redis is no fault of the consumer. On a timeout RabbitMQ 4.3 takes back the oldest
-# deliveries alone, so that the next router gets them behind later ones. Milliseconds; the most that
-# it takes. Versions before it ignore this (seen on 4.0.5), and close the channel after half an
-# hour.
+# deliveries alone, so that the next router gets them behind later ones. In milliseconds, the most
+# that it takes. RabbitMQ 4.0.5 ignores it, and closes the channel after half an hour.
 _PATIENCE: FieldTable = {"x-consumer-timeout": 2**31 - 1}
 
 
@@ -43,8 +42,9 @@ def consuming_from(queues: Callable[[], Sequence[str]], held: UnsettledBytes) ->
         """
         if not (names := queues()):
             return
-        Deliveries(connection.wire, number_of(channel), lambda _: None).close()  # it drops them
-        with held.reading():  # a close waits ten seconds for its answer
+        # It is closed from the start: it keeps nothing of the entries that come.
+        Deliveries(connection.wire, number_of(channel), lambda _: None).close()
+        with held.reading():  # else a router that holds enough would not see the close answered
             await register(channel, names[next(turn) % len(names)])
             await channel.close()
 

@@ -65,9 +65,8 @@ def new_connection(
 
 def _options_of_master(url: str) -> dict[str, Any]:
     sentinels = Sentinels.of(url)
+    kind = SecureMasterConnection if sentinels.are_secure else MasterConnection
     options: dict[str, Any] = {**parse_url(sentinels.url_of("master", 6379))}
-    # redis-py names a class where the scheme asks for TLS.
-    kind = SecureMasterConnection if "connection_class" in options else MasterConnection
     return {**options, "connection_class": kind, "sentinels": sentinels}
 
 

@@ -62,6 +62,11 @@ class Sentinels(NamedTuple):
         addresses = tuple(_address(each) for each in hosts.split(","))
         return cls(addresses, master, {**own, **_encryption(scheme, query)}, of_master)
 
+    @property
+    def are_secure(self) -> bool:
+        """Whether they speak TLS."""
+        return self.parts[0] == "rediss"
+
     def url_of(self, host: str, port: int) -> str:
         """Return the URL of a server that they watch."""
         scheme, credentials, path, query = self.parts
