@@ -3,6 +3,7 @@
 Layouts are those of the AMQP 0-9-1 specification, sections 2.3.5 and 4.2.
 """
 
+from functools import lru_cache
 from struct import Struct
 
 METHOD, HEADER, BODY = 1, 2, 3
@@ -20,6 +21,7 @@ _END = b"\xce"
 _ACK = Struct(">BHIHHQ?B")
 _CONFIRM = Struct(">QB")
 _CONTENT = Struct(">HHQ")  # class, weight, size of the body; properties follow
+_HEADER = Struct(HEAD.format + _CONTENT.format[1:])  # the beginning of a frame
 _TAG = Struct(">Q")
 _PUBLISH = Struct(">HHH")  # class, method, nothing
 _MANDATORY = b"\x01"
@@ -63,9 +65,12 @@ def content(payload: bytes) -> tuple[int, bytes]:
 
 def address(exchange: str, routing_key: str) -> bytes:
     """Write where to publish: the method of a publication that comes back if it has no queue."""
-    return b"".join(
-        (_PUBLISH.pack(BASIC, PUBLISH, 0), short(exchange), short(routing_key), _MANDATORY)
-    )
+    return _to(exchange) + short(routing_key) + _MANDATORY
+
+
+@lru_cache(100)  # notifier has few exchanges
+def _to(exchange: str) -> bytes:
+    return _PUBLISH.pack(BASIC, PUBLISH, 0) + short(exchange)
 
 
 def publication(
@@ -77,8 +82,7 @@ def publication(
         HEAD.pack(METHOD, channel, len(method)),
         method,
         _END,
-        HEAD.pack(HEADER, channel, _CONTENT.size + len(properties)),
-        _CONTENT.pack(BASIC, 0, size),
+        _HEADER.pack(HEADER, channel, _CONTENT.size + len(properties), BASIC, 0, size),
         properties,
         _END,
     ]

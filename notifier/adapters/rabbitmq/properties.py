@@ -37,6 +37,7 @@ _TEXTS = {
     _APP_ID: "app_id",
 }
 _OCTETS = _DELIVERY_MODE | 1 << 11
+_NO_TEXTS = _HEADERS | _OCTETS | _TIMESTAMP
 _IN_ORDER = tuple(1 << bit for bit in range(15, 1, -1))
 _MORE_FLAGS = 1
 
@@ -79,8 +80,13 @@ def of_entry(entry: Entry) -> LetterProperties:
         flags, after = flags | _TYPE, after + short(entry.type)
     if entry.app_id:
         flags, after = flags | _APP_ID, after + short(entry.app_id)
-    before = (_FLAGS.pack(flags), short(entry.content_type), _table(entry), bytes((PERSISTENT,)))
-    return LetterProperties(b"".join(before), after)
+    before = _start(flags, entry.content_type) + _table(entry) + bytes((PERSISTENT,))
+    return LetterProperties(before, after)
+
+
+@lru_cache(100)  # our entries have few content types
+def _start(flags: int, content_type: str) -> bytes:
+    return _FLAGS.pack(flags) + short(content_type)
 
 
 def with_id(headers: FieldTable, message_id: str) -> LetterProperties:
@@ -153,7 +159,7 @@ def readable(routing_key: bytes) -> str:
 
 def _read(properties: bytes) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for flag, (start, end) in _split(properties):
+    for flag, start, end in _split(properties):
         if flag == _HEADERS:
             found["headers"] = _headers(properties, start)
         elif name := _TEXTS.get(flag):
@@ -161,7 +167,7 @@ def _read(properties: bytes) -> dict[str, Any]:
     return found
 
 
-def _split(properties: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
+def _split(properties: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield each property's flag, and where it starts and ends. Most are never looked at."""
     if len(properties) > LARGEST_PROPERTIES:
         raise TooLarge("properties", f"at most {LARGEST_PROPERTIES} bytes are taken here")
@@ -170,10 +176,10 @@ def _split(properties: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
         raise ValueError("more properties than AMQP 0-9-1 has")
     at = _FLAGS.size
     for flag in _set_in(flags):
-        end = at + _size(flag, properties, at)
+        end = at + (_size(flag, properties, at) if flag & _NO_TEXTS else 1 + properties[at])
         if end > len(properties):
             raise ValueError("the properties are cut off")
-        yield flag, (at, end)
+        yield flag, at, end
         at = end
 
 
@@ -185,9 +191,7 @@ def _set_in(flags: int) -> tuple[int, ...]:
 def _size(flag: int, properties: bytes, at: int) -> int:
     if flag == _HEADERS:
         return header_tables.size_of(properties, at)
-    if flag & _OCTETS:
-        return 1
-    return _MOMENT.size if flag == _TIMESTAMP else 1 + properties[at]
+    return _MOMENT.size if flag == _TIMESTAMP else 1
 
 
 def _headers(properties: bytes, at: int) -> dict[str, object]:
@@ -210,7 +214,7 @@ def of_dead_letter(properties: bytes, ours: FieldTable) -> LetterProperties:
     kept: dict[int, bytes] = {}
     headers = header_tables.written(ours)
     with suppress(*UNDECODABLE, TooLarge):
-        found = dict(_split(properties))
+        found = {flag: (start, end) for flag, start, end in _split(properties)}
         if _HEADERS in found:
             with_theirs = header_tables.merged(properties, found[_HEADERS][0], ours)
             headers = with_theirs if len(with_theirs) <= LARGEST_HEADERS else headers
