@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 import msgspec
@@ -18,11 +19,15 @@ from notifier.core.routing import topics_of
 ACCEPTED = "application/vnd.notifier.event+json"
 # in bytes; no form of entry has a larger body
 LARGEST_ENTRY_BODY = max(events.LARGEST_ENTRY + events.LARGEST_AUDIENCE, events.LARGEST_BATCH)
+_NO_AUDIENCE = (
+    "no audience: give users, topic or everyone in the body, "
+    "or a routing key user.ID, topic.NAME or everyone"
+)
 # Of the AMQP binding, and of the one for RabbitMQ. The names behind it are in any case, too.
 _PREFIX = re.compile("cloudEvents[:_]|ce-", re.IGNORECASE)
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A message of the event queue: a body, with its properties and headers beside it.
 
     `accepted` is the moment of acceptance in Unix seconds, 0.0 where the producer gave none.
@@ -64,27 +69,22 @@ def events_of(entry: Entry, now: float) -> list[Event]:
     array under a routing key that names no audience. An event without an id gets one from the
     entry's message id, so a redelivery has the same id. `now` is in Unix seconds.
     """
-    source = _source_of(entry)
+    source = _source_of(entry.app_id)
     accepted = entry.accepted or now
     traceparent = entry.headers.get("traceparent")
-    found = [events.with_traceparent(event, traceparent) for event in _read(entry)]
-    for event in found:
+    found = _read(entry)
+    for index, event in enumerate(found):
         if not event.has_audience:
-            raise Invalid(
-                "users",
-                "no audience: give users, topic or everyone in the body, "
-                "or a routing key user.ID, topic.NAME or everyone",
-            )
-    return [
-        events.completed(
-            event, source=source, now=accepted, beside=_id_of(entry.message_id, index, len(found))
-        )
-        for index, event in enumerate(found)
-    ]
+            raise Invalid("users", _NO_AUDIENCE)
+        beside = _id_of(entry.message_id, index, len(found))
+        traced = events.with_traceparent(event, traceparent)
+        found[index] = events.completed(traced, source=source, now=accepted, beside=beside)
+    return found
 
 
-def _source_of(entry: Entry) -> str:
-    source = entry.app_id or "amqp"
+@lru_cache(100)  # a producer's entries have the same one
+def _source_of(app_id: str) -> str:
+    source = app_id or "amqp"
     return source if uris.is_reference(source) else quote(source, safe="")
 
 

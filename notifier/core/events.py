@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -62,7 +63,9 @@ Attribute = (
 )
 
 
-class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Event(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
     """One event, as posted to `/v1/events` or put on the exchange.
 
     Exactly one of `users`, `topic` and `everyone` is the audience. `ttl` counts seconds from the
@@ -112,7 +115,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         return f"{self.source} {self.id}"
 
 
-class Delivered(Struct, omit_defaults=True):
+class Delivered(Struct, omit_defaults=True, gc=False):
     """CloudEvents 1.0 in JSON, as clients read it; extension attributes are spliced in behind."""
 
     specversion: str
@@ -171,8 +174,9 @@ def decode(body: bytes, most: int = LARGEST_EVENT) -> Event:
         event = read_json(body, _decoder, most + LARGEST_AUDIENCE, RULES)
     except Invalid as error:
         raise _refusal(error, body) from error
-    users = event.users or ()
-    check_size(len(body) - sum(map(len, users)) - len(users) * _AROUND_USER, most)
+    if len(body) > most:
+        users = event.users or ()
+        check_size(len(body) - sum(map(len, users)) - len(users) * _AROUND_USER, most)
     return checked(event)
 
 
@@ -222,6 +226,8 @@ def _checked_extensions(given: dict[str, Attribute]) -> dict[str, Attribute]:
 
 
 def _check_audience(event: Event) -> None:
+    if not event.has_audience:
+        return
     if (event.users, event.topic, event.everyone).count(UNSET) < 2:  # noqa: PLR2004 - of three
         raise Invalid("users", "give one of users, topic and everyone, not several")
     if event.everyone is False:
@@ -230,14 +236,17 @@ def _check_audience(event: Event) -> None:
         _check_awaited(event)
     if event.topic is not UNSET:
         checked_topic(event.topic, "topic")
-    if event.users is UNSET:
-        return
-    if not event.users:
+    if event.users is not UNSET:
+        _check_users(event.users)
+
+
+def _check_users(users: list[str]) -> None:
+    if not users:
         raise Invalid("users", "must name at least one user")
-    if len(event.users) > MOST_USERS:
-        raise TooLarge("users", f"at most {MOST_USERS} users an event; this has {len(event.users)}")
-    if not all(map(is_name, event.users)):  # a place is written for a bad one alone
-        for index, user in enumerate(event.users):
+    if len(users) > MOST_USERS:
+        raise TooLarge("users", f"at most {MOST_USERS} users an event; this has {len(users)}")
+    if not all(map(is_name, users)):  # a place is written for a bad one alone
+        for index, user in enumerate(users):
             checked_name(user, f"users[{index}]")
 
 
@@ -294,17 +303,20 @@ def with_traceparent(event: Event, beside: object) -> Event:
 
 
 def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(round(seconds, 3), UTC)
+    return _moment_at(round(seconds, 3))
+
+
+@lru_cache(10)  # many events are accepted in one millisecond
+def _moment_at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def new_id(now: float | None = None) -> str:
     """Make an id that sorts by time: UUID version 7 (RFC 9562, section 5.7)."""
     milliseconds = int((time.time() if now is None else now) * 1000)
-    number = (milliseconds << 80) | secrets.randbits(80)
-    number = (number & ~(0xF << 76)) | (0x7 << 76)
-    number = (number & ~(0x3 << 62)) | (0x2 << 62)
-    text = f"{number:032x}"
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+    moment, chance = f"{milliseconds:012x}", secrets.token_hex(10)
+    variant = "89ab"[int(chance[3], 16) & 0b11]
+    return f"{moment[:8]}-{moment[8:]}-7{chance[:3]}-{variant}{chance[4:7]}-{chance[7:19]}"
 
 
 def encode(event: Event) -> bytes:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from enum import Enum
+from functools import lru_cache
 
 import msgspec
 from msgspec import Raw
@@ -29,7 +30,7 @@ _with_id_alone = msgspec.json.Decoder(_WithIdAlone)
 _objects = msgspec.json.Decoder(dict[str, Raw])
 
 
-class Body(msgspec.Struct, frozen=True):
+class Body(msgspec.Struct, frozen=True, gc=False):
     """A body from any surface, with the headers and the audience beside it.
 
     `attributes`: those of a CloudEvent in binary mode.
@@ -58,7 +59,7 @@ class Form(Enum):
     OWN = "notifier's own JSON, or a CloudEvent called application/json"
 
 
-class Parts(msgspec.Struct, frozen=True):
+class Parts(msgspec.Struct, frozen=True, gc=False):
     """A body taken apart into the `bodies` of its events."""
 
     body: Body
@@ -112,6 +113,7 @@ _WANTED = (
 )
 
 
+@lru_cache(100)  # a producer's bodies have the same one
 def _checked_media(content_type: str) -> str:
     media, _, parameters = content_type.partition(";")
     media = media.strip().lower()
@@ -131,8 +133,9 @@ def _checked_media(content_type: str) -> str:
 def _carries_json(media: str, *, is_stated: bool) -> bool:
     if is_stated:
         return media == "application/json"
-    is_text = media.startswith("text/") or media.endswith("+json")
-    return media == "application/json" or media in _SAYS_NOTHING or is_text
+    if media in _SAYS_NOTHING or media == "application/json":
+        return True
+    return media.startswith("text/") or media.endswith("+json")
 
 
 def _foreign(body: Body) -> Collection[str]:
