@@ -48,7 +48,7 @@ class AmqpWay:
             done = [error] * len(events)
         outcomes = [_outcome(each) for each in done]
         if any(isinstance(outcome, Again) for outcome in outcomes):
-            await self._give_up()
+            await self._close()  # the next try opens another connection
         return outcomes
 
     async def _exchange_in_use(self) -> "AbstractExchange":
@@ -71,14 +71,11 @@ class AmqpWay:
         )
         await exchange.publish(message, routing_key_of(event))
 
-    async def _give_up(self) -> None:
-        """Close a connection over which something failed; the next try opens another."""
-        await asyncio.gather(self._close(), return_exceptions=True)
-
     async def _close(self) -> None:
+        """Close the connection, if there is one; where that fails, it is gone all the same."""
         connection, self._connection, self._exchange = self._connection, None, None
         if connection is not None:
-            await connection.close()
+            await asyncio.gather(connection.close(), return_exceptions=True)
 
 
 def _outcome(done: BaseException | None) -> Outcome:

@@ -24,12 +24,12 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
-from notifier.client.backoff import Backoff, seconds_in
 from notifier.client.errors import ClientError, Closed, NoAnswer
 from notifier.client.events import Event, Gap
-from notifier.client.http_requests import NOT_HERE, TIMEOUT
+from notifier.client.http_requests import NOT_HERE, TIMEOUT, seconds_in
 from notifier.client.receipts import Receipts
 from notifier.core.addresses import PROXY_UNFIT
+from notifier.core.backoff import Backoff
 from notifier.core.positions import Position, format_cursor, parse_cursor
 
 GetToken = Callable[[], str | Awaitable[str]]
@@ -38,7 +38,7 @@ _log = logging.getLogger("notifier.client")
 _MUST_NOT_RETURN = 4500
 _TOKEN = re.compile(r"[\w.-]+", re.ASCII)  # of a JWT; others do not fit into the handshake
 _HTTP = re.compile("^http(?=s?://)", re.IGNORECASE)
-_SHORTEST_PAUSE, _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 1.0, 20.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 20.0
 _BEFORE_EXPIRY = 30.0  # seconds; a token of a shorter life is renewed halfway
 _PASSING = (OSError, TimeoutError, WebSocketException, NoAnswer, httpx.TransportError)
 _WHERE_THE_GATEWAY_IS = (
@@ -76,7 +76,7 @@ class Follower:
         self._positions = parse_cursor(since)
         self._on_gap = on_gap or _warn_of
         self._note = note or _log.info
-        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, _SHORTEST_PAUSE)
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._after = 0.0  # as the server asked, in seconds
         self._renew_at: float | None = None  # by time.time()
         self._receipts = Receipts()

@@ -93,3 +93,8 @@ def bearer(key: str | None) -> dict[str, str]:
     if key and not _KEY.fullmatch(key):
         raise ClientError("key: an API key has neither white space nor characters beyond ASCII")
     return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def seconds_in(retry_after: str | None) -> float:
+    """Read a header `Retry-After`; 0 without one, and for a date, which needs equal clocks."""
+    return float(retry_after) if retry_after and retry_after.isdecimal() else 0.0

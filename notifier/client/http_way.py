@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import httpx
 
-from notifier.client.backoff import seconds_in
 from notifier.client.errors import NoAnswer, Refused
 from notifier.client.http_requests import (
     NOT_HERE,
@@ -17,6 +16,7 @@ from notifier.client.http_requests import (
     connections_to,
     members_of,
     said,
+    seconds_in,
 )
 from notifier.client.ways import Accepted, Again, Outcome
 

@@ -12,12 +12,12 @@ import msgspec
 from anyio.from_thread import start_blocking_portal
 
 from notifier.client.amqp_way import AmqpWay
-from notifier.client.backoff import Backoff
 from notifier.client.errors import ClientError, NoAnswer
 from notifier.client.events import Members
 from notifier.client.http_way import HttpWay
 from notifier.client.ways import Accepted, Again, Outcome, Way
 from notifier.core.background import LongLived
+from notifier.core.backoff import Backoff
 from notifier.core.events import LARGEST_BATCH, MOST_IN_BATCH
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0

@@ -1,21 +1,24 @@
-"""Pauses between tries: each up to twice as long as the one before, at random, within bounds."""
+"""The pauses between tries at something that failed."""
 
 import random
 
 
 class Backoff:
-    """The pauses between tries at one thing, in seconds."""
+    """The pauses between tries at one thing, in seconds: a random time, up to a ceiling.
 
-    def __init__(self, shortest: float, longest: float) -> None:
-        self._shortest = shortest
+    The ceiling is `first`, and doubles with each try up to `longest`. No pause is shorter than half
+    of `first`. Chance keeps those that failed together from coming together.
+    """
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first = self._ceiling = first
         self._longest = longest
-        self._pause = shortest
 
     def next(self) -> float:
-        """Return the next pause. Jitter keeps those that failed together from coming together."""
-        pause, self._pause = self._pause, min(self._pause * 2, self._longest)
-        return random.uniform(pause / 2, pause)  # noqa: S311 - jitter
+        """Return the next pause."""
+        ceiling, self._ceiling = self._ceiling, min(self._ceiling * 2, self._longest)
+        return random.uniform(self._first / 2, ceiling)  # noqa: S311 - jitter
 
     def reset(self) -> None:
-        """Begin again with the shortest pause, after a success."""
-        self._pause = self._shortest
+        """Begin again with the first ceiling, after a success."""
+        self._ceiling = self._first

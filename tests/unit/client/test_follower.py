@@ -259,7 +259,7 @@ def failing(*errors: Exception) -> Callable[[], str]:
 async def test_a_token_that_the_network_fails_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("notifier.client.backoff.Backoff.next", lambda _: 0.0)
+    monkeypatch.setattr("notifier.core.backoff.Backoff.next", lambda _: 0.0)
     get_token = failing(httpx.ConnectError("down"), NoAnswer("down"), OSError("down"))
     async with playing([hello(), event("a.1")]) as gateway:
         got = await first(1, Follower(gateway.url, get_token, note=quiet))
@@ -353,7 +353,7 @@ async def test_a_follower_comes_back_to_a_gateway_that_ended_while_it_was_sendin
         return connections[-1]
 
     monkeypatch.setattr("notifier.client.follower.connect", noted)
-    monkeypatch.setattr("notifier.client.backoff.Backoff.next", lambda _: 0.0)
+    monkeypatch.setattr("notifier.core.backoff.Backoff.next", lambda _: 0.0)
     tokens = iter([token(0.1), "t" * 20_000_000])  # more than sockets hold
 
     async with ending_early(may_read) as (url, heads):

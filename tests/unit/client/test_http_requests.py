@@ -7,6 +7,7 @@ import pytest
 from notifier.api.app import create_app
 from notifier.api.keys import ApiKeys, new_key
 from notifier.client import NoAnswer, Producer
+from notifier.client.http_requests import seconds_in
 from notifier.client.orders import post
 from notifier.serving import serve
 from notifier.telemetry.metrics import Metrics
@@ -70,3 +71,9 @@ async def test_a_key_of_an_operators_own_making_is_sent() -> None:
         answer = await post(url, b'{"users":["42"],"type":"t","id":"a"}', f"{own}\n")
 
     assert answer["id"] == "a"
+
+
+def test_only_seconds_are_read_from_retry_after() -> None:
+    read = [seconds_in(each) for each in (None, "", "7", "Wed, 21 Oct 2026 07:28:00 GMT", "-1")]
+
+    assert read == [0, 0, 7, 0, 0]
