@@ -89,9 +89,10 @@ class BatchReader:
     def publications(self) -> Iterator[tuple[Progress, list[NewPublication]]]:
         """Yield the publications of each event, and an empty list for a refused delivery."""
         for progress in self.deliveries:
+            now = self._now()  # one moment for all of it, however long its chunks wait for Redis
             try:
-                for event in self._understood(progress):
-                    accepted = progress.accepted or self._now()
+                for event in self._understood(progress, now):
+                    accepted = progress.accepted or now
                     if event.wants_ack:
                         self._acked.append((progress, event, accepted))
                     yield progress, publications_of(event, accepted)
@@ -99,7 +100,7 @@ class BatchReader:
                 progress.refuse(_refusal(error))
                 yield progress, []
 
-    def _understood(self, progress: Progress) -> list[Event]:
+    def _understood(self, progress: Progress, now: float) -> list[Event]:
         entry = progress.delivery.entry
         if entry.content_type == WAITED:
             self.waited.append(waiting_in(entry))
@@ -107,7 +108,7 @@ class BatchReader:
         if entry.content_type == WATCHED:
             self.watched.append(watched_in(entry))
             return []
-        events = events_of(entry, self._now())
+        events = events_of(entry, now)
         progress.events, progress.accepted = len(events), entry.accepted
         self._taken += progress.moments()
         if _logged.isEnabledFor(logging.DEBUG):

@@ -89,6 +89,22 @@ async def test_a_ttl_counts_by_the_brokers_clock_and_not_by_the_routers() -> Non
 
 
 @in_virtual_time
+async def test_all_events_of_an_entry_are_accepted_at_one_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = ",".join(f'{{"id":"{n}","type":"t","topic":"n","ttl":60}}' for n in range(300))
+    moments = iter(range(1_800_000_000, 2_000_000_000, 100))
+    it = House()
+    monkeypatch.setattr(it.broker, "now", lambda: float(next(moments)))
+
+    await it.router.route(Settled(Entry(f"[{events}]".encode())))
+
+    kept = (await it.broker.read([Since("n", 0)]))[0].publications
+    assert len({(each.accepted, each.expires) for each in kept}) == 1
+    assert {each.expires - each.accepted for each in kept} == {60_000}
+
+
+@in_virtual_time
 async def test_a_batch_is_acked_only_after_all_is_published() -> None:
     batch = Settled(event("1"), event("2"))
     it = House(batch)
