@@ -7,9 +7,11 @@ from notifier.core.names import EVERYONE, personal_topic
 
 
 def topics_of(event: Event) -> list[str]:
-    """Return the topics that an event with an audience is published to, each once."""
+    """Return the topics of an event, each once; raises ValueError without an audience."""
     if event.topic is not UNSET:
         return [event.topic]
     if event.users is not UNSET:
         return list(dict.fromkeys(map(personal_topic, event.users)))
-    return [EVERYONE]
+    if event.everyone is not UNSET:
+        return [EVERYONE]
+    raise ValueError("an event without an audience: it is for nobody, and not for everyone")

@@ -60,8 +60,9 @@ class Waiting(NamedTuple):
 def waiting_in(entry: Entry) -> Waiting:
     """Read an entry that has waited; raises Invalid."""
     event = events.decode(entry.body, events.LARGEST_ENTRY)
-    if event.undelivered_after is UNSET:
-        raise Invalid("undelivered_after", "is missing: no router wrote this entry")
+    if event.undelivered_after is UNSET or event.users is UNSET:
+        missing = "users" if event.undelivered_after else "undelivered_after"
+        raise Invalid(missing, "is missing: no router wrote this entry")
     return Waiting(event, entry.accepted)
 
 

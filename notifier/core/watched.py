@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
 from notifier.core import events
@@ -112,6 +112,7 @@ def watched_in(entry: Entry) -> Watched:
     """Read an entry that waited for its next reports; raises Invalid."""
     kept = read_json(entry.body, _kept, LARGEST_ENTRY_BODY)
     event = events.decode(bytes(kept.event), events.LARGEST_ENTRY)
-    if not event.report:
-        raise Invalid("report", "is missing: no router wrote this entry")
+    if not event.report or event.users is UNSET:
+        missing = "users" if event.report else "report"
+        raise Invalid(missing, "is missing: no router wrote this entry")
     return Watched(event, entry.accepted, frozenset(kept.received))

@@ -1,3 +1,5 @@
+import pytest
+
 from notifier.core.events import Event
 from notifier.core.routing import topics_of
 
@@ -16,3 +18,8 @@ def test_a_topic_is_itself() -> None:
 
 def test_everyone_is_one_topic() -> None:
     assert topics_of(Event(type="t", everyone=True)) == ["everyone"]
+
+
+def test_an_event_without_an_audience_is_for_nobody() -> None:
+    with pytest.raises(ValueError, match="nobody"):
+        topics_of(Event(type="t"))

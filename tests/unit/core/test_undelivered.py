@@ -57,10 +57,14 @@ def test_an_event_comes_out_as_it_waited_for_the_users_who_are_left() -> None:
     assert waiting_in(Entry(entry.body)).accepted == 0.0
 
 
-def test_an_entry_that_no_router_wrote_is_refused() -> None:
-    forged = b'{"type":"t","id":"e","source":"s","users":["42"]}'
+@pytest.mark.parametrize(
+    ("missing", "given"),
+    [("undelivered_after", b'"users":["42"]'), ("users", b'"undelivered_after":60')],
+)
+def test_an_entry_that_no_router_wrote_is_refused(missing: str, given: bytes) -> None:
+    forged = b'{"type":"t","id":"e","source":"s",' + given + b"}"
 
-    with pytest.raises(Invalid, match=r"^undelivered_after: is missing"):
+    with pytest.raises(Invalid, match=f"^{missing}: is missing"):
         waiting_in(Entry(forged, content_type=WAITED))
 
 

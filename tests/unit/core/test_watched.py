@@ -49,11 +49,14 @@ def test_an_event_comes_out_as_it_waited() -> None:
     assert watched_in(entry) == before
 
 
-FORGED = b'{"event":{"type":"t","id":"e","source":"s","users":["42"]},"received":[]}'
+FORGED = (
+    b'{"event":{"type":"t","id":"e","source":"s","users":["42"]},"received":[]}',
+    b'{"event":{"type":"t","id":"e","source":"s","report":true},"received":[]}',
+)
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b'{"event":{},"received":[]}', b'{"event":1}', FORGED]
+    "body", [b"", b"{}", b'{"event":{},"received":[]}', b'{"event":1}', *FORGED]
 )
 def test_an_entry_that_no_router_wrote_is_refused(body: bytes) -> None:
     with pytest.raises(Invalid):
