@@ -82,6 +82,11 @@ def read_json(
     return _read(body, decoder, rules or {})
 
 
+def is_list(text: bytes) -> bool:
+    """Whether JSON is a list, by its first character."""
+    return text.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] == b"["
+
+
 def read_items(body: bytes, most: int) -> list[bytes]:
     """Split a JSON array of at most `most` bytes as `read_json` does.
 

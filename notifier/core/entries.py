@@ -11,7 +11,7 @@ from notifier.core import events, uris
 from notifier.core.errors import Invalid
 from notifier.core.events import Event
 from notifier.core.ingress import Body, parts_of
-from notifier.core.names import EVERYONE, LONGEST_NAME, is_personal, user_of
+from notifier.core.names import EVERYONE, is_personal, user_of
 from notifier.core.publications import hex_digest_of, key_of
 from notifier.core.routing import topics_of
 
@@ -145,8 +145,7 @@ def audience_of(routing_key: str) -> dict[str, object]:
 
 
 def _id_of(message_id: str, index: int, count: int) -> str:
-    # A property has up to 255 bytes, an id 128 characters; each event of a batch needs its own.
-    is_fit = count == 1 and len(message_id) <= LONGEST_NAME and message_id.isprintable()
-    if not message_id or is_fit:
+    # The id that a body would have given, where it may be one; each event of a batch needs its own.
+    if not message_id or (count == 1 and events.is_word(message_id)):
         return message_id
     return hex_digest_of(f"{message_id} {index}")

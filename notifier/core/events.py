@@ -158,11 +158,17 @@ _LONGEST_SHOWN = 64
 _NAME_RULE = "must have a name of 1 to 64 of a-z 0-9, and none that an event has by itself"
 EXTENSION = "[a-z0-9]{1,64}"
 _EXTENSION = re.compile(EXTENSION)
+_printable = re.compile(_PRINTABLE)
 # Version, trace, span and flags; neither of the ids is all zeros (Trace Context, section 3.2.2).
 # Versions to come may have more behind the flags, this one has not (section 4.3).
 _IDS = r"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _TRACEPARENT = re.compile(rf"00-{_IDS}|(?!00|ff)[0-9a-f]{{2}}-{_IDS}(?:-[!-~]{{0,400}})?")
 RESERVED_EXTENSIONS = frozenset(Delivered.__struct_fields__) | {"datacontentencoding"}
+
+
+def is_word(text: str) -> bool:
+    """Whether `text` can be an id or a type."""
+    return 0 < len(text) <= LONGEST_WORD and _printable.match(text) is not None
 
 
 def decode(body: bytes, most: int = LARGEST_EVENT) -> Event:

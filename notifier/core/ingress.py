@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from notifier.core import cloudevents, codings, events
-from notifier.core.bounded_json import read_items, read_json
+from notifier.core.bounded_json import is_list, read_items, read_json
 from notifier.core.errors import Invalid, TooLarge, Unsupported
 from notifier.core.event_rules import LONGEST_WORD
 from notifier.core.events import Event
@@ -102,7 +102,7 @@ def parts_of(body: Body) -> Parts:
         return Parts(body, Form.BINARY, [content])
     if not _carries_json(media, is_stated=body.is_stated):
         raise Unsupported("content_type", f"{media[:_LONGEST_SHOWN]} {_WANTED}")
-    if not body.audience and content.lstrip()[:1] == b"[":
+    if not body.audience and is_list(content):
         return Parts(body, Form.OWN, items(content), is_batch=True)
     return Parts(body, Form.OWN, [content])
 
@@ -158,8 +158,8 @@ def items(body: bytes) -> list[bytes]:
 def id_in(content: bytes, attributes: Mapping[str, object]) -> str:
     """Return the id that a refused event came with, for the log; empty where none is found."""
     found = attributes.get("id")
-    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        found = found or _with_id_alone.decode(content).id
+    with suppress(Invalid):
+        found = found or read_json(content, _with_id_alone, len(content)).id
     return found[:LONGEST_WORD] if isinstance(found, str) else ""
 
 

@@ -14,7 +14,7 @@ from notifier.core import events
 from notifier.core.entries import Entry, entry_of, events_of, routing_key_of
 from notifier.core.errors import Invalid, TooLarge, Unreadable
 from notifier.core.events import LARGEST_EVENT, Event
-from notifier.core.ingress import Body, items, parts_of
+from notifier.core.ingress import Body, id_in, items, parts_of
 from notifier.core.publications import record_of
 from notifier.core.uris import is_reference
 from tests.support.events import EVENTS
@@ -290,6 +290,14 @@ def test_attributes_that_two_headers_give_different_values_are_refused(other: st
     assert agreed.id == "1"
 
 
+def test_a_byte_order_mark_makes_no_difference_to_an_event_or_a_batch() -> None:
+    one = Entry(b'\xef\xbb\xbf{"type":"t","id":"1"}', "user.42")
+    batch = Entry(b'\xef\xbb\xbf [{"type":"t","id":"2","topic":"n"}]')
+
+    assert [only(one).id, only(batch).id] == ["1", "2"]
+    assert [id_in(one.body, {}), id_in(one.body[3:], {}), id_in(batch.body, {})] == ["1", "1", ""]
+
+
 # Beside the body.
 
 
@@ -311,13 +319,20 @@ def test_ids_made_of_a_message_id_are_the_same_when_it_comes_again() -> None:
     assert len(set(first)) == 3
 
 
-def test_a_message_id_longer_than_an_id_still_makes_stable_ones() -> None:
-    long = entry({"type": "t"}, "user.42", message_id="m" * 255)
+@pytest.mark.parametrize("named", ["m" * 200, "m" * 255, "no\u00a0break", "\u200b", "a b"])
+def test_an_id_is_the_same_in_the_body_and_as_the_message_id(named: str) -> None:
+    beside = only(entry({"type": "t"}, "user.42", message_id=named))
+    within = only(entry({"type": "t", "id": named}, "user.42"))
 
-    ids = {only(long).id, only(long).id}
+    assert (beside.id, within.id) == (named, named)
 
-    assert len(ids) == 1
-    assert len(str(ids.pop())) <= 128
+
+@pytest.mark.parametrize("named", ["m" * 257, "two\nlines", "\x7f"])
+def test_a_message_id_that_is_no_id_still_makes_stable_ones(named: str) -> None:
+    unfit = entry({"type": "t"}, "user.42", message_id=named)
+
+    assert only(unfit).id == only(unfit).id != named
+    assert events.is_word(str(only(unfit).id))
 
 
 def test_without_a_message_id_an_id_is_made() -> None:
