@@ -438,7 +438,7 @@ async def test_a_topic_that_the_new_token_does_not_allow_is_left() -> None:
 
 
 @in_virtual_time
-async def test_the_end_of_the_token_ends_the_stay() -> None:
+async def test_an_expired_token_closes_the_connection_at_its_moment() -> None:
     async with house() as it:
         client = await welcomed(it, Identity("42", START + 5))
 

@@ -33,7 +33,7 @@ async def test_the_first_answer_comes_at_once_and_says_where_it_starts() -> None
     assert answer == {"frames": [], "cursor": f"user:42@{own},everyone@{everyone}"}
 
 
-async def test_missed_events_are_answered_at_once() -> None:
+async def test_no_event_between_two_polls_is_lost() -> None:
     async with served() as it, it.http() as http:
         cursor = await start(http)
         it.broker.post("user:42", "a")
@@ -44,6 +44,23 @@ async def test_missed_events_are_answered_at_once() -> None:
 
     assert sorted(ids(answer["frames"])) == ["a", "b"]
     assert again == {"frames": [], "cursor": answer["cursor"]}
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_an_event_that_comes_while_an_answer_is_made_is_in_it_or_in_the_next(
+    turns: int,
+) -> None:
+    async with served() as it, it.http() as http:
+        asked = asyncio.ensure_future(polled(http, await start(http)))
+        await held(it)
+        it.broker.post("user:42", "a")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        it.broker.post("user:42", "b")
+        first = await asked
+        second = await polled(http, first["cursor"], wait=0)
+
+    assert ids(first["frames"] + second["frames"]) == ["a", "b"]
 
 
 async def test_a_request_is_held_until_there_is_something() -> None:
