@@ -4,7 +4,7 @@ The endpoint authenticates by ordinary dependencies, takes the response over fro
 `notifier.http`), and returns: while a client is served or waits there is no task.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -12,6 +12,7 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from notifier.core.errors import CloseCode
 from notifier.core.frames import Gap, Hello, ServerFrame
 from notifier.core.ports import Connection, Listener
 from notifier.core.positions import Position, format_cursor
@@ -33,7 +34,7 @@ def exchange_of(request: Request) -> Exchange:
     return cast("Exchange", request.scope["extensions"][HANDOVER]["from"])
 
 
-class OpenResponse(Outgoing):
+class OpenResponse(Outgoing, ABC):
     """A response under way, and the cursor of its events so far."""
 
     __slots__ = ("_exchange", "_headers", "_positions")
@@ -80,6 +81,18 @@ class OpenResponse(Outgoing):
     def hand_over(self, listener: Listener) -> None:
         """Call `listener` back from now on."""
         self._listener = listener
+
+    def close(self, code: CloseCode) -> None:
+        """See Connection. A slow client has some seconds to take the rest."""
+        if self._timer is None and not self._transport.is_closing():
+            if self._gave_up is not None:  # else the session has said bye
+                self._transport.write(self._farewell(code))
+            self._abort_later()
+            self.shutdown()
+
+    def _farewell(self, code: CloseCode) -> bytes:  # noqa: ARG002 - for transports that have one
+        """Return the bytes that tell a client that it is given up."""
+        return b""
 
     def shutdown(self) -> None:
         """Close at once; the server calls this for open connections when it stops."""

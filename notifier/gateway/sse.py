@@ -112,13 +112,8 @@ class SseConnection(OpenResponse):
             super().write(self._framed(_COMMENT))
         return False
 
-    def close(self, code: CloseCode) -> None:
-        """See Connection."""
-        if self._timer is None and not self._transport.is_closing():
-            if self._gave_up is not None:
-                self._transport.write(self._framed(event(frames.Bye(code, code.reason))))
-            self._abort_later()
-            self.shutdown()
+    def _farewell(self, code: CloseCode) -> bytes:
+        return self._framed(event(frames.Bye(code, code.reason)))
 
     def shutdown(self) -> None:
         """End the stream; the server calls this for open streams when it stops."""

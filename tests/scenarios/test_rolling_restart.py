@@ -104,10 +104,8 @@ async def test_a_rolling_restart_of_all_roles_means_no_lost_and_no_duplicate_eve
     tmp_path: Path, amqp_url: str, redis_url: str
 ) -> None:
     amqp, redis = {"NOTIFIER_AMQP_URL": amqp_url}, {"NOTIFIER_REDIS_URL": redis_url}
-    port = str(free_port())
-    api = Role(
-        *("api", tmp_path / "api.log"), **amqp, NOTIFIER_API_KEYS=KEY.entry, NOTIFIER_API_PORT=port
-    )
+    settings = {"NOTIFIER_API_KEYS": KEY.entry, "NOTIFIER_API_PORT": str(free_port())}
+    api = Role("api", tmp_path / "api.log", **amqp, **settings)
     router = Role("router", tmp_path / "router.log", **amqp, **redis)
     gateways = [
         Role(

@@ -141,6 +141,9 @@ async def test_a_transport_is_one_module_and_one_entry(monkeypatch: pytest.Monke
         hello = json.loads(await anext(lines))
         it.broker.post("news", "e1")
         event = json.loads(await anext(lines))
+        await it.gateway.drain()
+        rest = [json.loads(line) async for line in lines]
 
     assert hello["type"] == "hello"
     assert (event["topic"], event["event"]["id"]) == ("news", "e1")
+    assert [frame["type"] for frame in rest] == ["bye"]
