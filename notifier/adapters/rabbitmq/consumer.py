@@ -1,9 +1,9 @@
 """Registering as a consumer of a queue, and looking whether this user may.
 
 Order rests on two rules. A consumer takes at most PREFETCH entries: those that one gives back must
-fit into the next one's, or RabbitMQ puts the rest behind. And a consumer leaves by closing its
-channel: after a `basic.cancel`, RabbitMQ hands the next one later entries before it is given back
-those that this one has.
+fit into the prefetch of the next one, or RabbitMQ puts the rest behind. And a consumer leaves by
+closing its channel: after a `basic.cancel`, RabbitMQ hands the next one later entries before it is
+given back those that this one has.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ async def register(channel: AbstractChannel, queue: str) -> None:
     await found.consume(_never, arguments=_PATIENCE)
 
 
-def consuming_from(queues: Callable[[], Sequence[str]], held: UnsettledBytes) -> Right:
+def consuming_from(queues: Callable[[], Sequence[str]], unsettled: UnsettledBytes) -> Right:
     """Return the right to consume from `queues`, of which one is asked at a time."""
     turn = count()
 
@@ -44,7 +44,7 @@ def consuming_from(queues: Callable[[], Sequence[str]], held: UnsettledBytes) ->
             return
         # It is closed from the start: it keeps nothing of the entries that come.
         Deliveries(connection.wire, number_of(channel), lambda _: None).close()
-        with held.reading():  # else a router that holds enough would not see the close answered
+        with unsettled.reading():  # else a router that has enough would not read the answers
             await register(channel, names[next(turn) % len(names)])
             await channel.close()
 

@@ -38,8 +38,8 @@ class Message:
         self.body = b""
 
     @property
-    def held(self) -> int:
-        """Its bytes of memory, about."""
+    def memory(self) -> int:
+        """Its bytes in memory, about."""
         return _OVERHEAD + len(self.properties) + len(self.body)
 
 
@@ -66,7 +66,7 @@ class UnsettledBytes:
 
     def add(self, message: Message, wire: Wire) -> None:
         """Count a message that `wire` brought."""
-        self.bytes += message.held
+        self.bytes += message.memory
         if self.bytes <= self._limit or self._awaited:
             return
         self._paused.add(wire)
@@ -82,7 +82,7 @@ class UnsettledBytes:
 
     def remove(self, messages: Iterable[Message]) -> None:
         """Stop counting a message that is settled or forgotten."""
-        self.bytes -= sum([message.held for message in messages])
+        self.bytes -= sum([message.memory for message in messages])
         if self.bytes <= MOST_HELD // 2:
             self._limit = MOST_HELD
             self._resume()

@@ -21,7 +21,7 @@ _BATCH_BYTES = 4 * 1024 * 1024  # after which a batch takes no further message
 # In seconds.
 _HEIR_WAITS = 2  # longer than a beat of the roster, so that the owner is there before
 _OTHERS_WAIT = 4
-_TURN = 30
+_TURN = 30  # of a standby, before the owner gets it again
 _BELIEVED = 5  # of hearing nothing on a channel
 
 
@@ -39,20 +39,25 @@ class ConsumerState(Enum):
 
 
 class Partition:
-    """The deliveries of one queue, offered to `ready` a batch at a time, over all reconnects."""
+    """The deliveries of one queue, offered to `ready` a batch at a time, over all reconnects.
+
+    It is left in three ways. `leave` closes the channel once the open batches are settled; so do
+    `assign` and `return_to_owner`, which register again later. `give_up` drops the open batches,
+    then leaves. `forget` and `reset` follow the end of the channel and of the connection.
+    """
 
     def __init__(
         self,
         queue: str,
         ready: "asyncio.Queue[Partition | None]",
-        held: UnsettledBytes,
+        unsettled: UnsettledBytes,
         standstill: Standstill,
     ) -> None:
         self.queue = queue
         self._ready = ready
-        self._held = held
+        self._unsettled = unsettled
         self._standstill = standstill
-        self._standstills = 0  # when it was last known to be ours
+        self._standstills = 0  # so many there had been when it was last known to be ours
         self._heard_at = -math.inf  # by the loop's clock
         self._doubted = asyncio.Event()
         self._answered = asyncio.Event()
@@ -128,7 +133,7 @@ class Partition:
         """Let others have it at once, open batches too: nothing can be published from here."""
         if self._deliveries:
             self._deliveries.close()
-        self._held.remove([*self._arrived, *(each for batch in self._open for each in batch)])
+        self._unsettled.remove([*self._arrived, *(each for batch in self._open for each in batch)])
         self._arrived.clear()
         self._open.clear()
         self._barrier = None
@@ -139,8 +144,8 @@ class Partition:
 
     # Whether a batch is still this router's.
 
-    async def holds(self, batch: list[Message]) -> bool:
-        """Whether RabbitMQ has given a batch to nobody else.
+    async def is_ours(self, batch: list[Message]) -> bool:
+        """Whether a batch is still this router's: RabbitMQ has given it to nobody else.
 
         Asks it if this process stood still, or has heard nothing for some seconds. Waits until it
         answers, or the connection is lost.
@@ -155,7 +160,7 @@ class Partition:
     @property
     def _is_believed(self) -> bool:
         now = asyncio.get_running_loop().time()
-        return self._standstill.count == self._standstills and now - self._heard_at < _BELIEVED
+        return self._standstill.count() == self._standstills and now - self._heard_at < _BELIEVED
 
     def _believe(self, standstills: int, heard_at: float) -> None:
         self._standstills, self._heard_at = standstills, heard_at
@@ -166,13 +171,13 @@ class Partition:
         while True:
             await self._doubted.wait()
             self._doubted.clear()
-            channel, standstills = self._channel, self._standstill.count
+            channel, standstills = self._channel, self._standstill.count()
             asked_at = asyncio.get_running_loop().time()
             if channel is None:
                 self._answered.set()
             elif self._state is not ConsumerState.LEAVING or self._open:
-                with self._held.reading():  # its answer comes behind the earlier deliveries
-                    # It answers while this is open.
+                with self._unsettled.reading():  # its answer comes behind the earlier deliveries
+                    # RabbitMQ answers while the channel is open.
                     await channel.set_qos(prefetch_count=PREFETCH)
                 honour_cancellation()
                 self._believe(standstills, asked_at)
@@ -206,7 +211,7 @@ class Partition:
             reconnector.reconnect(Vanished(f"the queue {self.queue} was deleted", self.queue))
 
         self._change_to(ConsumerState.STANDBY)
-        standstills = self._standstill.count
+        standstills = self._standstill.count()
         channel = await connection.channel(publisher_confirms=False)
         reconnector.watch(channel)
         beneath = await channel.get_underlay_channel()
@@ -229,7 +234,7 @@ class Partition:
         """Drop the deliveries: their channel is gone, so they come again, to the next consumer."""
         self._channel = None
         self._change_to(ConsumerState.AWAY)
-        self._held.remove(self._arrived)
+        self._unsettled.remove(self._arrived)
         self._arrived.clear()
         if self._deliveries:
             self._deliveries.close()
@@ -245,7 +250,7 @@ class Partition:
     def _arrive(self, message: Message) -> None:
         self._heard_at = asyncio.get_running_loop().time()
         self._arrived.append(message)
-        self._held.add(message, message.source.wire)
+        self._unsettled.add(message, message.source.wire)
         self._offer()
 
     def _offer(self) -> None:
@@ -262,7 +267,7 @@ class Partition:
         size = 0
         while self._arrived and len(taken) < _LARGEST_BATCH and size < _BATCH_BYTES:
             taken.append(self._arrived.popleft())
-            size += taken[-1].held
+            size += taken[-1].memory
         if taken:
             if self._state is ConsumerState.STANDBY:
                 self._change_to(ConsumerState.ACTIVE)
@@ -286,7 +291,7 @@ class Partition:
         try:
             batch[-1].source.ack(*tags, up_to=is_oldest)
         finally:
-            self._held.remove(batch)
+            self._unsettled.remove(batch)
             self._open = [each for each in self._open if each is not batch]
             if not self._open:
                 self._settled.set()

@@ -41,12 +41,12 @@ class PartitionSharing:
         self,
         roster: Roster,
         ready: "asyncio.Queue[Partition | None]",
-        held: UnsettledBytes,
+        unsettled: UnsettledBytes,
         metrics: Metrics,
     ) -> None:
         self._roster = roster
         self._ready = ready
-        self._held = held
+        self._unsettled = unsettled
         self._metrics = metrics
         self._partitions: dict[str, Partition] = {}
         self._groups: Sequence[Collection[str]] = ()
@@ -96,7 +96,7 @@ class PartitionSharing:
     async def _begin(self, groups: Sequence[Collection[str]]) -> None:
         self._groups = groups
         for queue in {queue for group in groups for queue in group} - self._partitions.keys():
-            self._add(Partition(queue, self._ready, self._held, self._standstill))
+            self._add(Partition(queue, self._ready, self._unsettled, self._standstill))
         # A name for each connection: one that was lost for a moment has lost its turns.
         before, self._router = self._router, token_hex(8)
         self._known = self._known - {before} | {self._router}

@@ -52,7 +52,7 @@ class _Batch:
 
     async def is_ours(self) -> bool:
         """See Batch."""
-        return await self._partition.holds(self._messages)
+        return await self._partition.is_ours(self._messages)
 
     async def ack(self) -> None:
         """See Batch."""
@@ -80,11 +80,11 @@ class AmqpEventSource(ConnectedAdapter):
         self._number = partitions
         self._metrics = metrics
         self._ready: asyncio.Queue[Partition | None] = asyncio.Queue()  # each at most once
-        self.held = UnsettledBytes()
-        self._sharing = PartitionSharing(roster, self._ready, self.held, metrics)
-        consuming = consuming_from(lambda: self._sharing.at_work, self.held)
+        self.unsettled = UnsettledBytes()
+        self._sharing = PartitionSharing(roster, self._ready, self.unsettled, metrics)
+        consuming = consuming_from(lambda: self._sharing.at_work, self.unsettled)
         self._probe = Probe(
-            self._reconnector, consuming, topology(partitions), lambda: self.held.is_full
+            self._reconnector, consuming, topology(partitions), lambda: self.unsettled.is_full
         )
 
     @property

@@ -18,9 +18,8 @@ class Standstill:
         self._count = 0
         self._looked_at = time.clock_gettime(_CLOCK)
 
-    @property
     def count(self) -> int:
-        """How often so far, the one that has just ended included."""
+        """Look, and return how often so far, a standstill that has just ended included."""
         now = time.clock_gettime(_CLOCK)
         self._count += now - self._looked_at > _LONGEST
         self._looked_at = now
@@ -30,4 +29,4 @@ class Standstill:
         """Look often enough that only a standstill is one."""
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            _ = self.count
+            self.count()
