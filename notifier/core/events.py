@@ -288,7 +288,7 @@ def completed(event: Event, *, source: str, now: float, beside: str = "") -> Eve
     if event.source is UNSET:
         changes["source"] = source
     if event.time is UNSET:
-        changes["time"] = _moment(now)
+        changes["time"] = _moment_of_acceptance(round(now, 3))
     if event.data is not UNSET and event.datacontenttype is UNSET:
         changes["datacontenttype"] = "application/json"
     if event.ttl is not UNSET:
@@ -308,20 +308,20 @@ def with_traceparent(event: Event, beside: object) -> Event:
     return msgspec.structs.replace(event, traceparent=beside)
 
 
+@lru_cache(10)  # a batch has one, and a burst few
+def _moment_of_acceptance(seconds: float) -> datetime:
+    return _moment(seconds)
+
+
 def _moment(seconds: float) -> datetime:
-    return _moment_at(round(seconds, 3))
-
-
-@lru_cache(10)  # many events are accepted in one millisecond
-def _moment_at(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    return datetime.fromtimestamp(round(seconds, 3), UTC)
 
 
 def new_id(now: float | None = None) -> str:
     """Make an id that sorts by time: UUID version 7 (RFC 9562, section 5.7)."""
     milliseconds = int((time.time() if now is None else now) * 1000)
     moment, chance = f"{milliseconds:012x}", secrets.token_hex(10)
-    variant = "89ab"[int(chance[3], 16) & 0b11]
+    variant = "89ab"[int(chance[3], 16) & 0b11]  # its bits are 10 (section 4.1), and two of chance
     return f"{moment[:8]}-{moment[8:]}-7{chance[:3]}-{variant}{chance[4:7]}-{chance[7:19]}"
 
 

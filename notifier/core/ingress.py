@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from enum import Enum
-from functools import lru_cache
 
 import msgspec
 from msgspec import Raw
@@ -113,7 +112,6 @@ _WANTED = (
 )
 
 
-@lru_cache(100)  # a producer's bodies have the same one
 def _checked_media(content_type: str) -> str:
     media, _, parameters = content_type.partition(";")
     media = media.strip().lower()

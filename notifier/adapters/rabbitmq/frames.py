@@ -21,7 +21,7 @@ _END = b"\xce"
 _ACK = Struct(">BHIHHQ?B")
 _CONFIRM = Struct(">QB")
 _CONTENT = Struct(">HHQ")  # class, weight, size of the body; properties follow
-_HEADER = Struct(HEAD.format + _CONTENT.format[1:])  # the beginning of a frame
+_CONTENT_HEAD = Struct(HEAD.format + _CONTENT.format[1:])  # how a header frame begins
 _TAG = Struct(">Q")
 _PUBLISH = Struct(">HHH")  # class, method, nothing
 _MANDATORY = b"\x01"
@@ -82,7 +82,7 @@ def publication(
         HEAD.pack(METHOD, channel, len(method)),
         method,
         _END,
-        _HEADER.pack(HEADER, channel, _CONTENT.size + len(properties), BASIC, 0, size),
+        _CONTENT_HEAD.pack(HEADER, channel, _CONTENT.size + len(properties), BASIC, 0, size),
         properties,
         _END,
     ]

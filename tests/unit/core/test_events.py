@@ -1,6 +1,10 @@
+import functools
 import json
+import operator
+import secrets
 import time
 import uuid
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -299,6 +303,27 @@ def test_an_id_carries_the_time_and_its_version() -> None:
 
     assert made.int >> 80 == 1767225600123
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
+
+
+def test_all_bits_of_an_id_but_time_version_and_variant_are_chance() -> None:
+    made = [uuid.UUID(new_id(1767225600.123)).int for _ in range(300)]
+
+    ever, always = functools.reduce(operator.or_, made), functools.reduce(operator.and_, made)
+    assert (ever ^ always) == (1 << 80) - 1 - (0xF << 76) - (0b11 << 62)
+
+
+def test_every_digit_of_chance_is_used_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "0123456789abcdef0123")
+
+    assert new_id(1767225600.123) == "019b76da-a87b-7012-b456-789abcdef012"
+
+
+@pytest.mark.parametrize("milliseconds", [123, 124, 999])
+def test_a_moment_of_acceptance_is_exact_to_the_millisecond(milliseconds: int) -> None:
+    event = completed(decode(body()), source="shop", now=1767225600 + milliseconds / 1000 + 0.0001)
+
+    assert isinstance(event.time, datetime)
+    assert event.time.microsecond == milliseconds * 1000
 
 
 def test_an_id_is_of_now_unless_told_otherwise() -> None:

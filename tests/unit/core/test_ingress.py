@@ -339,7 +339,14 @@ def test_without_a_message_id_an_id_is_made() -> None:
     assert only(entry({"type": "t"}, "user.42")).id is not UNSET
 
 
+def test_each_event_of_a_batch_needs_an_audience() -> None:
+    error = refused(entry([{"type": "t", "topic": "n"}, {"type": "t"}]))
+
+    assert (error.field, error.reason[:11]) == ("users", "no audience")
+
+
 def test_the_application_is_the_source() -> None:
+    assert only(entry({"type": "t"}, "user.42", app_id="https://a/b")).source == "https://a/b"
     assert only(entry({"type": "t"}, "user.42", app_id="my shop")).source == "my%20shop"
     assert only(entry({"type": "t"}, "user.42")).source == "amqp"
 

@@ -59,17 +59,18 @@ def test_an_ack_is_of_one_or_of_all_up_to_the_tag(up_to: bool) -> None:  # noqa:
     assert (ack.delivery_tag, ack.multiple) == (2**40, up_to)
 
 
+@pytest.mark.parametrize("exchange", ["notifier.events", "notifier.returns"])
 @pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 300_000])
-def test_another_library_reads_a_publication(size: int) -> None:
+def test_another_library_reads_a_publication(size: int, exchange: str) -> None:
     properties = spec.Basic.Properties(content_type="text/plain", message_id="1")
-    method = frames.address("notifier.events", "user.42")
+    method = frames.address(exchange, "user.42")
 
     publish, header, *bodies = unmarshalled(
         frames.publication(CHANNEL, method, properties.marshal(), b"x" * size)
     )
 
     assert isinstance(publish, spec.Basic.Publish)
-    assert (publish.exchange, publish.routing_key) == ("notifier.events", "user.42")
+    assert (publish.exchange, publish.routing_key) == (exchange, "user.42")
     assert (publish.mandatory, publish.immediate) == (True, False)
     assert isinstance(header, ContentHeader)
     assert header.body_size == size

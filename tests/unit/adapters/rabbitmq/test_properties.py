@@ -155,11 +155,20 @@ def test_a_header_that_cannot_be_decoded_costs_no_other(kind: bytes, value: byte
         foreign(content_type="text/plain").replace(b"plain", b"pl\xe9in"),
         foreign(headers={"a": "b"}).replace(b"\x01aS", b"\x01a\xff"),
         foreign(headers={"a": "b"})[:-1],
+        foreign(app_id="shop")[:-1],
         b"\x80\x01\x00\x00",
         b"\x80",
         b"",
     ],
-    ids=["latin-1", "unknown kind", "cut off", "more flags", "half a flag", "nothing"],
+    ids=[
+        "latin-1",
+        "unknown kind",
+        "cut off",
+        "cut off in a text",
+        "more flags",
+        "half a flag",
+        "nothing",
+    ],
 )
 def test_unreadable_properties_are_reported(unreadable: bytes) -> None:
     with pytest.raises(Unreadable, match=r"^properties: "):
