@@ -85,9 +85,9 @@ class _Reloaded:
             return
         logs.set_level(changed.log_level)
         self._metrics.settings_refused.set(0)
-        _log.info("settings_reloaded")
         if left:
             _log.warning("settings_wait_for_a_restart", settings=sorted(map(variable, left)))
+        _log.info("settings_reloaded")  # the last line, which a script may wait for
 
     def _left_by(self, changed: Settings) -> Iterator[str]:
         for name in Settings.model_fields.keys() - _TAKEN:
