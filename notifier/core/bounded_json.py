@@ -72,10 +72,7 @@ def is_too_deep(text: bytes) -> bool:
 def read_json(
     body: bytes, decoder: Decoder[T], most: int, rules: Mapping[str, str] | None = None
 ) -> T:
-    """Decode JSON of at most `most` bytes; raises TooLarge, Unreadable, or Invalid as `named` does.
-
-    A byte order mark is ignored (RFC 8259, section 8.1).
-    """
+    """Decode JSON of at most `most` bytes; raises TooLarge, Unreadable, or Invalid by `rules`."""
     check_size(len(body), most)
     if is_too_deep(body):
         raise Unreadable("", TOO_DEEP)
@@ -84,7 +81,12 @@ def read_json(
 
 def is_list(text: bytes) -> bool:
     """Whether JSON is a list, by its first character."""
-    return text.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] == b"["
+    return unmarked(text).lstrip()[:1] == b"["
+
+
+def unmarked(text: bytes) -> bytes:
+    """Return JSON without a byte order mark, which is ignored (RFC 8259, section 8.1)."""
+    return text.removeprefix(_BYTE_ORDER_MARK)
 
 
 def read_items(body: bytes, most: int) -> list[bytes]:
@@ -97,7 +99,7 @@ def read_items(body: bytes, most: int) -> list[bytes]:
 
 
 def _read(body: bytes, decoder: Decoder[T], rules: Mapping[str, str]) -> T:
-    body = body.removeprefix(_BYTE_ORDER_MARK)
+    body = unmarked(body)
     if not body.strip():
         raise Unreadable("", "not JSON: there is nothing in it")
     try:

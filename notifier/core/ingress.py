@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from notifier.core import cloudevents, codings, events
-from notifier.core.bounded_json import is_list, read_items, read_json
+from notifier.core.bounded_json import is_list, read_items, read_json, unmarked
 from notifier.core.errors import Invalid, TooLarge, Unsupported
 from notifier.core.event_rules import LONGEST_WORD
 from notifier.core.events import Event
@@ -156,8 +156,8 @@ def items(body: bytes) -> list[bytes]:
 def id_in(content: bytes, attributes: Mapping[str, object]) -> str:
     """Return the id that a refused event came with, for the log; empty where none is found."""
     found = attributes.get("id")
-    with suppress(Invalid):
-        found = found or read_json(content, _with_id_alone, len(content)).id
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = found or _with_id_alone.decode(unmarked(content)).id
     return found[:LONGEST_WORD] if isinstance(found, str) else ""
 
 

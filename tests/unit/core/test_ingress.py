@@ -298,6 +298,11 @@ def test_a_byte_order_mark_makes_no_difference_to_an_event_or_a_batch() -> None:
     assert [id_in(one.body, {}), id_in(one.body[3:], {}), id_in(batch.body, {})] == ["1", "1", ""]
 
 
+@pytest.mark.parametrize("data", [b"[" * 300 + b"]" * 300, b'"\xff"'])
+def test_an_event_that_is_refused_for_its_data_has_its_id_in_the_log(data: bytes) -> None:
+    assert id_in(b'{"type":"t","id":"1","data":' + data + b"}", {}) == "1"
+
+
 # Beside the body.
 
 
