@@ -294,7 +294,7 @@ class Connection(Protocol):
         """Call `listener` back from now on."""
 
     def close(self, code: CloseCode) -> None:
-        """Flush, then close; close at once if the client does not read."""
+        """Flush, then close; a client that does not read has some seconds to take the rest."""
 
 
 class TokenVerifier(Dependency, Protocol):

@@ -10,7 +10,7 @@ from notifier.core.backoff import Backoff
 from notifier.core.errors import NotifierError, Unavailable
 from notifier.core.ports import Connection
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class Worker:
 
     async def run(self) -> None:
         """Run rounds for ever. Without the backend, retry with a back-off."""
-        backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             await self._work.wait()
             self._work.clear()

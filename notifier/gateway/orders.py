@@ -18,7 +18,7 @@ from notifier.core.session import Session
 
 LOOK_EVERY = 1.0  # seconds, where no signal says that there is something
 _DISCONNECT_SECONDS = 600  # longer than a backend tells of one
-_SHORTEST_PAUSE = 0.1
+_FIRST_PAUSE = 0.1
 
 _log = structlog.get_logger("notifier.gateway")
 
@@ -47,7 +47,7 @@ class UserOrders:
 
     async def run(self) -> None:
         """Look for orders for ever: when told to, and each second."""
-        backoff = Backoff(_SHORTEST_PAUSE, LOOK_EVERY)
+        backoff = Backoff(_FIRST_PAUSE, LOOK_EVERY)
         while True:
             self._asked.clear()
             try:

@@ -20,7 +20,7 @@ _MOST_USERS = 500  # of a slice; an event of more is a slice by itself
 T = TypeVar("T")
 E = TypeVar("E", Waiting, Watched)
 _log = structlog.get_logger("notifier.router")
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
 class Retry:
@@ -56,7 +56,7 @@ class Retry:
     async def _again(self, work: Callable[[], Awaitable[T]], error: Unavailable) -> T:
         self._metrics.held_batches.inc()
         self.waiting += 1
-        backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         try:
             while True:
                 pause = backoff.next()

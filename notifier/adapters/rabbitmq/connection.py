@@ -27,7 +27,7 @@ _HEARTBEAT = 10
 _CONNECTING = 10
 _SETTING_UP = 10
 _CLOSING = 3
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -115,7 +115,7 @@ class Reconnector:
         self._metrics = metrics
         self._use = use
         self._reason: str | None = "it has not answered yet"
-        self._backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._has_been_up = False
         self.lost_queue = ""  # with the connection before this one
         self._connection: Connection | None = None

@@ -43,7 +43,7 @@ class Partition:
 
     It is left in three ways. `leave` closes the channel once the open batches are settled; so do
     `assign` and `return_to_owner`, which register again later. `give_up` drops the open batches,
-    then leaves. `forget` and `reset` follow the end of the channel and of the connection.
+    then leaves. `forget` drops the rest when the channel ends, `reset` when the connection does.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Partition:
         self._ready = ready
         self._unsettled = unsettled
         self._standstill = standstill
-        self._standstills = 0  # so many there had been when it was last known to be ours
+        self._standstills = 0  # their count when it was last known to be ours
         self._heard_at = -math.inf  # by the loop's clock
         self._doubted = asyncio.Event()
         self._answered = asyncio.Event()

@@ -19,7 +19,7 @@ class Standstill:
         self._looked_at = time.clock_gettime(_CLOCK)
 
     def count(self) -> int:
-        """Look, and return how often so far, a standstill that has just ended included."""
+        """Look, and return the count so far, with a standstill that has just ended."""
         now = time.clock_gettime(_CLOCK)
         self._count += now - self._looked_at > _LONGEST
         self._looked_at = now

@@ -30,8 +30,8 @@ _PATIENCE = 1.0  # seconds for all gateways to answer
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05  # seconds between looks at the answers
 _ANSWERS_SECONDS = 10
 
-# Scripts, though of one command: a master that has become a replica refuses them. It would take a
-# plain PUBLISH, deliver it to nobody, and everyone would seem to be away.
+# Scripts, though the first two have one command: a master that has become a replica refuses them.
+# It would take a plain PUBLISH, deliver it to nobody, and everyone would seem to be away.
 _ASK = Script(
     "presence_ask",
     """#!lua flags=allow-oom

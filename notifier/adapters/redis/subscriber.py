@@ -20,7 +20,7 @@ from notifier.core.publications import Publication
 from notifier.telemetry.metrics import Metrics
 
 _MOST_CHANNELS = 1_000  # a command: more of them stall Redis
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to connect
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to connect
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -45,7 +45,7 @@ class Subscriber:
         self._ping_seconds = ping
         self._silence_seconds = silence
         self._reason: str | None = "not connected yet"
-        self._backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._has_been_up = False
         self._wanted: set[str] = set()
         self._subscribed: set[str] = set()

@@ -1035,7 +1035,7 @@ async def test_an_unavailable_broker_is_asked_ever_more_rarely() -> None:
 
         await pass_time(30)
 
-        assert 25 < len(it.broker.questions) < 80
+        assert 25 < len(it.broker.questions) < 120
 
 
 @in_virtual_time
