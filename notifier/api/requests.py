@@ -29,7 +29,7 @@ async def body_of(request: Request) -> Body:
         content=await content_of(request, events.LARGEST_BODY),
         content_type=_content_type_in(headers.getlist("content-type")),
         content_encoding=", ".join(headers.getlist("content-encoding")),
-        attributes=attributes_in(request.scope["headers"]),
+        attributes=attributes_among(request.scope["headers"]),
         audience=audience,
         type=query.get("type", ""),
         is_addressed=bool(audience),
@@ -47,7 +47,7 @@ def _content_type_in(given: Sequence[str]) -> str:
         raise Invalid("content_type", "is not UTF-8") from error
 
 
-def attributes_in(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, object]:
+def attributes_among(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, object]:
     """Return the CloudEvents attributes among headers (HTTP binding, section 3.1.3.2).
 
     Raises Invalid for a value that is not UTF-8, and for a name that stands there twice.

@@ -76,9 +76,9 @@ def events_of(entry: Entry, now: float) -> list[Event]:
     for index, event in enumerate(found):
         if not event.has_audience:
             raise Invalid("users", _NO_AUDIENCE)
-        beside = _id_of(entry.message_id, index, len(found))
+        id_beside = _id_of(entry.message_id, index, len(found))
         traced = events.with_traceparent(event, traceparent)
-        found[index] = events.completed(traced, source=source, now=accepted, beside=beside)
+        found[index] = events.completed(traced, source=source, now=accepted, id_beside=id_beside)
     return found
 
 

@@ -277,14 +277,14 @@ def addressed(event: Event, audience: Mapping[str, Any]) -> Event:
     return event
 
 
-def completed(event: Event, *, source: str, now: float, beside: str = "") -> Event:
+def completed(event: Event, *, source: str, now: float, id_beside: str = "") -> Event:
     """Fill in a missing id, source and time, and turn ttl into expires.
 
-    `now` (Unix seconds) is the moment of acceptance. `beside` is the id that came beside the body.
+    `now` (Unix seconds) is the moment of acceptance. `id_beside` came beside the body.
     """
     changes: dict[str, Any] = {}
     if event.id is UNSET:
-        changes["id"] = beside or new_id(now)
+        changes["id"] = id_beside or new_id(now)
     if event.source is UNSET:
         changes["source"] = source
     if event.time is UNSET:
@@ -296,16 +296,16 @@ def completed(event: Event, *, source: str, now: float, beside: str = "") -> Eve
     return msgspec.structs.replace(event, **changes) if changes else event
 
 
-def with_traceparent(event: Event, beside: object) -> Event:
+def with_traceparent(event: Event, trace_beside: object) -> Event:
     """Fill in the `traceparent` that came beside an event's body, in a header, if it has none.
 
     A malformed one is ignored, as W3C's Trace Context asks (section 4.3).
     """
-    if event.traceparent is not UNSET or not isinstance(beside, str):
+    if event.traceparent is not UNSET or not isinstance(trace_beside, str):
         return event
-    if not _TRACEPARENT.fullmatch(beside):
+    if not _TRACEPARENT.fullmatch(trace_beside):
         return event
-    return msgspec.structs.replace(event, traceparent=beside)
+    return msgspec.structs.replace(event, traceparent=trace_beside)
 
 
 @lru_cache(10)  # a batch has one, and a burst few

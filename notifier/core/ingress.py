@@ -79,10 +79,10 @@ class Parts(msgspec.Struct, frozen=True, gc=False):
     def _event_of(self, content: bytes) -> Event:
         body = self.body
         if self.form is Form.BINARY:
-            foreign = _foreign(body)
-            return cloudevents.binary(body.attributes, body.content_type, content, foreign)
+            no_audience = _no_audience_of(body)
+            return cloudevents.binary(body.attributes, body.content_type, content, no_audience)
         if self.form is Form.STRUCTURED or cloudevents.is_one(content):
-            return cloudevents.structured(content, _foreign(body))
+            return cloudevents.structured(content, _no_audience_of(body))
         return _event_or_data(body, content) if body.audience else events.decode(content)
 
 
@@ -136,7 +136,7 @@ def _carries_json(media: str, *, is_stated: bool) -> bool:
     return media.startswith("text/") or media.endswith("+json")
 
 
-def _foreign(body: Body) -> Collection[str]:
+def _no_audience_of(body: Body) -> Collection[str]:
     """Return the attributes that name no audience: other systems have a `topic` of their own."""
     if body.is_addressed:
         return cloudevents.AUDIENCE
