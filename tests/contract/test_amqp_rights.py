@@ -12,11 +12,11 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.abc import AbstractConnection, DeliveredMessage
 
-from notifier.adapters.rabbitmq import consumer
+from notifier.adapters.rabbitmq import registration
 from notifier.adapters.rabbitmq.connection import Connection, connected
-from notifier.adapters.rabbitmq.consumer import PREFETCH, consuming_from
 from notifier.adapters.rabbitmq.deliveries import Deliveries, UnsettledBytes
 from notifier.adapters.rabbitmq.probe import publishing_to
+from notifier.adapters.rabbitmq.registration import PREFETCH, consuming_from
 from notifier.core.entries import Entry
 from notifier.core.errors import Unavailable
 from notifier.core.reports import DeliveryReport, Report
@@ -161,7 +161,7 @@ class Dropping(Deliveries):
 async def test_looking_whether_it_may_consume_keeps_the_order_when_the_consumer_goes_meanwhile(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, next_one, register = list[bytes](), list[bytes](), consumer.register
+    first, next_one, register = list[bytes](), list[bytes](), registration.register
     async with connected_queue(amqp_url) as entries:
         for number in range(PREFETCH + 50):
             await entries.put(Entry(b"%d" % number, "user.42"))
@@ -179,8 +179,8 @@ async def test_looking_whether_it_may_consume_keeps_the_order_when_the_consumer_
             await consuming.close()
             await eventually(lambda: Dropping.dropped == PREFETCH)
 
-        monkeypatch.setattr(consumer, "register", register_and_inherit)
-        monkeypatch.setattr(consumer, "Deliveries", Dropping)
+        monkeypatch.setattr(registration, "register", register_and_inherit)
+        monkeypatch.setattr(registration, "Deliveries", Dropping)
         await consuming_from(lambda: [_QUEUE], UnsettledBytes())(connection, channel)
 
         await eventually(lambda: len(next_one) == PREFETCH)

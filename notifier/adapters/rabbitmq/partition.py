@@ -9,9 +9,9 @@ from enum import Enum
 from aio_pika.abc import AbstractChannel
 
 from notifier.adapters.rabbitmq.connection import Connection, Reconnector, number_of
-from notifier.adapters.rabbitmq.consumer import PREFETCH, register
 from notifier.adapters.rabbitmq.deliveries import Deliveries, Message, UnsettledBytes
 from notifier.adapters.rabbitmq.errors import Lost, Vanished, honour_cancellation
+from notifier.adapters.rabbitmq.registration import PREFETCH, register
 from notifier.adapters.rabbitmq.standstill import Standstill
 from notifier.core.partitions import Share
 

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from notifier.adapters.rabbitmq.amqp_delivery import AmqpAsideDelivery, AmqpDelivery
 from notifier.adapters.rabbitmq.backlog import watched_backlog
 from notifier.adapters.rabbitmq.connection import ConnectedAdapter, Connection, Reconnector
-from notifier.adapters.rabbitmq.consumer import consuming_from
 from notifier.adapters.rabbitmq.declaring import declare
 from notifier.adapters.rabbitmq.deliveries import Message, UnsettledBytes
 from notifier.adapters.rabbitmq.errors import Lost
 from notifier.adapters.rabbitmq.partition import Partition
 from notifier.adapters.rabbitmq.partitions import PartitionSharing
 from notifier.adapters.rabbitmq.probe import Probe
+from notifier.adapters.rabbitmq.registration import consuming_from
 from notifier.adapters.rabbitmq.router_publisher import RouterPublisher, dead_letter_of
 from notifier.adapters.rabbitmq.topology import ASIDE, DEAD, UNCLAIMED, topology
 from notifier.adapters.rabbitmq.undelivered import letter_back, report_letter, waiting_letter
