@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from notifier.client.errors import Refused
@@ -75,7 +76,8 @@ class AmqpWay:
         """Close the connection, if there is one; where that fails, it is gone all the same."""
         connection, self._connection, self._exchange = self._connection, None, None
         if connection is not None:
-            await asyncio.gather(connection.close(), return_exceptions=True)
+            with suppress(Exception):  # aio-pika's errors are of many roots
+                await connection.close()
 
 
 def _outcome(done: BaseException | None) -> Outcome:

@@ -27,7 +27,7 @@ _NO_AUDIENCE = (
 _PREFIX = re.compile("cloudEvents[:_]|ce-", re.IGNORECASE)
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class Entry(msgspec.Struct, frozen=True):
     """A message of the event queue: a body, with its properties and headers beside it.
 
     `accepted` is the moment of acceptance in Unix seconds, 0.0 where the producer gave none.

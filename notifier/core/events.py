@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -63,9 +62,7 @@ Attribute = (
 )
 
 
-class Event(
-    Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
-):
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One event, as posted to `/v1/events` or put on the exchange.
 
     Exactly one of `users`, `topic` and `everyone` is the audience. `ttl` counts seconds from the
@@ -115,7 +112,7 @@ class Event(
         return f"{self.source} {self.id}"
 
 
-class Delivered(Struct, omit_defaults=True, gc=False):
+class Delivered(Struct, omit_defaults=True):
     """CloudEvents 1.0 in JSON, as clients read it; extension attributes are spliced in behind."""
 
     specversion: str
@@ -288,7 +285,7 @@ def completed(event: Event, *, source: str, now: float, id_beside: str = "") -> 
     if event.source is UNSET:
         changes["source"] = source
     if event.time is UNSET:
-        changes["time"] = _moment_of_acceptance(round(now, 3))
+        changes["time"] = _moment(now)
     if event.data is not UNSET and event.datacontenttype is UNSET:
         changes["datacontenttype"] = "application/json"
     if event.ttl is not UNSET:
@@ -306,11 +303,6 @@ def with_traceparent(event: Event, trace_beside: object) -> Event:
     if not _TRACEPARENT.fullmatch(trace_beside):
         return event
     return msgspec.structs.replace(event, traceparent=trace_beside)
-
-
-@lru_cache(10)  # a batch has one, and a burst few
-def _moment_of_acceptance(seconds: float) -> datetime:
-    return _moment(seconds)
 
 
 def _moment(seconds: float) -> datetime:

@@ -29,7 +29,7 @@ _with_id_alone = msgspec.json.Decoder(_WithIdAlone)
 _objects = msgspec.json.Decoder(dict[str, Raw])
 
 
-class Body(msgspec.Struct, frozen=True, gc=False):
+class Body(msgspec.Struct, frozen=True):
     """A body from any surface, with the headers and the audience beside it.
 
     `attributes`: those of a CloudEvent in binary mode.
@@ -58,7 +58,7 @@ class Form(Enum):
     OWN = "notifier's own JSON, or a CloudEvent called application/json"
 
 
-class Parts(msgspec.Struct, frozen=True, gc=False):
+class Parts(msgspec.Struct, frozen=True):
     """A body taken apart into the `bodies` of its events."""
 
     body: Body

@@ -13,7 +13,7 @@ from notifier.core.routing import topics_of
 _END_OF_9999 = 253_402_300_799_999  # in Unix milliseconds
 
 
-class NewPublication(Struct, frozen=True, gc=False):
+class NewPublication(Struct, frozen=True):
     """One event on its way into one topic.
 
     Deduplication compares `key` (32 hexadecimal digits), history keeps `record`,

@@ -90,7 +90,7 @@ async def sent(producer: HttpProducer, event: dict[str, object]) -> str:
     while True:
         with suppress(httpx.TransportError):
             return await producer.send(event)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # a connection to an api that restarts is refused at once
 
 
 def rate(moments: Sequence[float]) -> float:
